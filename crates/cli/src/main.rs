@@ -1,0 +1,3 @@
+//! The `convnet` command line.
+
+fn main() {}

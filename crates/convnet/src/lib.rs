@@ -1,0 +1,13 @@
+//! Convolutional networks as data: describe a net once, then summarise, train and run it near the machine's limit.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod error;
+pub mod net;
+pub mod ops;
+mod tensor;
+pub mod zoo;
+
+pub use convnet_kernels::geometry;
+pub use error::{Error, Result};
+pub use tensor::{StateDict, Tensor};

@@ -1,0 +1,21 @@
+//! Dropout (Srivastava et al. 2014) of single elements, and of whole channels (Tompson et al. 2015): the same shape.
+//! Training sets each with probability `p` to zero and scales the rest by `1 / (1 - p)`; inference does nothing.
+//! Backward keeps nothing: the mask is computed again from the step's seed.
+
+use super::{Problem, Shape};
+
+/// Settings of a dropout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of being set to zero, from 0 to below 1.
+    pub p: f32,
+}
+
+impl Dropout {
+    pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
+        match (0.0..1.0).contains(&self.p) {
+            true => Ok(input),
+            false => Err(format!("expected a probability from 0 to below 1, got {}", self.p)),
+        }
+    }
+}

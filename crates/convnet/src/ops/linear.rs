@@ -1,0 +1,43 @@
+//! Fully connected layer: `[in]` → `[out_features]`. Weight `[out_features, in]`, bias `[out_features]`. Backward keeps
+//! the input.
+
+use super::{Init, Parameter, Problem, Role, Shape};
+
+/// Settings of a fully connected layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// Length of the output.
+    pub out_features: usize,
+    /// Whether a number per output is added.
+    pub bias: bool,
+}
+
+impl Linear {
+    /// With bias.
+    pub const fn new(out_features: usize) -> Linear {
+        Linear { out_features, bias: true }
+    }
+
+    pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
+        if self.out_features == 0 {
+            return Err("expected at least 1 output feature, got 0".into());
+        }
+        match input {
+            Shape::Vector(_) => Ok(Shape::Vector(self.out_features)),
+            Shape::Map(_) => Err(format!("expected a vector, got maps of {input}: put a flatten layer before it")),
+        }
+    }
+
+    pub(super) fn parameters(&self, input: Shape) -> Vec<Parameter> {
+        let in_features = input.elements();
+        let weight = Parameter {
+            name: "weight",
+            shape: vec![self.out_features, in_features],
+            role: Role::Weight,
+            init: Init::HeNormal { fan_in: in_features },
+        };
+        let bias =
+            Parameter { name: "bias", shape: vec![self.out_features], role: Role::Bias, init: Init::Constant(0.0) };
+        if self.bias { vec![weight, bias] } else { vec![weight] }
+    }
+}

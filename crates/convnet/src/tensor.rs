@@ -1,0 +1,52 @@
+//! Plain tensors: what the interface speaks (f32, row-major, NCHW or OIHW). The engine's own layouts never show here.
+
+use std::collections::BTreeMap;
+
+/// A dense row-major array of `f32`.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// Parameters and buffers by name, spelled as torchvision spells them: `layer1.0.conv1.weight`.
+pub type StateDict = BTreeMap<String, Tensor>;
+
+impl Tensor {
+    /// A tensor of `shape` over `data`.
+    ///
+    /// # Panics
+    /// When `data` does not hold exactly the product of `shape` elements.
+    pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Tensor {
+        let shape = shape.into();
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "shape {shape:?} does not fit {} elements", data.len());
+        Tensor { shape, data }
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(shape: impl Into<Vec<usize>>) -> Tensor {
+        let shape = shape.into();
+        let data = vec![0.0; shape.iter().product()];
+        Tensor { shape, data }
+    }
+
+    /// Length of each axis, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements in row-major order.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// The elements in row-major order, to change.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The elements in row-major order, without the shape.
+    pub fn into_data(self) -> Vec<f32> {
+        self.data
+    }
+}

@@ -1,0 +1,5 @@
+//! The named networks, one file per family.
+
+mod cnn;
+
+pub use cnn::{Cnn, cnn};

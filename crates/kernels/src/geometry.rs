@@ -1,0 +1,233 @@
+//! The arithmetic of sliding windows: each formula stands here once, for every other file.
+//!
+//! Output length along one axis, with `n` inputs, kernel `k`, stride `s`, dilation `d` and padding `p` at both ends:
+//! `floor((n + p_begin + p_end - d(k-1) - 1) / s) + 1`, or `ceil` in place of `floor` in ceil mode, where a last window
+//! that would start in the padding after the input is dropped (PyTorch's rule). All lengths are in pixels. An input that
+//! is too small for one window is an error ([`TooSmall`]), never an output of length 0.
+
+/// How much is added around an input, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// The same everywhere the arrays say: `begin` is above and left, `end` below and right, each `[height, width]`.
+    Explicit {
+        /// Rows above and columns left of the input.
+        begin: [usize; 2],
+        /// Rows below and columns right of the input.
+        end: [usize; 2],
+    },
+    /// As much as makes the output `ceil(n / stride)` long; an odd pixel goes to the end (ONNX's `SAME_UPPER`).
+    Same,
+}
+
+impl Padding {
+    /// No padding.
+    pub const NONE: Padding = Padding::symmetric(0);
+
+    /// The same number of pixels on every side.
+    pub const fn symmetric(pixels: usize) -> Padding {
+        Padding::Explicit { begin: [pixels; 2], end: [pixels; 2] }
+    }
+
+    /// `[height, width]` pixels, equal at both ends of an axis.
+    pub const fn per_axis(pixels: [usize; 2]) -> Padding {
+        Padding::Explicit { begin: pixels, end: pixels }
+    }
+}
+
+/// A window that slides over the two spatial axes, `[height, width]` throughout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Size of the kernel.
+    pub kernel: [usize; 2],
+    /// Pixels between two placements.
+    pub stride: [usize; 2],
+    /// Pixels around the input.
+    pub padding: Padding,
+    /// Pixels between two elements of the kernel; 1 is a dense kernel.
+    pub dilation: [usize; 2],
+    /// Round the output length up instead of down (pooling only).
+    pub ceil_mode: bool,
+}
+
+/// An input that holds not one placement of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooSmall {
+    /// 0 for height, 1 for width.
+    pub axis: usize,
+    /// Pixels of the input along that axis.
+    pub input: usize,
+    /// Pixels added by padding along that axis.
+    pub padding: usize,
+    /// Pixels that one placement covers.
+    pub extent: usize,
+}
+
+impl std::fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let axis = ["height", "width"][self.axis];
+        let TooSmall { input, padding, extent, .. } = self;
+        write!(f, "the kernel covers {extent} pixels of {axis}, but the input has {input} plus {padding} of padding")
+    }
+}
+
+impl std::error::Error for TooSmall {}
+
+impl Window {
+    /// A square window with the stride 1, no padding and no dilation.
+    pub const fn square(kernel: usize) -> Window {
+        Window { kernel: [kernel; 2], stride: [1; 2], padding: Padding::NONE, dilation: [1; 2], ceil_mode: false }
+    }
+
+    /// The same window at another stride.
+    pub const fn stride(self, stride: usize) -> Window {
+        Window { stride: [stride; 2], ..self }
+    }
+
+    /// The same window with symmetric padding.
+    pub const fn padding(self, pixels: usize) -> Window {
+        Window { padding: Padding::symmetric(pixels), ..self }
+    }
+
+    /// Pixels that one placement covers, per axis: `d(k-1) + 1`.
+    pub const fn extent(&self) -> [usize; 2] {
+        [self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1]
+    }
+
+    /// Padding in pixels for an input of `[height, width]`: `(begin, end)`.
+    pub fn pads(&self, input: [usize; 2]) -> ([usize; 2], [usize; 2]) {
+        match self.padding {
+            Padding::Explicit { begin, end } => (begin, end),
+            Padding::Same => {
+                let extent = self.extent();
+                let total = |axis: usize| {
+                    let outputs = input[axis].div_ceil(self.stride[axis]);
+                    (outputs.saturating_sub(1) * self.stride[axis] + extent[axis]).saturating_sub(input[axis])
+                };
+                let total = [total(0), total(1)];
+                let begin = [total[0] / 2, total[1] / 2];
+                (begin, [total[0] - begin[0], total[1] - begin[1]])
+            }
+        }
+    }
+
+    /// `[height, width]` of the output for an input of `[height, width]`.
+    ///
+    /// # Errors
+    /// [`TooSmall`] when the padded input does not hold one placement.
+    pub fn output(&self, input: [usize; 2]) -> Result<[usize; 2], TooSmall> {
+        let (begin, end) = self.pads(input);
+        let extent = self.extent();
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let padded = input[axis] + begin[axis] + end[axis];
+            if padded < extent[axis] || input[axis] == 0 {
+                let padding = begin[axis] + end[axis];
+                return Err(TooSmall { axis, input: input[axis], padding, extent: extent[axis] });
+            }
+            let (room, stride) = (padded - extent[axis], self.stride[axis]);
+            output[axis] = if self.ceil_mode { room.div_ceil(stride) } else { room / stride } + 1;
+            if self.ceil_mode && (output[axis] - 1) * stride >= input[axis] + begin[axis] {
+                output[axis] -= 1;
+            }
+        }
+        Ok(output)
+    }
+}
+
+/// Multiply-adds of a convolution for one picture: every output element sums `kernel area × in_channels / groups`
+/// products.
+pub fn conv_macs(window: &Window, in_channels: usize, groups: usize, out_channels: usize, output: [usize; 2]) -> u64 {
+    let per_output = (window.kernel[0] * window.kernel[1] * (in_channels / groups)) as u64;
+    per_output * (out_channels * output[0] * output[1]) as u64
+}
+
+/// What one element of a layer's output sees of the net's input, in pixels, `[height, width]`
+/// (Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, eq. 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceptiveField {
+    /// Pixels seen.
+    pub size: [usize; 2],
+    /// Pixels of the net's input between two neighbouring elements: the product of all strides.
+    pub stride: [usize; 2],
+}
+
+impl ReceptiveField {
+    /// A pixel of the input sees itself.
+    pub const PIXEL: ReceptiveField = ReceptiveField { size: [1; 2], stride: [1; 2] };
+
+    /// After another window: `size += (extent - 1) · stride`, `stride *= window.stride`.
+    pub fn through(self, window: &Window) -> ReceptiveField {
+        let extent = window.extent();
+        let size = |axis: usize| self.size[axis] + (extent[axis] - 1) * self.stride[axis];
+        ReceptiveField {
+            size: [size(0), size(1)],
+            stride: [self.stride[0] * window.stride[0], self.stride[1] * window.stride[1]],
+        }
+    }
+
+    /// Where branches meet: the largest of each.
+    pub fn merge(self, other: ReceptiveField) -> ReceptiveField {
+        let max = |a: [usize; 2], b: [usize; 2]| [a[0].max(b[0]), a[1].max(b[1])];
+        ReceptiveField { size: max(self.size, other.size), stride: max(self.stride, other.stride) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lecture_l7_same_size_at_stride_one() {
+        assert_eq!(Window::square(3).padding(1).output([224, 224]), Ok([224, 224]));
+    }
+
+    #[test]
+    fn known_output_sizes() {
+        // AlexNet's first layer, on 227 without padding and on 224 with padding 2 (torchvision).
+        assert_eq!(Window::square(11).stride(4).output([227, 227]), Ok([55, 55]));
+        assert_eq!(Window::square(11).stride(4).padding(2).output([224, 224]), Ok([55, 55]));
+        // GoogLeNet's pooling in ceil mode: torch.nn.MaxPool2d(3, 2, ceil_mode=True) on 112 gives 56, on 7 gives 3.
+        let ceil = Window { ceil_mode: true, ..Window::square(3).stride(2) };
+        assert_eq!(ceil.output([112, 7]), Ok([56, 3]));
+        // The last window would start in the padding: torch.nn.MaxPool2d(2, 2, padding=1, ceil_mode=True) on 3 gives 2.
+        let ceil = Window { ceil_mode: true, ..Window::square(2).stride(2).padding(1) };
+        assert_eq!(ceil.output([3, 3]), Ok([2, 2]));
+        let dilated = Window { dilation: [2, 3], ..Window::square(3) };
+        assert_eq!(dilated.output([10, 10]), Ok([6, 4]));
+    }
+
+    #[test]
+    fn same_padding_puts_the_odd_pixel_last() {
+        let window = Window { padding: Padding::Same, ..Window::square(3).stride(2) };
+        assert_eq!(window.pads([224, 224]), ([0, 0], [1, 1]));
+        assert_eq!(window.output([224, 225]), Ok([112, 113]));
+        let even = Window { padding: Padding::Same, ..Window::square(4) };
+        assert_eq!(even.pads([10, 10]), ([1, 1], [2, 2]));
+        assert_eq!(even.output([10, 10]), Ok([10, 10]));
+    }
+
+    #[test]
+    fn too_small_an_input_is_an_error() {
+        let error = Window::square(5).padding(1).output([8, 2]).unwrap_err();
+        assert_eq!(error, TooSmall { axis: 1, input: 2, padding: 2, extent: 5 });
+        assert!(error.to_string().contains("5 pixels of width"));
+    }
+
+    #[test]
+    fn vgg16_sees_212_pixels() {
+        let (conv, pool) = (Window::square(3).padding(1), Window::square(2).stride(2));
+        let mut field = ReceptiveField::PIXEL;
+        for convolutions in [2, 2, 3, 3, 3] {
+            for _ in 0..convolutions {
+                field = field.through(&conv);
+            }
+            field = field.through(&pool);
+        }
+        assert_eq!(field, ReceptiveField { size: [212; 2], stride: [32; 2] });
+    }
+
+    #[test]
+    fn lecture_l8_macs() {
+        assert_eq!(conv_macs(&Window::square(3), 128, 1, 64, [1, 1]), 73_728);
+    }
+}

@@ -1,0 +1,4 @@
+//! The compute primitives of convnet: slices and geometry in, slices out. This crate knows no graph.
+#![warn(missing_docs)]
+
+pub mod geometry;
