@@ -1,4 +1,7 @@
 //! The compute primitives of convnet: slices and geometry in, slices out. This crate knows no graph.
 #![warn(missing_docs)]
 
+pub mod conv;
 pub mod geometry;
+pub mod simd;
+pub mod threads;

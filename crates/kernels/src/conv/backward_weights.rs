@@ -1,0 +1,296 @@
+//! The gradient by weights: `dw[o, i, t] = Σ_{n, p} x[n, i, s·p + d·t - pad] · dy[n, o, p]`.
+//!
+//! A tile's rows are input channels at one tap, its lanes output channels, and it sums over pixels, so accumulators stay
+//! in registers over whole rows and pictures. A task owns one panel of outputs, one input plane and a range of kernel
+//! rows; it walks its pictures strip by strip, copies what they read of its plane into scratch, with zeros for the
+//! padding, and adds each strip's sum to its part of `dw`. Where that gives too few tasks, pictures are divided into a
+//! number of shares that depends on shapes alone; each share has its own sum in scratch, and they are added in order.
+//! Scratch: [`BackwardWeights::scratch_len`].
+
+use super::ConvShape;
+use super::correlation::{CopyView, Correlation, Panel, copy_plane};
+use super::tile::{self, Start, Sum, Target};
+use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::threads::{Parts, Threads};
+
+/// Pixels that a sum goes over before it is added to `dw`, at least, where a batch has them.
+const PIXELS: usize = 192;
+/// Floats of gradient (64 channels of a strip) that stay in L2 while a task's taps walk over them.
+const STRIP_FLOATS: usize = 32 * 1024;
+/// Tasks that are enough for any number of threads.
+const TASKS: usize = 32;
+
+/// Tables of the gradient by weights.
+#[derive(Clone, Debug)]
+pub(super) struct BackwardWeights {
+    unit: usize,
+    planes: usize,
+    in_channels: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    begin: [usize; 2],
+    kernel: [usize; 2],
+    blocks: usize,
+    /// Output rows of a strip.
+    strip: usize,
+    /// Pictures that are summed together.
+    pictures: usize,
+    /// Parts into which the kernel's rows are divided.
+    kernel_cuts: usize,
+    /// Rows and columns of the copied input.
+    view: [usize; 2],
+    /// Where each output row of a strip of each picture begins, in the view and in `dy` (in pixels of 16).
+    taps: Vec<[u32; 2]>,
+}
+
+impl BackwardWeights {
+    pub(super) fn new(shape: &ConvShape, output: [usize; 2], unit: usize, forward: &Correlation) -> BackwardWeights {
+        let window = &shape.window;
+        let (begin, _) = window.pads(shape.input);
+        let pixels = output[0] * output[1];
+        let fitting = (STRIP_FLOATS / (output[1] * 4 * LANES)).clamp(1, output[0]);
+        let strip = output[0].div_ceil(output[0].div_ceil(fitting));
+        let pictures = if strip == output[0] { PIXELS.div_ceil(pixels) } else { 1 };
+        let pairs: usize = forward.panels.iter().map(|p| p.planes.len()).sum();
+        let kernel_cuts = if pairs < TASKS && unit > 1 { window.kernel[0] } else { 1 };
+        let extent = window.extent();
+        let rows = (strip - 1) * window.stride[0] + extent[0];
+        let columns = (output[1] - 1) * window.stride[1] + extent[1];
+        let blocks = shape.out_channels.div_ceil(LANES);
+        let tap = |picture: usize, row: usize| {
+            let x = (picture * rows + row * window.stride[0]) * columns * unit;
+            let dy = picture * blocks * pixels + row * output[1];
+            [x as u32, dy as u32]
+        };
+        BackwardWeights {
+            unit,
+            planes: shape.in_channels.div_ceil(unit),
+            in_channels: shape.in_channels,
+            input: shape.input,
+            output,
+            stride: window.stride,
+            dilation: window.dilation,
+            begin,
+            kernel: window.kernel,
+            blocks,
+            strip,
+            pictures,
+            kernel_cuts,
+            view: [rows, columns],
+            taps: (0..pictures).flat_map(|n| (0..strip).map(move |r| tap(n, r))).collect(),
+        }
+    }
+
+    /// Shares of a batch that are summed apart: from shapes alone, so that sums do not depend on the threads.
+    fn shares(&self, batch: usize, forward: &Correlation) -> usize {
+        let tasks: usize = forward.panels.iter().map(|p| p.planes.len()).sum::<usize>() * self.kernel_cuts;
+        TASKS.div_ceil(tasks).min(batch.div_ceil(self.pictures)).max(1)
+    }
+
+    fn view_len(&self) -> usize {
+        self.pictures * self.view[0] * self.view[1] * self.unit
+    }
+
+    /// Floats of scratch: a copied view per thread, and a sum per share.
+    pub(super) fn scratch_len(&self, batch: usize, threads: usize, weights_len: usize) -> usize {
+        self.view_len() * threads + weights_len * TASKS.min(batch)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one convolution")]
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        threads: &Threads,
+        forward: &Correlation,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        dw: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        assert!(x.len() >= batch * forward.input_len() && dy.len() >= batch * forward.output_len());
+        let weights_len = forward.weights_len();
+        let dw = &mut dw[..weights_len];
+        let shares = self.shares(batch, forward);
+        let (views, sums) = scratch.split_at_mut(self.view_len() * threads.count());
+        let views = Parts::new(views);
+        let per_share: usize = forward.panels.iter().map(|p| p.planes.len()).sum::<usize>() * self.kernel_cuts;
+        {
+            let target = Parts::new(if shares == 1 { &mut *dw } else { &mut sums[..shares * weights_len] });
+            threads.run(shares * per_share, &|task, thread| {
+                let (share, mut pair) = (task / per_share, task % per_share / self.kernel_cuts);
+                let panel = forward.panels.iter().find(|panel| {
+                    let inside = pair < panel.planes.len();
+                    pair -= if inside { 0 } else { panel.planes.len() };
+                    inside
+                });
+                let panel = panel.expect("tasks count the panels' planes");
+                let cut = task % self.kernel_cuts;
+                let kernel_rows = cut * self.kernel[0] / self.kernel_cuts..(cut + 1) * self.kernel[0] / self.kernel_cuts;
+                // SAFETY: a thread's number is its own.
+                let view = unsafe { views.part(thread * self.view_len()..(thread + 1) * self.view_len()) };
+                let chunks = batch.div_ceil(self.pictures);
+                let first = (share * chunks / shares * self.pictures).min(batch);
+                let last = ((share + 1) * chunks / shares * self.pictures).min(batch);
+                isa.run(SumTask {
+                    plan: self,
+                    panel,
+                    plane: pair,
+                    kernel_rows,
+                    pictures: first..last,
+                    x,
+                    dy,
+                    dw: target,
+                    dw_at: share * weights_len + panel.weights,
+                    view,
+                });
+            });
+        }
+        if shares > 1 {
+            add_shares(isa, threads, &sums[..shares * weights_len], dw);
+        }
+    }
+}
+
+/// `total[i] = Σ shares[s][i]`, in the order of the shares.
+fn add_shares(isa: Isa, threads: &Threads, shares: &[f32], total: &mut [f32]) {
+    const BLOCK: usize = 4096;
+    let len = total.len();
+    let parts = Parts::new(total);
+    threads.run(len.div_ceil(BLOCK), &|task, _| {
+        let range = task * BLOCK..((task + 1) * BLOCK).min(len);
+        // SAFETY: blocks do not overlap.
+        let total = unsafe { parts.part(range.clone()) };
+        isa.run(AddShares { shares, len, range, total });
+    });
+}
+
+struct AddShares<'a> {
+    shares: &'a [f32],
+    len: usize,
+    range: std::ops::Range<usize>,
+    total: &'a mut [f32],
+}
+
+impl Kernel for AddShares<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (first, rest) = self.shares.split_at(self.len);
+        self.total.copy_from_slice(&first[self.range.clone()]);
+        for share in rest.chunks_exact(self.len) {
+            for (sum, x) in self.total.chunks_exact_mut(LANES).zip(share[self.range.clone()].chunks_exact(LANES)) {
+                s.write(sum, s.add(s.read(sum), s.read(x)));
+            }
+        }
+    }
+}
+
+/// One panel's gradient for one input plane and some kernel rows, over some pictures.
+struct SumTask<'a> {
+    plan: &'a BackwardWeights,
+    panel: &'a Panel,
+    /// Input plane, counted from the panel's first.
+    plane: usize,
+    kernel_rows: std::ops::Range<usize>,
+    pictures: std::ops::Range<usize>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dw: Parts<'a, f32>,
+    dw_at: usize,
+    view: &'a mut [f32],
+}
+
+impl Kernel for SumTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SumTask { plan, panel, .. } = self;
+        let plane = panel.planes.start + self.plane;
+        let channels = (plan.in_channels - plane * plan.unit).min(plan.unit);
+        let lanes = panel.width * LANES;
+        let pixels = plan.output[0] * plan.output[1];
+        let taps = plan.kernel[0] * plan.kernel[1];
+        // A plain plane has one channel: its rows are taps, so that tiles are still tall.
+        let mut start = Start::Zero;
+        let mut rows = [[0; 2]; LANES];
+        for first in self.pictures.clone().step_by(plan.pictures) {
+            let count = plan.pictures.min(self.pictures.end - first);
+            for from in (0..plan.output[0]).step_by(plan.strip) {
+                let strip = plan.strip.min(plan.output[0] - from);
+                self_copy(plan, self.x, first..first + count, plane, from, &self.kernel_rows, self.view);
+                let sums = &plan.taps[..if strip == plan.strip { count * plan.strip } else { strip }];
+                let sum = Sum {
+                    taps: sums,
+                    run: plan.output[1],
+                    a_step: plan.stride[1] * plan.unit,
+                    b_step: LANES,
+                    b_lane: pixels * LANES,
+                };
+                let dy = (first * plan.blocks + panel.block) * pixels + from * plan.output[1];
+                let dy = &self.dy[dy * LANES..(first + count - 1) * plan.blocks * pixels * LANES
+                    + (panel.block + panel.width) * pixels * LANES];
+                let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
+                let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                let mut filled = 0;
+                for row in self.kernel_rows.clone() {
+                    for column in 0..plan.kernel[1] {
+                        let tap = row * plan.kernel[1] + column;
+                        let view_row = (row - self.kernel_rows.start) * plan.dilation[0];
+                        let at = (view_row * plan.view[1] + column * plan.dilation[1]) * plan.unit;
+                        for channel in 0..channels {
+                            let to = ((self.plane * taps + tap) * plan.unit + channel) * lanes;
+                            rows[filled] = [(at + channel) as u32, to as u32];
+                            filled += 1;
+                            let last_row = row + 1 == self.kernel_rows.end && column + 1 == plan.kernel[1];
+                            let last = last_row && channel + 1 == channels;
+                            let full = filled == row_limit::<S>(panel.width) || (plan.unit > 1 && channel + 1 == channels);
+                            if full || last {
+                                // SAFETY: this task alone writes this plane and these kernel rows of this share's `dw`;
+                                // the view holds every row that a tap of the strip reads, and `dy` was sliced to the
+                                // last pixel of the panel's last block.
+                                unsafe {
+                                    let (view, dy) = (self.view.as_ptr(), dy.as_ptr());
+                                    tile::rows(s, panel.width, &sum, &rows[..filled], view, dy, &target);
+                                }
+                                filled = 0;
+                            }
+                        }
+                    }
+                }
+                start = Start::Output;
+            }
+        }
+    }
+}
+
+/// Rows that are given to the tile at once: a block's 16 channels, or of a plain plane as many taps as one tile takes.
+#[inline(always)]
+fn row_limit<S: Simd>(width: usize) -> usize {
+    let _ = width;
+    LANES
+}
+
+/// Copies what the strip reads of one plane of each picture, from the first kernel row on, with zeros for the padding.
+#[inline(always)]
+fn self_copy(
+    plan: &BackwardWeights,
+    x: &[f32],
+    pictures: std::ops::Range<usize>,
+    plane: usize,
+    from: usize,
+    kernel_rows: &std::ops::Range<usize>,
+    view: &mut [f32],
+) {
+    let top = (from * plan.stride[0] + kernel_rows.start * plan.dilation[0]) as isize - plan.begin[0] as isize;
+    let [rows, columns] = plan.view;
+    let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), unit: plan.unit };
+    let len = plan.input[0] * plan.input[1] * plan.unit;
+    for (picture, target) in pictures.zip(view.chunks_exact_mut(rows * columns * plan.unit)) {
+        copy_plane(&copy, &x[(picture * plan.planes + plane) * len..][..len], plan.input, target);
+    }
+}

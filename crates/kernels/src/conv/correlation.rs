@@ -1,0 +1,315 @@
+//! The direct algorithm: `y[n, o, q] = bias[o] + Σ_{i, t} x[n, i, s·q + shift(t)] · w[o, i, t]` over blocked channels.
+//!
+//! Layout: `x` is `[n][planes][h][w][unit]`, with blocks of 16 channels (`unit` 16) or, for pictures of 1 to 4 channels,
+//! plain planes (`unit` 1); `y` is `[n][blocks][h][w][16]`. Weights are cut into panels of up to `TILE_WIDTH` blocks of
+//! output channels, each `[phase][plane][tap][unit][16·width]`, so that a tile reads them from front to back.
+//!
+//! A task is a strip of output rows of one picture. It copies what the strip reads into its thread's scratch, with the
+//! padding as zeros, unless no tap leaves the picture; then each panel walks the strip's pixels in register tiles, with the
+//! sum cut into chunks whose weights (about 128 KB) stay in the L2 cache. Scratch: [`Correlation::scratch_len`] a thread.
+//! Checked against `reference.rs`.
+
+use super::axis::Axis;
+use super::tile::{self, Start, Sum, Target};
+use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::threads::{Parts, Threads};
+use std::ops::Range;
+
+/// Floats of scratch that a strip's input may take: it stays in L2 beside a chunk of weights.
+const STRIP_FLOATS: usize = 48 * 1024;
+/// Products per chunk of a sum: with 64 output channels, 128 KB of weights.
+const CHUNK_PRODUCTS: usize = 512;
+
+/// Blocks of output channels that are computed together, and the input planes that they see.
+#[derive(Clone, Debug)]
+pub(super) struct Panel {
+    /// First block.
+    pub(super) block: usize,
+    /// Number of blocks.
+    pub(super) width: usize,
+    /// Input planes.
+    pub(super) planes: Range<usize>,
+    /// Where its weights begin.
+    pub(super) weights: usize,
+}
+
+/// A pair of phases, one of each axis: all outputs that share their taps.
+#[derive(Clone, Debug)]
+pub(super) struct PhasePair {
+    /// Kernel elements `[row, column]`.
+    pub(super) kernel: Vec<[usize; 2]>,
+    /// For every plane and tap: place in the input view, and products before it in the panel's weights.
+    taps: Vec<[u32; 2]>,
+    /// For every output of a full strip: place in the input view and in the output plane.
+    pixels: Vec<[u32; 2]>,
+    /// Outputs in a row and in a column.
+    counts: [usize; 2],
+    /// Kernel elements of all pairs before this one.
+    pub(super) taps_before: usize,
+}
+
+/// A planned correlation of one direction.
+#[derive(Clone, Debug)]
+pub(super) struct Correlation {
+    unit: usize,
+    planes: usize,
+    blocks: usize,
+    axes: [Axis; 2],
+    pub(super) panels: Vec<Panel>,
+    pub(super) phases: Vec<PhasePair>,
+    /// Kernel elements of all phases.
+    pub(super) taps: usize,
+    /// Rows `q` of a strip.
+    strip: usize,
+    /// The copied strip's rows and columns, or nothing where the input is read in place.
+    copy: Option<[usize; 2]>,
+}
+
+/// What one call computes with.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) batch: usize,
+    pub(super) x: &'a [f32],
+    pub(super) weights: &'a [f32],
+    /// A number per output channel, padded to whole blocks.
+    pub(super) bias: Option<&'a [f32]>,
+    /// Added before the ReLU; lies as the output does.
+    pub(super) addend: Option<&'a [f32]>,
+    pub(super) relu: bool,
+}
+
+impl Correlation {
+    pub(super) fn new(unit: usize, planes: usize, blocks: usize, axes: [Axis; 2], panels: Vec<Panel>) -> Correlation {
+        let count = axes[0].count();
+        let row = planes * unit * axes[1].reach(axes[1].count());
+        let fitting = (1..=count).rev().find(|&q| axes[0].reach(q) * row <= STRIP_FLOATS).unwrap_or(1);
+        let strip = count.div_ceil(count.div_ceil(fitting));
+        let copy = match axes.iter().all(Axis::inside) {
+            true => None,
+            false => Some([axes[0].reach(strip), axes[1].reach(axes[1].count())]),
+        };
+        let mut plan =
+            Correlation { unit, planes, blocks, axes, panels, phases: Vec::new(), taps: 0, strip, copy };
+        plan.make_phases();
+        plan
+    }
+
+    fn make_phases(&mut self) {
+        let [vertical, horizontal] = &self.axes;
+        let [_, columns] = self.view();
+        let plane = self.view_plane();
+        let planes = self.panels.iter().map(|p| p.planes.len()).max().unwrap_or(0);
+        for v in &vertical.phases {
+            for h in &horizontal.phases {
+                let mut kernel = Vec::new();
+                let mut shifts = Vec::new();
+                for &(row, down) in &v.taps {
+                    for &(column, right) in &h.taps {
+                        kernel.push([row, column]);
+                        shifts.push([down - self.origin(0), right - self.origin(1)].map(|shift| shift as usize));
+                    }
+                }
+                let tap = |p: usize, t: usize| {
+                    let [down, right] = shifts[t];
+                    let at = p * plane + (down * columns + right) * self.unit;
+                    [at as u32, ((p * kernel.len() + t) * self.unit) as u32]
+                };
+                let taps = (0..planes).flat_map(|p| (0..kernel.len()).map(move |t| (p, t))).map(|(p, t)| tap(p, t));
+                let pixel = |q: usize, r: usize| {
+                    let from = (q * vertical.stride * columns + r * horizontal.stride) * self.unit;
+                    let to = (v.first + q * vertical.step) * horizontal.output + h.first + r * horizontal.step;
+                    [from as u32, (to * LANES) as u32]
+                };
+                let pixels = (0..self.strip.min(v.count)).flat_map(|q| (0..h.count).map(move |r| (q, r)));
+                let pair = PhasePair {
+                    taps: taps.collect(),
+                    pixels: pixels.map(|(q, r)| pixel(q, r)).collect(),
+                    counts: [v.count, h.count],
+                    taps_before: self.taps,
+                    kernel,
+                };
+                self.taps += pair.kernel.len();
+                self.phases.push(pair);
+            }
+        }
+    }
+
+    /// The input coordinate, relative to `stride·q`, where the view begins.
+    fn origin(&self, axis: usize) -> isize {
+        if self.copy.is_some() { self.axes[axis].first_shift() } else { 0 }
+    }
+
+    /// Rows and columns of a plane of the view that tiles read.
+    fn view(&self) -> [usize; 2] {
+        self.copy.unwrap_or([self.axes[0].input, self.axes[1].input])
+    }
+
+    fn view_plane(&self) -> usize {
+        let [rows, columns] = self.view();
+        rows * columns * self.unit
+    }
+
+    /// Floats of scratch that one thread needs.
+    pub(super) fn scratch_len(&self) -> usize {
+        self.copy.map_or(0, |_| self.planes * self.view_plane())
+    }
+
+    pub(super) fn input_len(&self) -> usize {
+        self.planes * self.axes[0].input * self.axes[1].input * self.unit
+    }
+
+    pub(super) fn output_len(&self) -> usize {
+        self.blocks * self.axes[0].output * self.axes[1].output * LANES
+    }
+
+    /// Floats of packed weights: the panels' one after the other.
+    pub(super) fn weights_len(&self) -> usize {
+        self.panels.iter().map(|p| self.panel_len(p)).sum()
+    }
+
+    /// Floats of a panel's packed weights.
+    pub(super) fn panel_len(&self, panel: &Panel) -> usize {
+        panel.planes.len() * self.taps * self.unit * panel.width * LANES
+    }
+
+    /// `y = correlate(x, weights)`; `scratch` holds [`Correlation::scratch_len`] for each thread.
+    pub(super) fn run(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: &mut [f32], scratch: &mut [f32]) {
+        assert!(call.x.len() >= call.batch * self.input_len() && y.len() >= call.batch * self.output_len());
+        assert!(call.weights.len() >= self.weights_len());
+        assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
+        assert!(call.addend.is_none_or(|a| a.len() >= call.batch * self.output_len()));
+        let strips = self.axes[0].count().div_ceil(self.strip);
+        let cuts = match call.batch * strips {
+            // Enough pictures and strips for an even share.
+            many if many >= 4 * threads.count() || threads.count() == 1 => 1,
+            few => self.panels.len().min((4 * threads.count()).div_ceil(few)),
+        };
+        let (y, scratch_len) = (Parts::new(y), self.scratch_len());
+        let scratch = Parts::new(scratch);
+        threads.run(call.batch * strips * cuts, &|task, thread| {
+            let (picture, strip, cut) = (task / cuts / strips, task / cuts % strips, task % cuts);
+            let share = |cut: usize| cut * self.panels.len() / cuts;
+            // SAFETY: a thread's number is its own.
+            let scratch = unsafe { scratch.part(thread * scratch_len..(thread + 1) * scratch_len) };
+            let panels = &self.panels[share(cut)..share(cut + 1)];
+            isa.run(StripTask { plan: self, call, y, scratch, picture, strip, panels });
+        });
+    }
+}
+
+/// Some panels of one strip of one picture.
+struct StripTask<'a> {
+    plan: &'a Correlation,
+    call: &'a Call<'a>,
+    y: Parts<'a, f32>,
+    scratch: &'a mut [f32],
+    picture: usize,
+    strip: usize,
+    panels: &'a [Panel],
+}
+
+impl Kernel for StripTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let StripTask { plan, call, panels, .. } = self;
+        let Some(first) = panels.first() else { return };
+        let [vertical, horizontal] = &plan.axes;
+        let x = &call.x[self.picture * plan.input_len()..][..plan.input_len()];
+        let from = self.strip * plan.strip;
+        let (view, first_plane) = if plan.copy.is_some() {
+            let planes = panels.iter().fold(first.planes.clone(), |a, b| {
+                a.start.min(b.planes.start)..a.end.max(b.planes.end)
+            });
+            let start = planes.start;
+            copy_strip(plan, x, from, planes, self.scratch);
+            (&*self.scratch, start)
+        } else {
+            (&x[from * vertical.stride * horizontal.input * plan.unit..], 0)
+        };
+        let out_plane = vertical.output * horizontal.output * LANES;
+        let out_row = from * vertical.step * horizontal.output * LANES;
+        for panel in panels {
+            let at = (self.picture * plan.blocks + panel.block) * out_plane + out_row;
+            let end = at + (panel.width * out_plane - out_row);
+            let lanes = panel.width * LANES;
+            for phase in &plan.phases {
+                let rows = plan.strip.min(phase.counts[0].saturating_sub(from));
+                let pixels = &phase.pixels[..rows * phase.counts[1]];
+                let per_plane = phase.kernel.len();
+                let taps = &phase.taps[..panel.planes.len() * per_plane];
+                let weights = panel.weights + panel.planes.len() * phase.taps_before * plan.unit * lanes;
+                let weights = &call.weights[weights..][..taps.len() * plan.unit * lanes];
+                let chunk = (CHUNK_PRODUCTS / (per_plane.max(1) * plan.unit)).max(1) * per_plane.max(1);
+                let chunks = taps.len().div_ceil(chunk).max(1);
+                for c in 0..chunks {
+                    let (is_first, is_last) = (c == 0, c + 1 == chunks);
+                    let taps = &taps[(c * chunk).min(taps.len())..((c + 1) * chunk).min(taps.len())];
+                    let sum = Sum { taps, run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
+                    let start = match call.bias {
+                        Some(bias) if is_first => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
+                        None if is_first => Start::Zero,
+                        _ => Start::Output,
+                    };
+                    let addend = call.addend.filter(|_| is_last).map_or(std::ptr::null(), |a| a[at..end].as_ptr());
+                    let view = &view[(panel.planes.start - first_plane) * plan.view_plane()..];
+                    // SAFETY: a strip's phases and panels write pixels that no other task writes. Every tap of every
+                    // pixel lies in the view by the tables' construction, and weights, bias and addend were sliced to
+                    // the lengths that the tile reads.
+                    unsafe {
+                        let out = self.y.pointer(at..end);
+                        let relu = call.relu && is_last;
+                        let target = Target { out, lane: out_plane, start, addend, relu };
+                        tile::rows(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies the rows that a strip reads into scratch, with zeros where a tap leaves the picture.
+#[inline(always)]
+fn copy_strip(plan: &Correlation, x: &[f32], from: usize, planes: Range<usize>, scratch: &mut [f32]) {
+    let [rows, columns] = plan.view();
+    let [vertical, horizontal] = &plan.axes;
+    let top = (from * vertical.stride) as isize + plan.origin(0);
+    let view = CopyView { rows, columns, top, left: plan.origin(1), unit: plan.unit };
+    let size = [vertical.input, horizontal.input];
+    for (p, target) in planes.zip(scratch.chunks_exact_mut(plan.view_plane())) {
+        let plane = &x[p * size[0] * size[1] * plan.unit..][..size[0] * size[1] * plan.unit];
+        copy_plane(&view, plane, size, target);
+    }
+}
+
+/// A rectangle around or inside a picture.
+#[derive(Clone, Copy)]
+pub(super) struct CopyView {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// Where it begins in the picture; negative in the padding.
+    pub(super) top: isize,
+    pub(super) left: isize,
+    pub(super) unit: usize,
+}
+
+/// Copies a rectangle of one plane; what lies outside the plane is 0.
+#[inline(always)]
+pub(super) fn copy_plane(view: &CopyView, plane: &[f32], size: [usize; 2], target: &mut [f32]) {
+    let CopyView { columns, unit, .. } = *view;
+    let before = view.left.min(0).unsigned_abs().min(columns);
+    let first = view.left.max(0) as usize;
+    let copied = size[1].saturating_sub(first).min(columns - before);
+    for (row, line) in target[..view.rows * columns * unit].chunks_exact_mut(columns * unit).enumerate() {
+        let y = view.top + row as isize;
+        if y < 0 || y as usize >= size[0] {
+            line.fill(0.0);
+            continue;
+        }
+        let source = &plane[(y as usize * size[1] + first) * unit..][..copied * unit];
+        line[..before * unit].fill(0.0);
+        line[before * unit..][..copied * unit].copy_from_slice(source);
+        line[(before + copied) * unit..].fill(0.0);
+    }
+}

@@ -1,0 +1,267 @@
+//! Convolution in blocked layouts: forward, by data and by weights, for any kernel, stride, padding, dilation and groups.
+//!
+//! `y[n, o, p] = bias[o] + Σ_{i, t} x[n, i, s·p + d·t - pad] · w[o, i, t]`, where `i` runs over the input channels of
+//! `o`'s group (cross-correlation, as networks use it).
+//!
+//! Pictures are `[n][c/16][h][w][16]`; lanes past the last channel hold 0 and stay 0. An input of up to 4 channels is
+//! plain NCHW instead. Weights and their gradient lie as the forward direction reads them ([`Conv::pack_weights`]), so
+//! that an optimizer can work on them in place; by data repacks them, transposed, into scratch.
+//! Groups whose channels are not whole blocks are computed as dense blocks with zeros in between.
+
+mod axis;
+mod backward_weights;
+mod correlation;
+mod packing;
+pub(crate) mod tile;
+
+use crate::geometry::{TooSmall, Window};
+use crate::simd::{Isa, LANES};
+use crate::threads::Threads;
+use axis::{Axis, Kernel1d};
+use backward_weights::BackwardWeights;
+use correlation::{Call, Correlation, Panel};
+use packing::Transposition;
+use std::ops::Range;
+
+/// Up to so many input channels, an input of the net is read as plain planes.
+pub const PLAIN_CHANNELS: usize = 4;
+
+/// What a convolution computes on one picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Parts into which both are divided.
+    pub groups: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Kernel, stride, padding and dilation.
+    pub window: Window,
+}
+
+/// What happens to a sum before it is stored.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// A number per output channel, padded with zeros to whole blocks of 16.
+    pub bias: Option<&'a [f32]>,
+    /// A tensor of the output's layout that is added.
+    pub addend: Option<&'a [f32]>,
+    /// Whether negative results become 0, after the additions.
+    pub relu: bool,
+}
+
+/// A planned convolution: tables for all three directions, made once.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    shape: ConvShape,
+    isa: Isa,
+    output: [usize; 2],
+    unit: usize,
+    forward: Correlation,
+    /// Absent for plain inputs, whose gradient nobody asks for.
+    backward: Option<(Correlation, Transposition)>,
+    backward_weights: BackwardWeights,
+}
+
+impl Conv {
+    /// Plans a convolution for an instruction set; `plain` says that the input is plain NCHW.
+    ///
+    /// # Errors
+    /// [`TooSmall`] when the input does not hold one placement of the kernel.
+    ///
+    /// # Panics
+    /// When groups do not divide the channels, or a plain input has groups or more than [`PLAIN_CHANNELS`] channels.
+    pub fn new(shape: ConvShape, plain: bool, isa: Isa) -> Result<Conv, TooSmall> {
+        let ConvShape { in_channels, out_channels, groups, input, window } = shape;
+        assert!(in_channels.is_multiple_of(groups) && out_channels.is_multiple_of(groups));
+        assert!(!plain || (groups == 1 && in_channels <= PLAIN_CHANNELS));
+        let output = window.output(input)?;
+        let (begin, _) = window.pads(input);
+        let kernel = |axis: usize| Kernel1d {
+            kernel: window.kernel[axis],
+            stride: window.stride[axis],
+            dilation: window.dilation[axis],
+            begin: begin[axis],
+        };
+        let unit = if plain { 1 } else { LANES };
+        let (planes, blocks) = (in_channels.div_ceil(unit), out_channels.div_ceil(LANES));
+        let axes = [0, 1].map(|axis| Axis::forward(kernel(axis), input[axis], output[axis]));
+        let panels = panels(isa, [in_channels, out_channels], groups, unit);
+        let mut forward = Correlation::new(unit, planes, blocks, axes, panels);
+        place_weights(&mut forward);
+        let backward = (!plain).then(|| {
+            let axes = [0, 1].map(|axis| Axis::backward(kernel(axis), output[axis], input[axis]));
+            let panels = self::panels(isa, [out_channels, in_channels], groups, LANES);
+            let mut backward = Correlation::new(LANES, blocks, planes, axes, panels);
+            place_weights(&mut backward);
+            let transposition = Transposition::new(&forward, &backward);
+            (backward, transposition)
+        });
+        let backward_weights = BackwardWeights::new(&shape, output, unit, &forward);
+        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights })
+    }
+
+    /// What it computes.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Height and width of the output.
+    pub fn output(&self) -> [usize; 2] {
+        self.output
+    }
+
+    /// Floats of one input picture in its layout.
+    pub fn input_len(&self) -> usize {
+        self.forward.input_len()
+    }
+
+    /// Floats of one output picture in its layout.
+    pub fn output_len(&self) -> usize {
+        self.forward.output_len()
+    }
+
+    /// Floats of the packed weights.
+    pub fn weights_len(&self) -> usize {
+        self.forward.weights_len()
+    }
+
+    /// Floats of scratch that [`Conv::forward`] needs.
+    pub fn forward_scratch(&self, threads: usize) -> usize {
+        self.forward.scratch_len() * threads
+    }
+
+    /// Floats of scratch that [`Conv::backward_data`] needs.
+    pub fn backward_data_scratch(&self, threads: usize) -> usize {
+        self.backward.as_ref().map_or(0, |(b, _)| b.weights_len() + b.scratch_len() * threads)
+    }
+
+    /// Floats of scratch that [`Conv::backward_weights`] needs.
+    pub fn backward_weights_scratch(&self, batch: usize, threads: usize) -> usize {
+        self.backward_weights.scratch_len(batch, threads, self.weights_len())
+    }
+
+    /// `y = x ∗ weights`, then the epilogue, for `batch` pictures.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its layout says.
+    pub fn forward(
+        &self,
+        threads: &Threads,
+        batch: usize,
+        x: &[f32],
+        weights: &[f32],
+        epilogue: &Epilogue<'_>,
+        y: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let Epilogue { bias, addend, relu } = *epilogue;
+        let call = Call { batch, x, weights, bias, addend, relu };
+        self.forward.run(self.isa, threads, &call, y, scratch);
+    }
+
+    /// `dx`: the gradient of `x`, from the gradient `dy` of the output.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its layout says, or the input is plain.
+    pub fn backward_data(
+        &self,
+        threads: &Threads,
+        batch: usize,
+        dy: &[f32],
+        weights: &[f32],
+        dx: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
+        let (transposed, scratch) = scratch.split_at_mut(backward.weights_len());
+        transposition.run(self.isa, threads, weights, transposed);
+        let call = Call { batch, x: dy, weights: transposed, bias: None, addend: None, relu: false };
+        backward.run(self.isa, threads, &call, dx, scratch);
+    }
+
+    /// `dw`: the gradient of the packed weights, summed over the batch.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its layout says.
+    pub fn backward_weights(
+        &self,
+        threads: &Threads,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        dw: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        self.backward_weights.run(self.isa, threads, &self.forward, batch, x, dy, dw, scratch);
+    }
+
+    /// Packs weights from OIHW; the rest of the packed blocks is 0.
+    pub fn pack_weights(&self, oihw: &[f32], packed: &mut [f32]) {
+        packed[..self.weights_len()].fill(0.0);
+        self.each_weight(|plain, at| packed[at] = oihw[plain]);
+    }
+
+    /// The reverse of [`Conv::pack_weights`].
+    pub fn unpack_weights(&self, packed: &[f32], oihw: &mut [f32]) {
+        self.each_weight(|plain, at| oihw[plain] = packed[at]);
+    }
+
+    /// Every weight's place in OIHW and in the packed layout.
+    fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
+        let ConvShape { in_channels, out_channels, groups, window, .. } = self.shape;
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        let taps = window.kernel[0] * window.kernel[1];
+        for panel in &self.forward.panels {
+            let lanes = panel.width * LANES;
+            let first = panel.block * LANES;
+            for o in first..(first + lanes).min(out_channels) {
+                for i in 0..group_in {
+                    let channel = o / group_out * group_in + i;
+                    let plane = channel / self.unit - panel.planes.start;
+                    for t in 0..taps {
+                        let row = (plane * taps + t) * self.unit + channel % self.unit;
+                        visit((o * group_in + i) * taps + t, panel.weights + row * lanes + o - first);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Cuts the output channels into panels, for `[inputs, outputs]` channels of either direction.
+fn panels(isa: Isa, channels: [usize; 2], groups: usize, unit: usize) -> Vec<Panel> {
+    let [inputs, outputs] = channels;
+    let (group_in, group_out) = (inputs / groups, outputs / groups);
+    let panel = |block: usize, width: usize, planes: Range<usize>| Panel { block, width, planes, weights: 0 };
+    if groups > 1 && (!group_in.is_multiple_of(LANES) || !group_out.is_multiple_of(LANES)) {
+        // Blocks mix groups: each block of outputs sees every block of inputs that one of its groups touches.
+        let of_block = |block: usize| {
+            let last = ((block + 1) * LANES).min(outputs) - 1;
+            let (first_group, last_group) = (block * LANES / group_out, last / group_out);
+            let planes = first_group * group_in / LANES..((last_group + 1) * group_in).div_ceil(LANES);
+            panel(block, 1, planes)
+        };
+        return (0..outputs.div_ceil(LANES)).map(of_block).collect();
+    }
+    let (blocks, planes) = (group_out.div_ceil(LANES), group_in.div_ceil(unit));
+    let width = isa.tile_width();
+    let of_group = |group: usize| {
+        let cut = move |first: usize| {
+            panel(group * blocks + first, width.min(blocks - first), group * planes..(group + 1) * planes)
+        };
+        (0..blocks).step_by(width).map(cut)
+    };
+    (0..groups).flat_map(of_group).collect()
+}
+
+/// Gives each panel its place in the packed weights.
+fn place_weights(correlation: &mut Correlation) {
+    let mut at = 0;
+    for i in 0..correlation.panels.len() {
+        correlation.panels[i].weights = at;
+        at += correlation.panel_len(&correlation.panels[i]);
+    }
+}

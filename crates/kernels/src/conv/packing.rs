@@ -1,0 +1,88 @@
+//! Weights of the forward direction, transposed into the order in which by data reads them.
+
+use super::correlation::Correlation;
+use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::threads::{Parts, Threads};
+
+/// Blocks of 16 × 16 weights that a task moves.
+const BLOCKS_PER_TASK: usize = 64;
+
+/// Where each block of 16 × 16 weights comes from and goes to.
+#[derive(Clone, Debug)]
+pub(super) struct Transposition {
+    moves: Vec<Move>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    from: usize,
+    from_row: usize,
+    to: usize,
+    to_row: usize,
+}
+
+impl Transposition {
+    pub(super) fn new(forward: &Correlation, backward: &Correlation) -> Transposition {
+        let mut moves = Vec::new();
+        let kernel = &forward.phases[0].kernel;
+        for target in &backward.panels {
+            for phase in &backward.phases {
+                for (p, plane) in target.planes.clone().enumerate() {
+                    let of_plane = |panel: &&super::Panel| (panel.block..panel.block + panel.width).contains(&plane);
+                    let source = forward.panels.iter().find(of_plane).expect("every block is in a panel");
+                    for (t, element) in phase.kernel.iter().enumerate() {
+                        let tap = kernel.iter().position(|k| k == element).expect("both directions share the kernel");
+                        for lane in 0..target.width {
+                            let input = target.block + lane - source.planes.start;
+                            let from_row = source.width * LANES;
+                            let from = (input * kernel.len() + tap) * LANES * from_row + (plane - source.block) * LANES;
+                            let to_row = target.width * LANES;
+                            let tap_of_panel = target.planes.len() * phase.taps_before + p * phase.kernel.len() + t;
+                            let to = tap_of_panel * LANES * to_row + lane * LANES;
+                            moves.push(Move {
+                                from: source.weights + from,
+                                from_row,
+                                to: target.weights + to,
+                                to_row,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        Transposition { moves }
+    }
+
+    pub(super) fn run(&self, isa: Isa, threads: &Threads, weights: &[f32], transposed: &mut [f32]) {
+        let transposed = Parts::new(transposed);
+        threads.run(self.moves.len().div_ceil(BLOCKS_PER_TASK), &|task, _| {
+            let moves = &self.moves[task * BLOCKS_PER_TASK..];
+            isa.run(Moves { moves: &moves[..moves.len().min(BLOCKS_PER_TASK)], weights, transposed });
+        });
+    }
+}
+
+struct Moves<'a> {
+    moves: &'a [Move],
+    weights: &'a [f32],
+    transposed: Parts<'a, f32>,
+}
+
+impl Kernel for Moves<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for m in self.moves {
+            let from = &self.weights[m.from..][..15 * m.from_row + LANES];
+            for row in 0..LANES {
+                let at = m.to + row * m.to_row;
+                // SAFETY: each move has 16 × 16 floats of its own.
+                let line = unsafe { self.transposed.part(at..at + LANES) };
+                for lane in 0..LANES {
+                    line[lane] = from[lane * m.from_row + row];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The register tile: `out[r][lane] (+)= Σ_taps Σ_k a[r, tap, k] · b[tap, k, lane]` for `R` rows of `N` vectors.
+//!
+//! Everything that multiplies matrices here is a walk of this tile. A row is a pixel (forward and by data), an input
+//! channel at a tap (by weights) or a picture (linear layers); the lanes are output channels. In each turn `N` vectors of
+//! `b` are loaded, and each row's number is broadcast and multiplied into its `N` accumulators, so a turn has `R + N`
+//! loads for `R · N` fused multiply-adds (Goto and van de Geijn 2008; Georganas et al. 2018 for the convolution).
+//! Each output element is summed in one order, tap by tap, whatever the tile's size, so results do not depend on how
+//! pixels fall into tiles.
+
+use crate::simd::{LANES, Simd};
+
+/// What a tile sums over: for each tap, `run` products.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum<'a> {
+    /// Where a tap begins: in `a` in floats from a row's start, in `b` in steps from its start.
+    pub(crate) taps: &'a [[u32; 2]],
+    /// Products per tap.
+    pub(crate) run: usize,
+    /// Floats between two products in `a`.
+    pub(crate) a_step: usize,
+    /// Floats between two products in `b`: one step.
+    pub(crate) b_step: usize,
+    /// Floats between two neighbouring vectors of `b`.
+    pub(crate) b_lane: usize,
+}
+
+/// What the accumulators start from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start {
+    /// 0.
+    Zero,
+    /// What the output holds.
+    Output,
+    /// A number per lane, from here.
+    Bias(*const f32),
+}
+
+/// Where sums go, and what happens on the way.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    /// The output that the rows' offsets count from.
+    pub(crate) out: *mut f32,
+    /// Floats between two neighbouring vectors of the output.
+    pub(crate) lane: usize,
+    /// What the accumulators start from.
+    pub(crate) start: Start,
+    /// A second tensor that lies as the output does and is added, or null.
+    pub(crate) addend: *const f32,
+    /// Whether negative results become 0.
+    pub(crate) relu: bool,
+}
+
+/// Computes rows in tiles as tall as registers allow, then what is left in smaller ones.
+///
+/// # Safety
+/// For each row `[x, y]`, tap and product, `a + x + tap[0] + k·a_step` is readable, and so are 16 floats at
+/// `b + (tap[1] + k)·b_step + v·b_lane`, at the bias and the addend; 16 floats at `out + y + v·lane` are writable, and
+/// nobody else uses them. `v` goes up to `width - 1`, and `width` is at most `S::TILE_WIDTH`.
+#[inline(always)]
+pub(crate) unsafe fn rows<S: Simd>(
+    s: S,
+    width: usize,
+    sum: &Sum<'_>,
+    rows: &[[u32; 2]],
+    a: *const f32,
+    b: *const f32,
+    target: &Target,
+) {
+    // SAFETY: the caller's promise, row by row.
+    unsafe {
+        match width {
+            1 if S::TILE_WIDTH == 1 && S::tile_rows(1) == 2 => {
+                let rest = each::<S, 2, 1>(s, sum, rows, a, b, target);
+                each::<S, 1, 1>(s, sum, rest, a, b, target);
+            }
+            1 if S::TILE_WIDTH == 1 => {
+                let rest = each::<S, 6, 1>(s, sum, rows, a, b, target);
+                let rest = each::<S, 3, 1>(s, sum, rest, a, b, target);
+                each::<S, 1, 1>(s, sum, rest, a, b, target);
+            }
+            1 => {
+                let rest = each::<S, 16, 1>(s, sum, rows, a, b, target);
+                let rest = each::<S, 8, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, 4, 1>(s, sum, rest, a, b, target);
+                each::<S, 1, 1>(s, sum, rest, a, b, target);
+            }
+            2 if S::TILE_WIDTH >= 2 => {
+                let rest = each::<S, 14, 2>(s, sum, rows, a, b, target);
+                let rest = each::<S, 8, 2>(s, sum, rest, a, b, target);
+                let rest = each::<S, 4, 2>(s, sum, rest, a, b, target);
+                let rest = each::<S, 2, 2>(s, sum, rest, a, b, target);
+                each::<S, 1, 2>(s, sum, rest, a, b, target);
+            }
+            3 if S::TILE_WIDTH >= 3 => {
+                let rest = each::<S, 9, 3>(s, sum, rows, a, b, target);
+                let rest = each::<S, 4, 3>(s, sum, rest, a, b, target);
+                let rest = each::<S, 2, 3>(s, sum, rest, a, b, target);
+                each::<S, 1, 3>(s, sum, rest, a, b, target);
+            }
+            4 if S::TILE_WIDTH >= 4 => {
+                let rest = each::<S, 6, 4>(s, sum, rows, a, b, target);
+                let rest = each::<S, 4, 4>(s, sum, rest, a, b, target);
+                let rest = each::<S, 2, 4>(s, sum, rest, a, b, target);
+                each::<S, 1, 4>(s, sum, rest, a, b, target);
+            }
+            width => unreachable!("no tile is {width} vectors wide on this instruction set"),
+        }
+    }
+}
+
+/// Tiles of exactly `R` rows, as many as there are; gives the rows that are left.
+#[inline(always)]
+unsafe fn each<'r, S: Simd, const R: usize, const N: usize>(
+    s: S,
+    sum: &Sum<'_>,
+    rows: &'r [[u32; 2]],
+    a: *const f32,
+    b: *const f32,
+    target: &Target,
+) -> &'r [[u32; 2]] {
+    let (tiles, rest) = rows.as_chunks::<R>();
+    for tile_rows in tiles {
+        // SAFETY: the caller's promise.
+        unsafe { tile::<S, R, N>(s, sum, tile_rows, a, b, target) };
+    }
+    rest
+}
+
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const N: usize>(
+    s: S,
+    sum: &Sum<'_>,
+    rows: &[[u32; 2]; R],
+    a: *const f32,
+    b: *const f32,
+    target: &Target,
+) {
+    // SAFETY: the caller's promise covers each pointer below.
+    unsafe {
+        let mut starts = [a; R];
+        for r in 0..R {
+            starts[r] = a.add(rows[r][0] as usize);
+        }
+        let mut acc = [[s.splat(0.0); N]; R];
+        match target.start {
+            Start::Zero => {}
+            Start::Output => {
+                for r in 0..R {
+                    for v in 0..N {
+                        acc[r][v] = s.load(target.out.add(rows[r][1] as usize + v * target.lane));
+                    }
+                }
+            }
+            Start::Bias(bias) => {
+                for v in 0..N {
+                    let bias = s.load(bias.add(v * LANES));
+                    for r in 0..R {
+                        acc[r][v] = bias;
+                    }
+                }
+            }
+        }
+        for &[a_tap, b_tap] in sum.taps {
+            let mut at = a_tap as usize;
+            let mut weights = b.add(b_tap as usize * sum.b_step);
+            for _ in 0..sum.run {
+                let mut vectors = [s.splat(0.0); N];
+                for v in 0..N {
+                    vectors[v] = s.load(weights.add(v * sum.b_lane));
+                }
+                for r in 0..R {
+                    let x = s.splat(*starts[r].add(at));
+                    for v in 0..N {
+                        acc[r][v] = s.fma(x, vectors[v], acc[r][v]);
+                    }
+                }
+                at += sum.a_step;
+                weights = weights.wrapping_add(sum.b_step);
+            }
+        }
+        for r in 0..R {
+            for v in 0..N {
+                let at = rows[r][1] as usize + v * target.lane;
+                let mut y = acc[r][v];
+                if !target.addend.is_null() {
+                    y = s.add(y, s.load(target.addend.add(at)));
+                }
+                if target.relu {
+                    y = s.max(s.splat(0.0), y);
+                }
+                s.store(target.out.add(at), y);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! One way to write a kernel for every instruction set: a trait over vectors of 16 floats, an implementation per set, and
+//! the choice between them at run time.
+//!
+//! A kernel is a [`Kernel`]: its `run` is generic over [`Simd`] and is compiled once per instruction set, inside a
+//! function that has the set's `#[target_feature]`, so that everything marked `#[inline(always)]` below it becomes that
+//! set's instructions. Values of the implementing types are the proof that the CPU has the features: they are made only
+//! by [`Isa::run`], after detection.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::fmt::Debug;
+
+/// Lanes of a vector, and channels of a block in the blocked layout, on every instruction set.
+pub const LANES: usize = 16;
+
+/// Vectors of 16 floats of one instruction set.
+///
+/// The arithmetic is safe, because a value of `Self` proves that the CPU has the instructions; loads and stores go
+/// through raw pointers, because a tile's rows lie anywhere in a buffer, and are `unsafe`.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen floats.
+    type V: Copy + Debug;
+
+    /// Most vectors that one tile is wide: see `conv/tile.rs`.
+    const TILE_WIDTH: usize;
+
+    /// Rows of the tile that is `width` vectors wide, so that accumulators, weights and one broadcast fit in registers.
+    fn tile_rows(width: usize) -> usize;
+
+    /// The same number in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// Sixteen floats from memory.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of 16 floats; no alignment is needed.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Sixteen floats to memory.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of 16 floats; no alignment is needed.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger of each lane; `b` where one is NaN, so that `max(0, x)` keeps a NaN visible.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Square root.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// Bit `i` is set where lane `i` of `a` is greater than that of `b`; NaN is not.
+    fn gt(self, a: Self::V, b: Self::V) -> u16;
+    /// `a` where the bit is set, else `b`.
+    fn select(self, bits: u16, a: Self::V, b: Self::V) -> Self::V;
+
+    /// The first 16 floats of a slice.
+    ///
+    /// # Panics
+    /// When the slice is shorter.
+    #[inline(always)]
+    fn read(self, slice: &[f32]) -> Self::V {
+        let block = &slice[..LANES];
+        // SAFETY: the slice has 16 floats.
+        unsafe { self.load(block.as_ptr()) }
+    }
+
+    /// Over the first 16 floats of a slice.
+    ///
+    /// # Panics
+    /// When the slice is shorter.
+    #[inline(always)]
+    fn write(self, slice: &mut [f32], v: Self::V) {
+        let block = &mut slice[..LANES];
+        // SAFETY: the slice has 16 floats.
+        unsafe { self.store(block.as_mut_ptr(), v) }
+    }
+
+    /// The lanes as an array.
+    #[inline(always)]
+    fn lanes(self, v: Self::V) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.write(&mut lanes, v);
+        lanes
+    }
+}
+
+/// Work that is compiled for every instruction set.
+pub trait Kernel {
+    /// What the work gives.
+    type Output;
+    /// The work. Implementations are `#[inline(always)]`, and so is everything in their hot loops.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set that this machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Isa(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+impl Isa {
+    /// Names that [`Isa::named`] knows, the fastest first.
+    pub const NAMES: [&'static str; 3] = ["avx512", "avx2", "portable"];
+
+    /// Arrays that the compiler vectorises with what the target always has.
+    pub const PORTABLE: Isa = Isa(Set::Portable);
+
+    /// The fastest one of this machine.
+    pub fn best() -> Isa {
+        Isa::NAMES.into_iter().find_map(Isa::named).unwrap_or(Isa::PORTABLE)
+    }
+
+    /// The one of that name, if this machine has it.
+    pub fn named(name: &str) -> Option<Isa> {
+        match name {
+            #[cfg(target_arch = "x86_64")]
+            "avx512" if avx512::available() => Some(Isa(Set::Avx512)),
+            #[cfg(target_arch = "x86_64")]
+            "avx2" if avx2::available() => Some(Isa(Set::Avx2)),
+            "portable" => Some(Isa::PORTABLE),
+            _ => None,
+        }
+    }
+
+    /// `avx512`, `avx2` or `portable`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            Set::Portable => "portable",
+        }
+    }
+
+    /// Most vectors that one tile is wide.
+    pub fn tile_width(self) -> usize {
+        struct Width;
+        impl Kernel for Width {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::TILE_WIDTH
+            }
+        }
+        self.run(Width)
+    }
+
+    /// Runs a kernel with this instruction set.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: `Isa::named` has found the CPU's features before it made this value.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::run(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::run(kernel) },
+            Set::Portable => portable::run(kernel),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Arithmetic;
+    impl Kernel for Arithmetic {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            let a: [f32; 16] = std::array::from_fn(|i| i as f32 - 7.5);
+            let b: [f32; 16] = std::array::from_fn(|i| if i % 3 == 0 { f32::NAN } else { 2.0 });
+            let (va, vb) = (s.read(&a), s.read(&b));
+            for i in 0..16 {
+                assert_eq!(s.lanes(s.fma(va, va, s.splat(1.0)))[i], a[i] * a[i] + 1.0);
+                assert_eq!(s.lanes(s.sub(va, s.mul(va, s.splat(0.5))))[i], a[i] - a[i] * 0.5);
+                assert_eq!(s.lanes(s.sqrt(s.max(va, s.splat(0.0))))[i], a[i].max(0.0).sqrt());
+                assert_eq!(s.lanes(s.div(va, s.splat(3.0)))[i], a[i] / 3.0);
+                let gt = s.gt(va, vb) >> i & 1 == 1;
+                assert_eq!(gt, a[i] > b[i]);
+                assert_eq!(s.lanes(s.select(0b1010_1010_1010_1010, va, s.splat(9.0)))[i], [9.0, a[i]][i % 2]);
+            }
+            // A NaN is never hidden by a ReLU.
+            assert!(s.lanes(s.max(s.splat(0.0), vb))[3].is_nan());
+            assert_eq!(s.lanes(s.add(va, va))[15], 15.0);
+        }
+    }
+
+    #[test]
+    fn every_set_computes_the_same() {
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            isa.run(Arithmetic);
+        }
+    }
+}

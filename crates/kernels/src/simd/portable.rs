@@ -1,0 +1,97 @@
+//! Arrays of 16 floats, which LLVM turns into whatever vectors the target always has (SSE2 on x86-64, NEON on aarch64).
+//!
+//! A tile of 2 rows × 1 vector keeps 8 accumulators of 4 lanes in the 16 registers of the smallest target. A product and
+//! its addition are rounded apart, as no target here is sure to have a fused instruction.
+
+use super::{Kernel, LANES, Simd};
+
+/// Needs nothing of the CPU.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+type V = [f32; LANES];
+
+pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Portable)
+}
+
+#[inline(always)]
+fn map2(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
+    let mut out = [0.0; LANES];
+    for i in 0..LANES {
+        out[i] = f(a[i], b[i]);
+    }
+    out
+}
+
+impl Simd for Portable {
+    type V = V;
+    const TILE_WIDTH: usize = 1;
+
+    #[inline(always)]
+    fn tile_rows(_: usize) -> usize {
+        2
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: V) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<V>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        map2(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        map2(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        map2(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        map2(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn fma(self, a: V, b: V, c: V) -> V {
+        let mut out = c;
+        for i in 0..LANES {
+            out[i] += a[i] * b[i];
+        }
+        out
+    }
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: V) -> V {
+        map2(a, a, |a, _| a.sqrt())
+    }
+    #[inline(always)]
+    fn gt(self, a: V, b: V) -> u16 {
+        let mut bits = 0;
+        for i in 0..LANES {
+            bits |= u16::from(a[i] > b[i]) << i;
+        }
+        bits
+    }
+    #[inline(always)]
+    fn select(self, bits: u16, a: V, b: V) -> V {
+        let mut out = [0.0; LANES];
+        for i in 0..LANES {
+            out[i] = if bits >> i & 1 == 1 { a[i] } else { b[i] };
+        }
+        out
+    }
+}
