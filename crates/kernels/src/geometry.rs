@@ -236,10 +236,10 @@ mod tests {
         };
         let input = [5, 6];
         let output = window.output(input).unwrap();
-        for axis in 0..2 {
+        for (axis, outputs) in output.into_iter().enumerate() {
             for tap in 0..window.kernel[axis] {
                 let on_a_pixel = |&o: &usize| window.pixel(axis, o, tap, input).is_some();
-                let expected: Vec<usize> = (0..output[axis]).filter(on_a_pixel).collect();
+                let expected: Vec<usize> = (0..outputs).filter(on_a_pixel).collect();
                 assert_eq!(window.placements(axis, tap, input).collect::<Vec<_>>(), expected, "axis {axis}, tap {tap}");
             }
         }
