@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 mod error;
+pub mod exec;
 pub mod net;
 pub mod ops;
 mod tensor;

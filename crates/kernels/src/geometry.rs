@@ -132,6 +132,25 @@ impl Window {
         }
         Ok(output)
     }
+
+    /// Where the kernel's element `tap` lies along `axis` (0 height, 1 width) in the window's `placement`:
+    /// `placement · stride + tap · dilation - begin`, a pixel of an input of `[height, width]`, or `None` on padding.
+    pub fn pixel(&self, axis: usize, placement: usize, tap: usize, input: [usize; 2]) -> Option<usize> {
+        let (begin, _) = self.pads(input);
+        let pixel = (placement * self.stride[axis] + tap * self.dilation[axis]).checked_sub(begin[axis])?;
+        (pixel < input[axis]).then_some(pixel)
+    }
+
+    /// The placements along `axis` in which the kernel's element `tap` lies on the input of `[height, width]`, not on
+    /// padding: those for which [`Window::pixel`] is a pixel. Empty when there are none.
+    pub fn placements(&self, axis: usize, tap: usize, input: [usize; 2]) -> std::ops::Range<usize> {
+        let outputs = self.output(input).map_or(0, |output| output[axis]);
+        let (begin, _) = self.pads(input);
+        let at_or_after = |pixel: usize| {
+            (pixel + begin[axis]).saturating_sub(tap * self.dilation[axis]).div_ceil(self.stride[axis]).min(outputs)
+        };
+        at_or_after(0)..at_or_after(input[axis])
+    }
 }
 
 /// Multiply-adds of a convolution for one picture: every output element sums `kernel area × in_channels / groups`
@@ -204,6 +223,28 @@ mod tests {
         let even = Window { padding: Padding::Same, ..Window::square(4) };
         assert_eq!(even.pads([10, 10]), ([1, 1], [2, 2]));
         assert_eq!(even.output([10, 10]), Ok([10, 10]));
+    }
+
+    #[test]
+    fn placements_are_those_that_lie_on_a_pixel() {
+        let window = Window {
+            kernel: [3, 4],
+            stride: [2, 3],
+            padding: Padding::Explicit { begin: [3, 0], end: [1, 5] },
+            dilation: [2, 1],
+            ceil_mode: false,
+        };
+        let input = [5, 6];
+        let output = window.output(input).unwrap();
+        for (axis, outputs) in output.into_iter().enumerate() {
+            for tap in 0..window.kernel[axis] {
+                let on_a_pixel = |&o: &usize| window.pixel(axis, o, tap, input).is_some();
+                let expected: Vec<usize> = (0..outputs).filter(on_a_pixel).collect();
+                assert_eq!(window.placements(axis, tap, input).collect::<Vec<_>>(), expected, "axis {axis}, tap {tap}");
+            }
+        }
+        assert_eq!(window.pixel(0, 0, 1, input), None);
+        assert_eq!(window.pixel(0, 1, 1, input), Some(1));
     }
 
     #[test]

@@ -3,5 +3,8 @@
 
 pub mod conv;
 pub mod geometry;
+pub mod layout;
 pub mod simd;
 pub mod threads;
+pub mod random;
+pub mod reference;

@@ -25,7 +25,6 @@ const TASKS: usize = 32;
 pub(super) struct BackwardWeights {
     unit: usize,
     planes: usize,
-    in_channels: usize,
     input: [usize; 2],
     output: [usize; 2],
     stride: [usize; 2],
@@ -67,7 +66,6 @@ impl BackwardWeights {
         BackwardWeights {
             unit,
             planes: shape.in_channels.div_ceil(unit),
-            in_channels: shape.in_channels,
             input: shape.input,
             output,
             stride: window.stride,
@@ -211,18 +209,16 @@ impl Kernel for SumTask<'_> {
     fn run<S: Simd>(self, s: S) {
         let SumTask { plan, panel, .. } = self;
         let plane = panel.planes.start + self.plane;
-        let channels = (plan.in_channels - plane * plan.unit).min(plan.unit);
         let lanes = panel.width * LANES;
         let pixels = plan.output[0] * plan.output[1];
         let taps = plan.kernel[0] * plan.kernel[1];
-        // A plain plane has one channel: its rows are taps, so that tiles are still tall.
         let mut start = Start::Zero;
         let mut rows = [[0; 2]; LANES];
         for first in self.pictures.clone().step_by(plan.pictures) {
             let count = plan.pictures.min(self.pictures.end - first);
             for from in (0..plan.output[0]).step_by(plan.strip) {
                 let strip = plan.strip.min(plan.output[0] - from);
-                self_copy(plan, self.x, first..first + count, plane, from, &self.kernel_rows, self.view);
+                copy_pictures(plan, self.x, first..first + count, plane, from, &self.kernel_rows, self.view);
                 let sums = &plan.taps[..if strip == plan.strip { count * plan.strip } else { strip }];
                 let sum = Sum {
                     taps: sums,
@@ -236,19 +232,20 @@ impl Kernel for SumTask<'_> {
                     + (panel.block + panel.width) * pixels * LANES];
                 let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
                 let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                // Sixteen rows go to the tile at a time: a block's channels at one tap, or a plain plane's taps.
                 let mut filled = 0;
                 for row in self.kernel_rows.clone() {
                     for column in 0..plan.kernel[1] {
                         let tap = row * plan.kernel[1] + column;
                         let view_row = (row - self.kernel_rows.start) * plan.dilation[0];
                         let at = (view_row * plan.view[1] + column * plan.dilation[1]) * plan.unit;
-                        for channel in 0..channels {
+                        for channel in 0..plan.unit {
                             let to = ((self.plane * taps + tap) * plan.unit + channel) * lanes;
                             rows[filled] = [(at + channel) as u32, to as u32];
                             filled += 1;
                             let last_row = row + 1 == self.kernel_rows.end && column + 1 == plan.kernel[1];
-                            let last = last_row && channel + 1 == channels;
-                            let full = filled == row_limit::<S>(panel.width) || (plan.unit > 1 && channel + 1 == channels);
+                            let last = last_row && channel + 1 == plan.unit;
+                            let full = filled == LANES;
                             if full || last {
                                 // SAFETY: this task alone writes this plane and these kernel rows of this share's `dw`;
                                 // the view holds every row that a tap of the strip reads, and `dy` was sliced to the
@@ -268,16 +265,9 @@ impl Kernel for SumTask<'_> {
     }
 }
 
-/// Rows that are given to the tile at once: a block's 16 channels, or of a plain plane as many taps as one tile takes.
-#[inline(always)]
-fn row_limit<S: Simd>(width: usize) -> usize {
-    let _ = width;
-    LANES
-}
-
 /// Copies what the strip reads of one plane of each picture, from the first kernel row on, with zeros for the padding.
 #[inline(always)]
-fn self_copy(
+fn copy_pictures(
     plan: &BackwardWeights,
     x: &[f32],
     pictures: std::ops::Range<usize>,

@@ -196,6 +196,33 @@ impl Conv {
         scratch: &mut [f32],
     ) {
         self.backward_weights.run(self.isa, threads, &self.forward, batch, x, dy, dw, scratch);
+        if self.mixes_groups() {
+            self.clear_between_groups(dw);
+        }
+    }
+
+    /// Whether blocks hold channels of several groups, so that packed weights have zeros between groups.
+    fn mixes_groups(&self) -> bool {
+        let ConvShape { in_channels, out_channels, groups, .. } = self.shape;
+        mixes_groups(in_channels / groups, out_channels / groups, groups)
+    }
+
+    /// Sets the gradient of what is zero by structure to zero, so that it stays zero in training.
+    fn clear_between_groups(&self, dw: &mut [f32]) {
+        let ConvShape { in_channels, out_channels, groups, window, .. } = self.shape;
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        let taps = window.kernel[0] * window.kernel[1];
+        for panel in &self.forward.panels {
+            let rows = dw[panel.weights..][..self.forward.panel_len(panel)].as_chunks_mut::<LANES>().0;
+            for (row, lanes) in rows.iter_mut().enumerate() {
+                let channel = (panel.planes.start + row / LANES / taps) * LANES + row % LANES;
+                for (lane, x) in lanes.iter_mut().enumerate() {
+                    if channel / group_in != (panel.block * LANES + lane) / group_out {
+                        *x = 0.0;
+                    }
+                }
+            }
+        }
     }
 
     /// Packs weights from OIHW; the rest of the packed blocks is 0.
@@ -231,12 +258,17 @@ impl Conv {
     }
 }
 
+/// Whether blocks of channels would cross groups.
+fn mixes_groups(group_in: usize, group_out: usize, groups: usize) -> bool {
+    groups > 1 && (!group_in.is_multiple_of(LANES) || !group_out.is_multiple_of(LANES))
+}
+
 /// Cuts the output channels into panels, for `[inputs, outputs]` channels of either direction.
 fn panels(isa: Isa, channels: [usize; 2], groups: usize, unit: usize) -> Vec<Panel> {
     let [inputs, outputs] = channels;
     let (group_in, group_out) = (inputs / groups, outputs / groups);
     let panel = |block: usize, width: usize, planes: Range<usize>| Panel { block, width, planes, weights: 0 };
-    if groups > 1 && (!group_in.is_multiple_of(LANES) || !group_out.is_multiple_of(LANES)) {
+    if mixes_groups(group_in, group_out, groups) {
         // Blocks mix groups: each block of outputs sees every block of inputs that one of its groups touches.
         let of_block = |block: usize| {
             let last = ((block + 1) * LANES).min(outputs) - 1;
@@ -265,3 +297,6 @@ fn place_weights(correlation: &mut Correlation) {
         at += correlation.panel_len(&correlation.panels[i]);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,539 @@
+//! Runs a net with the naive reference kernels, in f32 or f64: the definition of what every faster engine computes.
+//!
+//! Forward keeps every node's output; backward walks the nodes from the last to the first and adds up the gradients
+//! that reach a node from all its consumers. Layouts are plain NCHW and the checkpoint's. Memory: all activations
+//! twice.
+
+use std::collections::BTreeMap;
+
+use convnet_kernels::random;
+use convnet_kernels::reference::batch_norm::{BatchNorm, Statistics};
+use convnet_kernels::reference::conv2d::{self, ConvProblem};
+use convnet_kernels::reference::cross_entropy::{self, CrossEntropy};
+use convnet_kernels::reference::linear::{self, LinearProblem};
+use convnet_kernels::reference::pool::{self, PoolProblem};
+use convnet_kernels::reference::{Float, dropout, relu};
+
+use crate::geometry::Window;
+use crate::net::{Net, Node, NodeId};
+use crate::ops::{BatchNorm2d, Conv2d, Op, Role, Shape};
+use crate::{Error, Result, StateDict};
+
+/// How a net is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch norm uses the running statistics, dropout does nothing.
+    Inference,
+    /// Batch norm uses the batch's statistics; dropout drops, with the mask that the step's and the node's seed give.
+    Training {
+        /// Seed of the whole run.
+        run_seed: u64,
+        /// Steps made before this one.
+        step: u64,
+    },
+}
+
+/// Tensors by their full name, row-major.
+pub type Tensors<T> = BTreeMap<String, Vec<T>>;
+
+/// What one pass forward and backward gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pass<T> {
+    /// The net's output, `[batch, classes]`.
+    pub logits: Vec<T>,
+    /// Softmax cross-entropy, the mean over the batch, in nats.
+    pub loss: T,
+    /// The gradient of the loss by every weight and bias.
+    pub gradients: Tensors<T>,
+    /// The gradient of the loss by the input, NCHW.
+    pub input_gradient: Vec<T>,
+    /// Every buffer (running statistics) after the pass: moved in training, as it was in inference.
+    pub buffers: Tensors<T>,
+}
+
+/// A net with its parameters, run by the reference kernels.
+#[derive(Clone, Debug)]
+pub struct Reference<'net, T> {
+    net: &'net Net,
+    tensors: Tensors<T>,
+}
+
+/// What forward leaves behind for backward.
+struct Trace<T> {
+    /// Output of each node.
+    outputs: Vec<Vec<T>>,
+    /// What else each node keeps.
+    kept: Vec<Kept<T>>,
+}
+
+enum Kept<T> {
+    Nothing,
+    /// The statistics with which a batch norm normalised.
+    Statistics(Statistics<T>),
+    /// Which pixels won a maximum pooling.
+    Winners(Vec<usize>),
+}
+
+/// The gradients that one node gives back.
+struct NodeGradients<T> {
+    /// By its inputs, in their order.
+    inputs: Vec<Vec<T>>,
+    /// By its trained parameters, under their short names.
+    parameters: Vec<(&'static str, Vec<T>)>,
+}
+
+impl<T> NodeGradients<T> {
+    fn of_input(input: Vec<T>) -> NodeGradients<T> {
+        NodeGradients { inputs: vec![input], parameters: Vec::new() }
+    }
+}
+
+impl<'net, T: Float> Reference<'net, T> {
+    /// A net with the parameters and buffers of a state dictionary.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a tensor is missing, has another number of elements, or belongs to no node.
+    pub fn from_state(net: &'net Net, state: &StateDict) -> Result<Self> {
+        let convert = |data: &[f32]| data.iter().map(|&x| T::from_f64(f64::from(x))).collect();
+        Self::new(net, state.iter().map(|(name, tensor)| (name.clone(), convert(tensor.data()))).collect())
+    }
+
+    /// A net with parameters and buffers by name.
+    ///
+    /// # Errors
+    /// As [`Reference::from_state`].
+    pub fn new(net: &'net Net, tensors: Tensors<T>) -> Result<Self> {
+        let expected = net.parameters();
+        for (name, _, parameter) in &expected {
+            let count = parameter.shape.iter().product::<usize>();
+            match tensors.get(name).map(Vec::len) {
+                Some(found) if found == count => {}
+                Some(found) => {
+                    return Err(Error::invalid(format!("tensor '{name}': expected {count} elements, got {found}")));
+                }
+                None => return Err(Error::invalid(format!("tensor '{name}': expected {count} elements, got none"))),
+            }
+        }
+        match tensors.keys().find(|name| expected.iter().all(|(known, ..)| known != *name)) {
+            Some(stranger) => {
+                Err(Error::invalid(format!("tensor '{stranger}' belongs to no layer of '{}'", net.name())))
+            }
+            None => Ok(Reference { net, tensors }),
+        }
+    }
+
+    /// Parameters and buffers by name.
+    pub fn tensors(&self) -> &Tensors<T> {
+        &self.tensors
+    }
+
+    /// Parameters and buffers by name, to change, as an optimizer does; their lengths must stay.
+    pub fn tensors_mut(&mut self) -> &mut Tensors<T> {
+        &mut self.tensors
+    }
+
+    /// The net's output for `input`, `[batch, …]` of the net's input shape.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the input is not made of whole pictures, or batch norm in training gets a single
+    /// element per channel.
+    pub fn forward(&self, input: &[T], mode: Mode) -> Result<Vec<T>> {
+        let mut trace = self.trace(input, mode)?;
+        Ok(trace.outputs.pop().expect("a net has at least its input"))
+    }
+
+    /// Forward, loss and backward. The label of a picture is the index of its class.
+    ///
+    /// # Errors
+    /// As [`Reference::forward`], and when there is not one label per picture or a label is not a class.
+    pub fn pass(&self, input: &[T], labels: &[usize], mode: Mode) -> Result<Pass<T>> {
+        let classes = self.net.output_shape().elements();
+        if let Some(label) = labels.iter().find(|&&label| label >= classes) {
+            return Err(Error::invalid(format!("expected labels below {classes}, got {label}")));
+        }
+        let batch = self.batch(input)?;
+        if labels.len() != batch {
+            return Err(Error::invalid(format!("expected {batch} labels for {batch} pictures, got {}", labels.len())));
+        }
+        let trace = self.trace(input, mode)?;
+        let logits = trace.outputs.last().expect("a net has at least its input");
+        let CrossEntropy { loss, grad_logits } = cross_entropy::forward_backward(logits, labels, classes);
+        let (gradients, input_gradient) = self.backward(&trace, batch, mode, grad_logits);
+        let buffers = self.buffers(&trace, batch, mode);
+        Ok(Pass { logits: logits.clone(), loss, gradients, input_gradient, buffers })
+    }
+
+    /// Pictures in an input.
+    fn batch(&self, input: &[T]) -> Result<usize> {
+        let shape = self.net.input_shape();
+        match input.len() {
+            len if len > 0 && len.is_multiple_of(shape.elements()) => Ok(len / shape.elements()),
+            len => Err(Error::invalid(format!("expected whole pictures of {shape}, got {len} elements"))),
+        }
+    }
+
+    fn trace(&self, input: &[T], mode: Mode) -> Result<Trace<T>> {
+        let batch = self.batch(input)?;
+        let mut trace = Trace { outputs: vec![input.to_vec()], kept: vec![Kept::Nothing] };
+        for index in 1..self.net.nodes().len() {
+            let (output, kept) = self.forward_node(NodeId(index), batch, mode, &trace.outputs)?;
+            trace.outputs.push(output);
+            trace.kept.push(kept);
+        }
+        Ok(trace)
+    }
+
+    fn forward_node(&self, id: NodeId, batch: usize, mode: Mode, outputs: &[Vec<T>]) -> Result<(Vec<T>, Kept<T>)> {
+        let node = self.net.node(id);
+        let input = |which: usize| outputs[node.inputs[which].index()].as_slice();
+        let shape = |which: usize| self.net.node(node.inputs[which]).shape;
+        let keep = keep(id, mode);
+        let output = match (&node.op, mode) {
+            (Op::Input(_), _) => unreachable!("the input is the first node alone"),
+            (Op::Conv2d(op), _) => {
+                let problem = conv_problem(op, batch, shape(0));
+                conv2d::forward(&problem, input(0), self.tensor(node, "weight"), self.bias(node, op.bias))
+            }
+            (Op::Linear(op), _) => {
+                let problem = linear_problem(op.out_features, batch, shape(0));
+                linear::forward(&problem, input(0), self.tensor(node, "weight"), self.bias(node, op.bias))
+            }
+            (Op::BatchNorm2d(op), _) => {
+                let norm = self.batch_norm(node, op, batch);
+                let statistics = match mode {
+                    Mode::Inference => self.running(node),
+                    Mode::Training { .. } if batch * norm.pixels < 2 => {
+                        let problem = "expected more than one element per channel in training".into();
+                        return Err(Error::Layer { layer: node.name.clone(), op: node.op.name(), problem });
+                    }
+                    Mode::Training { .. } => norm.statistics(input(0)),
+                };
+                return Ok((norm.forward(input(0), &statistics), Kept::Statistics(statistics)));
+            }
+            (Op::Relu, _) => relu::forward(input(0)),
+            (Op::MaxPool2d(op), _) => {
+                let found = pool::max_forward(&pool_problem(op.window, batch, shape(0)), input(0));
+                return Ok((found.output, Kept::Winners(found.winners)));
+            }
+            (Op::AvgPool2d(op), _) => {
+                pool::avg_forward(&pool_problem(op.window, batch, shape(0)), op.count_include_pad, input(0))
+            }
+            (Op::Dropout(op), Mode::Training { .. }) => dropout::elements(input(0), op.p, |i| keep(i, op.p)),
+            (Op::Dropout2d(op), Mode::Training { .. }) => {
+                dropout::channels(input(0), pixels(node.shape), op.p, |i| keep(i, op.p))
+            }
+            (Op::Dropout(_) | Op::Dropout2d(_), Mode::Inference) | (Op::Flatten, _) => input(0).to_vec(),
+        };
+        Ok((output, Kept::Nothing))
+    }
+
+    /// Gradients by every trained parameter, and by the net's input.
+    fn backward(&self, trace: &Trace<T>, batch: usize, mode: Mode, grad_logits: Vec<T>) -> (Tensors<T>, Vec<T>) {
+        // What has arrived so far from each node's consumers; zero at first, and to the end where nothing asks.
+        let mut arrived: Vec<Vec<T>> = trace.outputs.iter().map(|output| vec![T::ZERO; output.len()]).collect();
+        *arrived.last_mut().expect("a net has at least its input") = grad_logits;
+        let mut gradients = Tensors::new();
+        for index in (1..arrived.len()).rev() {
+            let node = &self.net.nodes()[index];
+            let found = self.backward_node(NodeId(index), batch, mode, trace, &arrived[index]);
+            for (input, gradient) in node.inputs.iter().zip(found.inputs) {
+                arrived[input.index()].iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
+            }
+            let named = |(name, gradient)| (format!("{}.{name}", node.name), gradient);
+            gradients.extend(found.parameters.into_iter().map(named));
+        }
+        (gradients, arrived.swap_remove(0))
+    }
+
+    fn backward_node(&self, id: NodeId, batch: usize, mode: Mode, trace: &Trace<T>, dy: &[T]) -> NodeGradients<T> {
+        let node = self.net.node(id);
+        let input = |which: usize| trace.outputs[node.inputs[which].index()].as_slice();
+        let shape = |which: usize| self.net.node(node.inputs[which]).shape;
+        let keep = keep(id, mode);
+        match (&node.op, mode) {
+            (Op::Input(_), _) => unreachable!("the input is the first node alone"),
+            (Op::Conv2d(op), _) => {
+                let problem = conv_problem(op, batch, shape(0));
+                let mut parameters = vec![("weight", conv2d::backward_weights(&problem, input(0), dy))];
+                if op.bias {
+                    parameters.push(("bias", conv2d::backward_bias(&problem, dy)));
+                }
+                let data = conv2d::backward_data(&problem, self.tensor(node, "weight"), dy);
+                NodeGradients { inputs: vec![data], parameters }
+            }
+            (Op::Linear(op), _) => {
+                let problem = linear_problem(op.out_features, batch, shape(0));
+                let mut parameters = vec![("weight", linear::backward_weights(&problem, input(0), dy))];
+                if op.bias {
+                    parameters.push(("bias", linear::backward_bias(&problem, dy)));
+                }
+                let data = linear::backward_data(&problem, self.tensor(node, "weight"), dy);
+                NodeGradients { inputs: vec![data], parameters }
+            }
+            (Op::BatchNorm2d(op), _) => {
+                let norm = self.batch_norm(node, op, batch);
+                let statistics = kept_statistics(&trace.kept[id.index()]);
+                let found = match mode {
+                    Mode::Inference => norm.backward_inference(input(0), statistics, dy),
+                    Mode::Training { .. } => norm.backward_training(input(0), statistics, dy),
+                };
+                let parameters = vec![("weight", found.weight), ("bias", found.bias)];
+                NodeGradients { inputs: vec![found.input], parameters }
+            }
+            (Op::Relu, _) => NodeGradients::of_input(relu::backward(input(0), dy)),
+            (Op::MaxPool2d(op), _) => {
+                let Kept::Winners(winners) = &trace.kept[id.index()] else { unreachable!("forward keeps the winners") };
+                NodeGradients::of_input(pool::max_backward(&pool_problem(op.window, batch, shape(0)), winners, dy))
+            }
+            (Op::AvgPool2d(op), _) => {
+                let problem = pool_problem(op.window, batch, shape(0));
+                NodeGradients::of_input(pool::avg_backward(&problem, op.count_include_pad, dy))
+            }
+            (Op::Dropout(op), Mode::Training { .. }) => {
+                NodeGradients::of_input(dropout::elements(dy, op.p, |i| keep(i, op.p)))
+            }
+            (Op::Dropout2d(op), Mode::Training { .. }) => {
+                NodeGradients::of_input(dropout::channels(dy, pixels(node.shape), op.p, |i| keep(i, op.p)))
+            }
+            (Op::Dropout(_) | Op::Dropout2d(_), Mode::Inference) | (Op::Flatten, _) => {
+                NodeGradients::of_input(dy.to_vec())
+            }
+        }
+    }
+
+    /// Every buffer after a pass: running statistics are moved in training.
+    fn buffers(&self, trace: &Trace<T>, batch: usize, mode: Mode) -> Tensors<T> {
+        let buffers = self.net.parameters().into_iter().filter(|(_, _, parameter)| parameter.role == Role::Buffer);
+        let mut found: Tensors<T> = buffers.map(|(name, ..)| (name.clone(), self.tensors[&name].clone())).collect();
+        for (node, kept) in self.net.nodes().iter().zip(&trace.kept) {
+            if let (Op::BatchNorm2d(op), Mode::Training { .. }) = (&node.op, mode) {
+                let mut running = self.running(node);
+                let momentum = T::from_f64(f64::from(op.momentum));
+                self.batch_norm(node, op, batch).update(&mut running, kept_statistics(kept), momentum);
+                found.insert(format!("{}.running_mean", node.name), running.mean);
+                found.insert(format!("{}.running_var", node.name), running.var);
+            }
+        }
+        found
+    }
+
+    fn tensor(&self, node: &Node, name: &str) -> &[T] {
+        &self.tensors[&format!("{}.{name}", node.name)]
+    }
+
+    fn bias(&self, node: &Node, present: bool) -> Option<&[T]> {
+        present.then(|| self.tensor(node, "bias"))
+    }
+
+    fn batch_norm(&self, node: &Node, op: &BatchNorm2d, batch: usize) -> BatchNorm<'_, T> {
+        BatchNorm {
+            batch,
+            pixels: pixels(node.shape),
+            weight: self.tensor(node, "weight"),
+            bias: self.tensor(node, "bias"),
+            eps: T::from_f64(f64::from(op.eps)),
+        }
+    }
+
+    fn running(&self, node: &Node) -> Statistics<T> {
+        Statistics { mean: self.tensor(node, "running_mean").to_vec(), var: self.tensor(node, "running_var").to_vec() }
+    }
+}
+
+/// The mask of a node's dropout: whether `index` is kept at probability `p`. Inference keeps everything.
+fn keep(id: NodeId, mode: Mode) -> impl Fn(u64, f32) -> bool {
+    let seed = match mode {
+        Mode::Inference => None,
+        Mode::Training { run_seed, step } => Some(random::mix(random::mix(run_seed, step), id.index() as u64)),
+    };
+    move |index, p| seed.is_none_or(|seed| random::keep(seed, index, p))
+}
+
+fn kept_statistics<T>(kept: &Kept<T>) -> &Statistics<T> {
+    match kept {
+        Kept::Statistics(statistics) => statistics,
+        Kept::Nothing | Kept::Winners(_) => unreachable!("forward keeps a batch norm's statistics"),
+    }
+}
+
+fn conv_problem(op: &Conv2d, batch: usize, input: Shape) -> ConvProblem {
+    let [in_channels, height, width] = maps(input);
+    let Conv2d { out_channels, groups, window, .. } = *op;
+    ConvProblem { batch, in_channels, out_channels, groups, input: [height, width], window }
+}
+
+fn linear_problem(out_features: usize, batch: usize, input: Shape) -> LinearProblem {
+    LinearProblem { batch, in_features: input.elements(), out_features }
+}
+
+fn pool_problem(window: Window, batch: usize, input: Shape) -> PoolProblem {
+    let [channels, height, width] = maps(input);
+    PoolProblem { planes: batch * channels, input: [height, width], window }
+}
+
+/// Height times width.
+fn pixels(shape: Shape) -> usize {
+    let [_, height, width] = maps(shape);
+    height * width
+}
+
+fn maps(shape: Shape) -> [usize; 3] {
+    match shape {
+        Shape::Map(dims) => dims,
+        Shape::Vector(_) => unreachable!("the net's builder has checked that these are maps"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{AvgPool2d, Dropout, Linear};
+    use crate::zoo::{Cnn, cnn};
+    use convnet_kernels::reference::gradcheck::{assert_gradient, pattern};
+
+    const TRAINING: Mode = Mode::Training { run_seed: 11, step: 3 };
+
+    /// Parameters that are neither zero nor alike; variances are positive.
+    fn tensors(net: &Net) -> Tensors<f64> {
+        let tensor = |(tag, (name, _, parameter)): (usize, (String, NodeId, crate::ops::Parameter))| {
+            let values = pattern(tag as u32 + 1, parameter.shape.iter().product());
+            let offset = if parameter.name == "running_var" { 1.5 } else { 0.1 };
+            (name, values.into_iter().map(|x| offset + x / 2.0).collect())
+        };
+        net.parameters().into_iter().enumerate().map(tensor).collect()
+    }
+
+    fn small_cnn() -> Net {
+        let settings = Cnn { xdim: [1, 12, 12], cdims: vec![4, 6], hdims: vec![10], ydim: 5, ..Cnn::default() };
+        cnn(&settings).unwrap()
+    }
+
+    /// Average pooling, dropout of elements, strides, groups, no biases: what the lecture's CNN leaves out.
+    fn other_net() -> Net {
+        let mut net = Net::new("other", Shape::Map([2, 7, 9])).unwrap();
+        let conv = Conv2d { groups: 2, bias: false, ..Conv2d::new(4, Window { stride: [1, 2], ..Window::square(3) }) };
+        net.then("conv", Op::Conv2d(conv)).unwrap();
+        let window = Window { kernel: [2, 3], ..Window::square(2).stride(2).padding(1) };
+        net.then("pool", Op::AvgPool2d(AvgPool2d { window, count_include_pad: false })).unwrap();
+        net.then("relu", Op::Relu).unwrap();
+        net.then("drop", Op::Dropout(Dropout { p: 0.25 })).unwrap();
+        net.then("flatten", Op::Flatten).unwrap();
+        net.then("head", Op::Linear(Linear { out_features: 3, bias: false })).unwrap();
+        net
+    }
+
+    /// The gradients of every parameter and of the input against finite differences.
+    fn check_gradients(net: &Net, batch: usize, mode: Mode) {
+        let classes = net.output_shape().elements();
+        let input = pattern(100, batch * net.input_shape().elements());
+        let labels: Vec<usize> = (0..batch).map(|n| (3 * n + 1) % classes).collect();
+        let reference = Reference::new(net, tensors(net)).unwrap();
+        let pass = reference.pass(&input, &labels, mode).unwrap();
+        let loss = |reference: &Reference<f64>, input: &[f64]| {
+            let logits = reference.forward(input, mode).unwrap();
+            cross_entropy::forward_backward(&logits, &labels, classes).loss
+        };
+        assert_eq!(loss(&reference, &input), pass.loss);
+        assert_gradient("input", &input, &pass.input_gradient, |input| loss(&reference, input));
+        for (name, _, parameter) in net.parameters() {
+            if parameter.role == Role::Buffer {
+                assert!(!pass.gradients.contains_key(&name));
+                continue;
+            }
+            let mut changed = reference.clone();
+            assert_gradient(&name, &reference.tensors[&name], &pass.gradients[&name], |values| {
+                changed.tensors_mut().get_mut(&name).unwrap().copy_from_slice(values);
+                loss(&changed, &input)
+            });
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_lecture_cnn() {
+        check_gradients(&small_cnn(), 3, TRAINING);
+        check_gradients(&small_cnn(), 1, Mode::Inference);
+    }
+
+    #[test]
+    fn gradients_of_the_other_operations() {
+        check_gradients(&other_net(), 2, TRAINING);
+        check_gradients(&other_net(), 1, Mode::Inference);
+    }
+
+    #[test]
+    fn a_branch_that_nothing_asks_for_changes_nothing() {
+        let net = small_cnn();
+        let (input, labels) = (pattern(1, 2 * 144), [0, 4]);
+        let expected = Reference::new(&net, tensors(&net)).unwrap().pass(&input, &labels, Mode::Inference).unwrap();
+
+        let mut branched = Net::new("branched", net.input_shape()).unwrap();
+        for node in &net.nodes()[1..] {
+            let last = branched.find(&net.node(node.inputs[0]).name).unwrap();
+            let id = branched.add(&node.name, node.op.clone(), &[last]).unwrap();
+            if node.name == "pool1" {
+                branched.add("aside", Op::Conv2d(Conv2d::new(2, Window::square(3))), &[id]).unwrap();
+            }
+        }
+        let mut with_aside = tensors(&net);
+        with_aside.insert("aside.weight".into(), vec![1.0; 2 * 4 * 9]);
+        with_aside.insert("aside.bias".into(), vec![1.0; 2]);
+        let mut found = Reference::new(&branched, with_aside).unwrap().pass(&input, &labels, Mode::Inference).unwrap();
+        assert_eq!(found.gradients.remove("aside.weight"), Some(vec![0.0; 72]));
+        assert_eq!(found.gradients.remove("aside.bias"), Some(vec![0.0; 2]));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn dropout_follows_seed_step_and_node() {
+        let net = small_cnn();
+        let reference = Reference::new(&net, tensors(&net)).unwrap();
+        let input = pattern(1, 4 * 144);
+        let logits = |run_seed, step| reference.forward(&input, Mode::Training { run_seed, step }).unwrap();
+        assert_eq!(logits(1, 2), logits(1, 2));
+        assert_ne!(logits(1, 2), logits(1, 3));
+        assert_ne!(logits(1, 2), logits(2, 2));
+        let seed = random::mix(random::mix(1, 2), 5);
+        let keep = keep(NodeId(5), Mode::Training { run_seed: 1, step: 2 });
+        assert!((0..1000).all(|i| keep(i, 0.5) == random::keep(seed, i, 0.5)));
+    }
+
+    #[test]
+    fn inference_leaves_buffers_and_training_moves_them() {
+        let net = small_cnn();
+        let reference = Reference::new(&net, tensors(&net)).unwrap();
+        let buffers = |mode| reference.pass(&pattern(1, 288), &[1, 2], mode).unwrap().buffers;
+        let kept = buffers(Mode::Inference);
+        assert_eq!(
+            kept.keys().collect::<Vec<_>>(),
+            ["bn1.running_mean", "bn1.running_var", "bn2.running_mean", "bn2.running_var"]
+        );
+        assert!(kept.iter().all(|(name, values)| &reference.tensors[name] == values));
+        assert!(buffers(TRAINING).iter().all(|(name, values)| &reference.tensors[name] != values));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let net = small_cnn();
+        let reference = Reference::new(&net, tensors(&net)).unwrap();
+        let message = |result: Result<Pass<f64>>| result.unwrap_err().to_string();
+        let input = pattern(1, 288);
+        assert!(message(reference.pass(&input[1..], &[0, 1], TRAINING)).contains("whole pictures of 1x12x12, got 287"));
+        assert!(message(reference.pass(&input, &[0, 5], TRAINING)).contains("labels below 5, got 5"));
+        assert!(message(reference.pass(&input, &[0], TRAINING)).contains("expected 2 labels"));
+        let mut missing = tensors(&net);
+        missing.remove("conv2.bias");
+        assert!(Reference::new(&net, missing).unwrap_err().to_string().contains("'conv2.bias'"));
+        let mut stranger = tensors(&net);
+        stranger.insert("conv3.bias".into(), Vec::new());
+        assert!(Reference::new(&net, stranger).unwrap_err().to_string().contains("'conv3.bias' belongs to no layer"));
+        let mut short = tensors(&net);
+        short.get_mut("head.bias").unwrap().pop();
+        assert!(Reference::new(&net, short).unwrap_err().to_string().contains("expected 5 elements, got 4"));
+
+        let mut tiny = Net::new("tiny", Shape::Map([2, 1, 1])).unwrap();
+        tiny.then("bn", Op::BatchNorm2d(BatchNorm2d::default())).unwrap();
+        let reference = Reference::new(&tiny, tensors(&tiny)).unwrap();
+        assert!(message(reference.pass(&[1.0, 2.0], &[0], TRAINING)).contains("layer 'bn'"));
+        assert!(reference.pass(&[1.0, 2.0], &[0], Mode::Inference).is_ok());
+    }
+}

@@ -1,0 +1,73 @@
+//! Softmax cross-entropy, the mean over the batch: with `z` the logits of a picture and `t` its label,
+//! `loss = mean n: (ln Σ c: exp(z[c])) - z[t]` and `dloss/dz[c] = (softmax(z)[c] - [c = t]) / batch`.
+//!
+//! The largest logit is subtracted first, so that no exponential overflows.
+
+use super::{Float, expect_len};
+
+/// A loss with its gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossEntropy<T> {
+    /// The mean loss of a picture, in nats.
+    pub loss: T,
+    /// The gradient by the logits, `[batch, classes]`.
+    pub grad_logits: Vec<T>,
+}
+
+/// The loss of `logits`, `[batch, classes]`, and its gradient. The number of labels is the batch.
+///
+/// # Panics
+/// When there are no labels, a label is not below `classes`, or lengths do not fit.
+pub fn forward_backward<T: Float>(logits: &[T], labels: &[usize], classes: usize) -> CrossEntropy<T> {
+    assert!(!labels.is_empty(), "expected at least one label");
+    expect_len("logits", logits, labels.len() * classes);
+    let batch = T::from_usize(labels.len());
+    let mut loss = T::ZERO;
+    let mut grad_logits = Vec::with_capacity(logits.len());
+    for (z, &label) in logits.chunks_exact(classes).zip(labels) {
+        assert!(label < classes, "expected labels below {classes}, got {label}");
+        let largest = z.iter().copied().fold(z[0], T::max);
+        let sum: T = z.iter().map(|&z| (z - largest).exp()).sum();
+        loss += sum.ln() - (z[label] - largest);
+        for (c, &z) in z.iter().enumerate() {
+            let target = if c == label { T::ONE } else { T::ZERO };
+            grad_logits.push(((z - largest).exp() / sum - target) / batch);
+        }
+    }
+    CrossEntropy { loss: loss / batch, grad_logits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradcheck::{assert_gradient, pattern};
+    use super::*;
+
+    #[test]
+    fn equal_logits_cost_the_logarithm_of_the_classes() {
+        let found = forward_backward(&[5.0f64; 8], &[3, 0], 4);
+        assert!((found.loss - 4f64.ln()).abs() < 1e-15);
+        assert_eq!(found.grad_logits, [0.125, 0.125, 0.125, -0.375, -0.375, 0.125, 0.125, 0.125]);
+    }
+
+    #[test]
+    fn huge_logits_stay_finite() {
+        let found = forward_backward(&[1e4f32, -1e4, 0.0, -1e4, 1e4, 0.0], &[0, 0], 3);
+        assert_eq!(found.loss, 1e4);
+        assert_eq!(found.grad_logits, [0.0, 0.0, 0.0, -0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn gradients() {
+        for (labels, classes) in [(vec![1], 2), (vec![4, 0, 2, 2], 5), (vec![0, 0], 1)] {
+            let z: Vec<f64> = pattern(1, labels.len() * classes).iter().map(|z| 3.0 * z).collect();
+            let found = forward_backward(&z, &labels, classes);
+            assert_gradient("z", &z, &found.grad_logits, |z| forward_backward(z, &labels, classes).loss);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "labels below 3, got 3")]
+    fn labels_out_of_range_are_refused() {
+        forward_backward(&[0.0f32; 3], &[3], 3);
+    }
+}
