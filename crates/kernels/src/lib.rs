@@ -4,6 +4,7 @@
 pub mod conv;
 pub mod geometry;
 pub mod layout;
+pub mod memory;
 pub mod simd;
 pub mod threads;
 pub mod random;
