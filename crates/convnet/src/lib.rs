@@ -5,6 +5,7 @@
 mod error;
 pub mod net;
 pub mod ops;
+mod suggest;
 mod tensor;
 pub mod zoo;
 

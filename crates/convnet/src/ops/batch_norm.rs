@@ -23,7 +23,8 @@ impl Default for BatchNorm2d {
 
 impl BatchNorm2d {
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
-        if !(self.eps > 0.0) || !(0.0..=1.0).contains(&self.momentum) {
+        let positive = self.eps.is_finite() && self.eps > 0.0;
+        if !positive || !(0.0..=1.0).contains(&self.momentum) {
             return Err(format!("expected eps > 0 and momentum in 0..1, got {} and {}", self.eps, self.momentum));
         }
         expect_map(input).map(Shape::Map)
