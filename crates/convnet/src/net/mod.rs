@@ -1,6 +1,10 @@
 //! A net is data: a list of named nodes in an order in which they can run. Everything else is derived from it.
 
+pub mod rewrite;
+mod table;
 mod text;
+
+pub use table::{LayerRow, Part, Table};
 
 use crate::ops::{Op, Parameter, Role, Shape};
 use crate::{Error, Result};
