@@ -48,7 +48,7 @@ pub struct Model {
 
 const MODELS: &[Model] = &[Model {
     name: "cnn",
-    description: "the lecture's configurable CNN: blocks of convolution and pooling, then linear layers",
+    description: "the lecture's CNN: convolutions and pooling, then linear layers",
     params: 3_363_786,
     input: [1, 28, 28],
     classes: 10,

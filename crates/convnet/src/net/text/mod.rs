@@ -1,20 +1,4 @@
-//! A net as a TOML file, in which any net of the known operations can be written.
-//!
-//! ```toml
-//! name = "small"
-//! input = [1, 28, 28]          # channels, height, width; one number for a vector
-//!
-//! [[layer]]
-//! op = "conv2d"
-//! name = "conv1"               # "conv2d_1" unless given
-//! out_channels = 16
-//! kernel_size = 3              # or [height, width]
-//! padding = "same"             # or 1, or [height, width], or [top, left, bottom, right]
-//!
-//! [[layer]]
-//! op = "relu"
-//! input = "conv1"              # the layer before unless given; `inputs = ["a", "b"]` for several
-//! ```
+//! A net as a TOML file, in which any net of the known operations can be written: see [`Net::from_toml`].
 //!
 //! Operations and settings have PyTorch's names and defaults. Files are taken as hostile: everything that is not known is
 //! an error with its line, and sizes are limited ([`MAX_BYTES`], [`super::MAX_NODES`], [`crate::ops::MAX_ELEMENTS`]).
@@ -40,7 +24,8 @@ use crate::{Error, Result};
 const MAX_BYTES: u64 = 16 << 20;
 
 impl Net {
-    /// Reads a net from a TOML text.
+    /// Reads a net from a TOML text. Operations have the names of [`crate::ops::Op::name`]; settings have PyTorch's names
+    /// and defaults.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the line and the layer, for what is not TOML, not known, or does not fit.
@@ -48,10 +33,27 @@ impl Net {
     /// ```
     /// let net = convnet::net::Net::from_toml(r#"
     ///     name = "small"
-    ///     input = [1, 28, 28]
-    ///     layer = [{ op = "flatten" }, { op = "linear", name = "head", out_features = 10 }]
+    ///     input = [1, 28, 28]    # channels, height, width; one number for a vector
+    ///
+    ///     [[layer]]
+    ///     op = "conv2d"
+    ///     name = "conv1"         # "conv2d_1" unless given
+    ///     out_channels = 16
+    ///     kernel_size = 3        # or [height, width]; so too stride and dilation
+    ///     padding = "same"       # or 1, or [height, width], or [top, left, bottom, right]
+    ///
+    ///     [[layer]]
+    ///     op = "relu"
+    ///     input = "conv1"        # the layer before unless given; inputs = ["a", "b"] for several
+    ///
+    ///     [[layer]]
+    ///     op = "flatten"
+    ///
+    ///     [[layer]]
+    ///     op = "linear"
+    ///     out_features = 10
     /// "#).unwrap();
-    /// assert_eq!(net.parameter_count(), 7_850);
+    /// assert_eq!(net.parameter_count(), 16 * 9 + 16 + 10 * 16 * 28 * 28 + 10);
     /// ```
     pub fn from_toml(text: &str) -> Result<Net> {
         parse(text).map_err(Error::invalid)
@@ -117,7 +119,10 @@ fn net(source: &str) -> std::result::Result<Net, Fault> {
     let mut fields = Fields::new(source, document.get_ref(), 0..0);
     let name = fields.get("name")?.unwrap_or_else(|| "net".to_owned());
     let input: Shape = fields.required("input")?;
-    let mut net = Net::new(name, input).map_err(|error| fields.fault_at("input", error.to_string()))?;
+    let mut net = Net::new(name, input).map_err(|error| {
+        let key = if matches!(error, Error::Layer { .. }) { "input" } else { "name" };
+        fields.fault_at(key, error.to_string())
+    })?;
     let layers = fields.value("layer").map(|value| value.get_ref());
     fields.finish()?;
     let layers = layers.and_then(DeValue::as_array).filter(|layers| !layers.is_empty());

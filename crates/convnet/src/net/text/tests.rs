@@ -149,3 +149,25 @@ fn files_are_named_in_errors() {
     let missing = Net::load("/nowhere/net.toml").unwrap_err().to_string();
     assert!(missing.starts_with("opening /nowhere/net.toml: "), "{missing}");
 }
+
+#[test]
+fn damaged_texts_never_panic() {
+    let text = cnn(&Cnn::default()).unwrap().to_toml().into_bytes();
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..3_000 {
+        let mut damaged = text.clone();
+        for _ in 0..1 + random(4) {
+            let (from, to) = (random(damaged.len()), random(damaged.len()));
+            match random(3) {
+                0 => damaged[from] = b"0123456789-[]={}\"'.\n#"[random(21)],
+                1 => damaged.truncate(from.max(1)),
+                _ => damaged.swap(from, to),
+            }
+        }
+        let _ = Net::from_toml(&String::from_utf8_lossy(&damaged));
+    }
+}
