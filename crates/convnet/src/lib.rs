@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod columns;
 mod error;
 pub mod exec;
 pub mod net;
 pub mod ops;
+mod suggest;
 mod tensor;
 pub mod zoo;
 

@@ -4,6 +4,9 @@
 //! `floor((n + p_begin + p_end - d(k-1) - 1) / s) + 1`, or `ceil` in place of `floor` in ceil mode, where a last window
 //! that would start in the padding after the input is dropped (PyTorch's rule). All lengths are in pixels. An input that
 //! is too small for one window is an error ([`TooSmall`]), never an output of length 0.
+//!
+//! Sums and products saturate and a stride of 0 counts as 1, so that no setting, however absurd, can overflow or panic
+//! here. What is sensible is for the caller to say.
 
 /// How much is added around an input, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +93,11 @@ impl Window {
 
     /// Pixels that one placement covers, per axis: `d(k-1) + 1`.
     pub const fn extent(&self) -> [usize; 2] {
-        [self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1]
+        [self.extent_along(0), self.extent_along(1)]
+    }
+
+    const fn extent_along(&self, axis: usize) -> usize {
+        self.dilation[axis].saturating_mul(self.kernel[axis].saturating_sub(1)).saturating_add(1)
     }
 
     /// Padding in pixels for an input of `[height, width]`: `(begin, end)`.
@@ -100,8 +107,9 @@ impl Window {
             Padding::Same => {
                 let extent = self.extent();
                 let total = |axis: usize| {
-                    let outputs = input[axis].div_ceil(self.stride[axis]);
-                    (outputs.saturating_sub(1) * self.stride[axis] + extent[axis]).saturating_sub(input[axis])
+                    let stride = self.stride[axis].max(1);
+                    let last = input[axis].div_ceil(stride).saturating_sub(1) * stride;
+                    last.saturating_add(extent[axis]).saturating_sub(input[axis])
                 };
                 let total = [total(0), total(1)];
                 let begin = [total[0] / 2, total[1] / 2];
@@ -119,16 +127,17 @@ impl Window {
         let extent = self.extent();
         let mut output = [0; 2];
         for axis in 0..2 {
-            let padded = input[axis] + begin[axis] + end[axis];
+            let padding = begin[axis].saturating_add(end[axis]);
+            let padded = input[axis].saturating_add(padding);
             if padded < extent[axis] || input[axis] == 0 {
-                let padding = begin[axis] + end[axis];
                 return Err(TooSmall { axis, input: input[axis], padding, extent: extent[axis] });
             }
-            let (room, stride) = (padded - extent[axis], self.stride[axis]);
-            output[axis] = if self.ceil_mode { room.div_ceil(stride) } else { room / stride } + 1;
-            if self.ceil_mode && (output[axis] - 1) * stride >= input[axis] + begin[axis] {
-                output[axis] -= 1;
+            let (room, stride) = (padded - extent[axis], self.stride[axis].max(1));
+            let mut last = if self.ceil_mode { room.div_ceil(stride) } else { room / stride };
+            if self.ceil_mode && last.saturating_mul(stride) >= input[axis].saturating_add(begin[axis]) {
+                last -= 1;
             }
+            output[axis] = last.saturating_add(1);
         }
         Ok(output)
     }
@@ -154,10 +163,11 @@ impl Window {
 }
 
 /// Multiply-adds of a convolution for one picture: every output element sums `kernel area × in_channels / groups`
-/// products.
+/// products. No groups count as one.
 pub fn conv_macs(window: &Window, in_channels: usize, groups: usize, out_channels: usize, output: [usize; 2]) -> u64 {
-    let per_output = (window.kernel[0] * window.kernel[1] * (in_channels / groups)) as u64;
-    per_output * (out_channels * output[0] * output[1]) as u64
+    let [kh, kw] = window.kernel;
+    let factors = [kh, kw, in_channels / groups.max(1), out_channels, output[0], output[1]];
+    factors.into_iter().fold(1, |product, factor| product.saturating_mul(factor as u64))
 }
 
 /// What one element of a layer's output sees of the net's input, in pixels, `[height, width]`
@@ -177,11 +187,9 @@ impl ReceptiveField {
     /// After another window: `size += (extent - 1) · stride`, `stride *= window.stride`.
     pub fn through(self, window: &Window) -> ReceptiveField {
         let extent = window.extent();
-        let size = |axis: usize| self.size[axis] + (extent[axis] - 1) * self.stride[axis];
-        ReceptiveField {
-            size: [size(0), size(1)],
-            stride: [self.stride[0] * window.stride[0], self.stride[1] * window.stride[1]],
-        }
+        let size = |axis: usize| (extent[axis] - 1).saturating_mul(self.stride[axis]).saturating_add(self.size[axis]);
+        let stride = |axis: usize| self.stride[axis].saturating_mul(window.stride[axis]);
+        ReceptiveField { size: [size(0), size(1)], stride: [stride(0), stride(1)] }
     }
 
     /// Where branches meet: the largest of each.
@@ -270,5 +278,21 @@ mod tests {
     #[test]
     fn lecture_l8_macs() {
         assert_eq!(conv_macs(&Window::square(3), 128, 1, 64, [1, 1]), 73_728);
+    }
+
+    #[test]
+    fn no_setting_overflows() {
+        let values = [0, 1, 2, usize::MAX / 2, usize::MAX - 1, usize::MAX];
+        for case in 0..values.len().pow(4) {
+            let pick = |digit: u32| values[case / values.len().pow(digit) % values.len()];
+            let (kernel, stride, other, input) = (pick(0), pick(1), pick(2), pick(3));
+            for (ceil_mode, padding) in [(false, Padding::Same), (true, Padding::symmetric(other))] {
+                let window =
+                    Window { kernel: [kernel; 2], stride: [stride; 2], padding, dilation: [other, 1], ceil_mode };
+                let _ = window.output([input; 2]);
+                conv_macs(&window, input, other, input, [input; 2]);
+                ReceptiveField::PIXEL.through(&window).through(&window);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 pub mod conv;
 pub mod geometry;
 pub mod layout;
+pub mod linear;
 pub mod memory;
 pub mod simd;
 pub mod threads;

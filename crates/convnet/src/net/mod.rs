@@ -1,7 +1,19 @@
 //! A net is data: a list of named nodes in an order in which they can run. Everything else is derived from it.
 
+pub mod rewrite;
+mod table;
+mod text;
+
+pub use table::{LayerRow, Part, Table};
+
 use crate::ops::{Op, Parameter, Role, Shape};
 use crate::{Error, Result};
+
+/// Most nodes of a net, its input included.
+pub const MAX_NODES: usize = 10_000;
+
+/// Longest name of a net or a node, in bytes.
+pub const MAX_NAME: usize = 256;
 
 /// A node's place in its net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,25 +50,50 @@ impl Net {
     /// Begins a net that takes pictures of this shape. Layers are then added with [`Net::add`] or [`Net::then`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when an axis is 0.
+    /// [`Error::Invalid`] when the name cannot be used; [`Error::Layer`] when an axis is 0 or the picture is absurdly large.
     pub fn new(name: impl Into<String>, input: Shape) -> Result<Net> {
-        if input.elements() == 0 {
-            return Err(Error::invalid(format!("a net's input needs at least 1 along every axis, got {input}")));
+        let name = name.into();
+        check_name(&name).map_err(|problem| Error::invalid(format!("name of a net: {problem}")))?;
+        let mut net = Net { name, nodes: Vec::new() };
+        net.add("input", Op::Input(input), &[])?;
+        Ok(net)
+    }
+
+    /// The same layers for pictures of another shape.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] for the first layer that the new shape does not fit.
+    pub fn with_input(&self, input: Shape) -> Result<Net> {
+        let mut net = Net::new(self.name.clone(), input)?;
+        for node in &self.nodes[1..] {
+            net.add(&node.name, node.op.clone(), &node.inputs)?;
         }
-        let node = Node { name: "input".into(), op: Op::Input(input), inputs: Vec::new(), shape: input };
-        Ok(Net { name: name.into(), nodes: vec![node] })
+        Ok(net)
     }
 
     /// Adds a layer and checks at once that it fits.
     ///
     /// # Errors
-    /// [`Error::Layer`] when the name is taken or empty, or the shapes do not fit.
+    /// [`Error::Layer`] when the name is taken or cannot be used, an input is not of this net, the shapes do not fit, or
+    /// the net has [`MAX_NODES`] already.
     pub fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
         let error = |problem| Error::Layer { layer: name.into(), op: op.name(), problem };
-        if name.is_empty() || self.find(name).is_some() {
-            return Err(error("expected a name that is not empty and not yet taken".into()));
+        check_name(name).map_err(|problem| {
+            let layer = name.escape_debug().take(40).collect();
+            Error::Layer { layer, op: op.name(), problem }
+        })?;
+        if self.find(name).is_some() {
+            return Err(error("expected a name that is not yet taken".into()));
         }
-        let shapes: Vec<Shape> = inputs.iter().map(|&id| self.node(id).shape).collect();
+        if self.nodes.len() == MAX_NODES {
+            return Err(error(format!("expected at most {MAX_NODES} nodes in a net")));
+        }
+        if matches!(op, Op::Input(_)) != self.nodes.is_empty() {
+            return Err(error("expected exactly one input, the first node".into()));
+        }
+        let shapes =
+            inputs.iter().map(|id| self.nodes.get(id.0).map(|node| node.shape)).collect::<Option<Vec<Shape>>>();
+        let shapes = shapes.ok_or_else(|| error("expected inputs that are nodes of this net".into()))?;
         let shape = op.output(&shapes).map_err(error)?;
         self.nodes.push(Node { name: name.into(), op, inputs: inputs.to_vec(), shape });
         Ok(NodeId(self.nodes.len() - 1))
@@ -125,6 +162,71 @@ impl Net {
     /// Number of trained elements: weights and biases, without buffers.
     pub fn parameter_count(&self) -> u64 {
         let trained = self.parameters().into_iter().filter(|(_, _, p)| p.role != Role::Buffer);
-        trained.map(|(_, _, p)| p.shape.iter().product::<usize>() as u64).sum()
+        trained.map(|(_, _, p)| p.elements() as u64).sum()
+    }
+}
+
+/// Names are shown on terminals and begin the names of parameters in files: short, and nothing invisible.
+fn check_name(name: &str) -> std::result::Result<(), String> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(format!("expected a name of 1 to {MAX_NAME} bytes, got {}", name.len()));
+    }
+    match name.chars().find(|c| c.is_control()) {
+        Some(control) => Err(format!("expected a name without control characters, got {control:?}")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Window;
+    use crate::ops::{Conv2d, Linear};
+
+    fn problem(result: Result<NodeId>) -> String {
+        result.expect_err("was accepted").to_string()
+    }
+
+    #[test]
+    fn lecture_l4_filters_become_channels() {
+        let mut net = Net::new("l4", Shape::Map([3, 32, 32])).unwrap();
+        for (filters, expected) in [(4, [4, 28, 28]), (10, [10, 24, 24])] {
+            net.then(&format!("conv{filters}"), Op::Conv2d(Conv2d::new(filters, Window::square(5)))).unwrap();
+            net.then(&format!("relu{filters}"), Op::Relu).unwrap();
+            assert_eq!(net.output_shape(), Shape::Map(expected));
+        }
+        let weights = |name| net.parameters().into_iter().find(|(full, ..)| full == name).unwrap().2.shape;
+        assert_eq!(weights("conv4.weight"), [4, 3, 5, 5]);
+        assert_eq!(weights("conv10.weight"), [10, 4, 5, 5]);
+    }
+
+    #[test]
+    fn bad_layers_are_refused_with_their_name() {
+        let mut net = Net::new("net", Shape::Map([1, 4, 4])).unwrap();
+        net.then("relu", Op::Relu).unwrap();
+        assert!(problem(net.then("relu", Op::Relu)).contains("not yet taken"));
+        assert!(problem(net.then("", Op::Relu)).contains("got 0"));
+        assert!(problem(net.then("a\u{1b}[31m", Op::Relu)).contains("control"));
+        assert!(problem(net.add("far", Op::Relu, &[NodeId(7)])).contains("of this net"));
+        assert!(problem(net.add("none", Op::Relu, &[])).contains("expected 1 input"));
+        assert!(problem(net.then("second", Op::Input(Shape::Vector(3)))).contains("exactly one input"));
+        let text = problem(net.then("big", Op::Conv2d(Conv2d::new(1, Window::square(5)))));
+        assert_eq!(
+            text,
+            "layer 'big' (conv2d): the kernel covers 5 pixels of height, but the input has 4 plus 0 of padding"
+        );
+        assert_eq!(net.nodes().len(), 2);
+    }
+
+    #[test]
+    fn another_input_shape_is_checked_layer_by_layer() {
+        let mut net = Net::new("net", Shape::Map([1, 8, 8])).unwrap();
+        net.then("conv", Op::Conv2d(Conv2d::new(2, Window::square(3)))).unwrap();
+        net.then("flatten", Op::Flatten).unwrap();
+        net.then("head", Op::Linear(Linear::new(5))).unwrap();
+        let wide = net.with_input(Shape::Map([3, 9, 7])).unwrap();
+        assert_eq!(wide.nodes()[1].shape, Shape::Map([2, 7, 5]));
+        assert_eq!(wide.parameters()[2].2.shape, [5, 70]);
+        assert!(problem(net.with_input(Shape::Map([1, 2, 8])).map(|net| net.output())).contains("'conv'"));
     }
 }

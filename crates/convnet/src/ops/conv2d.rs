@@ -1,7 +1,7 @@
 //! Convolution as networks use it: cross-correlation. `[C, H, W]` → `[out_channels, H', W']` with H' and W' from
 //! [`Window::output`]. Weight `[out_channels, C / groups, kh, kw]`, bias `[out_channels]`. Backward keeps the input.
 
-use super::{Init, Parameter, Problem, Role, Shape, check_window, expect_map};
+use super::{Parameter, Problem, Shape, affine, check_window, expect_map};
 use crate::geometry::{Window, conv_macs};
 
 /// Settings of a convolution.
@@ -26,6 +26,9 @@ impl Conv2d {
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
         let [channels, height, width] = expect_map(input)?;
         check_window(&self.window)?;
+        if self.window.ceil_mode {
+            return Err("expected ceil_mode off: only pooling can round its output up".into());
+        }
         let Conv2d { out_channels, groups, .. } = self;
         if *out_channels == 0 {
             return Err("expected at least 1 output channel, got 0".into());
@@ -43,15 +46,7 @@ impl Conv2d {
         let [channels, ..] = expect_map(input).expect("shape was checked when the layer was added");
         let [kh, kw] = self.window.kernel;
         let in_channels = channels / self.groups;
-        let weight = Parameter {
-            name: "weight",
-            shape: vec![self.out_channels, in_channels, kh, kw],
-            role: Role::Weight,
-            init: Init::HeNormal { fan_in: in_channels * kh * kw },
-        };
-        let bias =
-            Parameter { name: "bias", shape: vec![self.out_channels], role: Role::Bias, init: Init::Constant(0.0) };
-        if self.bias { vec![weight, bias] } else { vec![weight] }
+        affine(vec![self.out_channels, in_channels, kh, kw], self.bias)
     }
 
     pub(super) fn macs(&self, input: Shape, output: Shape) -> u64 {

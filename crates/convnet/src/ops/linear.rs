@@ -1,7 +1,7 @@
 //! Fully connected layer: `[in]` → `[out_features]`. Weight `[out_features, in]`, bias `[out_features]`. Backward keeps
 //! the input.
 
-use super::{Init, Parameter, Problem, Role, Shape};
+use super::{Parameter, Problem, Shape, affine};
 
 /// Settings of a fully connected layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,15 +29,6 @@ impl Linear {
     }
 
     pub(super) fn parameters(&self, input: Shape) -> Vec<Parameter> {
-        let in_features = input.elements();
-        let weight = Parameter {
-            name: "weight",
-            shape: vec![self.out_features, in_features],
-            role: Role::Weight,
-            init: Init::HeNormal { fan_in: in_features },
-        };
-        let bias =
-            Parameter { name: "bias", shape: vec![self.out_features], role: Role::Bias, init: Init::Constant(0.0) };
-        if self.bias { vec![weight, bias] } else { vec![weight] }
+        affine(vec![self.out_features, input.elements()], self.bias)
     }
 }

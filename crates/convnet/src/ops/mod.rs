@@ -15,7 +15,14 @@ pub use dropout::Dropout;
 pub use linear::Linear;
 pub use pool::{AvgPool2d, MaxPool2d};
 
-use crate::geometry::Window;
+use crate::geometry::{Padding, Window};
+
+/// Most elements of an output for one picture, or of one parameter: 2³⁰, which is 4 GiB of `f32`. A net that asks for
+/// more is refused before anything is allocated.
+pub const MAX_ELEMENTS: usize = 1 << 30;
+
+/// Most pixels of a kernel's side, a stride, a dilation or a padding.
+pub const MAX_PIXELS: usize = 1 << 16;
 
 /// What flows along an edge of the net, for one picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,10 +42,10 @@ impl Shape {
         }
     }
 
-    /// Number of elements for one picture.
+    /// Number of elements for one picture; `usize::MAX` where that overflows.
     pub fn elements(&self) -> usize {
         match self {
-            Shape::Map([c, h, w]) => c * h * w,
+            Shape::Map(dims) => saturating_product(dims),
             Shape::Vector(features) => *features,
         }
     }
@@ -89,6 +96,13 @@ pub struct Parameter {
     pub init: Init,
 }
 
+impl Parameter {
+    /// Number of elements; `usize::MAX` where that overflows.
+    pub fn elements(&self) -> usize {
+        saturating_product(&self.shape)
+    }
+}
+
 /// An operation with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -137,13 +151,26 @@ impl Op {
     /// Shape of the output for inputs of these shapes.
     ///
     /// # Errors
-    /// What was expected and what came, when they do not fit.
+    /// What was expected and what came, when they do not fit, or when the output or a parameter would have more than
+    /// [`MAX_ELEMENTS`].
     pub fn output(&self, inputs: &[Shape]) -> Result<Shape, Problem> {
+        let shape = self.shape_rule(inputs)?;
+        check_elements("the output", &shape.dims())?;
+        for parameter in self.parameters(inputs) {
+            check_elements(parameter.name, &parameter.shape)?;
+        }
+        Ok(shape)
+    }
+
+    fn shape_rule(&self, inputs: &[Shape]) -> Result<Shape, Problem> {
         let expected = usize::from(!matches!(self, Op::Input(_)));
         if inputs.len() != expected {
             return Err(format!("expected {expected} input(s), got {}", inputs.len()));
         }
         match self {
+            Op::Input(shape) if shape.elements() == 0 => {
+                Err(format!("expected at least 1 along every axis, got {shape}"))
+            }
             Op::Input(shape) => Ok(*shape),
             Op::Conv2d(op) => op.output(inputs[0]),
             Op::Linear(op) => op.output(inputs[0]),
@@ -172,7 +199,7 @@ impl Op {
     pub fn macs(&self, inputs: &[Shape], output: Shape) -> u64 {
         match self {
             Op::Conv2d(op) => op.macs(inputs[0], output),
-            Op::Linear(op) => (inputs[0].elements() * op.out_features) as u64,
+            Op::Linear(op) => saturating_product(&[inputs[0].elements(), op.out_features]) as u64,
             Op::Input(_) | Op::BatchNorm2d(_) | Op::Relu | Op::MaxPool2d(_) | Op::AvgPool2d(_) => 0,
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => 0,
         }
@@ -190,6 +217,15 @@ impl Op {
     }
 }
 
+/// A weight of that shape, whose first axis is the outputs and whose others are what one output sums, and a bias if asked.
+fn affine(shape: Vec<usize>, bias: bool) -> Vec<Parameter> {
+    let (outputs, fan_in) = (shape[0], saturating_product(&shape[1..]));
+    let weight = Parameter { name: "weight", shape, role: Role::Weight, init: Init::HeNormal { fan_in } };
+    let bias =
+        bias.then(|| Parameter { name: "bias", shape: vec![outputs], role: Role::Bias, init: Init::Constant(0.0) });
+    [weight].into_iter().chain(bias).collect()
+}
+
 /// The channels, height and width, or a sentence that says maps were expected.
 fn expect_map(shape: Shape) -> Result<[usize; 3], Problem> {
     match shape {
@@ -200,13 +236,78 @@ fn expect_map(shape: Shape) -> Result<[usize; 3], Problem> {
     }
 }
 
-/// Settings of a window that mean something: no zeros, and padding below the kernel's extent.
+/// Settings of a window that mean something: no zeros, and nothing above [`MAX_PIXELS`].
 fn check_window(window: &Window) -> Result<(), Problem> {
-    let positive = |what: &str, pair: [usize; 2]| match pair.contains(&0) {
-        true => Err(format!("expected a {what} of at least 1, got {}x{}", pair[0], pair[1])),
-        false => Ok(()),
-    };
-    positive("kernel", window.kernel)?;
-    positive("stride", window.stride)?;
-    positive("dilation", window.dilation)
+    let within =
+        |what: &str, least: usize, pair: [usize; 2]| match pair.iter().all(|n| (least..=MAX_PIXELS).contains(n)) {
+            true => Ok(()),
+            false => Err(format!("expected a {what} from {least} to {MAX_PIXELS}, got {}x{}", pair[0], pair[1])),
+        };
+    within("kernel", 1, window.kernel)?;
+    within("stride", 1, window.stride)?;
+    within("dilation", 1, window.dilation)?;
+    match window.padding {
+        Padding::Explicit { begin, end } => within("padding", 0, begin).and(within("padding", 0, end)),
+        Padding::Same => Ok(()),
+    }
+}
+
+fn check_elements(what: &str, dims: &[usize]) -> Result<(), Problem> {
+    match saturating_product(dims) <= MAX_ELEMENTS {
+        true => Ok(()),
+        false => Err(format!("expected at most {MAX_ELEMENTS} elements, but {what} would have the shape {dims:?}")),
+    }
+}
+
+fn saturating_product(dims: &[usize]) -> usize {
+    dims.iter().fold(1, |product, &dim| product.saturating_mul(dim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HUGE: [usize; 3] = [1 << 20, 1 << 40, usize::MAX];
+
+    fn refused(op: Op, input: Shape) -> String {
+        op.output(&[input]).expect_err("absurd settings were accepted")
+    }
+
+    #[test]
+    fn absurd_settings_are_errors_and_never_overflow() {
+        let map = Shape::Map([64, 100, 100]);
+        let conv = |out_channels, window| Op::Conv2d(Conv2d::new(out_channels, window));
+        for huge in HUGE {
+            assert!(refused(conv(huge, Window::square(3)), map).contains("elements"));
+            assert!(refused(conv(8, Window::square(huge)), map).contains("kernel"));
+            assert!(refused(conv(8, Window::square(3).padding(huge)), map).contains("padding"));
+            assert!(refused(conv(8, Window::square(3).stride(huge)), map).contains("stride"));
+            let dilated = Window { dilation: [1, huge], ..Window::square(3) };
+            assert!(refused(conv(8, dilated), map).contains("dilation"));
+            assert!(refused(Op::MaxPool2d(MaxPool2d { window: Window::square(huge) }), map).contains("kernel"));
+            assert!(refused(Op::Linear(Linear::new(huge)), Shape::Vector(4096)).contains("elements"));
+            assert!(refused(Op::Flatten, Shape::Map([huge, huge, 2])).contains("elements"));
+            assert!(Op::Input(Shape::Map([huge, huge, 2])).output(&[]).is_err());
+        }
+        assert!(refused(conv(8, Window::square(3).padding(MAX_PIXELS)), map).contains("elements"));
+        assert!(refused(conv(1 << 16, Window::square(MAX_PIXELS).padding(MAX_PIXELS)), map).contains("elements"));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_errors() {
+        for value in [f32::NAN, f32::INFINITY, -1.0] {
+            let norm = |eps, momentum| Op::BatchNorm2d(BatchNorm2d { eps, momentum });
+            refused(norm(value, 0.1), Shape::Map([1, 1, 1]));
+            refused(norm(1e-5, value), Shape::Map([1, 1, 1]));
+            refused(Op::Dropout(Dropout { p: value }), Shape::Vector(1));
+        }
+    }
+
+    #[test]
+    fn a_pooling_window_always_meets_the_input() {
+        // A dilated window of 2 over one pixel between two of padding would look past it.
+        let window = Window { dilation: [2, 2], ..Window::square(2).padding(1) };
+        assert!(refused(Op::MaxPool2d(MaxPool2d { window }), Shape::Map([1, 1, 1])).contains("dilation"));
+        assert!(Op::MaxPool2d(MaxPool2d { window }).output(&[Shape::Map([1, 2, 2])]).is_ok());
+    }
 }

@@ -40,13 +40,17 @@ fn output(window: &Window, input: Shape) -> Result<Shape, Problem> {
     check_window(window)?;
     let (begin, end) = window.pads([height, width]);
     for axis in 0..2 {
-        // PyTorch's rule; it also keeps every window on at least one pixel of the input.
+        // PyTorch's rule. With the next one it keeps every window on at least one pixel of the input.
         if begin[axis].max(end[axis]) * 2 > window.kernel[axis] {
             return Err(format!(
                 "expected padding of at most half the kernel ({}), got {}",
                 window.kernel[axis] / 2,
                 begin[axis].max(end[axis])
             ));
+        }
+        let (input, dilation) = ([height, width][axis], window.dilation[axis]);
+        if begin[axis] > 0 && dilation > input {
+            return Err(format!("expected a dilation of at most the input's {input} pixels, got {dilation}"));
         }
     }
     let [h, w] = window.output([height, width]).map_err(|e| e.to_string())?;

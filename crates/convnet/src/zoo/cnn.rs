@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `[32, 64]`, `[1024, 128]`, yes | 3,363,786 | 7,182,080 |
 
+use super::ZooOptions;
 use crate::geometry::Window;
 use crate::net::Net;
 use crate::ops::{BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, Op, Shape};
@@ -39,6 +40,21 @@ impl Default for Cnn {
             ydim: 10,
             batch_norm: true,
             dropout: 0.5,
+        }
+    }
+}
+
+impl From<&ZooOptions> for Cnn {
+    fn from(options: &ZooOptions) -> Cnn {
+        let default = Cnn::default();
+        Cnn {
+            xdim: options.input.unwrap_or(default.xdim),
+            ksize: options.ksize.unwrap_or(default.ksize),
+            cdims: options.cdims.clone().unwrap_or(default.cdims),
+            hdims: options.hdims.clone().unwrap_or(default.hdims),
+            ydim: options.classes.unwrap_or(default.ydim),
+            batch_norm: options.batch_norm.unwrap_or(default.batch_norm),
+            dropout: options.dropout.unwrap_or(default.dropout),
         }
     }
 }

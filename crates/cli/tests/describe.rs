@@ -1,0 +1,197 @@
+//! `convnet summary`, `models` and `completions`, and what every command does with bad input.
+
+mod common;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use common::convnet;
+use serde_json::Value;
+
+fn summary_json(arguments: &[&str]) -> Value {
+    let text = convnet(&[&["summary", "--json"], arguments].concat()).succeeds();
+    serde_json::from_str(&text).expect("--json prints one JSON document")
+}
+
+/// A file with this text that is deleted at the end of the test.
+struct TextFile(PathBuf);
+
+impl TextFile {
+    fn new(name: &str, text: &str) -> TextFile {
+        let path = std::env::temp_dir().join(format!("convnet-test-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        TextFile(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TextFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn summary_prints_a_table() {
+    let table = convnet(&["summary", "cnn"]).succeeds();
+    for expected in ["conv1 ", "32x28x28", "3,211,264", "classifier", "3,363,786", "7,182,080", "14,364,160"] {
+        assert!(table.contains(expected), "no {expected} in\n{table}");
+    }
+    let markdown = convnet(&["summary", "--markdown"]).succeeds();
+    assert!(markdown.starts_with("### cnn") && markdown.contains("\n| head "), "{markdown}");
+}
+
+#[test]
+fn summary_json_has_the_promised_fields() {
+    let json = summary_json(&["cnn", "--batch-size", "2"]);
+    assert_eq!(json["model"], "cnn");
+    assert_eq!(json["input"], serde_json::json!([1, 28, 28]));
+    assert_eq!((&json["params"], &json["macs"]), (&3_363_786.into(), &7_182_080.into()));
+    let expected = serde_json::json!({
+        "name": "conv2", "op": "conv2d", "input": [32, 14, 14], "output": [64, 14, 14], "weights": 18_432, "biases": 64,
+        "macs": 3_612_672, "receptive_field": [8, 8], "effective_stride": [2, 2], "activation_bytes": 2 * 4 * 64 * 14 * 14,
+    });
+    assert_eq!(json["layers"][5], expected);
+}
+
+#[test]
+fn settings_reach_the_network() {
+    let json = summary_json(&[
+        "--model",
+        "cnn",
+        "--cdims",
+        "8",
+        "--hdims",
+        "",
+        "--ksize",
+        "5",
+        "--no-batch-norm",
+        "--dropout",
+        "0",
+        "--input",
+        "3x20x30",
+        "--classes",
+        "4",
+    ]);
+    assert_eq!(json["params"], 8 * 3 * 25 + 8 + 4 * (8 * 10 * 15) + 4);
+    let layers: Vec<&str> =
+        json["layers"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(layers, ["conv1", "relu1", "pool1", "flatten", "head"]);
+    assert_eq!(summary_json(&["--input", "32x36"])["input"], serde_json::json!([1, 32, 36]));
+}
+
+#[test]
+fn a_net_comes_from_a_file() {
+    let text =
+        "name = 'tiny'\ninput = [1, 8, 8]\n[[layer]]\nop = 'flatten'\n[[layer]]\nop = 'linear'\nout_features = 3\n";
+    let file = TextFile::new("tiny.toml", text);
+    let json = summary_json(&["--net", file.path(), "--input", "2x4x4"]);
+    assert_eq!((&json["model"], &json["params"]), (&"tiny".into(), &(32 * 3 + 3).into()));
+}
+
+#[test]
+fn models_are_listed() {
+    assert!(convnet(&["models"]).succeeds().contains("cnn"));
+    let json: Value = serde_json::from_str(&convnet(&["models", "--json"]).succeeds()).unwrap();
+    assert_eq!((&json["models"][0]["name"], &json["models"][0]["params"]), (&"cnn".into(), &3_363_786.into()));
+}
+
+#[test]
+fn completions_are_printed() {
+    assert!(convnet(&["completions", "bash"]).succeeds().contains("_convnet"));
+}
+
+#[test]
+fn mistyped_names_get_a_suggestion() {
+    convnet(&["summary", "cn"]).fails_with(1, "unknown model 'cn': did you mean 'cnn'?");
+    convnet(&["summary", "--batchsize", "3"]).fails_with(2, "a similar argument exists: '--batch-size'");
+    convnet(&["sumary"]).fails_with(2, "a similar subcommand exists: 'summary'");
+}
+
+#[test]
+fn impossible_command_lines_exit_with_2() {
+    for (arguments, expected) in [
+        (&["summary", "--frobnicate"][..], "--frobnicate"),
+        (&["summary", "cnn", "--net", "x.toml"], "cannot be used with"),
+        (&["summary", "--net", "x.toml", "--classes", "3"], "cannot be used with"),
+        (&["summary", "--input", "0x28"], "such as 3x224x224 or 28x28"),
+        (&["summary", "--input", "99999999999999999999x1"], "such as 3x224x224 or 28x28"),
+        (&["summary", "--cdims", "32;64"], "between commas"),
+        (&["summary", "--batch-size", "0"], "not in 1.."),
+        (&["summary", "--json", "--markdown"], "cannot be used with"),
+    ] {
+        convnet(arguments).fails_with(2, expected);
+    }
+}
+
+#[test]
+fn settings_that_do_not_fit_exit_with_1() {
+    for (arguments, expected) in [
+        (
+            &["--input", "2x2"][..],
+            "layer 'pool2' (max_pool2d): the kernel covers 2 pixels of height, but the input has 1",
+        ),
+        (&["--input", "5"], "expected a size such as"),
+        (&["--input", "1x1000000x1000000"], "expected at most 1073741824 elements"),
+        (&["--ksize", "0"], "ksize: expected at least 1, got 0"),
+        (&["--ksize", "18446744073709551615"], "layer 'conv1' (conv2d): expected a kernel from 1 to 65536"),
+        (&["--classes", "0"], "layer 'head' (linear): expected at least 1 output feature"),
+        (&["--hdims", "4611686018427387904"], "layer 'linear1' (linear): expected at most"),
+        (&["--dropout", "1"], "layer 'drop1' (dropout2d): expected a probability"),
+        (&["--net", "no/such.toml"], "opening no/such.toml: "),
+    ] {
+        convnet(&[&["summary"], arguments].concat()).fails_with(1, expected);
+    }
+}
+
+#[test]
+fn net_files_that_do_not_fit_name_file_line_and_layer() {
+    let file = TextFile::new(
+        "kernel.toml",
+        "input = [1, 4, 4]\n\n[[layer]]\nop = 'conv2d'\nout_channels = 1\nkernel_size = 5\n",
+    );
+    let problem = "line 3: layer 'conv2d_1' (conv2d): the kernel covers 5 pixels of height, but the input has 4 plus 0";
+    convnet(&["summary", "--net", file.path()]).fails_with(1, &format!("{}: {problem}", file.path()));
+    let file =
+        TextFile::new("flat.toml", "input = [1, 4, 4]\n[[layer]]\nop = 'linear'\nname = 'head'\nout_features = 2\n");
+    let problem = "layer 'head' (linear): expected a vector, got maps of 1x4x4: put a flatten layer before it";
+    convnet(&["summary", "--net", file.path()]).fails_with(1, problem);
+    let file = TextFile::new("op.toml", "input = [1, 4, 4]\n[[layer]]\nop = 'con2d'\n");
+    convnet(&["summary", "--net", file.path()]).fails_with(1, "did you mean 'conv2d'?");
+}
+
+/// A run whose output is far larger than a pipe's buffer, so that it is still writing until somebody reads.
+fn endless_summary() -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));
+    command.args(["summary", "--hdims", &["1"; 3000].join(",")]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Exit code and stderr.
+fn end_of(mut child: Child) -> (Option<i32>, String) {
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (child.wait().unwrap().code(), stderr)
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let mut child = endless_summary();
+    drop(child.stdout.take());
+    assert_eq!(end_of(child), (Some(0), String::new()));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_exits_with_130() {
+    let mut child = endless_summary();
+    let stdout = child.stdout.as_mut().unwrap();
+    stdout.read_exact(&mut [0]).expect("the run has begun to print");
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}

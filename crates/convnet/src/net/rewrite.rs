@@ -1,0 +1,254 @@
+//! Rewrites of a net into one that computes the same, cheaper.
+//!
+//! | rewrite | precondition | equivalence tested by |
+//! | --- | --- | --- |
+//! | drop what the output does not need | none | `what_the_output_does_not_need_is_dropped` |
+//! | drop dropout | inference, where it does nothing | `dropout_goes_and_its_readers_are_rewired` |
+//! | fold batch norm into the convolution before it | inference (constant statistics); nothing else reads the convolution | `a_folded_convolution_gives_what_batch_norm_gave` |
+//!
+//! Nodes keep their names, so parameters do too. The last node computes what the last node did.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::{Net, NodeId};
+use crate::ops::{BatchNorm2d, Conv2d, Op};
+use crate::{Error, Result, StateDict, Tensor};
+
+/// The net and its parameters for inference alone: without dropout, and with each batch norm folded into the convolution
+/// before it where nothing else reads that convolution. The result's parameters are exactly those that its net names.
+///
+/// # Errors
+/// [`Error::Invalid`] for a parameter that is missing from `state` or has another shape than the net's.
+pub fn inference(net: &Net, state: &StateDict) -> Result<(Net, StateDict)> {
+    fold_batch_norm(&without_dropout(net)?, state)
+}
+
+/// Dropout removed; what read it reads its input.
+fn without_dropout(net: &Net) -> Result<Net> {
+    rebuild(net, |id| match &net.node(id).op {
+        Op::Dropout(_) | Op::Dropout2d(_) => None,
+        op => Some(op.clone()),
+    })
+}
+
+/// Each batch norm that can be is folded into its convolution, which gains a bias.
+fn fold_batch_norm(net: &Net, state: &StateDict) -> Result<(Net, StateDict)> {
+    let folds = foldable(net);
+    let folded = rebuild(net, |id| match (folds.get(&id), &net.node(id).op) {
+        (Some(fold), _) => Some(Op::Conv2d(Conv2d { bias: true, ..fold.conv.clone() })),
+        (None, Op::BatchNorm2d(_)) if folds.contains_key(&net.node(id).inputs[0]) => None,
+        (None, op) => Some(op.clone()),
+    })?;
+    let mut parameters = StateDict::new();
+    for (&id, fold) in &folds {
+        let weight_shape = &net.node(id).op.parameters(&net.input_shapes(id))[0].shape;
+        let name = &net.node(id).name;
+        let (weight, bias) = fold.parameters(state, name, weight_shape)?;
+        parameters.extend([(format!("{name}.weight"), weight), (format!("{name}.bias"), bias)]);
+    }
+    for (name, _, parameter) in folded.parameters() {
+        if let Entry::Vacant(entry) = parameters.entry(name) {
+            let tensor = find(state, entry.key(), &parameter.shape)?.clone();
+            entry.insert(tensor);
+        }
+    }
+    Ok((folded, parameters))
+}
+
+/// A batch norm that is the only reader of a convolution.
+struct Fold<'a> {
+    conv: &'a Conv2d,
+    norm: &'a BatchNorm2d,
+    norm_name: &'a str,
+}
+
+/// By the convolution's node.
+fn foldable(net: &Net) -> BTreeMap<NodeId, Fold<'_>> {
+    let mut readers = vec![0; net.nodes().len()];
+    net.nodes().iter().flat_map(|node| &node.inputs).for_each(|id| readers[id.0] += 1);
+    let folds = net.nodes().iter().filter_map(|node| {
+        let (Op::BatchNorm2d(norm), &[id]) = (&node.op, &node.inputs[..]) else { return None };
+        let Op::Conv2d(conv) = &net.node(id).op else { return None };
+        (readers[id.0] == 1).then_some((id, Fold { conv, norm, norm_name: &node.name }))
+    });
+    folds.collect()
+}
+
+impl Fold<'_> {
+    /// Weight and bias of the convolution that does what both did, computed in f64:
+    /// `w' = w · s` and `b' = (b - mean) · s + beta`, with `s = gamma / sqrt(var + eps)`, per output channel.
+    fn parameters(&self, state: &StateDict, conv_name: &str, weight_shape: &[usize]) -> Result<(Tensor, Tensor)> {
+        let channels = self.conv.out_channels;
+        let vector = |node: &str, name: &str| find(state, &format!("{node}.{name}"), &[channels]);
+        let weight = find(state, &format!("{conv_name}.weight"), weight_shape)?;
+        let bias = if self.conv.bias { Some(vector(conv_name, "bias")?) } else { None };
+        let (gamma, beta) = (vector(self.norm_name, "weight")?, vector(self.norm_name, "bias")?);
+        let (mean, var) = (vector(self.norm_name, "running_mean")?, vector(self.norm_name, "running_var")?);
+
+        let at = |tensor: &Tensor, channel: usize| f64::from(tensor.data()[channel]);
+        let scale = |channel: usize| at(gamma, channel) / (at(var, channel) + f64::from(self.norm.eps)).sqrt();
+        let mut folded = weight.clone();
+        let filter = weight.data().len() / channels;
+        for (channel, filter) in folded.data_mut().chunks_exact_mut(filter).enumerate() {
+            let scale = scale(channel);
+            filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+        }
+        let shifted = |channel: usize| {
+            let bias = bias.map_or(0.0, |bias| at(bias, channel));
+            ((bias - at(mean, channel)) * scale(channel) + at(beta, channel)) as f32
+        };
+        Ok((folded, Tensor::new([channels], (0..channels).map(shifted).collect())))
+    }
+}
+
+/// The tensor of that name, if it has the shape.
+fn find<'a>(state: &'a StateDict, name: &str, shape: &[usize]) -> Result<&'a Tensor> {
+    let expected = |got: &str| Error::invalid(format!("parameter '{name}': expected the shape {shape:?}, got {got}"));
+    match state.get(name) {
+        Some(tensor) if tensor.shape() == shape => Ok(tensor),
+        Some(tensor) => Err(expected(&format!("{:?}", tensor.shape()))),
+        None => Err(expected("no such parameter")),
+    }
+}
+
+/// The net with each node's operation replaced, or the node taken out where `replace` gives `None`: what read it then
+/// reads its first input. Nodes that the output does not need are dropped, which also keeps the last node the output.
+fn rebuild(net: &Net, replace: impl Fn(NodeId) -> Option<Op>) -> Result<Net> {
+    let mut needed = vec![false; net.nodes().len()];
+    needed[net.output().0] = true;
+    for (index, node) in net.nodes().iter().enumerate().rev() {
+        if needed[index] {
+            node.inputs.iter().for_each(|id| needed[id.0] = true);
+        }
+    }
+    let mut rebuilt = Net::new(net.name(), net.input_shape())?;
+    let mut moved = vec![NodeId(0)];
+    for (index, node) in net.nodes().iter().enumerate().skip(1) {
+        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| moved[id.0]).collect();
+        moved.push(match replace(NodeId(index)) {
+            _ if !needed[index] => NodeId(0), // No needed node reads it.
+            None => inputs[0],
+            Some(op) => rebuilt.add(&node.name, op, &inputs)?,
+        });
+    }
+    Ok(rebuilt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Window;
+    use crate::ops::{Dropout, Linear, Shape};
+    use crate::zoo::{Cnn, cnn};
+
+    fn names(net: &Net) -> Vec<&str> {
+        net.nodes().iter().map(|node| node.name.as_str()).collect()
+    }
+
+    /// Parameters that differ from one another, with positive variances.
+    fn numbered(net: &Net) -> StateDict {
+        let tensor = |shape: Vec<usize>| {
+            let elements = shape.iter().product::<usize>();
+            Tensor::new(shape, (0..elements).map(|i| 0.25 + (i % 7) as f32).collect())
+        };
+        net.parameters().into_iter().map(|(name, _, parameter)| (name, tensor(parameter.shape))).collect()
+    }
+
+    #[test]
+    fn dropout_goes_and_its_readers_are_rewired() {
+        let mut net = Net::new("net", Shape::Vector(4)).unwrap();
+        let drop = net.then("drop", Op::Dropout(Dropout { p: 0.5 })).unwrap();
+        net.then("head", Op::Linear(Linear::new(2))).unwrap();
+        net.add("twin", Op::Relu, &[drop]).unwrap();
+        net.add("last", Op::Dropout(Dropout { p: 0.5 }), &[NodeId(2)]).unwrap();
+        let (rewritten, _) = inference(&net, &numbered(&net)).unwrap();
+        assert_eq!(names(&rewritten), ["input", "head"]);
+        assert_eq!(rewritten.nodes()[1].inputs, [NodeId(0)]);
+    }
+
+    #[test]
+    fn what_the_output_does_not_need_is_dropped() {
+        let mut net = Net::new("net", Shape::Map([2, 4, 4])).unwrap();
+        let conv = net.then("conv", Op::Conv2d(Conv2d::new(2, Window::square(1)))).unwrap();
+        net.then("aux_flatten", Op::Flatten).unwrap();
+        net.then("aux_head", Op::Linear(Linear::new(3))).unwrap();
+        net.add("norm", Op::BatchNorm2d(BatchNorm2d::default()), &[conv]).unwrap();
+        let (rewritten, state) = inference(&net, &numbered(&net)).unwrap();
+        // The auxiliary head read the convolution too, but it is gone before folding asks.
+        assert_eq!(names(&rewritten), ["input", "conv"]);
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["conv.bias", "conv.weight"]);
+    }
+
+    #[test]
+    fn a_folded_convolution_gives_what_batch_norm_gave() {
+        for bias in [false, true] {
+            let mut net = Net::new("net", Shape::Map([2, 1, 1])).unwrap();
+            net.then("conv", Op::Conv2d(Conv2d { bias, ..Conv2d::new(2, Window::square(1)) })).unwrap();
+            let eps = 1e-3;
+            net.then("norm", Op::BatchNorm2d(BatchNorm2d { eps, momentum: 0.1 })).unwrap();
+            let vector = |values: [f32; 2]| Tensor::new([2], values.to_vec());
+            let (weight, conv_bias) = ([[1.5, -2.0], [0.5, 3.0]], if bias { [0.25, -1.0] } else { [0.0; 2] });
+            let (gamma, beta, mean, var) = ([2.0, -0.5], [0.125, 1.0], [0.75, -3.0], [4.0, 0.25]);
+            let mut state = StateDict::from([
+                ("conv.weight".into(), Tensor::new([2, 2, 1, 1], weight.concat())),
+                ("norm.weight".into(), vector(gamma)),
+                ("norm.bias".into(), vector(beta)),
+                ("norm.running_mean".into(), vector(mean)),
+                ("norm.running_var".into(), vector(var)),
+                ("norm.num_batches_tracked".into(), Tensor::zeros([])),
+            ]);
+            if bias {
+                state.insert("conv.bias".into(), vector(conv_bias));
+            }
+            let (rewritten, folded) = inference(&net, &state).unwrap();
+            assert_eq!(names(&rewritten), ["input", "conv"]);
+            assert_eq!(folded.keys().collect::<Vec<_>>(), ["conv.bias", "conv.weight"]);
+            let x = [0.5_f32, -1.25];
+            for channel in 0..2 {
+                let plain = weight[channel][0] * x[0] + weight[channel][1] * x[1] + conv_bias[channel];
+                let expected = (plain - mean[channel]) / (var[channel] + eps).sqrt() * gamma[channel] + beta[channel];
+                let row = &folded["conv.weight"].data()[2 * channel..];
+                let got = row[0] * x[0] + row[1] * x[1] + folded["conv.bias"].data()[channel];
+                assert!((got - expected).abs() < 1e-5, "channel {channel}: {got} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_convolution_with_another_reader_is_not_folded() {
+        let mut net = Net::new("net", Shape::Map([1, 2, 2])).unwrap();
+        let conv = net.then("conv", Op::Conv2d(Conv2d::new(1, Window::square(1)))).unwrap();
+        net.then("norm", Op::BatchNorm2d(BatchNorm2d::default())).unwrap();
+        net.add("side", Op::Relu, &[conv]).unwrap();
+        assert!(foldable(&net).is_empty());
+    }
+
+    #[test]
+    fn the_lectures_cnn_keeps_its_names_and_its_output() {
+        let net = cnn(&Cnn::default()).unwrap();
+        let state = numbered(&net);
+        let (rewritten, folded) = inference(&net, &state).unwrap();
+        let expected =
+            "input conv1 relu1 pool1 conv2 relu2 pool2 flatten linear1 relu_linear1 linear2 relu_linear2 head";
+        assert_eq!(names(&rewritten).join(" "), expected);
+        assert_eq!(rewritten.output_shape(), net.output_shape());
+        assert_eq!(folded["head.weight"], state["head.weight"]);
+        assert!(rewritten.parameters().iter().all(|(name, _, p)| folded[name].shape() == p.shape));
+        assert_eq!(folded.len(), rewritten.parameters().len());
+    }
+
+    #[test]
+    fn missing_and_misshapen_parameters_are_named() {
+        let net = cnn(&Cnn::default()).unwrap();
+        for name in ["bn1.running_var", "head.weight"] {
+            let mut state = numbered(&net);
+            state.insert(name.into(), Tensor::zeros([3]));
+            let misshapen = inference(&net, &state).unwrap_err().to_string();
+            state.remove(name);
+            let missing = inference(&net, &state).unwrap_err().to_string();
+            assert!(misshapen.contains(name) && misshapen.ends_with("got [3]"), "{misshapen}");
+            assert!(missing.contains(name) && missing.ends_with("no such parameter"), "{missing}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What there is to know of a net without running it: shapes, parameters, multiply-adds, receptive fields and memory.
+//!
+//! A receptive field is followed through every window. An element of a flattened vector sees what its element of the
+//! maps saw; a linear layer is a convolution whose kernel covers the whole maps. Where branches meet, the larger counts.
+//! Fields may be larger than the picture, whose padding they then take in.
+
+use serde::Serialize;
+
+use super::{Net, Node, NodeId};
+use crate::columns::{Columns, Style, bytes, thousands};
+use crate::geometry::{ReceptiveField, Window};
+use crate::ops::{Op, Role, Shape};
+
+/// Bytes of one element of an activation.
+const ELEMENT_BYTES: u64 = size_of::<f32>() as u64;
+
+/// Sums over some of a net's layers; multiply-adds for one picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Trained elements: weights and biases.
+    pub params: u64,
+    /// Trained factors.
+    pub weights: u64,
+    /// Trained addends.
+    pub biases: u64,
+    /// Multiply-adds of convolutions and linear layers.
+    pub macs: u64,
+    /// Two for each multiply-add.
+    pub flops: u64,
+}
+
+/// One layer of a [`Table`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LayerRow {
+    /// Name of the node.
+    pub name: String,
+    /// PyTorch's name of the operation in lower case.
+    pub op: &'static str,
+    /// Axes of its first input, without the batch.
+    pub input: Vec<usize>,
+    /// Axes of its output, without the batch.
+    pub output: Vec<usize>,
+    /// Trained factors.
+    pub weights: u64,
+    /// Trained addends.
+    pub biases: u64,
+    /// Multiply-adds for one picture.
+    pub macs: u64,
+    /// Pixels of the net's input that one element sees, `[height, width]`.
+    pub receptive_field: [usize; 2],
+    /// Pixels of the net's input between two neighbouring elements, `[height, width]`.
+    pub effective_stride: [usize; 2],
+    /// Bytes of its output as `f32` for the whole batch.
+    pub activation_bytes: u64,
+}
+
+/// A net's layers and their sums. `serde` writes it as the JSON of `convnet summary --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// Name of the net.
+    pub model: String,
+    /// Axes of a picture, without the batch.
+    pub input: Vec<usize>,
+    /// Sums over all layers.
+    #[serde(flatten)]
+    pub total: Part,
+    /// Sums over the layers up to the last feature maps.
+    pub features: Part,
+    /// Sums over the layers after the last feature maps: from the last flatten on.
+    pub classifier: Part,
+    /// Pictures that the bytes are counted for.
+    pub batch_size: u64,
+    /// Bytes of the input and of all outputs together, which training keeps at most (fusion keeps less).
+    pub training_activation_bytes: u64,
+    /// Most bytes of activations that are needed at any one moment of inference, when each is freed after its last use.
+    pub inference_activation_bytes: u64,
+    /// One row for each node but the input, in running order.
+    pub layers: Vec<LayerRow>,
+}
+
+impl Net {
+    /// Describes every layer; bytes are for `batch_size` pictures. Sums that overflow stay at `u64::MAX`.
+    ///
+    /// ```
+    /// let net = convnet::zoo::cnn(&convnet::zoo::Cnn::default()).unwrap();
+    /// let table = net.table(1);
+    /// assert_eq!(table.total.macs, 7_182_080);
+    /// println!("{table}");
+    /// ```
+    pub fn table(&self, batch_size: u64) -> Table {
+        let fields = receptive_fields(self);
+        let row = |id: NodeId| layer_row(self, id, fields[id.0], batch_size);
+        let layers: Vec<LayerRow> = (1..self.nodes().len()).map(|index| row(NodeId(index))).collect();
+        let last_map = self.nodes().iter().rposition(|node| matches!(node.shape, Shape::Map(_)));
+        let (features, classifier) = layers.split_at(last_map.unwrap_or(0));
+        let kept: u64 = self.nodes().iter().map(picture_bytes).sum();
+        Table {
+            model: self.name().to_owned(),
+            input: self.input_shape().dims(),
+            total: Part::of(&layers),
+            features: Part::of(features),
+            classifier: Part::of(classifier),
+            batch_size,
+            training_activation_bytes: kept.saturating_mul(batch_size),
+            inference_activation_bytes: peak_bytes(self).saturating_mul(batch_size),
+            layers,
+        }
+    }
+}
+
+impl Part {
+    fn of(layers: &[LayerRow]) -> Part {
+        let sum = |f: fn(&LayerRow) -> u64| layers.iter().map(f).fold(0, u64::saturating_add);
+        let (weights, biases, macs) = (sum(|row| row.weights), sum(|row| row.biases), sum(|row| row.macs));
+        Part { params: weights + biases, weights, biases, macs, flops: macs.saturating_mul(2) }
+    }
+}
+
+impl Table {
+    /// The table for people, in a style.
+    pub fn render(&self, style: Style) -> String {
+        let header = ["layer", "op", "output", "weights", "biases", "MACs", "field", "stride", "activations"];
+        let mut layers = Columns::new(2, &header);
+        for row in &self.layers {
+            let counts = [row.weights, row.biases, row.macs].map(count);
+            let windows = [&row.receptive_field[..], &row.effective_stride[..]].map(dims);
+            let cells = [row.name.clone(), row.op.to_owned(), dims(&row.output)].into_iter().chain(counts);
+            layers.row(cells.chain(windows).chain([bytes(row.activation_bytes)]));
+        }
+        let mut parts = Columns::new(1, &["", "params", "weights", "biases", "MACs", "FLOPs"]);
+        for (name, part) in [("features", self.features), ("classifier", self.classifier), ("total", self.total)] {
+            let counts = [part.params, part.weights, part.biases, part.macs, part.flops].map(count);
+            parts.row([name.to_owned()].into_iter().chain(counts));
+        }
+        let title = format!("{}, input {}", self.model, dims(&self.input));
+        let title = if style == Style::Markdown { format!("### {title}") } else { format!(" {title}") };
+        let pictures = if self.batch_size == 1 { "picture" } else { "pictures" };
+        let memory = format!(
+            "activations of {} {pictures}: {} in training, {} in inference",
+            thousands(self.batch_size),
+            bytes(self.training_activation_bytes),
+            bytes(self.inference_activation_bytes)
+        );
+        let indent = if style == Style::Markdown { "" } else { " " };
+        format!("{title}\n\n{}\n{}\n{indent}{memory}\n", layers.render(style), parts.render(style))
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.render(Style::Plain))
+    }
+}
+
+/// A number with separators; a dash for none.
+fn count(number: u64) -> String {
+    if number == 0 { "-".to_owned() } else { thousands(number) }
+}
+
+fn dims(dims: &[usize]) -> String {
+    dims.iter().map(usize::to_string).collect::<Vec<String>>().join("x")
+}
+
+fn layer_row(net: &Net, id: NodeId, field: ReceptiveField, batch_size: u64) -> LayerRow {
+    let node = net.node(id);
+    let inputs = net.input_shapes(id);
+    let parameters = node.op.parameters(&inputs);
+    let elements =
+        |role: Role| parameters.iter().filter(|parameter| parameter.role == role).map(|p| p.elements() as u64).sum();
+    LayerRow {
+        name: node.name.clone(),
+        op: node.op.name(),
+        input: inputs.first().map(Shape::dims).unwrap_or_default(),
+        output: node.shape.dims(),
+        weights: elements(Role::Weight),
+        biases: elements(Role::Bias),
+        macs: node.op.macs(&inputs, node.shape),
+        receptive_field: field.size,
+        effective_stride: field.stride,
+        activation_bytes: picture_bytes(node).saturating_mul(batch_size),
+    }
+}
+
+/// What one element of each node sees.
+fn receptive_fields(net: &Net) -> Vec<ReceptiveField> {
+    // Beside the field, the height and width that a linear layer would cover: a vector keeps those of its maps.
+    let mut seen: Vec<(ReceptiveField, [usize; 2])> = Vec::with_capacity(net.nodes().len());
+    for node in net.nodes() {
+        let start = (ReceptiveField::PIXEL, [1; 2]);
+        let merged =
+            node.inputs.iter().map(|id| seen[id.0]).reduce(|(field, extent), (other, _)| (field.merge(other), extent));
+        let (field, extent) = merged.unwrap_or(start);
+        let covering = Window { kernel: extent, ..Window::square(1) };
+        let through = match (node.op.window(), &node.op) {
+            (Some(window), _) => field.through(window),
+            (None, Op::Linear(_)) => field.through(&covering),
+            (None, _) => field,
+        };
+        let extent = match (node.shape, &node.op) {
+            (Shape::Map([_, h, w]), _) => [h, w],
+            (Shape::Vector(_), Op::Linear(_)) => [1; 2],
+            (Shape::Vector(_), _) => extent,
+        };
+        seen.push((through, extent));
+    }
+    seen.into_iter().map(|(field, _)| field).collect()
+}
+
+fn picture_bytes(node: &Node) -> u64 {
+    node.shape.elements() as u64 * ELEMENT_BYTES
+}
+
+/// Most bytes alive at once for one picture, when each output is freed after its last reader has run.
+fn peak_bytes(net: &Net) -> u64 {
+    let mut last_reader: Vec<usize> = (0..net.nodes().len()).collect();
+    for (index, node) in net.nodes().iter().enumerate() {
+        node.inputs.iter().for_each(|id| last_reader[id.0] = index);
+    }
+    let mut dying = vec![0; net.nodes().len()];
+    for (node, &reader) in net.nodes().iter().zip(&last_reader) {
+        dying[reader] += picture_bytes(node);
+    }
+    let (mut alive, mut peak) = (0, 0);
+    for (node, dying) in net.nodes().iter().zip(dying) {
+        alive += picture_bytes(node);
+        peak = peak.max(alive);
+        alive -= dying;
+    }
+    peak
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Conv2d, Linear};
+    use crate::zoo::{Cnn, cnn};
+
+    fn lecture_cnn(batch_size: u64) -> Table {
+        cnn(&Cnn::default()).unwrap().table(batch_size)
+    }
+
+    #[test]
+    fn lecture_l15_shapes() {
+        let table = lecture_cnn(1);
+        let output = |name: &str| table.layers.iter().find(|row| row.name == name).unwrap().output.clone();
+        assert_eq!(output("pool1"), [32, 14, 14]);
+        assert_eq!(output("pool2"), [64, 7, 7]);
+        assert_eq!(output("flatten"), [3136]);
+        assert_eq!(output("head"), [10]);
+    }
+
+    #[test]
+    fn lecture_l8_weights_and_biases_apart() {
+        let mut net = Net::new("l8", Shape::Map([128, 9, 9])).unwrap();
+        net.then("conv", Op::Conv2d(Conv2d::new(64, Window::square(3)))).unwrap();
+        let row = &net.table(1).layers[0];
+        assert_eq!((row.weights, row.biases, row.macs), (73_728, 64, 73_728 * 49));
+    }
+
+    #[test]
+    fn lecture_l11_two_3x3_see_what_one_5x5_sees() {
+        let mut net = Net::new("l11", Shape::Map([128, 9, 9])).unwrap();
+        let conv = |kernel| Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(128, Window::square(kernel)) });
+        net.then("first", conv(3)).unwrap();
+        net.then("second", conv(3)).unwrap();
+        net.add("wide", conv(5), &[NodeId(0)]).unwrap();
+        let table = net.table(1);
+        assert_eq!(table.layers[0].weights + table.layers[1].weights, 294_912);
+        assert_eq!(table.layers[2].weights, 409_600);
+        assert_eq!(table.layers[1].receptive_field, table.layers[2].receptive_field);
+    }
+
+    #[test]
+    fn sums_of_the_lectures_cnn() {
+        let table = lecture_cnn(2);
+        assert_eq!((table.total.params, table.total.macs), (3_363_786, 7_182_080));
+        assert_eq!(table.total.params, table.features.params + table.classifier.params);
+        assert_eq!(table.features.params, 288 + 32 + 64 + 18_432 + 64 + 128);
+        assert_eq!(table.classifier.weights, 3136 * 1024 + 1024 * 128 + 128 * 10);
+        // Batch 2: the largest neighbours are the 32x28x28 outputs of the first convolution and its batch norm.
+        assert_eq!(table.inference_activation_bytes, 2 * 2 * 4 * 32 * 28 * 28);
+        let outputs: u64 = table.layers.iter().map(|row| row.activation_bytes).sum();
+        assert_eq!(table.training_activation_bytes, outputs + 2 * 4 * 28 * 28);
+    }
+
+    #[test]
+    fn fields_of_the_lectures_cnn() {
+        let table = lecture_cnn(1);
+        let field = |name: &str| {
+            let row = table.layers.iter().find(|row| row.name == name).unwrap();
+            (row.receptive_field, row.effective_stride)
+        };
+        assert_eq!(field("conv1"), ([3; 2], [1; 2]));
+        assert_eq!(field("pool1"), ([4; 2], [2; 2]));
+        assert_eq!(field("conv2"), ([8; 2], [2; 2]));
+        assert_eq!(field("flatten"), ([10; 2], [4; 2]));
+        // All 7x7 elements: 10 + 6 · 4, more than the picture because of the padding.
+        assert_eq!(field("linear1"), ([34; 2], [4; 2]));
+        assert_eq!(field("head"), ([34; 2], [4; 2]));
+    }
+
+    #[test]
+    fn memory_of_a_branch_waits_for_its_last_reader() {
+        let mut net = Net::new("branch", Shape::Vector(100)).unwrap();
+        net.then("a", Op::Linear(Linear::new(10))).unwrap();
+        net.then("b", Op::Linear(Linear::new(20))).unwrap();
+        let plain = net.table(1).inference_activation_bytes;
+        net.add("c", Op::Linear(Linear::new(1)), &[NodeId(0)]).unwrap();
+        assert_eq!(plain, 4 * 110);
+        // While b runs, a is read and the input still waits for c.
+        assert_eq!(net.table(1).inference_activation_bytes, 4 * 130);
+        assert_eq!(net.table(u64::MAX).training_activation_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn a_net_of_vectors_is_all_classifier() {
+        let mut net = Net::new("mlp", Shape::Vector(8)).unwrap();
+        net.then("head", Op::Linear(Linear::new(2))).unwrap();
+        let table = net.table(1);
+        assert_eq!((table.features.params, table.classifier.params), (0, 18));
+    }
+}

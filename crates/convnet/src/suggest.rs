@@ -1,0 +1,39 @@
+//! Help after a mistyped name.
+
+/// Most names that are listed.
+const LISTED: usize = 40;
+
+/// "did you mean 'x'?" for the nearest known name, or the list of all when none is near. `names` must not be empty.
+pub(crate) fn suggest<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    // The distance is quadratic in the lengths; nothing this long is a slip of the finger.
+    let nearest = match mistyped.len() <= 64 {
+        true => names.iter().map(|name| (distance(mistyped, name), *name)).min(),
+        false => None,
+    };
+    match nearest {
+        Some((edits, name)) if edits <= name.len().max(3) / 3 => format!("did you mean '{name}'?"),
+        Some(_) | None if names.len() > LISTED => format!("known are {}, …", names[..LISTED].join(", ")),
+        Some(_) | None => format!("known are {}", names.join(", ")),
+    }
+}
+
+/// Edits that turn one name into the other; capitals, dashes and underscores do not count.
+fn distance(a: &str, b: &str) -> usize {
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    strsim::damerau_levenshtein(&plain(a), &plain(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::suggest;
+
+    #[test]
+    fn near_names_are_suggested_and_far_ones_listed() {
+        let names = ["conv2d", "max_pool2d", "relu"];
+        assert_eq!(suggest("con2vd", names), "did you mean 'conv2d'?");
+        assert_eq!(suggest("MaxPool2d", names), "did you mean 'max_pool2d'?");
+        assert_eq!(suggest("attention", names), "known are conv2d, max_pool2d, relu");
+        assert_eq!(suggest(&"x".repeat(1_000_000), names), "known are conv2d, max_pool2d, relu");
+    }
+}
