@@ -3,9 +3,11 @@
 #![warn(missing_docs)]
 
 mod error;
+pub mod files;
 pub mod net;
 pub mod ops;
 mod tensor;
+pub mod weights;
 pub mod zoo;
 
 pub use convnet_kernels::geometry;
