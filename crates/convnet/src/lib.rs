@@ -7,6 +7,7 @@ pub mod files;
 pub mod net;
 pub mod ops;
 mod tensor;
+pub mod train;
 pub mod weights;
 pub mod zoo;
 
