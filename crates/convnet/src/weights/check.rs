@@ -1,5 +1,9 @@
 //! Whether weights fit a net, told in one message rather than one key at a time.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Checkpoint, printable};
 use crate::net::Net;
 use crate::{Error, Result, StateDict};
 
@@ -12,24 +16,28 @@ const SHOWN: usize = 5;
 /// # Errors
 /// [`Error::Invalid`] with the missing, the unexpected and the mis-shaped keys, long lists shortened.
 pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
-    let counter = |name: &str| name.ends_with("num_batches_tracked");
     let parameters = net.parameters();
     let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
     for (name, _, parameter) in &parameters {
         match weights.get(name) {
-            None if counter(name) => {}
-            None => missing.push(name.clone()),
+            None if is_counter(name) => {}
+            None => missing.push(printable(name)),
             Some(tensor) if tensor.shape() != parameter.shape => {
-                misshaped.push(format!("{name} (expected {:?}, got {:?})", parameter.shape, tensor.shape()));
+                misshaped.push(format!(
+                    "{} (expected {:?}, got {:?})",
+                    printable(name),
+                    parameter.shape,
+                    tensor.shape()
+                ));
             }
             Some(_) => {}
         }
     }
-    let expected: std::collections::BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
-    let unexpected = weights.keys().filter(|name| !expected.contains(name.as_str()) && !counter(name));
+    let expected: BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
+    let unexpected = weights.keys().filter(|name| !expected.contains(name.as_str()) && !is_counter(name));
     let problems = [
         listed("missing", &missing),
-        listed("unexpected", &unexpected.cloned().collect::<Vec<_>>()),
+        listed("unexpected", &unexpected.map(|name| printable(name)).collect::<Vec<_>>()),
         listed("of another shape", &misshaped),
     ];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
@@ -37,6 +45,22 @@ pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("the weights do not fit the net '{}': {}", net.name(), problems.join("; "))))
+}
+
+/// Reads weights for a net from a safetensors file, a [`Checkpoint`] of ours or anyone's, without `num_batches_tracked`.
+///
+/// # Errors
+/// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net.
+pub fn load(net: &Net, path: &Path) -> Result<StateDict> {
+    let mut weights = Checkpoint::load(path)?.weights;
+    check(net, &weights).map_err(|e| Error::file(path, e.to_string()))?;
+    weights.retain(|name, _| !is_counter(name));
+    Ok(weights)
+}
+
+/// PyTorch's count of batches seen by a batch norm.
+fn is_counter(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
 }
 
 /// `2 missing: a, b`, or nothing for none.
@@ -86,7 +110,20 @@ mod tests {
     #[test]
     fn num_batches_tracked_is_tolerated() {
         let (net, mut weights) = small();
+        let plain = weights.clone();
         weights.insert("bn1.num_batches_tracked".into(), Tensor::zeros([]));
-        check(&net, &weights).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        crate::weights::safetensors::write(&path, &weights, &Default::default()).unwrap();
+        assert_eq!(load(&net, &path).unwrap(), plain);
+    }
+
+    #[test]
+    fn weights_of_another_net_are_refused_with_the_file_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        crate::weights::safetensors::write(&path, &StateDict::new(), &Default::default()).unwrap();
+        let message = load(&small().0, &path).unwrap_err().to_string();
+        assert!(message.contains("w.safetensors: the weights do not fit the net 'cnn': 8 missing"), "{message}");
     }
 }

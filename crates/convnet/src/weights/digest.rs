@@ -2,6 +2,7 @@
 //! their lengths, then the elements. Numbers are 64-bit and elements f32, all little-endian, so that no two different
 //! state dicts give the same bytes.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
@@ -27,7 +28,10 @@ pub(super) fn hash_tensors<'a>(hasher: &mut Sha256, tensors: impl IntoIterator<I
         hash_text(hasher, name);
         hash_number(hasher, tensor.shape().len());
         tensor.shape().iter().for_each(|&length| hash_number(hasher, length));
-        for_each_le_chunk(tensor.data(), |bytes| hasher.update(bytes));
+        let Ok(()) = for_each_le_chunk(tensor.data(), |bytes| {
+            hasher.update(bytes);
+            Ok::<_, Infallible>(())
+        });
     }
 }
 
@@ -51,14 +55,14 @@ pub(super) fn hex(hasher: Sha256) -> String {
     })
 }
 
-/// Hands on the little-endian bytes of `values`, some thousand elements at a time.
-pub(super) fn for_each_le_chunk(values: &[f32], mut each: impl FnMut(&[u8])) {
+/// Hands on the little-endian bytes of `values`, some thousand elements at a time, until there is an error.
+pub(super) fn for_each_le_chunk<E>(values: &[f32], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
     let mut buffer = [0; 16 << 10];
-    for chunk in values.chunks(buffer.len() / 4) {
+    values.chunks(buffer.len() / 4).try_for_each(|chunk| {
         let (bytes, _) = buffer[..4 * chunk.len()].as_chunks_mut::<4>();
         bytes.iter_mut().zip(chunk).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
-        each(bytes.as_flattened());
-    }
+        each(bytes.as_flattened())
+    })
 }
 
 #[cfg(test)]

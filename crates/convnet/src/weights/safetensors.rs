@@ -14,11 +14,14 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::digest::for_each_le_chunk;
+use super::printable;
 use crate::files::write_atomic;
 use crate::{Error, Result, StateDict, Tensor};
 
 /// Largest header that is read: room for tens of thousands of tensors. Parsed, it takes a small multiple of this.
 const MAX_HEADER: u64 = 4 << 20;
+/// Most axes of a tensor that is read.
+const MAX_AXES: usize = 16;
 /// Bytes before the header: its length.
 const PREFIX: u64 = 8;
 /// Bytes of a tensor that are converted at a time; every element size divides it.
@@ -80,15 +83,7 @@ pub(super) fn write_to(
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    let mut written = Ok(());
-    for (_, tensor) in tensors {
-        for_each_le_chunk(tensor.data(), |bytes| {
-            if written.is_ok() {
-                written = out.write_all(bytes);
-            }
-        });
-    }
-    written
+    tensors.iter().try_for_each(|(_, tensor)| for_each_le_chunk(tensor.data(), |bytes| out.write_all(bytes)))
 }
 
 /// Reads the content of a file of `length` bytes; `path` is for messages.
@@ -127,8 +122,8 @@ fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Metad
     if header.len() as u64 != size {
         return Err(Error::file(path, format!("expected a header of {size} bytes, got {}", header.len())));
     }
-    let header: Metadata =
-        serde_json::from_slice(&header).map_err(|e| Error::file(path, format!("its header is damaged: {e}")))?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|e| Error::file(path, format!("its header is damaged: {}", printable(&e.to_string()))))?;
     match PREFIX + size + header.data_len() as u64 {
         end if end > length => Err(truncated(end)),
         end if end < length => Err(Error::file(path, format!("{} stray bytes after the last tensor", length - end))),
@@ -144,22 +139,23 @@ fn read_tensor(
     info: &TensorInfo,
     buffer: &mut [u8],
 ) -> Result<Tensor> {
+    let problem = |problem: String| Err(Error::file(path, format!("tensor '{}' {problem}", printable(name))));
+    if info.shape.len() > MAX_AXES {
+        return problem(format!("has {} axes: expected at most {MAX_AXES}", info.shape.len()));
+    }
     let decode: fn(&[u8], &mut Vec<f32>) = match info.dtype {
         Dtype::F32 => |bytes, values| append(bytes, values, f32::from_le_bytes),
         Dtype::F16 => |bytes, values| append(bytes, values, |b| half(u16::from_le_bytes(b))),
         Dtype::BF16 => |bytes, values| append(bytes, values, |[low, high]| f32::from_le_bytes([0, 0, low, high])),
         Dtype::F64 => |bytes, values| append(bytes, values, |b| f64::from_le_bytes(b) as f32),
         Dtype::I64 => |bytes, values| append(bytes, values, |b| i64::from_le_bytes(b) as f32),
-        other => {
-            let problem = format!("tensor '{name}' is of type {other}: expected F32, F16, BF16, F64 or I64");
-            return Err(Error::file(path, problem));
-        }
+        other => return problem(format!("is of type {other}: expected F32, F16, BF16, F64 or I64")),
     };
     let (begin, end) = info.data_offsets;
     let count = info.shape.iter().product();
     let mut values = Vec::new();
     if values.try_reserve_exact(count).is_err() {
-        return Err(Error::file(path, format!("not enough memory for tensor '{name}' of {count} elements")));
+        return problem(format!("of {count} elements does not fit into memory"));
     }
     let mut left = end - begin;
     while left > 0 {
@@ -342,6 +338,10 @@ mod tests {
         ] {
             message(&tensor(fields));
         }
+        let deep = format!(r#""dtype":"F32","shape":[{}2],"data_offsets":[0,8]"#, "1,".repeat(99));
+        assert!(message(&tensor(&deep)).ends_with("tensor 'a' has 100 axes: expected at most 16"));
+        let long = format!(r#""dtype":"{}\u001b","shape":[2],"data_offsets":[0,8]"#, "F".repeat(9999));
+        assert!(message(&tensor(&long)).len() < 300);
         let mut huge = file("{}", 0);
         huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(message(&huge).contains("at most 4194304 are read"));
