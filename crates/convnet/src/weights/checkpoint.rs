@@ -159,6 +159,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
     use crate::files::{replace, tests::Faulty, tests::names};
@@ -272,5 +273,46 @@ mod tests {
         }
         assert!(faults > 30);
         assert_eq!(Checkpoint::load(&path).unwrap(), large);
+    }
+
+    /// Where [`saves_until_killed`] saves; set by [`kills_lose_nothing`] alone.
+    const KILLED: &str = "CONVNET_TEST_SAVES_UNTIL_KILLED";
+
+    #[test]
+    #[ignore = "the process that kills_lose_nothing starts and kills"]
+    fn saves_until_killed() {
+        let Some(path) = std::env::var_os(KILLED) else { return };
+        let mut checkpoint = sample(0);
+        checkpoint.weights.insert("linear.weight".into(), Tensor::zeros([512, 256]));
+        for step in 0.. {
+            checkpoint.metadata.insert("step".into(), step.to_string());
+            checkpoint.save_keeping_previous(Path::new(&path)).unwrap();
+        }
+    }
+
+    #[test]
+    fn kills_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        sample(0).save_keeping_previous(&path).unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["saves_until_killed", "--ignored", "--quiet"]).env(KILLED, &path);
+        child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        for milliseconds in 0..16 {
+            let started = fs::metadata(&path).unwrap().modified().unwrap();
+            let mut running = child.spawn().unwrap();
+            // Between two renames there is no such file: no reason to wait longer.
+            while fs::metadata(&path).is_ok_and(|status| status.modified().unwrap() == started) {
+                assert_eq!(running.try_wait().unwrap(), None, "it was to save until killed");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            running.kill().unwrap();
+            running.wait().unwrap();
+            let recovered = Checkpoint::load_or_previous(&path).unwrap();
+            assert!(!matches!(recovered.problem, Some(Error::File { .. })), "half a file: {:?}", recovered.problem);
+            assert!(recovered.checkpoint.weights.contains_key("linear.weight"));
+            recovered.checkpoint.save_keeping_previous(&path).unwrap();
+        }
     }
 }
