@@ -5,10 +5,13 @@
 pub mod columns;
 mod error;
 pub mod exec;
+pub mod files;
 pub mod net;
 pub mod ops;
 mod suggest;
 mod tensor;
+pub mod train;
+pub mod weights;
 pub mod zoo;
 
 pub use convnet_kernels::geometry;

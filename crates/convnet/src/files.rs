@@ -1,0 +1,240 @@
+//! Files that are either whole or absent: content goes to a temporary file in the same folder, is flushed to the disk,
+//! takes its name by a rename, and the folder is flushed too. Whatever fails, and even when the process is killed, the
+//! old file stays readable; only a kill can leave the temporary (`.<name>.tmp`) behind, and the next write reuses it.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Writes a file atomically; an older one of that name is replaced.
+///
+/// # Errors
+/// [`Error::Io`] when the folder is missing or read-only, the disk is full, or `fill` fails; then nothing has changed.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("notes.txt");
+/// convnet::files::write_atomic(&path, |out| out.write_all(b"whole or absent")).unwrap();
+/// assert_eq!(std::fs::read(&path).unwrap(), b"whole or absent");
+/// ```
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    replace(path, None, |temporary| File::create(temporary), fill)
+}
+
+/// As [`write_atomic`], but an older file of that name is kept as `previous`. At any moment at least one of the two is
+/// whole, if one was before.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_atomic_keeping(
+    path: &Path,
+    previous: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    replace(path, Some(previous), |temporary| File::create(temporary), fill)
+}
+
+/// Where bytes go and how they reach the disk. Tests put faults here.
+pub(crate) trait Sink: Write {
+    /// Returns once everything written is on the disk.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Sink for File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// The one way in which files are replaced; `create` opens the temporary file.
+pub(crate) fn replace<S: Sink>(
+    path: &Path,
+    previous: Option<&Path>,
+    create: impl FnOnce(&Path) -> io::Result<S>,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    try_replace(path, previous, create, fill).map_err(advise).map_err(Error::io("writing", path))
+}
+
+fn try_replace<S: Sink>(
+    path: &Path,
+    previous: Option<&Path>,
+    create: impl FnOnce(&Path) -> io::Result<S>,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::Error::new(ErrorKind::IsADirectory, "expected a file, found a folder of that name"));
+    }
+    let temporary = Temporary::beside(path)?;
+    let mut writer = BufWriter::new(create(&temporary.0)?);
+    fill(&mut writer)?;
+    let mut sink = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    sink.flush()?;
+    sink.sync()?;
+    drop(sink);
+    if let Some(previous) = previous.filter(|_| path.exists()) {
+        fs::rename(path, previous)?;
+    }
+    fs::rename(&temporary.0, path)?;
+    sync_folder(path)
+}
+
+/// Name of the temporary file; removed on drop, which does nothing once it has been renamed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(path: &Path) -> io::Result<Temporary> {
+        let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "expected a file's name"))?;
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(".tmp");
+        Ok(Temporary(path.with_file_name(hidden)))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here, and the error that led here is the one to report.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Makes the rename itself last. Only Unix can open a folder to flush it.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Adds what to do to the errors that a user can mend.
+fn advise(error: io::Error) -> io::Error {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full; free some space and try again, files written before are intact"
+        }
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => "choose a folder that can be written to",
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "the folder does not exist; create it first",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}: {advice}"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// A file whose call number `calls` (write, flush or sync; 0 is the next) fails with `kind`, and whose writes are
+    /// all short.
+    pub(crate) struct Faulty {
+        file: File,
+        calls: Rc<Cell<usize>>,
+        kind: ErrorKind,
+    }
+
+    impl Faulty {
+        pub(crate) fn create(path: &Path, nth: usize, kind: ErrorKind) -> io::Result<Faulty> {
+            Ok(Faulty { file: File::create(path)?, calls: Rc::new(Cell::new(nth)), kind })
+        }
+
+        fn call(&self) -> io::Result<()> {
+            let left = self.calls.get();
+            self.calls.set(left.wrapping_sub(1));
+            if left == 0 { Err(self.kind.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.call()?;
+            self.file.write(&bytes[..bytes.len().min(1000)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.call()?;
+            self.file.flush()
+        }
+    }
+
+    impl Sink for Faulty {
+        fn sync(&self) -> io::Result<()> {
+            self.call()?;
+            self.file.sync_all()
+        }
+    }
+
+    /// Names in a folder, sorted.
+    pub(crate) fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_fault_at_any_call_leaves_the_old_file_and_no_temporary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last");
+        for kind in [ErrorKind::StorageFull, ErrorKind::WriteZero, ErrorKind::Other] {
+            fs::write(&path, "old").unwrap();
+            let fill = |out: &mut dyn Write| (0..30).try_for_each(|i| out.write_all(&[i; 997]));
+            let attempt = |nth| replace(&path, None, |temporary| Faulty::create(temporary, nth, kind), fill);
+            let faults = (0..).take_while(|&nth| match attempt(nth) {
+                Ok(()) => false,
+                Err(error) => {
+                    assert!(error.to_string().starts_with("writing "), "{error}");
+                    assert_eq!(kind == ErrorKind::StorageFull, error.to_string().contains("free some space"));
+                    assert_eq!(fs::read(&path).unwrap(), b"old");
+                    assert_eq!(names(folder.path()), ["last"]);
+                    true
+                }
+            });
+            assert!(faults.count() > 30, "writes, flush and sync were all to fail once");
+            assert_eq!(fs::read(&path).unwrap().len(), 30 * 997);
+        }
+    }
+
+    #[test]
+    fn a_failing_fill_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert!(write_atomic(&path, |_| Err(ErrorKind::Other.into())).is_err());
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn the_older_file_is_kept_under_its_other_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, previous) = (folder.path().join("last"), folder.path().join("previous"));
+        for content in ["1", "2", "3"] {
+            write_atomic_keeping(&path, &previous, |out| out.write_all(content.as_bytes())).unwrap();
+        }
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&previous).unwrap()), (b"3".to_vec(), b"2".to_vec()));
+    }
+
+    #[test]
+    fn impossible_places_are_refused_with_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| write_atomic(path, |_| Ok(())).unwrap_err().to_string();
+        assert!(message(&folder.path().join("missing/file")).contains("create it first"));
+        assert!(message(folder.path()).contains("found a folder"));
+        assert!(message(Path::new("")).contains("expected a file's name"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let full = |_: &Path| File::options().write(true).open("/dev/full");
+        let error = replace(&path, None, full, |out| out.write_all(b"x")).unwrap_err();
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+    }
+}

@@ -1,0 +1,324 @@
+//! How a run is configured: defaults, then layers of [`TrainOverrides`] (a TOML file, the environment, flags), of which
+//! later ones win, give a [`TrainConfig`]. The TOML is flat, and its keys are the flags' names with underscores.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::zoo::Cnn;
+use crate::{Error, Result};
+
+/// How weights are moved along their gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Kingma and Ba 2015; weight decay is added to the gradient.
+    #[default]
+    Adam,
+    /// Loshchilov and Hutter 2019: Adam with weight decay apart from the gradient.
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// Everything that decides a training run, with every default filled in: what a run folder's `config.toml` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// A built-in data set's name or a folder.
+    pub data: String,
+    /// A named network.
+    pub model: String,
+    /// A TOML file that describes the network, instead of `model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<PathBuf>,
+    /// Model `cnn`: output channels of each convolution.
+    pub cdims: Vec<usize>,
+    /// Model `cnn`: output features of each hidden linear layer.
+    pub hdims: Vec<usize>,
+    /// Model `cnn`: side of the square kernels.
+    pub ksize: usize,
+    /// Model `cnn`: whether each convolution is followed by batch norm.
+    pub batch_norm: bool,
+    /// Model `cnn`: probability of the channel dropout after each pooling; 0 leaves it out.
+    pub dropout: f64,
+    /// Passes over the training set.
+    pub epochs: usize,
+    /// Steps after which training stops, wherever in an epoch it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Pictures per step.
+    pub batch_size: usize,
+    /// How weights are moved.
+    pub optimizer: Optimizer,
+    /// Learning rate.
+    pub lr: f64,
+    /// SGD: share of the last step that is added to the next.
+    pub momentum: f64,
+    /// SGD: Nesterov's form of momentum.
+    pub nesterov: bool,
+    /// Share of each weight taken off, times the learning rate. 0.01 for AdamW and 0 for the others, unless set.
+    pub weight_decay: f64,
+    /// Adam: decay of the running means of gradient and squared gradient.
+    pub betas: [f64; 2],
+    /// Adam: added to the denominator.
+    pub eps: f64,
+    /// Decides first weights, order of the pictures and dropout.
+    pub seed: u64,
+    /// Threads; 0 takes all cores. The result does not depend on it.
+    pub threads: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> TrainConfig {
+        let Cnn { ksize, cdims, hdims, batch_norm, dropout, .. } = Cnn::default();
+        TrainConfig {
+            data: "digits".into(),
+            model: "cnn".into(),
+            net: None,
+            cdims,
+            hdims,
+            ksize,
+            batch_norm,
+            dropout: dropout.into(),
+            epochs: 10,
+            max_steps: None,
+            batch_size: 256,
+            optimizer: Optimizer::default(),
+            lr: 1e-3,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.0,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            seed: 0,
+            threads: 0,
+        }
+    }
+}
+
+/// A layer of settings over [`TrainConfig`]'s defaults: what is `None` is left to the layers below.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each field is the one of the same name in TrainConfig")]
+pub struct TrainOverrides {
+    pub data: Option<String>,
+    pub model: Option<String>,
+    pub net: Option<PathBuf>,
+    pub cdims: Option<Vec<usize>>,
+    pub hdims: Option<Vec<usize>>,
+    pub ksize: Option<usize>,
+    pub batch_norm: Option<bool>,
+    pub dropout: Option<f64>,
+    pub epochs: Option<usize>,
+    pub max_steps: Option<u64>,
+    pub batch_size: Option<usize>,
+    pub optimizer: Option<Optimizer>,
+    pub lr: Option<f64>,
+    pub momentum: Option<f64>,
+    pub nesterov: Option<bool>,
+    pub weight_decay: Option<f64>,
+    pub betas: Option<[f64; 2]>,
+    pub eps: Option<f64>,
+    pub seed: Option<u64>,
+    pub threads: Option<usize>,
+}
+
+impl TrainOverrides {
+    /// Reads a layer from a TOML file in which every key is optional.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] with the line and the key when it is not TOML, or a key
+    /// is unknown or of the wrong type.
+    pub fn read(path: &Path) -> Result<TrainOverrides> {
+        read_toml(path)
+    }
+}
+
+impl TrainConfig {
+    /// Lays the layers over the defaults, later ones over earlier ones, and checks the result.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the setting, when a value makes no sense.
+    ///
+    /// ```
+    /// use convnet::train::{TrainConfig, TrainOverrides};
+    /// let file = TrainOverrides { epochs: Some(3), lr: Some(0.01), ..Default::default() };
+    /// let flags = TrainOverrides { epochs: Some(5), ..Default::default() };
+    /// let config = TrainConfig::resolve([file, flags]).unwrap();
+    /// assert_eq!((config.epochs, config.lr, config.batch_size), (5, 0.01, 256));
+    /// ```
+    pub fn resolve(layers: impl IntoIterator<Item = TrainOverrides>) -> Result<TrainConfig> {
+        let unusable = |error: &dyn std::fmt::Display| Error::invalid(format!("configuration: {error}"));
+        let mut merged = toml::Table::new();
+        for layer in layers {
+            merged.extend(toml::Table::try_from(layer).map_err(|e| unusable(&e))?);
+        }
+        let decays = merged.contains_key("weight_decay");
+        let mut config: TrainConfig = merged.try_into().map_err(|e: toml::de::Error| unusable(&e))?;
+        if config.optimizer == Optimizer::AdamW && !decays {
+            config.weight_decay = 0.01;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a resolved configuration, as a run folder holds it.
+    ///
+    /// # Errors
+    /// As [`TrainOverrides::read`], and [`Error::File`] when a value makes no sense.
+    pub fn read(path: &Path) -> Result<TrainConfig> {
+        let config: TrainConfig = read_toml(path)?;
+        config.check().map_err(|e| Error::file(path, e.to_string()))?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a number is larger than TOML can hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::invalid(format!("configuration: {e}")))
+    }
+
+    /// Settings of the lecture's CNN for pictures of shape `xdim` (channels, height, width) and `ydim` classes.
+    pub fn cnn(&self, xdim: [usize; 3], ydim: usize) -> Cnn {
+        Cnn {
+            xdim,
+            ydim,
+            ksize: self.ksize,
+            cdims: self.cdims.clone(),
+            hdims: self.hdims.clone(),
+            batch_norm: self.batch_norm,
+            dropout: self.dropout as f32,
+        }
+    }
+
+    /// Values that each make sense by themselves. Whether a net fits its data is the net's matter.
+    fn check(&self) -> Result<()> {
+        let expect = |fine: bool, name: &str, expected: &str, got: &dyn std::fmt::Debug| match fine {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("{name}: expected {expected}, got {got:?}"))),
+        };
+        let share = |value: f64| (0.0..1.0).contains(&value);
+        let below_1 = "a number from 0 to below 1";
+        expect(self.epochs > 0, "epochs", "at least 1", &self.epochs)?;
+        expect(self.max_steps != Some(0), "max_steps", "at least 1", &0)?;
+        expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
+        expect(self.lr.is_finite() && self.lr > 0.0, "lr", "a number above 0", &self.lr)?;
+        expect(share(self.dropout), "dropout", below_1, &self.dropout)?;
+        expect(share(self.momentum), "momentum", below_1, &self.momentum)?;
+        expect(!self.nesterov || self.momentum > 0.0, "momentum", "more than 0 with nesterov", &self.momentum)?;
+        expect(self.betas.into_iter().all(share), "betas", "two numbers from 0 to below 1", &self.betas)?;
+        expect(self.eps.is_finite() && self.eps > 0.0, "eps", "a number above 0", &self.eps)?;
+        let decay = self.weight_decay;
+        expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)?;
+        expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)
+    }
+}
+
+fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
+    toml::from_str(&text).map_err(|e| Error::file(path, e.to_string().trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer that sets everything, and nothing to its default.
+    fn full() -> TrainOverrides {
+        TrainOverrides {
+            data: Some("mnist".into()),
+            model: Some("lenet".into()),
+            net: Some("my.toml".into()),
+            cdims: Some(vec![8]),
+            hdims: Some(vec![]),
+            ksize: Some(5),
+            batch_norm: Some(false),
+            dropout: Some(0.25),
+            epochs: Some(2),
+            max_steps: Some(7),
+            batch_size: Some(32),
+            optimizer: Some(Optimizer::Sgd),
+            lr: Some(0.1),
+            momentum: Some(0.5),
+            nesterov: Some(true),
+            weight_decay: Some(5e-4),
+            betas: Some([0.8, 0.99]),
+            eps: Some(1e-7),
+            seed: Some(3),
+            threads: Some(1),
+        }
+    }
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my.toml");
+        fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn no_layers_give_the_defaults() {
+        assert_eq!(TrainConfig::resolve([]).unwrap(), TrainConfig::default());
+    }
+
+    #[test]
+    fn every_override_reaches_the_field_of_its_name_and_survives_the_file() {
+        let config = TrainConfig::resolve([full()]).unwrap();
+        let (_folder, path) = written(&config.to_toml().unwrap());
+        assert_eq!(TrainConfig::read(&path).unwrap(), config);
+        assert_eq!(TrainOverrides::read(&path).unwrap(), full());
+    }
+
+    #[test]
+    fn later_layers_win_and_leave_the_rest() {
+        let flags = TrainOverrides { lr: Some(0.2), ..Default::default() };
+        let config = TrainConfig::resolve([full(), flags]).unwrap();
+        assert_eq!((config.lr, config.ksize), (0.2, 5));
+    }
+
+    #[test]
+    fn adamw_decays_unless_told_otherwise() {
+        let adamw = TrainOverrides { optimizer: Some(Optimizer::AdamW), ..Default::default() };
+        assert_eq!(TrainConfig::resolve([adamw.clone()]).unwrap().weight_decay, 0.01);
+        let none = TrainOverrides { weight_decay: Some(0.0), ..adamw };
+        assert_eq!(TrainConfig::resolve([none]).unwrap().weight_decay, 0.0);
+    }
+
+    #[test]
+    fn messages_name_file_line_and_key() {
+        for (text, parts) in [
+            ("epochs = 3\nbach_size = 4", ["line 2", "unknown field `bach_size`"]),
+            ("epochs = \"many\"", ["line 1", "invalid type: string \"many\""]),
+            ("optimizer = \"adagrad\"", ["unknown variant `adagrad`", "expected one of `adam`, `adamw`, `sgd`"]),
+            ("epochs = ", ["line 1", "epochs = "]),
+        ] {
+            let (_folder, path) = written(text);
+            let message = TrainOverrides::read(&path).unwrap_err().to_string();
+            assert!(message.contains("my.toml") && parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+        let (_folder, path) = written("lr = -1.0");
+        let message = TrainConfig::read(&path).unwrap_err().to_string();
+        assert!(message.ends_with("my.toml: lr: expected a number above 0, got -1.0"), "{message}");
+    }
+
+    #[test]
+    fn senseless_values_are_refused_by_name() {
+        let refused = |layer: TrainOverrides| TrainConfig::resolve([layer]).unwrap_err().to_string();
+        let none = TrainOverrides::default();
+        assert_eq!(
+            refused(TrainOverrides { batch_size: Some(0), ..none.clone() }),
+            "batch_size: expected at least 1, got 0"
+        );
+        assert!(refused(TrainOverrides { epochs: Some(0), ..none.clone() }).starts_with("epochs: "));
+        assert!(refused(TrainOverrides { lr: Some(f64::NAN), ..none.clone() }).starts_with("lr: "));
+        assert!(refused(TrainOverrides { betas: Some([0.9, 1.0]), ..none.clone() }).starts_with("betas: "));
+        assert!(refused(TrainOverrides { dropout: Some(1.0), ..none.clone() }).starts_with("dropout: "));
+        let still = TrainOverrides { nesterov: Some(true), momentum: Some(0.0), ..none.clone() };
+        assert!(refused(still).starts_with("momentum: expected more than 0 with nesterov"));
+        refused(TrainOverrides { seed: Some(u64::MAX), ..none });
+    }
+}

@@ -1,0 +1,169 @@
+//! `metrics.jsonl`: one line of JSON per epoch, appended and flushed to the disk as soon as the epoch ends. A line that a
+//! kill has torn is ignored, and cut when the run goes on.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{Error, Result};
+
+/// What an epoch came to. Also the form in which the command line prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean cross-entropy over the training pictures, while they were learned from. NaN is written as `null`.
+    #[serde(deserialize_with = "nan_for_null")]
+    pub train_loss: f64,
+    /// Share of training pictures recognised, 0 to 1.
+    pub train_accuracy: f64,
+    /// Mean cross-entropy over the held-out pictures after the epoch.
+    #[serde(deserialize_with = "nan_for_null")]
+    pub val_loss: f64,
+    /// Share of held-out pictures recognised, 0 to 1.
+    pub val_accuracy: f64,
+    /// Time the epoch took.
+    pub seconds: f64,
+}
+
+fn nan_for_null<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// Appends a line and flushes it to the disk.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be written.
+pub fn append_metrics(path: &Path, metrics: &EpochMetrics) -> Result<()> {
+    let mut line = serde_json::to_vec(metrics).map_err(|e| Error::file(path, e.to_string()))?;
+    line.push(b'\n');
+    let write = || {
+        let mut file = File::options().create(true).append(true).open(path)?;
+        file.write_all(&line)?;
+        file.sync_data()
+    };
+    write().map_err(Error::io("writing", path))
+}
+
+/// Reads all lines but a torn last one; none when there is no file yet.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read; [`Error::File`], with its number, for a line that is not an epoch's.
+pub fn read_metrics(path: &Path) -> Result<Vec<EpochMetrics>> {
+    Ok(parse(path)?.into_iter().map(|(metrics, _)| metrics).collect())
+}
+
+/// Prepares to go on after `epoch`: cuts what later epochs and a kill have left, and returns the lines that stay.
+///
+/// # Errors
+/// As [`read_metrics`], and [`Error::Io`] when the file cannot be cut.
+pub fn resume_metrics(path: &Path, epoch: usize) -> Result<Vec<EpochMetrics>> {
+    let mut lines = parse(path)?;
+    let kept = lines.iter().take_while(|(metrics, _)| metrics.epoch <= epoch).count();
+    lines.truncate(kept);
+    let end = lines.last().map_or(0, |&(_, end)| end);
+    let cut = || match File::options().write(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        file => {
+            let file = file?;
+            file.set_len(end)?;
+            file.sync_all()
+        }
+    };
+    cut().map_err(Error::io("writing", path))?;
+    Ok(lines.into_iter().map(|(metrics, _)| metrics).collect())
+}
+
+/// The whole lines, each with the offset at which it ends.
+fn parse(path: &Path) -> Result<Vec<(EpochMetrics, u64)>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(Error::io("reading", path))?,
+    };
+    let mut end = 0;
+    let whole = text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let parsed = whole.zip(1..).map(|(line, number): (&[u8], usize)| {
+        end += line.len() as u64;
+        let metrics = serde_json::from_slice(line)
+            .map_err(|e| Error::file(path, format!("line {number}: expected the metrics of an epoch: {e}")))?;
+        Ok((metrics, end))
+    });
+    parsed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(epoch: usize) -> EpochMetrics {
+        let loss = 1.0 / 3.0 / epoch as f64;
+        EpochMetrics {
+            epoch,
+            train_loss: loss,
+            train_accuracy: 0.9,
+            val_loss: loss * 1.1,
+            val_accuracy: 0.95,
+            seconds: 1.5,
+        }
+    }
+
+    fn written(count: usize) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        (1..=count).for_each(|i| append_metrics(&path, &epoch(i)).unwrap());
+        (folder, path)
+    }
+
+    #[test]
+    fn lines_come_back_exactly() {
+        let (_folder, path) = written(3);
+        assert_eq!(read_metrics(&path).unwrap(), [epoch(1), epoch(2), epoch(3)]);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with(r#"{"epoch":1,"train_loss":0.3333333333333333,"train_accuracy":0.9,"val_loss":"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_line_torn_anywhere_is_ignored_and_cut_on_resume() {
+        let (_folder, path) = written(2);
+        let whole = fs::read(&path).unwrap();
+        let first = 1 + whole.iter().position(|&b| b == b'\n').unwrap();
+        for length in first..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(read_metrics(&path).unwrap(), [epoch(1)]);
+            assert_eq!(resume_metrics(&path, 1).unwrap(), [epoch(1)]);
+            append_metrics(&path, &epoch(2)).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn resuming_drops_later_epochs() {
+        let (_folder, path) = written(4);
+        assert_eq!(resume_metrics(&path, 2).unwrap(), [epoch(1), epoch(2)]);
+        assert_eq!(read_metrics(&path).unwrap().len(), 2);
+        assert_eq!(resume_metrics(&path, 0).unwrap(), []);
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn missing_and_foreign_files() {
+        let (folder, path) = written(0);
+        assert_eq!(read_metrics(&path).unwrap(), []);
+        assert_eq!(resume_metrics(&path, 3).unwrap(), []);
+        fs::write(&path, "{\"epoch\":1}\n").unwrap();
+        assert!(read_metrics(&path).unwrap_err().to_string().contains("line 1: expected the metrics"));
+        assert!(read_metrics(folder.path()).is_err());
+    }
+
+    #[test]
+    fn nan_survives() {
+        let (_folder, path) = written(0);
+        append_metrics(&path, &EpochMetrics { val_loss: f64::NAN, ..epoch(1) }).unwrap();
+        assert!(read_metrics(&path).unwrap()[0].val_loss.is_nan());
+    }
+}

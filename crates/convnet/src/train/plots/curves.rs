@@ -1,0 +1,276 @@
+//! `curves.png`: loss and accuracy, in training and in validation, over the epochs.
+
+use std::path::Path;
+
+use plotters::style::{RGBColor, text_anchor::HPos};
+
+use super::{BLUE, Canvas, Drawn, GREY, GRID, INK, VERMILLION, write_png};
+use crate::Result;
+use crate::train::EpochMetrics;
+
+const PANEL: [f64; 2] = [800.0, 640.0];
+/// Space around the plot itself within its panel: left, top, right, bottom.
+const MARGINS: [f64; 4] = [104.0, 130.0, 36.0, 90.0];
+const TITLE: f64 = 34.0;
+const TEXT: f64 = 24.0;
+/// What the axes never leave.
+const LOSSES: [f64; 2] = [0.0, 1e6];
+const PERCENT: [f64; 2] = [0.0, 100.0];
+/// Share of a tick's step that is taken for rounding.
+const SLACK: f64 = 1e-6;
+/// With more epochs than this the points are drawn without markers.
+const MARKED: usize = 40;
+
+/// Draws loss and accuracy over the epochs, 1600×640. Values that are not finite are left out, and losses
+/// above a million drawn there.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) when the file cannot be written.
+pub fn curves(path: &Path, metrics: &[EpochMetrics]) -> Result<()> {
+    let of = |value: fn(&EpochMetrics) -> f64, [low, high]: [f64; 2]| {
+        let points = metrics.iter().map(|m| (m.epoch as f64, value(m))).filter(|(_, value)| value.is_finite());
+        points.map(|(epoch, value)| (epoch, value.clamp(low, high))).collect()
+    };
+    let loss = Panel {
+        title: "Loss",
+        left: 0.0,
+        training: of(|m| m.train_loss, LOSSES),
+        validation: of(|m| m.val_loss, LOSSES),
+        best: |all| all.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)),
+        described: |(epoch, loss)| format!("validation, lowest {loss:.4} in epoch {epoch}"),
+        unit: "",
+        limits: LOSSES,
+    };
+    let accuracy = Panel {
+        title: "Accuracy",
+        left: PANEL[0],
+        training: of(|m| 100.0 * m.train_accuracy, PERCENT),
+        validation: of(|m| 100.0 * m.val_accuracy, PERCENT),
+        best: |all| all.iter().copied().rev().max_by(|a, b| a.1.total_cmp(&b.1)),
+        described: |(epoch, accuracy)| format!("validation, best {accuracy:.2} % in epoch {epoch}"),
+        unit: " %",
+        limits: PERCENT,
+    };
+    let size = [2 * PANEL[0] as usize, PANEL[1] as usize];
+    write_png(path, size, |canvas| [loss, accuracy].iter().try_for_each(|panel| panel.draw(canvas)))
+}
+
+/// A value at an epoch.
+type Point = (f64, f64);
+
+struct Panel {
+    title: &'static str,
+    /// Where it begins.
+    left: f64,
+    training: Vec<Point>,
+    validation: Vec<Point>,
+    /// The best point, the earliest of equals.
+    best: fn(&[Point]) -> Option<Point>,
+    /// The legend's text for the best point.
+    described: fn(Point) -> String,
+    unit: &'static str,
+    /// What the axis never leaves.
+    limits: [f64; 2],
+}
+
+impl Panel {
+    fn draw(&self, canvas: &Canvas) -> Drawn {
+        let points = || self.training.iter().chain(&self.validation);
+        let x = Axis::of_epochs(points().map(|p| p.0), [self.left + MARGINS[0], self.left + PANEL[0] - MARGINS[2]]);
+        let y = Axis::of_values(points().map(|p| p.1), [PANEL[1] - MARGINS[3], MARGINS[1]], self.limits);
+        self.draw_axes(canvas, &x, &y)?;
+        self.draw_legend(canvas)?;
+        // Validation on top: it is what counts.
+        for (look, points) in [(Look::Training, &self.training), (Look::Validation, &self.validation)] {
+            let points: Vec<Point> = points.iter().map(|&(epoch, value)| (x.place(epoch), y.place(value))).collect();
+            look.curve(canvas, &points)?;
+            if points.len() <= MARKED {
+                points.iter().try_for_each(|&point| look.marker(canvas, point))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_axes(&self, canvas: &Canvas, x: &Axis, y: &Axis) -> Drawn {
+        for &tick in &y.ticks {
+            let height = y.place(tick);
+            canvas.line(&[(x.ends[0], height), (x.ends[1], height)], GRID, 1.5)?;
+            let label = format!("{tick:.*}{}", y.decimals, self.unit);
+            canvas.text(&label, TEXT, (x.ends[0] - 14.0, height), HPos::Right, GREY)?;
+        }
+        let floor = y.ends[0];
+        canvas.line(&[(x.ends[0], floor), (x.ends[1], floor)], GREY, 1.5)?;
+        for &tick in &x.ticks {
+            canvas.line(&[(x.place(tick), floor), (x.place(tick), floor + 7.0)], GREY, 1.5)?;
+            canvas.text(&tick.to_string(), TEXT, (x.place(tick), floor + 22.0), HPos::Center, GREY)?;
+        }
+        let middle = (x.ends[0] + x.ends[1]) / 2.0;
+        canvas.text("epoch", TEXT, (middle, floor + 58.0), HPos::Center, INK)
+    }
+
+    /// Title, and below it a row with both curves' names, clear of the data.
+    fn draw_legend(&self, canvas: &Canvas) -> Drawn {
+        let mut left = self.left + MARGINS[0];
+        canvas.text(self.title, TITLE, (left, 40.0), HPos::Left, INK)?;
+        let validation = (self.best)(&self.validation).map_or("validation".into(), self.described);
+        for (look, name) in [(Look::Training, "training"), (Look::Validation, &validation)] {
+            look.curve(canvas, &[(left, 84.0), (left + 40.0, 84.0)])?;
+            look.marker(canvas, (left + 20.0, 84.0))?;
+            let name = canvas.shortened(name, TEXT, self.left + PANEL[0] - left - 60.0)?;
+            canvas.text(&name, TEXT, (left + 52.0, 84.0), HPos::Left, INK)?;
+            left += 52.0 + canvas.width(&name, TEXT)? + 36.0;
+        }
+        Ok(())
+    }
+}
+
+/// What a curve looks like: shape tells the two apart as colour does.
+#[derive(Clone, Copy)]
+enum Look {
+    Training,
+    Validation,
+}
+
+impl Look {
+    fn colour(self) -> RGBColor {
+        match self {
+            Look::Training => BLUE,
+            Look::Validation => VERMILLION,
+        }
+    }
+
+    fn curve(self, canvas: &Canvas, points: &[Point]) -> Drawn {
+        canvas.line(points, self.colour(), 3.0)
+    }
+
+    fn marker(self, canvas: &Canvas, (x, y): Point) -> Drawn {
+        match self {
+            Look::Training => canvas.disc((x, y), 6.0, self.colour()),
+            Look::Validation => canvas.rectangle([x - 5.5, y - 5.5], [11.0, 11.0], self.colour()),
+        }
+    }
+}
+
+/// Maps values to pixels.
+struct Axis {
+    /// First and last value.
+    range: [f64; 2],
+    /// Where those are.
+    ends: [f64; 2],
+    ticks: Vec<f64>,
+    /// Digits after the point that the ticks need.
+    decimals: usize,
+}
+
+impl Axis {
+    /// Whole epochs, with room beside the first and the last.
+    fn of_epochs(epochs: impl Iterator<Item = f64>, ends: [f64; 2]) -> Axis {
+        let [first, last] = extent(epochs).unwrap_or([1.0, 1.0]);
+        let room = if first == last { 0.5 } else { 0.03 * (last - first) };
+        let step = nice_step((last - first) / 10.0).max(1.0).ceil();
+        Axis { range: [first - room, last + room], ends, ticks: multiples(step, first, last), decimals: 0 }
+    }
+
+    /// From the tick below the least value to the one above the largest, but never beyond the limits.
+    fn of_values(values: impl Iterator<Item = f64>, ends: [f64; 2], limits: [f64; 2]) -> Axis {
+        let [mut low, mut high] = extent(values).unwrap_or([0.0, 1.0]);
+        if high - low < 1e-3 * high.abs().max(1.0) {
+            let room = 0.01 * high.abs().max(0.1);
+            (low, high) = (low - room, high + room);
+        } else if low < 0.5 * high {
+            // Well on the way to zero: show it.
+            low = 0.0;
+        }
+        let step = nice_step((high - low) / 6.0);
+        let low = ((low / step + SLACK).floor() * step).max(limits[0]);
+        let high = ((high / step - SLACK).ceil() * step).min(limits[1]);
+        let whole = |value: f64| (value - value.round()).abs() < SLACK;
+        let decimals = (0..6).find(|&digits| whole(step * 10f64.powi(digits))).unwrap_or(6) as usize;
+        Axis { range: [low, high], ends, ticks: multiples(step, low, high), decimals }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        let share = (value - self.range[0]) / (self.range[1] - self.range[0]);
+        self.ends[0] + share * (self.ends[1] - self.ends[0])
+    }
+}
+
+/// Least and largest value.
+fn extent(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+    values.fold(None, |extent, value| {
+        let [low, high] = extent.unwrap_or([value, value]);
+        Some([low.min(value), high.max(value)])
+    })
+}
+
+/// The least of 1, 2, 2.5 and 5 times a power of ten that is not below `least`.
+fn nice_step(least: f64) -> f64 {
+    let power = 10f64.powi(least.max(1e-12).log10().floor() as i32);
+    [1.0, 2.0, 2.5, 5.0].map(|digit| digit * power).into_iter().find(|&step| step >= least).unwrap_or(10.0 * power)
+}
+
+/// Multiples of `step` from `low` to `high`.
+fn multiples(step: f64, low: f64, high: f64) -> Vec<f64> {
+    let first = (low / step - SLACK).ceil() as i64;
+    let last = (high / step + SLACK).floor() as i64;
+    (first..=last.min(first + 100)).map(|i| i as f64 * step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(epoch: usize, loss: f64, accuracy: f64) -> EpochMetrics {
+        let (train_loss, train_accuracy) = (loss * 1.2, accuracy * 0.99);
+        EpochMetrics { epoch, train_loss, train_accuracy, val_loss: loss, val_accuracy: accuracy, seconds: 1.0 }
+    }
+
+    fn values(values: &[f64], limits: [f64; 2]) -> Axis {
+        Axis::of_values(values.iter().copied(), [0.0, 1.0], limits)
+    }
+
+    #[test]
+    fn accuracy_is_zoomed_to_the_data_and_ends_at_100() {
+        let axis = values(&[97.31, 99.12], PERCENT);
+        assert_eq!((axis.range, axis.decimals), ([97.0, 99.5], 1));
+        assert_eq!(axis.ticks, [97.0, 97.5, 98.0, 98.5, 99.0, 99.5]);
+        assert_eq!(values(&[98.1, 100.0], PERCENT).range, [98.0, 100.0]);
+        assert_eq!(values(&[100.0], PERCENT).range[1], 100.0);
+    }
+
+    #[test]
+    fn loss_that_nearly_vanishes_starts_at_zero() {
+        assert_eq!(values(&[0.02, 0.41], LOSSES).range, [0.0, 0.5]);
+        let whole = values(&[23.0, 27.0], LOSSES).ticks;
+        assert_eq!(whole, [23.0, 24.0, 25.0, 26.0, 27.0]);
+        let tenths = values(&[2.3, 2.7], LOSSES).ticks;
+        assert!(tenths.len() == 5 && tenths.iter().zip(whole).all(|(a, b)| (10.0 * a - b).abs() < 1e-9), "{tenths:?}");
+    }
+
+    #[test]
+    fn epochs_are_whole() {
+        for last in 1..400 {
+            let axis = Axis::of_epochs((1..=last).map(f64::from), [0.0, 1.0]);
+            assert!(
+                axis.ticks.iter().all(|tick| tick.fract() == 0.0) && (1..=11).contains(&axis.ticks.len()),
+                "{last}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_metrics_are_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("curves.png");
+        for metrics in [
+            vec![],
+            vec![epoch(1, 0.1, 0.98)],
+            vec![epoch(1, f64::NAN, 0.1), epoch(2, f64::INFINITY, 0.0)],
+            vec![epoch(1, 1e300, 1.0), epoch(usize::MAX, -1e300, 1.0)],
+            vec![epoch(1, 1e-300, 1e300), epoch(2, 0.0, -5.0)],
+        ] {
+            curves(&path, &metrics).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
+    }
+}

@@ -1,0 +1,194 @@
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `curves.png`, `predictions.png`, `best.safetensors` and
+//! `last.safetensors`.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::TrainConfig;
+use crate::files::write_atomic;
+use crate::{Error, Result};
+
+/// Where runs go that are given no folder.
+const RUNS: &str = "runs";
+
+/// A run's folder and the names in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder, parents included, and writes `config.toml`. An empty folder may be there already.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is a file, or a folder that is not empty; [`Error::Io`] when it cannot be made.
+    pub fn create(path: &Path, config: &TrainConfig) -> Result<RunFolder> {
+        fs::create_dir_all(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Error::file(path, "expected a new folder, found a file of that name"),
+            _ => Error::io("creating", path)(error),
+        })?;
+        let mut entries = fs::read_dir(path).map_err(Error::io("reading", path))?;
+        if entries.next().is_some() {
+            let problem =
+                "expected a new or empty folder, this one holds files; choose another, or resume the run in it";
+            return Err(Error::file(path, problem));
+        }
+        RunFolder::begin(path.into(), config)
+    }
+
+    /// Makes `runs/<name>-<n>`, below the working folder, with the next free number.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be made.
+    pub fn create_next(config: &TrainConfig) -> Result<RunFolder> {
+        let name = config.net.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        RunFolder::create_numbered(Path::new(RUNS), &name.unwrap_or_else(|| config.model.clone()), config)
+    }
+
+    fn create_numbered(runs: &Path, name: &str, config: &TrainConfig) -> Result<RunFolder> {
+        fs::create_dir_all(runs).map_err(Error::io("creating", runs))?;
+        let mut number = next_number(runs, name)?;
+        loop {
+            let path = runs.join(format!("{name}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return RunFolder::begin(path, config),
+                // Another run was faster.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(Error::io("creating", path)(error)),
+            }
+        }
+    }
+
+    fn begin(path: PathBuf, config: &TrainConfig) -> Result<RunFolder> {
+        let text = config.to_toml()?;
+        let run = RunFolder { path };
+        write_atomic(&run.config_toml(), |out| out.write_all(text.as_bytes())).inspect_err(|_| {
+            // Leaves nothing behind; a folder that something else has filled stays.
+            let _ = fs::remove_dir(run.path());
+        })?;
+        Ok(run)
+    }
+
+    /// Opens the folder of an earlier run.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is missing, is no folder, or has no `config.toml`.
+    pub fn open(path: &Path) -> Result<RunFolder> {
+        let run = RunFolder { path: path.into() };
+        let problem = match (path.is_dir(), path.exists()) {
+            (true, _) if run.config_toml().is_file() => return Ok(run),
+            (true, _) => "not a run folder: it has no config.toml",
+            (false, true) => "expected the folder of a run, found a file",
+            (false, false) => "expected the folder of a run, found nothing of that name",
+        };
+        Err(Error::file(path, problem))
+    }
+
+    /// The resolved configuration that the run began with.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::read`].
+    pub fn config(&self) -> Result<TrainConfig> {
+        TrainConfig::read(&self.config_toml())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved configuration.
+    pub fn config_toml(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// One line per epoch: see [`EpochMetrics`](super::EpochMetrics).
+    pub fn metrics_jsonl(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// Loss and accuracy over the epochs.
+    pub fn curves_png(&self) -> PathBuf {
+        self.path.join("curves.png")
+    }
+
+    /// Held-out pictures with what was recognised.
+    pub fn predictions_png(&self) -> PathBuf {
+        self.path.join("predictions.png")
+    }
+
+    /// The weights of the best epoch so far.
+    pub fn best_safetensors(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
+    /// The newest [`Checkpoint`](crate::weights::Checkpoint); the one before it stands beside it.
+    pub fn last_safetensors(&self) -> PathBuf {
+        self.path.join("last.safetensors")
+    }
+}
+
+/// One more than the largest `n` of the folders `<name>-<n>`.
+fn next_number(runs: &Path, name: &str) -> Result<u64> {
+    let mut next = 1;
+    for entry in fs::read_dir(runs).map_err(Error::io("reading", runs))? {
+        let entry = entry.map_err(Error::io("reading", runs))?.file_name();
+        let number = entry.to_str().and_then(|e| e.strip_prefix(name)?.strip_prefix('-')?.parse().ok());
+        next = next.max(number.map_or(1, |n: u64| n.saturating_add(1)));
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn created_folders_open_again_with_their_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/run");
+        let config = TrainConfig { epochs: 3, ..TrainConfig::default() };
+        let run = RunFolder::create(&path, &config).unwrap();
+        assert_eq!(RunFolder::open(&path).unwrap(), run);
+        assert_eq!(run.config().unwrap(), config);
+        assert_eq!(run.last_safetensors(), path.join("last.safetensors"));
+    }
+
+    #[test]
+    fn what_is_in_use_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TrainConfig::default();
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        RunFolder::create(&folder.path().join("empty"), &config).unwrap();
+        let message = RunFolder::create(&folder.path().join("empty"), &config).unwrap_err().to_string();
+        assert!(message.ends_with("this one holds files; choose another, or resume the run in it"), "{message}");
+        fs::write(folder.path().join("file"), "").unwrap();
+        let message = RunFolder::create(&folder.path().join("file"), &config).unwrap_err().to_string();
+        assert!(message.ends_with("found a file of that name"), "{message}");
+        RunFolder::create(&folder.path().join("file/below"), &config).unwrap_err();
+    }
+
+    #[test]
+    fn numbers_go_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        let config = TrainConfig::default();
+        let next = || RunFolder::create_numbered(&runs, "cnn", &config).unwrap().path;
+        assert_eq!((next(), next()), (runs.join("cnn-1"), runs.join("cnn-2")));
+        fs::create_dir(runs.join("cnn-9")).unwrap();
+        fs::create_dir(runs.join("cnn-wide-12")).unwrap();
+        fs::create_dir(runs.join("cnn-x")).unwrap();
+        assert_eq!(next(), runs.join("cnn-10"));
+    }
+
+    #[test]
+    fn other_places_are_not_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| RunFolder::open(path).unwrap_err().to_string();
+        assert!(message(folder.path()).contains("no config.toml"));
+        assert!(message(&folder.path().join("none")).contains("found nothing"));
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(message(&folder.path().join("file")).contains("found a file"));
+    }
+}

@@ -1,0 +1,91 @@
+//! The weights with which training starts. Every tensor is drawn from a stream of its own, ChaCha8 keyed by the SHA-256
+//! of seed and name, so a layer more or less changes no other. Normal numbers come from Box and Muller's formula over
+//! a portable libm: the same seed gives the same bits on every platform.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+
+use super::digest::hash_text;
+use crate::net::Net;
+use crate::ops::Init;
+use crate::{StateDict, Tensor};
+
+/// First values of every parameter and buffer of the net, by full name, as their [`Init`] says.
+///
+/// ```
+/// use convnet::{weights, zoo};
+/// let net = zoo::cnn(&zoo::Cnn::default()).unwrap();
+/// let weights = weights::init(&net, 0);
+/// assert_eq!(weights["conv1.weight"].shape(), [32, 1, 3, 3]);
+/// weights::check(&net, &weights).unwrap();
+/// ```
+pub fn init(net: &Net, seed: u64) -> StateDict {
+    let tensor = |(name, _, parameter): (String, _, crate::ops::Parameter)| {
+        let count = parameter.shape.iter().product();
+        let data = match parameter.init {
+            Init::Constant(value) => vec![value; count],
+            Init::HeNormal { fan_in } => normal(stream(seed, &name), (2.0 / fan_in as f64).sqrt(), count),
+        };
+        (name, Tensor::new(parameter.shape, data))
+    };
+    net.parameters().into_iter().map(tensor).collect()
+}
+
+/// The tensor's own random numbers.
+fn stream(seed: u64, name: &str) -> ChaCha8Rng {
+    let mut hasher = Sha256::new_with_prefix(seed.to_le_bytes());
+    hash_text(&mut hasher, name);
+    ChaCha8Rng::from_seed(hasher.finalize().into())
+}
+
+/// `count` normal numbers with mean 0 (Box and Muller 1958).
+fn normal(mut rng: ChaCha8Rng, deviation: f64, count: usize) -> Vec<f32> {
+    // 53 random bits: (0, 1] for the logarithm's sake.
+    let mut uniform = || ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        let radius = deviation * (-2.0 * libm::log(uniform())).sqrt();
+        let (sin, cos) = libm::sincos(std::f64::consts::TAU * uniform());
+        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+    }
+    values.truncate(count);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::weights_sha256;
+    use crate::zoo::{Cnn, cnn};
+
+    #[test]
+    fn he_normal_has_its_moments_and_constants_are_constant() {
+        let weights = init(&cnn(&Cnn::default()).unwrap(), 7);
+        let data = weights["linear1.weight"].data();
+        let n = data.len() as f64;
+        let moment = |power| data.iter().map(|&w| f64::from(w).powi(power)).sum::<f64>() / n;
+        let variance = 2.0 / 3136.0;
+        assert!(moment(1).abs() < 5.0 * (variance / n).sqrt(), "mean {}", moment(1));
+        assert!((moment(2) / variance - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "variance {}", moment(2));
+        assert!((moment(4) / (3.0 * variance * variance) - 1.0).abs() < 0.02, "kurtosis {}", moment(4));
+        assert!(weights["linear1.bias"].data().iter().all(|&b| b == 0.0));
+        assert!(weights["bn1.running_var"].data().iter().all(|&b| b == 1.0));
+    }
+
+    #[test]
+    fn seed_and_name_alone_decide() {
+        let build = |cdims: &[usize]| cnn(&Cnn { cdims: cdims.to_vec(), hdims: vec![16], ..Cnn::default() }).unwrap();
+        let (small, large) = (init(&build(&[8]), 1), init(&build(&[8, 8]), 1));
+        assert_eq!(small["conv1.weight"], large["conv1.weight"]);
+        assert_ne!(small["conv1.weight"], init(&build(&[8]), 2)["conv1.weight"]);
+        assert_ne!(large["conv1.weight"].data()[..72], large["conv2.weight"].data()[..72]);
+    }
+
+    #[test]
+    fn the_bits_never_change() {
+        let net = cnn(&Cnn { cdims: vec![4], hdims: vec![], ..Cnn::default() }).unwrap();
+        let expected = "6845946177ad05256773215c35ef50c1b874e4f549f476fe84d1e6cf5108651a";
+        assert_eq!(weights_sha256(&init(&net, 0)), expected);
+    }
+}

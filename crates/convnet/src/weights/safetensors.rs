@@ -1,0 +1,385 @@
+//! The safetensors format: 8 bytes of header length, a JSON header (names, types, shapes, offsets, metadata strings), then
+//! the tensors' little-endian bytes. Read and written as a stream, so that memory is that of the tensors.
+//!
+//! Nothing is believed: the header is bounded, its offsets must cover exactly the bytes that follow, and only then is
+//! memory asked for. Files are written in a fixed order: equal content gives equal bytes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Map, Value, json};
+
+use super::digest::for_each_le_chunk;
+use super::printable;
+use crate::files::write_atomic;
+use crate::{Error, Result, StateDict, Tensor};
+
+/// Largest header that is read: room for tens of thousands of tensors. Parsed, it takes a small multiple of this.
+const MAX_HEADER: u64 = 4 << 20;
+/// Most axes of a tensor that is read.
+const MAX_AXES: usize = 16;
+/// Bytes before the header: its length.
+const PREFIX: u64 = 8;
+/// Bytes of a tensor that are converted at a time; every element size divides it.
+const CHUNK: usize = 64 << 10;
+/// Where the format keeps its metadata strings.
+const METADATA: &str = "__metadata__";
+
+/// What a safetensors file holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// The tensors by name, converted to `f32`.
+    pub tensors: StateDict,
+    /// The strings that the file carries beside them.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads a file. `F16`, `BF16`, `F64` and `I64` become the nearest `f32`; NaN and infinity are let through.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read; [`Error::File`] when it is truncated, damaged or of another format, and
+/// when a tensor has another type of element.
+pub fn read(path: &Path) -> Result<Contents> {
+    let file = File::open(path).map_err(Error::io("reading", path))?;
+    let status = file.metadata().map_err(Error::io("reading", path))?;
+    if status.is_dir() {
+        return Err(Error::file(path, "expected a safetensors file, found a folder"));
+    }
+    parse(path, file, status.len())
+}
+
+/// Writes a file atomically: tensors as `F32`, in name order.
+///
+/// # Errors
+/// [`Error::Io`] as [`write_atomic`].
+pub fn write(path: &Path, tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    write_atomic(path, |out| write_to(out, &tensors, metadata))
+}
+
+/// Writes the whole file content, tensors in the order given.
+pub(super) fn write_to(
+    out: &mut dyn Write,
+    tensors: &[(String, &Tensor)],
+    metadata: &BTreeMap<String, String>,
+) -> io::Result<()> {
+    let mut header = Map::new();
+    if !metadata.is_empty() {
+        header.insert(METADATA.into(), json!(metadata));
+    }
+    let mut offset = 0;
+    for (name, tensor) in tensors {
+        let end = offset + size_of_val(tensor.data());
+        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape().to_vec(), data_offsets: (offset, end) };
+        header.insert(name.clone(), json!(info));
+        offset = end;
+    }
+    let mut header = Value::from(header).to_string().into_bytes();
+    // The format asks for data aligned to 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    tensors.iter().try_for_each(|(_, tensor)| for_each_le_chunk(tensor.data(), |bytes| out.write_all(bytes)))
+}
+
+/// Reads the content of a file of `length` bytes; `path` is for messages.
+fn parse(path: &Path, mut reader: impl Read, length: u64) -> Result<Contents> {
+    let header = read_header(path, &mut reader, length)?;
+    let mut contents = Contents::default();
+    contents.metadata.extend(header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+    let mut buffer = vec![0; CHUNK];
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else { continue };
+        let tensor = read_tensor(path, &mut reader, &name, info, &mut buffer)?;
+        contents.tensors.insert(name, tensor);
+    }
+    Ok(contents)
+}
+
+/// The header, once it is known to describe exactly the rest of the file.
+fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Metadata> {
+    let io = |error| Error::io("reading", path)(error);
+    let foreign = |start: &[u8]| Error::file(path, format!("not a safetensors file: {}", looks_like(start)));
+    let mut start = Vec::new();
+    // The header's length and its brace, which tell a stranger.
+    reader.by_ref().take(PREFIX + 1).read_to_end(&mut start).map_err(io)?;
+    let (Some(prefix), Some(b'{')) = (start.first_chunk::<8>(), start.get(8)) else { return Err(foreign(&start)) };
+    let size = u64::from_le_bytes(*prefix);
+    if size > MAX_HEADER {
+        return Err(Error::file(path, format!("header of {size} bytes: at most {MAX_HEADER} are read")));
+    }
+    let truncated = |end: u64| Error::file(path, format!("truncated: expected {end} bytes, the file has {length}"));
+    if PREFIX + size > length {
+        return Err(truncated(PREFIX + size));
+    }
+    let mut header = start.split_off(8);
+    let rest = size.saturating_sub(1);
+    reader.by_ref().take(rest).read_to_end(&mut header).map_err(io)?;
+    if header.len() as u64 != size {
+        return Err(Error::file(path, format!("expected a header of {size} bytes, got {}", header.len())));
+    }
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|e| Error::file(path, format!("its header is damaged: {}", printable(&e.to_string()))))?;
+    match PREFIX + size + header.data_len() as u64 {
+        end if end > length => Err(truncated(end)),
+        end if end < length => Err(Error::file(path, format!("{} stray bytes after the last tensor", length - end))),
+        _ => Ok(header),
+    }
+}
+
+/// One tensor, whose size the header's check has bounded by the file's.
+fn read_tensor(
+    path: &Path,
+    reader: &mut impl Read,
+    name: &str,
+    info: &TensorInfo,
+    buffer: &mut [u8],
+) -> Result<Tensor> {
+    let problem = |problem: String| Err(Error::file(path, format!("tensor '{}' {problem}", printable(name))));
+    if info.shape.len() > MAX_AXES {
+        return problem(format!("has {} axes: expected at most {MAX_AXES}", info.shape.len()));
+    }
+    let decode: fn(&[u8], &mut Vec<f32>) = match info.dtype {
+        Dtype::F32 => |bytes, values| append(bytes, values, f32::from_le_bytes),
+        Dtype::F16 => |bytes, values| append(bytes, values, |b| half(u16::from_le_bytes(b))),
+        Dtype::BF16 => |bytes, values| append(bytes, values, |[low, high]| f32::from_le_bytes([0, 0, low, high])),
+        Dtype::F64 => |bytes, values| append(bytes, values, |b| f64::from_le_bytes(b) as f32),
+        Dtype::I64 => |bytes, values| append(bytes, values, |b| i64::from_le_bytes(b) as f32),
+        other => return problem(format!("is of type {other}: expected F32, F16, BF16, F64 or I64")),
+    };
+    let (begin, end) = info.data_offsets;
+    let count = info.shape.iter().product();
+    let mut values = Vec::new();
+    if values.try_reserve_exact(count).is_err() {
+        return problem(format!("of {count} elements does not fit into memory"));
+    }
+    let mut left = end - begin;
+    while left > 0 {
+        let chunk = &mut buffer[..left.min(CHUNK)];
+        reader.read_exact(chunk).map_err(Error::io("reading", path))?;
+        decode(chunk, &mut values);
+        left -= chunk.len();
+    }
+    Ok(Tensor::new(info.shape.clone(), values))
+}
+
+/// Appends elements of `N` bytes each.
+fn append<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, convert: fn([u8; N]) -> f32) {
+    values.extend(bytes.as_chunks::<N>().0.iter().map(|&element| convert(element)));
+}
+
+/// The value of an IEEE half-precision number.
+fn half(bits: u16) -> f32 {
+    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
+    let magnitude = match bits & 0x7c00 {
+        0x7c00 => magnitude | 0x7f80_0000,
+        // The exponents' biases differ by 112; multiplying also makes subnormal numbers right.
+        _ => (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits(),
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+/// What a file that is not safetensors seems to be, and what to do.
+fn looks_like(start: &[u8]) -> &'static str {
+    const KNOWN: [(&[u8], &str); 10] = [
+        (
+            b"PK\x03\x04",
+            "it looks like a zip archive, perhaps a PyTorch checkpoint; save its state_dict as safetensors",
+        ),
+        (b"\x80\x02", "it looks like a Python pickle, perhaps an old PyTorch checkpoint; save it as safetensors"),
+        (b"\x89PNG", "it looks like a PNG picture"),
+        (b"\xff\xd8\xff", "it looks like a JPEG picture"),
+        (b"\x1f\x8b", "it looks like a gzip archive; unpack it first"),
+        (b"\x89HDF", "it looks like an HDF5 file, perhaps Keras weights"),
+        (b"\x93NUMPY", "it looks like a NumPy array"),
+        (b"GGUF", "it looks like a GGUF file"),
+        (b"version ", "it looks like a Git LFS pointer; fetch the file itself with 'git lfs pull'"),
+        (b"<", "it looks like a web page, perhaps of a download that failed"),
+    ];
+    if start.is_empty() {
+        return "it is empty";
+    }
+    let known = KNOWN.iter().find(|(magic, _)| start.starts_with(magic));
+    known.map_or("its first bytes are not those of the format; it may be damaged", |(_, text)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Contents {
+        let tensors = [
+            ("conv.weight", Tensor::new([2, 1, 1, 2], vec![1.0, -2.5, f32::NAN, f32::INFINITY])),
+            ("empty", Tensor::zeros([0, 3])),
+            ("scalar", Tensor::new([], vec![7.0])),
+        ];
+        Contents {
+            tensors: tensors.map(|(name, tensor)| (name.into(), tensor)).into(),
+            metadata: [("note".into(), "π \"quoted\"".into())].into(),
+        }
+    }
+
+    fn bytes_of(contents: &Contents) -> Vec<u8> {
+        let tensors: Vec<_> = contents.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+        let mut bytes = Vec::new();
+        write_to(&mut bytes, &tensors, &contents.metadata).unwrap();
+        bytes
+    }
+
+    fn parse_bytes(bytes: &[u8]) -> Result<Contents> {
+        parse(Path::new("some.safetensors"), bytes, bytes.len() as u64)
+    }
+
+    /// A file with this header and `data` bytes after it.
+    fn file(header: &str, data: usize) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        let message = parse_bytes(bytes).unwrap_err().to_string();
+        assert!(message.contains("some.safetensors"), "{message}");
+        message
+    }
+
+    #[test]
+    fn what_is_written_is_read_bit_for_bit() {
+        let read = parse_bytes(&bytes_of(&sample())).unwrap();
+        assert_eq!(crate::weights::weights_sha256(&read.tensors), crate::weights::weights_sha256(&sample().tensors));
+        assert_eq!(read.metadata, sample().metadata);
+        assert_eq!(parse_bytes(&bytes_of(&Contents::default())).unwrap(), Contents::default());
+    }
+
+    #[test]
+    fn the_reference_implementation_reads_what_is_written() {
+        let bytes = bytes_of(&sample());
+        let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(reference.len(), 3);
+        let weight = reference.tensor("conv.weight").unwrap();
+        assert_eq!((weight.dtype(), weight.shape()), (Dtype::F32, &[2, 1, 1, 2][..]));
+        assert_eq!(weight.data()[..8], [0, 0, 128, 63, 0, 0, 32, 192]);
+    }
+
+    #[test]
+    fn files_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let contents = Contents { tensors: [("b".into(), Tensor::zeros([3]))].into(), ..sample() };
+        write(&path, &contents.tensors, &contents.metadata).unwrap();
+        assert_eq!(read(&path).unwrap(), contents);
+        assert!(read(folder.path()).unwrap_err().to_string().contains("found a folder"));
+        assert!(read(&folder.path().join("none")).unwrap_err().to_string().starts_with("reading "));
+    }
+
+    #[test]
+    fn other_types_become_f32() {
+        let cases: [(&str, Vec<u8>, f32); 4] = [
+            ("F16", 0xc100u16.to_le_bytes().into(), -2.5),
+            ("BF16", 0xc020u16.to_le_bytes().into(), -2.5),
+            ("F64", (-2.5f64).to_le_bytes().into(), -2.5),
+            ("I64", (-25i64).to_le_bytes().into(), -25.0),
+        ];
+        for (dtype, data, value) in cases {
+            let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[],"data_offsets":[0,{}]}}}}"#, data.len());
+            let mut bytes = file(&header, 0);
+            bytes.extend(data);
+            assert_eq!(parse_bytes(&bytes).unwrap().tensors["a"].data(), [value], "{dtype}");
+        }
+        let message = message(&file(r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, 1));
+        assert!(message.contains("tensor 'a' is of type U8: expected F32"), "{message}");
+    }
+
+    #[test]
+    fn every_half_precision_number() {
+        for bits in 0..=u16::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
+            let magnitude = match exponent {
+                0 => fraction * 2f64.powi(-14),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                e => (1.0 + fraction) * 2f64.powi(e - 15),
+            };
+            let expected = magnitude.copysign(if bits >> 15 == 1 { -1.0 } else { 1.0 }) as f32;
+            let got = half(bits);
+            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{bits:#06x}: {got}");
+        }
+    }
+
+    #[test]
+    fn truncation_at_every_byte_and_stray_bytes_are_errors() {
+        let mut bytes = bytes_of(&sample());
+        for length in 0..bytes.len() {
+            message(&bytes[..length]);
+        }
+        assert!(message(&bytes[..bytes.len() - 1]).contains("truncated: expected"));
+        bytes.push(0);
+        assert!(message(&bytes).contains("1 stray bytes"));
+    }
+
+    #[test]
+    fn lies_in_the_header_are_errors() {
+        let tensor = |fields: &str| file(&format!(r#"{{"a":{{{fields}}}}}"#), 8);
+        for fields in [
+            r#""dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]"#,
+            r#""dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,8]"#,
+            r#""dtype":"F32","shape":[2],"data_offsets":[8,0]"#,
+            r#""dtype":"F32","shape":[1],"data_offsets":[4,8]"#,
+            r#""dtype":"F32","shape":[3],"data_offsets":[0,8]"#,
+            r#""dtype":"F99","shape":[2],"data_offsets":[0,8]"#,
+            r#""dtype":"F32","shape":[-2],"data_offsets":[0,8]"#,
+        ] {
+            message(&tensor(fields));
+        }
+        let deep = format!(r#""dtype":"F32","shape":[{}2],"data_offsets":[0,8]"#, "1,".repeat(99));
+        assert!(message(&tensor(&deep)).ends_with("tensor 'a' has 100 axes: expected at most 16"));
+        let long = format!(r#""dtype":"{}\u001b","shape":[2],"data_offsets":[0,8]"#, "F".repeat(9999));
+        assert!(message(&tensor(&long)).len() < 300);
+        let mut huge = file("{}", 0);
+        huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(message(&huge).contains("at most 4194304 are read"));
+        assert!(message(&file(&"[".repeat(100_000).replacen('[', "{", 1), 0)).contains("header is damaged"));
+    }
+
+    #[test]
+    fn foreign_files_are_named() {
+        for (start, name) in [
+            (&b"PK\x03\x04 and more bytes"[..], "zip"),
+            (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j", "pickle"),
+            (b"\x89PNG\r\n\x1a\n0000", "PNG"),
+            (b"<!doctype html><html>", "web page"),
+            (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+            (b"", "empty"),
+            (b"\0\0\0\0\0\0\0\0\0\0", "not those of the format"),
+        ] {
+            assert!(message(start).contains(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_files_never_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+            let mut bytes = bytes_of(&sample());
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            if let Ok(contents) = parse_bytes(&bytes) {
+                let elements: usize = contents.tensors.values().map(|t| t.data().len()).sum();
+                prop_assert!(elements <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn arbitrary_headers_never_panic(header in r#"\{("[a_]{1,12}":(\{"dtype":"(F32|F4|I64)","shape":\[[0-9]{1,3}\],"data_offsets":\[0,[0-9]{1,2}\]\}|\{\}|1),?){0,3}\}"#, data in 0usize..40) {
+            let _ = parse_bytes(&file(&header, data));
+        }
+    }
+}
