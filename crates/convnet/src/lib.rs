@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod data;
 mod error;
 pub mod net;
 pub mod ops;
+mod random;
+pub mod suggest;
 mod tensor;
 pub mod zoo;
 
