@@ -7,7 +7,7 @@ mod error;
 pub mod net;
 pub mod ops;
 mod random;
-pub mod suggest;
+mod suggest;
 mod tensor;
 pub mod zoo;
 

@@ -1,34 +1,47 @@
-//! "Did you mean …?" for a mistyped name.
+//! Help after a mistyped name.
 
-/// The one of `known` that is nearest to `name`, when it is near enough to be what was meant: at most a third of its
-/// letters differ, counting a swap of neighbours as one. Upper and lower case count as equal.
-pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name = name.to_lowercase();
-    known
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().div_ceil(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+/// Most names that are listed.
+const LISTED: usize = 40;
+/// Longest name that is compared with others, in bytes.
+const LONGEST: usize = 64;
+
+/// "did you mean 'x'?" for the nearest known name, or the list of all when none is near. `names` must not be empty.
+pub(crate) fn suggest<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match nearest(mistyped, names.iter().copied()) {
+        Some(name) => format!("did you mean '{name}'?"),
+        None if names.len() > LISTED => format!("known are {}, …", names[..LISTED].join(", ")),
+        None => format!("known are {}", names.join(", ")),
+    }
 }
 
-/// The words that [`suggest`] adds to a message: `" (did you mean 'mnist'?)"`, or nothing.
-pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    suggest(name, known).map(|candidate| format!(" (did you mean '{candidate}'?)")).unwrap_or_default()
+/// The nearest of `names` when it is near enough to have been meant: at most a third of its letters differ.
+pub(crate) fn nearest<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The distance is quadratic in the lengths; nothing this long is a slip of the finger.
+    if mistyped.len() > LONGEST {
+        return None;
+    }
+    let (edits, name) = names.into_iter().map(|name| (distance(mistyped, name), name)).min()?;
+    (edits <= name.len().max(3) / 3).then_some(name)
+}
+
+/// Edits that turn one name into the other; capitals, dashes and underscores do not count.
+fn distance(a: &str, b: &str) -> usize {
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    strsim::damerau_levenshtein(&plain(a), &plain(b))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{nearest, suggest};
 
     #[test]
-    fn near_names_are_suggested_and_far_ones_are_not() {
-        let known = ["digits", "mnist"];
-        assert_eq!(suggest("mnits", known), Some("mnist"));
-        assert_eq!(suggest("MNIST", known), Some("mnist"));
-        assert_eq!(suggest("digit", known), Some("digits"));
-        assert_eq!(suggest("imagenet", known), None);
-        assert_eq!(did_you_mean("digts", known), " (did you mean 'digits'?)");
-        assert_eq!(did_you_mean("x", known), "");
+    fn near_names_are_suggested_and_far_ones_listed() {
+        let names = ["conv2d", "max_pool2d", "relu"];
+        assert_eq!(suggest("con2vd", names), "did you mean 'conv2d'?");
+        assert_eq!(suggest("MaxPool2d", names), "did you mean 'max_pool2d'?");
+        assert_eq!(suggest("attention", names), "known are conv2d, max_pool2d, relu");
+        assert_eq!(suggest(&"x".repeat(1_000_000), names), "known are conv2d, max_pool2d, relu");
+        assert_eq!(nearest("x", []), None);
     }
 }

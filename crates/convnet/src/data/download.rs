@@ -87,9 +87,12 @@ fn fetch(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
     let (target, part) = (folder.join(file.name), folder.join(format!("{}.part", file.name)));
+    if target.is_file() {
+        return Ok(());
+    }
     fs::create_dir_all(folder).map_err(Error::io("making the folder", folder))?;
     let mut growing = Part::open(&part)?;
-    // Only under the lock is it certain that no other process has just finished this file.
+    // Another process may have finished it before the lock was ours.
     if target.is_file() {
         return fs::remove_file(&part).map_err(Error::io("removing", &part));
     }

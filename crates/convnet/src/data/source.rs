@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::download::{self, Progress};
 use super::{Dataset, Splits, digits, idx};
-use crate::suggest::{did_you_mean, suggest};
+use crate::suggest::nearest;
 use crate::{Error, Result};
 
 /// A file with the names of the classes, one a line, that may lie beside IDX files; without it they are "0" to "9".
@@ -40,12 +40,7 @@ impl Source {
             "mnist" => Ok(Source::Mnist),
             folder if Path::new(folder).is_dir() => Ok(Source::Folder(folder.into())),
             file if Path::new(file).exists() => Err(Error::file(file, "expected a folder with IDX files")),
-            other => Err(Error::invalid(format!(
-                "no data set or folder '{other}'{}: expected {} or a folder with the IDX files {}",
-                did_you_mean(other, Source::NAMES.into_iter().chain(neighbours(other).iter().map(String::as_str))),
-                Source::NAMES.join(", "),
-                file_names().join(", "),
-            ))),
+            other => Err(unknown(other)),
         }
     }
 
@@ -57,10 +52,7 @@ impl Source {
         match self {
             Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::TEST),
             Source::Folder(folder) => read_folder(folder, &folder.display().to_string()),
-            Source::Mnist => {
-                let folder = cache_folder()?.join("mnist");
-                if folder.is_dir() { read_folder(&folder, "mnist") } else { Err(missing(&folder, &file_names())) }
-            }
+            Source::Mnist => read_folder(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
         }
     }
 
@@ -77,6 +69,33 @@ impl Source {
                 folder.display()
             ))),
         }
+    }
+}
+
+fn unknown(value: &str) -> Error {
+    let path = Path::new(value);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folders: Vec<String> = entries(parent.unwrap_or(Path::new(".")), Path::is_dir);
+    let names = if parent.is_none() { &Source::NAMES[..] } else { &[] };
+    let known = names.iter().copied().chain(folders.iter().map(String::as_str));
+    let hint = match path.file_name().and_then(|name| nearest(name.to_str()?, known)) {
+        Some(name) => format!(": did you mean '{}'?", path.with_file_name(name).display()),
+        None => ".".into(),
+    };
+    Error::invalid(format!(
+        "no data set or folder '{value}'{hint} Expected {} or a folder with the IDX files {}",
+        Source::NAMES.join(", "),
+        file_names().join(", "),
+    ))
+}
+
+/// Adds what can be done about a file of the cache folder.
+fn redownload(error: Error) -> Error {
+    match error {
+        Error::File { path, problem } if path.is_file() => {
+            Error::file(path, format!("{problem}. Delete it and run again with --download to fetch it anew"))
+        }
+        other => other,
     }
 }
 
@@ -124,18 +143,28 @@ fn read_folder(folder: &Path, name: &str) -> Result<Splits> {
     Ok(Splits { train, test })
 }
 
-/// The file called `name` in one of the spellings that are about: `-idx3-` or `.idx3-`, plain or `.gz`.
+/// The file called `name` in one of its spellings.
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    let spellings = [name.to_string(), name.replace("-idx", ".idx")];
-    let files = spellings.iter().flat_map(|name| [name.clone(), format!("{name}.gz")]);
-    files.map(|file| folder.join(file)).find(|path| path.is_file())
+    spellings(name).into_iter().map(|file| folder.join(file)).find(|path| path.is_file())
 }
 
+/// The spellings that are about: `-idx3-` or `.idx3-`, plain or `.gz`.
+fn spellings(name: &str) -> [String; 4] {
+    let dotted = name.replace("-idx", ".idx");
+    [name.into(), format!("{name}.gz"), dotted.clone(), format!("{dotted}.gz")]
+}
+
+/// `names` are not in `folder`; perhaps a file there is nearly called so.
 fn missing(folder: &Path, names: &[String]) -> Error {
-    let present = entries(folder);
-    let candidate = |name: &String| suggest(name, present.iter().map(|file| file.trim_end_matches(".gz")));
-    let hint = match names.iter().find_map(|name| Some((name, candidate(name)?))) {
-        Some((name, file)) => format!("; is '{file}' meant to be '{name}'?"),
+    let known: Vec<String> = file_names().iter().flat_map(|name| spellings(name)).collect();
+    let others = entries(folder, |path| path.is_file());
+    let others = || others.iter().filter(|file| !known.contains(file)).map(String::as_str);
+    let mistyped = |name: &String| {
+        let spellings = spellings(name);
+        spellings.iter().find_map(|spelling| nearest(spelling, others()).map(|file| (file, spelling.clone())))
+    };
+    let hint = match names.iter().find_map(mistyped) {
+        Some((file, name)) => format!("; is '{file}' meant to be '{name}'?"),
         None => String::new(),
     };
     let problem = format!(
@@ -175,20 +204,12 @@ fn read_classes(folder: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-/// Names of what a folder holds; nothing where it cannot be read.
-fn entries(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// Names of those entries of a folder whose path is `wanted`; none where it cannot be read.
+fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| wanted(&entry.path()));
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
-}
-
-/// The folders that lie where `path` should, spelled as it is spelled.
-fn neighbours(path: &str) -> Vec<String> {
-    let parent = Path::new(path).parent().unwrap_or(Path::new(""));
-    let place = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let paths = entries(place).into_iter().map(|name| parent.join(name)).filter(|path| path.is_dir());
-    paths.map(|path| path.display().to_string()).collect()
 }
 
 #[cfg(test)]
@@ -248,7 +269,9 @@ mod tests {
         assert!(message.contains("2 labels, but") && message.contains("has 1 pictures"), "{message}");
         let message = problem(&folder(ONE_IMAGE, &[0, 0, 8, 1, 0, 0, 0, 1, 4]));
         assert!(message.contains("pictures of 2x2, but the training pictures are 1x2"), "{message}");
-        let message = problem(&folder(&labels([1, 2]), TWO_IMAGES));
+        let swapped = folder(&labels([1, 2]), TWO_IMAGES);
+        assert!(redownload(read_folder(swapped.path(), "mnist").unwrap_err()).to_string().contains("with --download"));
+        let message = problem(&swapped);
         assert!(message.contains("t10k-images") && message.contains("swapped?"), "{message}");
     }
 
@@ -259,6 +282,9 @@ mod tests {
         let message = problem(&folder);
         assert!(message.contains("missing t10k-images-idx3-ubyte (or the same with .gz)"), "{message}");
         assert!(message.contains("is 't10k-image-idx3-ubyte' meant to be 't10k-images-idx3-ubyte'?"), "{message}");
+        fs::remove_file(folder.path().join("t10k-image-idx3-ubyte")).unwrap();
+        let message = problem(&folder);
+        assert!(!message.contains("meant to be"), "the files that are there are themselves: {message}");
         let message = problem(&tempfile::tempdir().unwrap());
         assert!(message.contains("t10k-labels-idx1-ubyte") && message.contains("--download"), "{message}");
     }
@@ -268,12 +294,14 @@ mod tests {
         assert_eq!(Source::parse("digits").unwrap(), Source::Digits);
         assert_eq!(Source::parse("mnist").unwrap(), Source::Mnist);
         let message = Source::parse("mnits").unwrap_err().to_string();
-        assert!(message.contains("no data set or folder 'mnits' (did you mean 'mnist'?)"), "{message}");
+        assert!(message.contains("no data set or folder 'mnits': did you mean 'mnist'?"), "{message}");
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("fashion")).unwrap();
         let typo = folder.path().join("fasion");
         let message = Source::parse(typo.to_str().unwrap()).unwrap_err().to_string();
         assert!(message.contains("fashion'?"), "{message}");
+        let message = Source::parse(folder.path().join("other").to_str().unwrap()).unwrap_err().to_string();
+        assert!(!message.contains("did you mean"), "{message}");
         let message = Source::Folder(typo).download(&mut |_| ()).unwrap_err().to_string();
         assert!(message.contains("--data mnist"), "{message}");
         fs::write(folder.path().join("file"), "").unwrap();

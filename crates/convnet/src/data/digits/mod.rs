@@ -87,7 +87,7 @@ fn wobble(random: &mut Random, stroke: Stroke) -> Vec<Point> {
     let mut offset = (0.0, 0.0);
     let moved = stroke.iter().enumerate().map(|(i, point)| {
         if i == 0 || stroke[i - 1] != *point {
-            offset = (random.bell(0.035), random.bell(0.035));
+            offset = (random.bell(0.031), random.bell(0.031));
         }
         (point.0 + offset.0, point.1 + offset.1)
     });
@@ -281,7 +281,7 @@ mod tests {
         (0..data.len()).for_each(|i| hash.update(data.image(i)));
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
-            hex, "7ae799e6f54c3327fcba7a7ab11723aa8841821d0b2b63fd7ebdda134bbbe357",
+            hex, "dcfc1068ddd0207cddf74e6d4a7c1716cb7e4301da5417ce4f42079cd4f8b618",
             "the drawing has changed: results on digits will too"
         );
     }
@@ -306,7 +306,7 @@ mod tests {
         picture::write_png(&path, [1, height, width], &sheet).unwrap();
     }
 
-    /// How hard the set is, by the simplest judge; MNIST's first 10,000 and 500 pictures give 0.922, these digits 0.952.
+    /// How hard the set is, by the simplest judge; MNIST's first 10,000 and 500 pictures give 0.922, these digits 0.960.
     #[test]
     #[ignore = "slow: compares 500 pictures with 10,000"]
     fn nearest_neighbour_accuracy() {
