@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-/// A result whose error is [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// A result whose error is [`Error`], unless another is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, in words for the person who can mend it.
 #[derive(Debug, thiserror::Error)]

@@ -3,11 +3,13 @@
 #![warn(missing_docs)]
 
 pub mod columns;
+pub mod data;
 mod error;
 pub mod exec;
 pub mod files;
 pub mod net;
 pub mod ops;
+mod random;
 mod suggest;
 mod tensor;
 pub mod train;

@@ -1,0 +1,48 @@
+//! Data: sets of labelled pictures, where they come from, and batches of them.
+//!
+//! A [`Source`] (what `--data` names) gives [`Splits`] of two [`Dataset`]s, whose pixels stay bytes, one copy in memory.
+//! A [`Loader`] turns one of them into an epoch of batches on background threads: shuffled by seed and epoch alone,
+//! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
+//! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
+
+mod dataset;
+pub mod digits;
+pub mod download;
+pub mod idx;
+mod loader;
+mod normalize;
+pub mod npy;
+pub mod picture;
+mod source;
+
+pub use dataset::{Dataset, Splits};
+pub use loader::{Batch, Loader, LoaderOptions, Order};
+pub use normalize::{Normalization, Normalizer};
+pub use source::{Source, cache_folder};
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Opens a regular file and says how many bytes it has; a pipe or a device could keep its reader waiting for ever.
+fn open(path: &Path) -> Result<(File, u64)> {
+    let meta = fs::metadata(path).map_err(Error::io("opening", path))?;
+    if !meta.is_file() {
+        return Err(Error::file(path, "expected a regular file"));
+    }
+    Ok((File::open(path).map_err(Error::io("opening", path))?, meta.len()))
+}
+
+/// A folder of real data for tests, or nothing, with a line that says so: `$CONVNET_TEST_DATA/name`, else
+/// `shared/data/name` beside the checkout.
+#[cfg(test)]
+pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared/data"));
+    let found = std::env::var_os("CONVNET_TEST_DATA").map(Into::into).into_iter().chain(beside);
+    let found = found.map(|folder: std::path::PathBuf| folder.join(name)).find(|folder| folder.is_dir());
+    if found.is_none() {
+        eprintln!("skipped: no {name} in $CONVNET_TEST_DATA, nor in a folder shared/data beside the checkout");
+    }
+    found
+}

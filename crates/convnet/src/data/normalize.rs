@@ -1,0 +1,99 @@
+//! From bytes to what a net takes: `(x / 255 - mean) / deviation`, channel by channel.
+
+use crate::{Error, Result};
+
+/// Mean and standard deviation of each channel, in units of pixels in 0..1 (as torchvision's `Normalize`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalization {
+    /// What is subtracted, a value for each channel.
+    pub mean: Vec<f32>,
+    /// What it is then divided by, a value for each channel.
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// Pixels in 0..1 and nothing more, as the lecture has it (torchvision's `ToTensor`).
+    pub fn unit(channels: usize) -> Normalization {
+        Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] }
+    }
+
+    /// The form that does the work, for pictures of so many channels.
+    ///
+    /// # Errors
+    /// Another number of channels than values, or a value that cannot be used.
+    pub fn normalizer(&self, channels: usize) -> Result<Normalizer> {
+        if channels == 0 || self.mean.len() != channels || self.std.len() != channels {
+            return Err(Error::invalid(format!(
+                "normalisation has {} means and {} standard deviations, the pictures have {channels} channels: expected \
+                 one of each for every channel",
+                self.mean.len(),
+                self.std.len()
+            )));
+        }
+        let table = |(&mean, &std): (&f32, &f32)| {
+            let usable = mean.is_finite() && std.is_finite() && std > 0.0;
+            usable.then(|| std::array::from_fn(|x| (x as f32 / 255.0 - mean) / std)).ok_or_else(|| {
+                Error::invalid(format!(
+                    "normalisation by mean {mean} and standard deviation {std}: expected finite numbers and a \
+                     deviation above 0"
+                ))
+            })
+        };
+        Ok(Normalizer { tables: self.mean.iter().zip(&self.std).map(table).collect::<Result<_>>()? })
+    }
+}
+
+/// A table of 256 values for each channel.
+#[derive(Clone, Debug)]
+pub struct Normalizer {
+    tables: Vec<[f32; 256]>,
+}
+
+impl Normalizer {
+    /// Turns the planes of one picture (channels × height × width bytes) into numbers of the same layout.
+    ///
+    /// # Panics
+    /// When `planes` and `out` differ in length or do not hold whole channels.
+    pub fn apply(&self, planes: &[u8], out: &mut [f32]) {
+        assert_eq!(planes.len(), out.len(), "as many numbers as bytes");
+        assert_eq!(planes.len() % self.tables.len(), 0, "whole channels");
+        let plane = (planes.len() / self.tables.len()).max(1);
+        for ((bytes, numbers), table) in planes.chunks(plane).zip(out.chunks_mut(plane)).zip(&self.tables) {
+            for (&byte, number) in bytes.iter().zip(numbers) {
+                *number = table[usize::from(byte)];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_channel_has_its_own_values() {
+        let normalization = Normalization { mean: vec![0.0, 0.5], std: vec![1.0, 0.25] };
+        let mut out = [9.0; 4];
+        normalization.normalizer(2).unwrap().apply(&[0, 255, 0, 51], &mut out);
+        assert_eq!(out, [0.0, 1.0, -2.0, (0.2 - 0.5) / 0.25]);
+    }
+
+    #[test]
+    fn unit_is_division_by_255() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut out = [0.0; 256];
+        Normalization::unit(1).normalizer(1).unwrap().apply(&bytes, &mut out);
+        assert!(out.iter().enumerate().all(|(i, &x)| x == i as f32 / 255.0));
+    }
+
+    #[test]
+    fn unusable_values_are_refused() {
+        let with = |mean: &[f32], std: &[f32]| Normalization { mean: mean.into(), std: std.into() }.normalizer(1);
+        assert!(with(&[0.0, 0.0], &[1.0]).unwrap_err().to_string().contains("have 1 channels"));
+        assert!(Normalization::unit(0).normalizer(0).is_err());
+        assert!(with(&[0.0], &[0.0]).is_err());
+        assert!(with(&[0.0], &[-1.0]).is_err());
+        assert!(with(&[f32::NAN], &[1.0]).is_err());
+        assert!(with(&[0.0], &[f32::INFINITY]).is_err());
+    }
+}
