@@ -102,8 +102,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes the rename itself last. Only Unix can open a folder to flush it.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Makes the rename of `path` itself last. Only Unix can open a folder to flush it.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// How far a download is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,7 +99,7 @@ fn fetch(
     let mut failures = Vec::new();
     for mirror in mirrors {
         match growing.complete(agent, mirror, file, progress) {
-            Ok(()) => return publish(&growing.file, &part, &target, folder),
+            Ok(()) => return publish(&growing.file, &part, &target),
             Err(Failure::Mirror(problem)) => failures.push(format!("{mirror}: {problem}")),
             Err(Failure::Disk(error)) => {
                 let _ = fs::remove_file(&part);
@@ -116,13 +116,10 @@ fn fetch(
 }
 
 /// Gives a complete file its name, durably.
-fn publish(file: &File, part: &Path, target: &Path, folder: &Path) -> Result<()> {
+fn publish(file: &File, part: &Path, target: &Path) -> Result<()> {
     file.sync_all().map_err(Error::io("flushing", part))?;
     fs::rename(part, target).map_err(Error::io("renaming", part))?;
-    if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("flushing", folder))?;
-    }
-    Ok(())
+    files::sync_folder(target).map_err(Error::io("flushing", target))
 }
 
 /// A file that is being downloaded, locked against other processes.

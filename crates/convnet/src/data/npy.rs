@@ -4,11 +4,10 @@
 //! Source: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. The header is bounded, and its shape
 //! is held against the size of the file before anything is reserved.
 
-use std::fs;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Tensor, files};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 const MAX_HEADER: usize = 64 << 10;
@@ -52,7 +51,7 @@ pub fn write(path: &Path, array: &Tensor) -> Result<()> {
     let mut file = [&MAGIC[..], &[1, 0], &(length as u16).to_le_bytes()].concat();
     file.extend(format!("{header:<width$}\n", width = length - 1).bytes());
     file.extend(array.data().iter().flat_map(|x| x.to_le_bytes()));
-    fs::write(path, file).map_err(Error::io("writing", path))
+    files::write_atomic(path, |out| out.write_all(&file))
 }
 
 /// What a header says of its array.
@@ -143,6 +142,8 @@ fn unreadable(error: io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

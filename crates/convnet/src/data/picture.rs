@@ -3,13 +3,12 @@
 //! Nothing is resized or recoloured here: a picture that is not what the net expects is an error. Sizes are compared
 //! before anything is decoded, so a picture cannot claim more memory than the net's own input needs.
 
-use std::fs;
 use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Beyond the decoded picture itself, what a decoder may use.
 const DECODER_MEMORY: u64 = 64 << 20;
@@ -92,7 +91,7 @@ pub fn write_png(path: &Path, shape: [usize; 3], planes: &[u8]) -> Result<()> {
     let mut file = Cursor::new(Vec::new());
     image::write_buffer_with_format(&mut file, &interleaved, width as u32, height as u32, color, ImageFormat::Png)
         .map_err(|error| Error::file(path, format!("cannot be encoded: {error}")))?;
-    fs::write(path, file.into_inner()).map_err(Error::io("writing", path))
+    files::write_atomic(path, |out| out.write_all(file.get_ref()))
 }
 
 #[cfg(test)]
