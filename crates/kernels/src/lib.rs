@@ -8,5 +8,6 @@ pub mod linear;
 pub mod memory;
 pub mod simd;
 pub mod threads;
+pub mod norm;
 pub mod random;
 pub mod reference;

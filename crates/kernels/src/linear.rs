@@ -364,8 +364,8 @@ mod tests {
         let threads = Threads::new(2).unwrap();
         for (batch, inputs, outputs) in [(1, 3, 5), (7, 40, 70), (50, 200, 10), (170, 33, 65), (2, 500, 128)] {
             let p = LinearProblem { batch, in_features: inputs, out_features: outputs };
-            let (x, w) = (pattern("x", batch * inputs), pattern("w", inputs * outputs));
-            let (b, dy) = (pattern("b", outputs), pattern("dy", batch * outputs));
+            let (x, w) = (pattern(1, batch * inputs), pattern(2, inputs * outputs));
+            let (b, dy) = (pattern(3, outputs), pattern(4, batch * outputs));
             for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
                 let layer = Linear::new(inputs, outputs, isa);
                 let (in_len, out_len) = (layer.input_len(), layer.output_len());
