@@ -56,9 +56,14 @@ impl NormChain {
         if self.pool { self.input.map(|n| n / 2) } else { self.input }
     }
 
+    /// Pixels of one channel of one input picture.
+    pub fn input_pixels(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
     /// Floats of one input picture.
     pub fn input_len(&self) -> usize {
-        blocks(self.channels) * self.input[0] * self.input[1] * LANES
+        blocks(self.channels) * self.input_pixels() * LANES
     }
 
     /// Floats of one output picture.
@@ -85,11 +90,11 @@ impl NormChain {
         var: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let plane = self.input[0] * self.input[1] * LANES;
+        let plane = self.input_pixels() * LANES;
         self.each_plane(threads, batch, scratch, &|task, sums| {
             self.isa.run(PlaneSums { x: &x[task * plane..][..plane], sums });
         });
-        let (blocks, pixels) = (blocks(self.channels), (self.input[0] * self.input[1]) as f64);
+        let (blocks, pixels) = (blocks(self.channels), self.input_pixels() as f64);
         for (c, (mean, var)) in mean.iter_mut().zip(&mut *var).enumerate().take(blocks * LANES) {
             let (block, lane) = (c / LANES, c % LANES);
             // Chan, Golub and LeVeque 1979: the squares around the mean of all from those around each picture's.

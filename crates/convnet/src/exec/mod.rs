@@ -1,3 +1,52 @@
-//! Running a net: forward and backward, for training and inference.
+//! Plans and executors: a net compiled once, then run with no allocation.
+//!
+//! [`Training`] and [`Inference`] cut a net into stages (`stage.rs`), give every value, gradient and scratch buffer a
+//! place in one arena by liveness (`arena.rs`), keep parameters in the layouts that kernels read (`parameters.rs`), and
+//! run. [`mod@reference`] runs the same net naively, in f64 if asked, as the definition that the others are tested
+//! against. Results do not depend on the number of threads.
 
+mod arena;
+mod backward;
+mod engine;
+mod forward;
+mod inference;
+mod parameters;
+mod profile;
 pub mod reference;
+mod stage;
+mod training;
+
+pub use engine::Engine;
+pub use inference::Inference;
+pub use profile::ProfileRow;
+pub use training::{Step, Training, Update};
+
+use crate::net::Net;
+use crate::{Error, Result};
+
+/// Most floats of a batch of any one value, so that places in it fit 32 bits.
+const MAX_BATCH_ELEMENTS: usize = 1 << 31;
+
+fn check_batch(net: &Net, batch: usize) -> Result<()> {
+    if batch == 0 {
+        return Err(Error::invalid("batch size: expected at least 1, got 0"));
+    }
+    for node in net.nodes() {
+        let elements = node.shape.elements().next_multiple_of(16).saturating_mul(batch);
+        if elements > MAX_BATCH_ELEMENTS {
+            let problem = format!("a batch of {batch} pictures has {elements} numbers here; use a smaller batch size");
+            return Err(Error::Layer { layer: node.name.clone(), op: node.op.name(), problem });
+        }
+    }
+    Ok(())
+}
+
+fn check_images(len: usize, picture: usize, count: usize, batch: usize) -> Result<()> {
+    if count == 0 || count > batch {
+        return Err(Error::invalid(format!("expected 1 to {batch} pictures, as planned, got {count}")));
+    }
+    if len != count * picture {
+        return Err(Error::invalid(format!("expected {count} pictures of {picture} numbers, got {len} numbers")));
+    }
+    Ok(())
+}

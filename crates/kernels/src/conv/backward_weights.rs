@@ -92,8 +92,9 @@ impl BackwardWeights {
     }
 
     /// Floats of scratch: a copied view per thread, and a sum per share.
-    pub(super) fn scratch_len(&self, batch: usize, threads: usize, weights_len: usize) -> usize {
-        self.view_len() * threads + weights_len * TASKS.min(batch)
+    pub(super) fn scratch_len(&self, batch: usize, threads: usize, forward: &Correlation) -> usize {
+        let shares = self.shares(batch, forward);
+        self.view_len() * threads + if shares > 1 { shares * forward.weights_len() } else { 0 }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the buffers of one convolution")]

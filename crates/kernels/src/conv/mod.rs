@@ -140,7 +140,7 @@ impl Conv {
 
     /// Floats of scratch that [`Conv::backward_weights`] needs.
     pub fn backward_weights_scratch(&self, batch: usize, threads: usize) -> usize {
-        self.backward_weights.scratch_len(batch, threads, self.weights_len())
+        self.backward_weights.scratch_len(batch, threads, &self.forward)
     }
 
     /// `y = x ∗ weights`, then the epilogue, for `batch` pictures.

@@ -1,0 +1,87 @@
+//! Inference: a net rewritten for it, planned once, and run on batch after batch.
+
+use super::Engine;
+use super::forward::{Executor, Mode, plan};
+use super::profile::ProfileRow;
+use super::stage::{Kind, Layout, Purpose, cut};
+use crate::net::{Net, rewrite};
+use crate::{Error, Result, StateDict};
+use convnet_kernels::layout::from_blocked;
+
+/// A net ready to run: batch norm folded, ReLU fused, memory planned.
+#[derive(Debug)]
+pub struct Inference {
+    executor: Executor,
+    output: Vec<f32>,
+    input_len: usize,
+    output_len: usize,
+}
+
+impl Inference {
+    /// Plans a net for batches of up to `batch` pictures. `weights` holds every parameter and buffer of the net.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `batch` is 0 or a parameter is missing or has another shape.
+    pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
+        super::check_batch(net, batch)?;
+        let (net, state) = rewrite::inference(net, weights)?;
+        let stages = cut(&net, Purpose::Inference, engine.set())?;
+        let plan = plan(&stages.stages, batch, engine.threads());
+        let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
+        fold_running(&mut executor);
+        let output_len = net.output_shape().elements();
+        let input_len = net.input_shape().elements();
+        Ok(Inference { executor, output: vec![0.0; batch * output_len], input_len, output_len })
+    }
+
+    /// The net's output for `count` pictures, `[count, classes]` (or `[count, C, H, W]`), row-major. `images` is NCHW.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `count` is above the planned batch or `images` has another length.
+    pub fn run(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
+        super::check_images(images.len(), self.input_len, count, self.executor.batch)?;
+        self.executor.forward(images, count, Mode::Inference);
+        let executor = &self.executor;
+        let last = executor.stages.len() - 1;
+        let value = executor.arena.get(executor.values[last]);
+        let output = &mut self.output[..count * self.output_len];
+        match executor.stages[last].output {
+            Layout::Plain(len) => output.copy_from_slice(&value[..count * len]),
+            Layout::Blocked([c, h, w]) => from_blocked(executor.engine.pool(), [count, c, h * w], value, output),
+            layout @ Layout::Row(features) => {
+                for (to, from) in output.chunks_exact_mut(features).zip(value.chunks_exact(layout.len())) {
+                    to.copy_from_slice(&from[..features]);
+                }
+            }
+        }
+        Ok(&self.output[..count * self.output_len])
+    }
+
+    /// Bytes of activations and scratch.
+    pub fn arena_bytes(&self) -> usize {
+        self.executor.arena.bytes()
+    }
+
+    /// Switches the measuring of each stage on or off, and forgets what was measured.
+    pub fn profile(&mut self, on: bool) {
+        self.executor.profile.switch(on);
+    }
+
+    /// What was measured since profiling was switched on.
+    pub fn profile_rows(&self) -> Vec<ProfileRow> {
+        self.executor.profile.rows().to_vec()
+    }
+}
+
+/// Chains that are left normalise with the running statistics.
+fn fold_running(executor: &mut Executor) {
+    for (stage, state) in executor.stages.iter().zip(&mut executor.chains) {
+        if let (Kind::Chain { norm: Some(norm), .. }, Some(state)) = (&stage.kind, state) {
+            let [mean, var] = norm.running.map(|i| &executor.running[executor.slots.buffers[i].range.clone()]);
+            state.mean.copy_from_slice(mean);
+            state.var.copy_from_slice(var);
+            let slot = |i: usize| &executor.weights[executor.slots.trained[i].range.clone()];
+            state.fold(norm.eps, slot(norm.weight), slot(norm.bias));
+        }
+    }
+}
