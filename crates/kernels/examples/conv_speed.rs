@@ -4,9 +4,9 @@
 
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue};
 use convnet_kernels::geometry::Window;
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::simd::{Isa, Kernel, Simd};
 use convnet_kernels::threads::Threads;
-use convnet_kernels::memory::Buffer;
 use std::time::Instant;
 
 /// Sixteen to twenty-four independent chains of fused multiply-adds.

@@ -64,7 +64,13 @@ fn block(threads: &Threads, [batch, channels, pixels]: [usize; 3], picture: usiz
     });
 }
 
-fn unblock(threads: &Threads, [batch, channels, pixels]: [usize; 3], picture: usize, blocked: &[f32], plain: &mut [f32]) {
+fn unblock(
+    threads: &Threads,
+    [batch, channels, pixels]: [usize; 3],
+    picture: usize,
+    blocked: &[f32],
+    plain: &mut [f32],
+) {
     let blocks = blocks(channels);
     let plain = Parts::new(plain);
     threads.run(batch * blocks, &|task, _| {

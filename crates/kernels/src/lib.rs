@@ -1,13 +1,18 @@
 //! The compute primitives of convnet: slices and geometry in, slices out. This crate knows no graph.
 #![warn(missing_docs)]
 
+pub mod activation;
 pub mod conv;
 pub mod geometry;
 pub mod layout;
 pub mod linear;
+pub mod loss;
 pub mod memory;
+pub mod norm;
+pub mod optimizer;
+pub mod pool;
+pub mod random;
+pub mod reduce;
+pub mod reference;
 pub mod simd;
 pub mod threads;
-pub mod norm;
-pub mod random;
-pub mod reference;

@@ -177,7 +177,14 @@ impl NormChain {
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
-    pub fn backward_sums(&self, threads: &Threads, given: &Given<'_>, x: &[f32], sums: [&mut [f32]; 2], scratch: &mut [f32]) {
+    pub fn backward_sums(
+        &self,
+        threads: &Threads,
+        given: &Given<'_>,
+        x: &[f32],
+        sums: [&mut [f32]; 2],
+        scratch: &mut [f32],
+    ) {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
         self.each_plane(threads, given.batch, scratch, &|task, sums| {
@@ -480,9 +487,7 @@ mod tests {
         let pooled = pool::max_forward(&problem, &active);
         let pixels = pooled.output.len() / (batch * channels);
         let drop_channels = |v: &[f64]| match drop {
-            Some(Drop { seed, p }) => {
-                dropout::channels(v, pixels, p, |i| random::keep(seed, i, p))
-            }
+            Some(Drop { seed, p }) => dropout::channels(v, pixels, p, |i| random::keep(seed, i, p)),
             None => v.to_vec(),
         };
         let y = drop_channels(&pooled.output);

@@ -199,7 +199,7 @@ impl BackwardPlan {
                 conv.backward_weights(threads, count, x, dy_values, dw, scratch_values);
                 if let Some(bias) = bias.filter(|_| !self.idle_bias[index]) {
                     let db = &mut gradients.weights[slot(bias)];
-                    reduce::sum_pixels(isa, threads, [count, layout::blocks(c), h * w], dy_values, db);
+                    reduce::sum_pixels(isa, threads, [count, c, h * w], dy_values, db);
                 }
                 if let Some(dx) = dx {
                     let [dy, dx, scratch] = executor.arena.get_mut([dy, dx, scratch]);
@@ -232,9 +232,9 @@ impl BackwardPlan {
         let threads = executor.engine.pool();
         let state = executor.chains[index].as_ref().expect("a chain has its numbers");
         let chain_gradient = gradients.chains[index].as_mut().expect("a chain has its numbers");
-        let given = |dy| Given {
+        let given = Given {
             batch: count,
-            dy,
+            dy: &[],
             scale: &state.scale,
             shift: &state.shift,
             mean: &state.mean,
@@ -243,7 +243,7 @@ impl BackwardPlan {
         if let Some(norm) = norm {
             let [x, dy, scratch] = executor.arena.get_mut([x, dy, self.scratch[index]]);
             let ChainGradient { sum, product, .. } = chain_gradient;
-            chain.backward_sums(threads, &given(dy), x, [sum, product], scratch);
+            chain.backward_sums(threads, &Given { dy, ..given }, x, [sum, product], scratch);
             let slots = [norm.weight, norm.bias].map(|i| executor.slots.trained[i].range.clone());
             let [gamma, beta] = gradients.weights.get_disjoint_mut(slots).expect("slots do not overlap");
             let elements = count * chain.input_pixels();
@@ -255,11 +255,11 @@ impl BackwardPlan {
             None => {}
             Some(dx) if dx == x => {
                 let [dy, dx] = executor.arena.get_mut([dy, dx]);
-                chain.backward_data(threads, &given(dy), linear, None, dx);
+                chain.backward_data(threads, &Given { dy, ..given }, linear, None, dx);
             }
             Some(dx) => {
                 let [x, dy, dx] = executor.arena.get_mut([x, dy, dx]);
-                chain.backward_data(threads, &given(dy), linear, Some(x), dx);
+                chain.backward_data(threads, &Given { dy, ..given }, linear, Some(x), dx);
             }
         }
     }

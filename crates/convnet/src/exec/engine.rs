@@ -64,3 +64,9 @@ impl Engine {
         self.isa
     }
 }
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine of {} threads, {}", self.threads(), self.isa())
+    }
+}

@@ -112,7 +112,13 @@ pub(super) fn plan(stages: &[Stage], batch: usize, threads: usize) -> ForwardPla
 
 impl Executor {
     /// Places the plan's buffers and packs the parameters.
-    pub(super) fn new(engine: &Engine, stages: Stages, plan: ForwardPlan, batch: usize, state: &StateDict) -> Result<Executor> {
+    pub(super) fn new(
+        engine: &Engine,
+        stages: Stages,
+        plan: ForwardPlan,
+        batch: usize,
+        state: &StateDict,
+    ) -> Result<Executor> {
         let Stages { stages, parameters } = stages;
         let weights = pack(&parameters.trained, &stages, "", state)?;
         let running = pack(&parameters.buffers, &stages, "", state)?;

@@ -14,6 +14,8 @@ mod parameters;
 mod profile;
 pub mod reference;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod training;
 
 pub use engine::Engine;

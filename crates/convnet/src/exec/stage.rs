@@ -69,15 +69,34 @@ pub(super) struct Norm {
 pub(super) enum Kind {
     /// The net's input, from the caller's plain NCHW.
     Load,
-    Conv { conv: Box<Conv>, weight: usize, bias: Option<usize>, relu: bool },
+    Conv {
+        conv: Box<Conv>,
+        weight: usize,
+        bias: Option<usize>,
+        relu: bool,
+    },
     /// Batch norm or nothing, ReLU or nothing, 2×2 pooling or nothing, channel dropout or nothing.
-    Chain { chain: NormChain, norm: Option<Norm>, drop: Option<DropNode> },
-    Linear { linear: Linear, weight: usize, bias: Option<usize>, relu: bool },
+    Chain {
+        chain: NormChain,
+        norm: Option<Norm>,
+        drop: Option<DropNode>,
+    },
+    Linear {
+        linear: Linear,
+        weight: usize,
+        bias: Option<usize>,
+        relu: bool,
+    },
     Pool(Pool),
     Relu,
     /// Of single elements, or of whole channels.
-    Dropout { drop: DropNode, channels: bool },
-    Flatten { from: [usize; 3] },
+    Dropout {
+        drop: DropNode,
+        channels: bool,
+    },
+    Flatten {
+        from: [usize; 3],
+    },
 }
 
 /// One kernel call and its place.
@@ -117,7 +136,15 @@ pub(super) struct Stages {
 /// Cuts a net into stages.
 pub(super) fn cut(net: &Net, purpose: Purpose, isa: Isa) -> Result<Stages> {
     let readers = readers(net);
-    let mut cutter = Cutter { net, purpose, isa, readers, stages: Vec::new(), of_node: Vec::new(), parameters: Parameters::default() };
+    let mut cutter = Cutter {
+        net,
+        purpose,
+        isa,
+        readers,
+        stages: Vec::new(),
+        of_node: Vec::new(),
+        parameters: Parameters::default(),
+    };
     cutter.of_node.resize(net.nodes().len(), None);
     for index in 0..net.nodes().len() {
         if cutter.of_node[index].is_none() && !cutter.readers[index].is_empty() {
@@ -256,7 +283,9 @@ impl Cutter<'_> {
             Some(_) | None => false,
         };
         match shape {
-            Shape::Map([c, h, w]) if c <= PLAIN_CHANNELS && self.readers[0].iter().all(plain) => Layout::Plain(c * h * w),
+            Shape::Map([c, h, w]) if c <= PLAIN_CHANNELS && self.readers[0].iter().all(plain) => {
+                Layout::Plain(c * h * w)
+            }
             Shape::Map(_) | Shape::Vector(_) => Layout::of(shape),
         }
     }

@@ -70,7 +70,14 @@ impl Training {
     /// # Errors
     /// [`Error::Invalid`] when `batch` is 0, the net's output is not a vector, or a parameter is missing or has another
     /// shape.
-    pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict, update: Update, seed: u64) -> Result<Training> {
+    pub fn new(
+        net: &Net,
+        engine: &Engine,
+        batch: usize,
+        weights: &StateDict,
+        update: Update,
+        seed: u64,
+    ) -> Result<Training> {
         super::check_batch(net, batch)?;
         let Layout::Row(classes) = Layout::of(net.output_shape()) else {
             let shape = net.output_shape();
@@ -129,10 +136,10 @@ impl Training {
         let start = self.executor.profile.start();
         let logits = self.executor.values[self.executor.stages.len() - 1];
         let [logits, gradient] = self.executor.arena.get_mut([logits, self.backward.loss_gradient()]);
-        let (isa, threads) = (self.executor.engine.set(), self.executor.engine.pool());
+        let threads = self.executor.engine.pool();
         let losses = &mut self.losses[..count];
         let shape = [count, self.classes];
-        let (loss, correct) = loss::cross_entropy(isa, threads, shape, logits, labels, losses, Some(gradient));
+        let (loss, correct) = loss::cross_entropy(threads, shape, logits, labels, losses, gradient);
         self.executor.profile.stop(start, "cross_entropy", "forward", 0);
         self.backward.run(&mut self.executor, &mut self.gradients, count, mode);
         Ok(Step { loss, correct })
@@ -146,7 +153,7 @@ impl Training {
         match self.update {
             Update::Sgd { momentum, nesterov, weight_decay } => {
                 let sgd = optimizer::Sgd { lr, momentum, nesterov, weight_decay };
-                sgd.step(isa, threads, self.steps == 1, weights, gradients, first);
+                sgd.step(isa, threads, weights, gradients, first);
             }
             Update::Adam { betas, eps, weight_decay, decoupled } => {
                 let adam = optimizer::Adam { lr, betas, eps, weight_decay, decoupled };

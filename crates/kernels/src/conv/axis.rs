@@ -80,7 +80,8 @@ impl Axis {
 
     /// Whether no tap ever reads outside the input.
     pub(super) fn inside(&self) -> bool {
-        let inside = |p: &Phase, shift: isize| shift >= 0 && self.stride * (p.count - 1) + (shift as usize) < self.input;
+        let inside =
+            |p: &Phase, shift: isize| shift >= 0 && self.stride * (p.count - 1) + (shift as usize) < self.input;
         self.phases.iter().all(|p| p.count == 0 || p.taps.iter().all(|&(_, shift)| inside(p, shift)))
     }
 }

@@ -127,7 +127,8 @@ impl BackwardWeights {
                 });
                 let panel = panel.expect("tasks count the panels' planes");
                 let cut = task % self.kernel_cuts;
-                let kernel_rows = cut * self.kernel[0] / self.kernel_cuts..(cut + 1) * self.kernel[0] / self.kernel_cuts;
+                let kernel_rows =
+                    cut * self.kernel[0] / self.kernel_cuts..(cut + 1) * self.kernel[0] / self.kernel_cuts;
                 // SAFETY: a thread's number is its own.
                 let view = unsafe { views.part(thread * self.view_len()..(thread + 1) * self.view_len()) };
                 let chunks = batch.div_ceil(self.pictures);
@@ -229,8 +230,9 @@ impl Kernel for SumTask<'_> {
                     b_lane: pixels * LANES,
                 };
                 let dy = (first * plan.blocks + panel.block) * pixels + from * plan.output[1];
-                let dy = &self.dy[dy * LANES..(first + count - 1) * plan.blocks * pixels * LANES
-                    + (panel.block + panel.width) * pixels * LANES];
+                let dy = &self.dy[dy * LANES
+                    ..(first + count - 1) * plan.blocks * pixels * LANES
+                        + (panel.block + panel.width) * pixels * LANES];
                 let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
                 let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
                 // Sixteen rows go to the tile at a time: a block's channels at one tap, or a plain plane's taps.

@@ -89,8 +89,7 @@ impl Correlation {
             true => None,
             false => Some([axes[0].reach(strip), axes[1].reach(axes[1].count())]),
         };
-        let mut plan =
-            Correlation { unit, planes, blocks, axes, panels, phases: Vec::new(), taps: 0, strip, copy };
+        let mut plan = Correlation { unit, planes, blocks, axes, panels, phases: Vec::new(), taps: 0, strip, copy };
         plan.make_phases();
         plan
     }
@@ -220,9 +219,8 @@ impl Kernel for StripTask<'_> {
         let x = &call.x[self.picture * plan.input_len()..][..plan.input_len()];
         let from = self.strip * plan.strip;
         let (view, first_plane) = if plan.copy.is_some() {
-            let planes = panels.iter().fold(first.planes.clone(), |a, b| {
-                a.start.min(b.planes.start)..a.end.max(b.planes.end)
-            });
+            let planes =
+                panels.iter().fold(first.planes.clone(), |a, b| a.start.min(b.planes.start)..a.end.max(b.planes.end));
             let start = planes.start;
             copy_strip(plan, x, from, planes, self.scratch);
             (&*self.scratch, start)

@@ -39,12 +39,7 @@ impl Transposition {
                             let to_row = target.width * LANES;
                             let tap_of_panel = target.planes.len() * phase.taps_before + p * phase.kernel.len() + t;
                             let to = tap_of_panel * LANES * to_row + lane * LANES;
-                            moves.push(Move {
-                                from: source.weights + from,
-                                from_row,
-                                to: target.weights + to,
-                                to_row,
-                            });
+                            moves.push(Move { from: source.weights + from, from_row, to: target.weights + to, to_row });
                         }
                     }
                 }

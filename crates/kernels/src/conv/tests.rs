@@ -140,11 +140,8 @@ fn does_not_depend_on_the_number_of_threads() {
     let weights = noise(conv.weights_len(), 3);
     let run = |count: usize| {
         let threads = Threads::new(count).unwrap();
-        let mut results = [
-            vec![0.0; batch * conv.output_len()],
-            vec![0.0; batch * conv.input_len()],
-            vec![0.0; conv.weights_len()],
-        ];
+        let mut results =
+            [vec![0.0; batch * conv.output_len()], vec![0.0; batch * conv.input_len()], vec![0.0; conv.weights_len()]];
         let [y, dx, dw] = &mut results;
         let mut scratch = vec![0.0; conv.forward_scratch(count)];
         conv.forward(&threads, batch, &x, &weights, &Epilogue::default(), y, &mut scratch);

@@ -1,0 +1,85 @@
+//! Sums that give the gradients of biases. Sums over pictures are in f64, in order, whatever the threads.
+
+use crate::layout::blocks;
+use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::threads::{Parts, Threads};
+
+/// `out[o] = Σ_n dy[n, o]` over rows of `len` floats, a multiple of 16.
+///
+/// # Panics
+/// When a slice is shorter than its layout says.
+pub fn sum_rows(isa: Isa, threads: &Threads, [batch, len]: [usize; 2], dy: &[f32], out: &mut [f32]) {
+    // A row is a picture of one pixel.
+    sum_pixels(isa, threads, [batch, len, 1], dy, out);
+}
+
+/// `out[c] = Σ_n Σ_p dy[n, c, p]` over blocked maps of `[batch, channels, pixels]`.
+///
+/// # Panics
+/// When a slice is shorter than its layout says.
+pub fn sum_pixels(isa: Isa, threads: &Threads, [batch, channels, pixels]: [usize; 3], dy: &[f32], out: &mut [f32]) {
+    let (blocks, plane) = (blocks(channels), pixels * LANES);
+    let parts = Parts::new(&mut out[..blocks * LANES]);
+    threads.run(blocks, &|block, _| {
+        let mut totals = [0.0f64; LANES];
+        for n in 0..batch {
+            let sums = isa.run(PlaneSum { dy: &dy[(n * blocks + block) * plane..][..plane] });
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total += f64::from(sum);
+            }
+        }
+        // SAFETY: each task has a block of its own.
+        let out = unsafe { parts.part(block * LANES..(block + 1) * LANES) };
+        for (out, total) in out.iter_mut().zip(totals) {
+            *out = total as f32;
+        }
+    });
+}
+
+struct PlaneSum<'a> {
+    dy: &'a [f32],
+}
+
+impl Kernel for PlaneSum<'_> {
+    type Output = [f32; LANES];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; LANES] {
+        let mut sums = [s.splat(0.0); 4];
+        for pixels in self.dy.chunks(4 * LANES) {
+            for (pixel, sum) in pixels.chunks_exact(LANES).zip(&mut sums) {
+                *sum = s.add(*sum, s.read(pixel));
+            }
+        }
+        s.lanes(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::to_blocked;
+    use crate::reference::gradcheck::pattern;
+
+    #[test]
+    fn sums_each_channel() {
+        let threads = Threads::new(2).unwrap();
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            for [batch, channels, pixels] in [[1, 3, 1], [4, 20, 9], [2, 64, 30]] {
+                let plain: Vec<f32> = pattern(1, batch * channels * pixels).iter().map(|&x| x as f32).collect();
+                let mut blocked = vec![0.0; batch * blocks(channels) * LANES * pixels];
+                to_blocked(&threads, [batch, channels, pixels], &plain, &mut blocked);
+                let mut out = vec![f32::NAN; blocks(channels) * LANES];
+                sum_pixels(isa, &threads, [batch, channels, pixels], &blocked, &mut out);
+                for (c, out) in out.iter().enumerate() {
+                    let of_channel = (0..batch).flat_map(|n| {
+                        let start = (n * channels + c) * pixels;
+                        plain.get(start..start + pixels).filter(|_| c < channels).unwrap_or(&[])
+                    });
+                    let want: f64 = of_channel.map(|&x| f64::from(x)).sum();
+                    assert!((f64::from(*out) - want).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
