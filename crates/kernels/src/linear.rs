@@ -3,8 +3,9 @@
 //! Activations are `[n][features]` with rows padded by zeros to whole blocks of 16. Weights and their gradient lie in
 //! panels of up to `TILE_WIDTH` blocks of outputs, each `[in][16·width]`, as the forward direction reads them; by data
 //! transposes them on the fly. All three directions walk the register tile of `conv/tile.rs` with pictures (forward, by
-//! data) or input features (by weights) as rows, and sum in chunks whose right-hand side stays in L1.
-//! Checked against `reference/linear.rs`.
+//! data) or input features (by weights) as rows. Sums are cut into chunks: a chunk of one panel stays in L1, and the
+//! left-hand side's chunk is copied once into scratch, where it stays in L2 for all panels of a task (Goto and van de
+//! Geijn 2008). Scratch: [`Linear::scratch_len`]. Checked against `reference/linear.rs`.
 
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
@@ -14,10 +15,10 @@ use std::ops::Range;
 
 /// Products per chunk of a sum: 40 KB of a panel.
 const CHUNK: usize = 160;
-/// Input features whose gradient one task computes.
-const FEATURES_PER_TASK: usize = 192;
-/// Most pictures whose offsets a task keeps on its stack.
-const ROWS: usize = 256;
+/// Pictures, or input features by weights, that a task has as rows, at most.
+const ROWS: usize = 384;
+/// Panels that share a copied chunk of the left-hand side, at most.
+const PANELS: usize = 8;
 
 /// A planned fully connected layer.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,17 @@ pub struct Linear {
 struct Panel {
     first: usize,
     width: usize,
+}
+
+impl Panel {
+    fn lanes(self) -> usize {
+        self.width * LANES
+    }
+}
+
+/// The chunk's length for a sum of `len` products: as even as whole blocks allow.
+fn chunk(len: usize) -> usize {
+    len.div_ceil(len.div_ceil(CHUNK)).next_multiple_of(LANES)
 }
 
 impl Linear {
@@ -55,15 +67,19 @@ impl Linear {
         self.input_len() * self.output_len()
     }
 
-    /// Floats of scratch that [`Linear::backward_data`] and [`Linear::backward_weights`] need.
-    pub fn backward_scratch(&self, threads: usize) -> usize {
-        threads * CHUNK * (self.isa.tile_width() * LANES + FEATURES_PER_TASK)
+    /// Floats of scratch that each direction needs.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        threads * CHUNK * (self.isa.tile_width() * LANES + ROWS)
     }
 
-    fn panels(&self, features: usize) -> (usize, impl Fn(usize) -> Panel) {
-        let (width, blocks) = (self.isa.tile_width(), blocks(features));
-        let panel = move |i: usize| Panel { first: i * width, width: width.min(blocks - i * width) };
-        (blocks.div_ceil(width), panel)
+    /// Panels of so many features.
+    fn panels(&self, features: usize) -> usize {
+        blocks(features).div_ceil(self.isa.tile_width())
+    }
+
+    fn panel(&self, features: usize, index: usize) -> Panel {
+        let width = self.isa.tile_width();
+        Panel { first: index * width, width: width.min(blocks(features) - index * width) }
     }
 
     /// `y = x · weightsᵀ + bias`, with negative results set to 0 if `relu`; `bias` is padded with zeros to whole blocks.
@@ -80,34 +96,11 @@ impl Linear {
         bias: Option<&[f32]>,
         relu: bool,
         y: &mut [f32],
+        scratch: &mut [f32],
     ) {
-        assert!(x.len() >= batch * self.input_len() && y.len() >= batch * self.output_len());
-        assert!(weights.len() >= self.weights_len() && bias.is_none_or(|b| b.len() >= self.output_len()));
-        let y = Parts::new(&mut y[..batch * self.output_len()]);
-        let (panels, panel) = self.panels(self.outputs);
-        self.each_row_block(threads, batch, panels, &|index, rows, _| {
-            let panel = panel(index);
-            let weights = &weights[panel.first * LANES * self.input_len()..][..panel.width * LANES * self.input_len()];
-            self.isa.run(Forward { layer: self, panel, rows, x, weights, bias, relu, y });
-        });
-    }
-
-    /// Calls a task for every panel and block of rows, with few enough rows that there is work for every thread.
-    fn each_row_block(
-        &self,
-        threads: &Threads,
-        batch: usize,
-        panels: usize,
-        task: &(dyn Fn(usize, Range<usize>, usize) + Sync),
-    ) {
-        let wanted = (4 * threads.count()).div_ceil(panels);
-        // Rows fill whole tiles of 6; each block reads its panel's weights once more.
-        let per_block = batch.div_ceil(wanted).next_multiple_of(48).min(ROWS);
-        let cuts = batch.div_ceil(per_block);
-        threads.run(panels * cuts, &|i, thread| {
-            let first = i % cuts * per_block;
-            task(i / cuts, first..(first + per_block).min(batch), thread);
-        });
+        assert!(bias.is_none_or(|b| b.len() >= self.output_len()));
+        let call = Product { layer: self, by_data: false, left: x, weights, bias, relu };
+        call.run(threads, batch, y, scratch);
     }
 
     /// `dx = dy · weights`.
@@ -123,17 +116,8 @@ impl Linear {
         dx: &mut [f32],
         scratch: &mut [f32],
     ) {
-        assert!(dx.len() >= batch * self.input_len() && dy.len() >= batch * self.output_len());
-        assert!(weights.len() >= self.weights_len());
-        let dx = Parts::new(&mut dx[..batch * self.input_len()]);
-        let per_thread = self.backward_scratch(1);
-        let scratch = Parts::new(scratch);
-        let (panels, panel) = self.panels(self.inputs);
-        self.each_row_block(threads, batch, panels, &|index, rows, thread| {
-            // SAFETY: a thread's number is its own.
-            let scratch = unsafe { scratch.part(thread * per_thread..(thread + 1) * per_thread) };
-            self.isa.run(BackwardData { layer: self, panel: panel(index), rows, dy, weights, dx, scratch });
-        });
+        let call = Product { layer: self, by_data: true, left: dy, weights, bias: None, relu: false };
+        call.run(threads, batch, dx, scratch);
     }
 
     /// `dw = dyᵀ · x` in the packed layout, summed over the batch.
@@ -149,26 +133,28 @@ impl Linear {
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
-        assert!(x.len() >= batch * self.input_len() && dy.len() >= batch * self.output_len());
+        let inputs = self.input_len();
+        assert!(x.len() >= batch * inputs && dy.len() >= batch * self.output_len());
         let dw = Parts::new(&mut dw[..self.weights_len()]);
-        let per_thread = self.backward_scratch(1);
-        let scratch = Parts::new(scratch);
-        threads.run(self.input_len().div_ceil(FEATURES_PER_TASK), &|task, thread| {
-            let features = task * FEATURES_PER_TASK..((task + 1) * FEATURES_PER_TASK).min(self.input_len());
+        let (scratch, len) = (Parts::new(scratch), self.scratch_len(1));
+        // An even number of even shares, in whole blocks.
+        let tasks = inputs.div_ceil(ROWS).next_multiple_of(2);
+        let share = inputs.div_ceil(tasks).next_multiple_of(LANES);
+        threads.run(inputs.div_ceil(share), &|task, thread| {
+            let features = task * share..((task + 1) * share).min(inputs);
             // SAFETY: a thread's number is its own.
-            let scratch = unsafe { scratch.part(thread * per_thread..(thread + 1) * per_thread) };
+            let scratch = unsafe { scratch.part(thread * len..(thread + 1) * len) };
             self.isa.run(BackwardWeights { layer: self, batch, features, x, dy, dw, scratch });
         });
     }
 
     /// Every weight's place in `[out][in]` and in the packed layout.
     fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
-        let (count, panel) = self.panels(self.outputs);
-        for panel in (0..count).map(panel) {
-            let (first, lanes) = (panel.first * LANES, panel.width * LANES);
-            for o in first..(first + lanes).min(self.outputs) {
+        for panel in (0..self.panels(self.outputs)).map(|i| self.panel(self.outputs, i)) {
+            let first = panel.first * LANES;
+            for o in first..(first + panel.lanes()).min(self.outputs) {
                 for i in 0..self.inputs {
-                    visit(o * self.inputs + i, first * self.input_len() + i * lanes + o - first);
+                    visit(o * self.inputs + i, first * self.input_len() + i * panel.lanes() + o - first);
                 }
             }
         }
@@ -186,108 +172,128 @@ impl Linear {
     }
 }
 
-/// Where each row of a block begins, in two matrices.
+/// Where each of some rows begins, in two matrices.
 #[inline(always)]
-fn offsets(rows: &Range<usize>, a: usize, out: usize) -> [[u32; 2]; ROWS] {
+fn offsets(rows: usize, left: usize, out: usize) -> [[u32; 2]; ROWS] {
     let mut offsets = [[0; 2]; ROWS];
-    for (offset, row) in offsets.iter_mut().zip(rows.clone()) {
-        *offset = [((row - rows.start) * a) as u32, ((row - rows.start) * out) as u32];
+    for (row, offset) in offsets[..rows].iter_mut().enumerate() {
+        *offset = [(row * left) as u32, (row * out) as u32];
     }
     offsets
 }
 
-struct Forward<'a> {
+/// `out[n] = left[n] · B` for B the weights (forward) or their transpose (by data).
+#[derive(Clone, Copy)]
+struct Product<'a> {
     layer: &'a Linear,
-    panel: Panel,
-    rows: Range<usize>,
-    x: &'a [f32],
+    by_data: bool,
+    left: &'a [f32],
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
     relu: bool,
-    y: Parts<'a, f32>,
 }
 
-impl Kernel for Forward<'_> {
-    type Output = ();
+impl Product<'_> {
+    /// Features that are summed, and features of the result.
+    fn features(&self) -> [usize; 2] {
+        let Linear { inputs, outputs, .. } = *self.layer;
+        if self.by_data { [outputs, inputs] } else { [inputs, outputs] }
+    }
 
+    /// Cuts the result into blocks of panels and rows, as large as leave work for every thread: a block reads its rows
+    /// and its panels' weights once.
+    fn run(&self, threads: &Threads, batch: usize, out: &mut [f32], scratch: &mut [f32]) {
+        let [summed, features] = self.features();
+        let len = blocks(features) * LANES;
+        assert!(self.left.len() >= batch * blocks(summed) * LANES && out.len() >= batch * len);
+        assert!(self.weights.len() >= self.layer.weights_len());
+        let wanted = 4 * threads.count();
+        let panels = self.layer.panels(features);
+        let per_block = (panels / wanted).clamp(1, PANELS);
+        let blocks = panels.div_ceil(per_block);
+        // Rows fill whole tiles of 6.
+        let rows = batch.div_ceil(wanted.div_ceil(blocks)).next_multiple_of(48).min(ROWS);
+        let cuts = batch.div_ceil(rows);
+        let out = Parts::new(&mut out[..batch * len]);
+        let (scratch, scratch_len) = (Parts::new(scratch), self.layer.scratch_len(1));
+        threads.run(blocks * cuts, &|task, thread| {
+            let (panel, row) = (task / cuts * per_block, task % cuts * rows);
+            // SAFETY: a thread's number is its own.
+            let scratch = unsafe { scratch.part(thread * scratch_len..(thread + 1) * scratch_len) };
+            let panels = panel..(panel + per_block).min(panels);
+            self.layer.isa.run(Block { call: self, panels, rows: row..(row + rows).min(batch), out, scratch });
+        });
+    }
+
+    /// The panel's part of B for the products from `first` on: in place, or transposed into scratch.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Forward { panel, rows, .. } = self;
-        let (inputs, outputs) = (self.layer.input_len(), self.layer.output_len());
-        let lanes = panel.width * LANES;
-        let offsets = offsets(&rows, inputs, outputs);
-        let x = &self.x[rows.start * inputs..rows.end * inputs];
-        for first in (0..inputs).step_by(CHUNK) {
-            let run = CHUNK.min(inputs - first);
-            let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: lanes, b_lane: LANES };
-            let start = match self.bias {
-                _ if first > 0 => Start::Output,
-                Some(bias) => Start::Bias(bias[panel.first * LANES..][..lanes].as_ptr()),
-                None => Start::Zero,
-            };
-            let weights = &self.weights[first * lanes..][..run * lanes];
-            let relu = self.relu && first + run == inputs;
-            let out = self.y.pointer(rows.start * outputs + panel.first * LANES..rows.end * outputs);
-            let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu };
-            // SAFETY: a task writes its own rows and its own panel's columns of them; x and weights were sliced to what
-            // the chunk reads.
-            unsafe {
-                let a = x[first..].as_ptr();
-                tile::rows(s, panel.width, &sum, &offsets[..rows.len()], a, weights.as_ptr(), &target);
+    fn right<'s, S: Simd>(&'s self, s: S, panel: Panel, first: usize, run: usize, scratch: &'s mut [f32]) -> &'s [f32] {
+        let (layer, lanes) = (self.layer, panel.lanes());
+        let inputs = layer.input_len();
+        if !self.by_data {
+            return &self.weights[panel.first * LANES * inputs + first * lanes..][..run * lanes];
+        }
+        for block in (first..first + run).step_by(LANES) {
+            // The panel of outputs that these 16 belong to.
+            let source = layer.panel(layer.outputs, block / LANES / layer.isa.tile_width());
+            let row = source.lanes();
+            let start = source.first * LANES;
+            for (i, target) in (0..panel.width).zip((0..).step_by(LANES)) {
+                let from = start * inputs + (panel.first + i) * LANES * row + block - start;
+                s.transpose_square(&self.weights[from..], row, &mut scratch[(block - first) * lanes + target..], lanes);
             }
         }
+        &scratch[..run * lanes]
     }
 }
 
-struct BackwardData<'a> {
-    layer: &'a Linear,
-    panel: Panel,
+/// Some panels of some rows of a product.
+struct Block<'a> {
+    call: &'a Product<'a>,
+    panels: Range<usize>,
     rows: Range<usize>,
-    dy: &'a [f32],
-    weights: &'a [f32],
-    dx: Parts<'a, f32>,
+    out: Parts<'a, f32>,
     scratch: &'a mut [f32],
 }
 
-impl Kernel for BackwardData<'_> {
+impl Kernel for Block<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let BackwardData { layer, panel, rows, .. } = self;
-        let (inputs, outputs) = (layer.input_len(), layer.output_len());
-        let lanes = panel.width * LANES;
-        let offsets = offsets(&rows, outputs, inputs);
-        let dy = &self.dy[rows.start * outputs..rows.end * outputs];
-        let (count, out_panel) = layer.panels(layer.outputs);
-        for first in (0..outputs).step_by(CHUNK) {
-            let run = CHUNK.min(outputs - first);
-            for block in (first..first + run).step_by(LANES) {
-                // The panel of outputs that this block of 16 belongs to, and its rows for this panel of inputs.
-                let source = out_panel((block / LANES / layer.isa.tile_width()).min(count - 1));
-                let row = source.width * LANES;
-                let at = source.first * LANES * inputs + panel.first * LANES * row + block - source.first * LANES;
-                let to = &mut self.scratch[(block - first) * lanes..][..LANES * lanes];
-                for i in 0..lanes {
-                    let from = &self.weights[at + i * row..][..LANES];
-                    for o in 0..LANES {
-                        to[o * lanes + i] = from[o];
-                    }
-                }
+        let Block { call, rows, .. } = self;
+        let [summed, features] = call.features().map(|f| blocks(f) * LANES);
+        let (copied, transposed) = self.scratch.split_at_mut(CHUNK * ROWS);
+        let step = chunk(summed);
+        let offsets = offsets(rows.len(), step, features);
+        for first in (0..summed).step_by(step) {
+            let run = step.min(summed - first);
+            for (line, row) in copied.chunks_exact_mut(step).zip(rows.clone()) {
+                line[..run].copy_from_slice(&call.left[row * summed + first..][..run]);
             }
-            let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: lanes, b_lane: LANES };
-            let out = self.dx.pointer(rows.start * inputs + panel.first * LANES..rows.end * inputs);
-            let start = if first == 0 { Start::Zero } else { Start::Output };
-            let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
-            // SAFETY: a task writes its own rows and its own panel's columns of them; the scratch holds the chunk.
-            unsafe {
-                let (a, b) = (dy[first..].as_ptr(), self.scratch.as_ptr());
-                tile::rows(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
+            for panel in self.panels.clone().map(|i| call.layer.panel(call.features()[1], i)) {
+                let right = call.right(s, panel, first, run, transposed);
+                let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: panel.lanes(), b_lane: LANES };
+                let start = match call.bias {
+                    _ if first > 0 => Start::Output,
+                    Some(bias) => Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr()),
+                    None => Start::Zero,
+                };
+                let relu = call.relu && first + run == summed;
+                let out = self.out.pointer(rows.start * features + panel.first * LANES..rows.end * features);
+                let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu };
+                // SAFETY: a task writes its own rows and its own panels' columns of them; the copied rows and the right
+                // side hold the chunk.
+                unsafe {
+                    let (a, b) = (copied.as_ptr(), right.as_ptr());
+                    tile::rows(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
+                }
             }
         }
     }
 }
 
+/// The gradient of some input features' weights.
 struct BackwardWeights<'a> {
     layer: &'a Linear,
     batch: usize,
@@ -305,33 +311,44 @@ impl Kernel for BackwardWeights<'_> {
     fn run<S: Simd>(self, s: S) {
         let BackwardWeights { layer, features, batch, .. } = self;
         let (inputs, outputs) = (layer.input_len(), layer.output_len());
-        let (transposed, panel_rows) = self.scratch.split_at_mut(CHUNK * FEATURES_PER_TASK);
-        let (count, panel) = layer.panels(layer.outputs);
-        for first in (0..batch).step_by(CHUNK) {
-            let pictures = first..(first + CHUNK).min(batch);
-            for (k, n) in pictures.clone().enumerate() {
-                let row = &self.x[n * inputs..][features.clone()];
-                for (i, x) in row.iter().enumerate() {
-                    transposed[i * CHUNK + k] = *x;
-                }
-            }
+        let (transposed, copied) = self.scratch.split_at_mut(CHUNK * ROWS);
+        let step = chunk(batch);
+        for first in (0..batch).step_by(step) {
+            let run = step.min(batch - first);
+            self::transpose(s, &self.x[first * inputs..], inputs, &features, run, transposed);
             let start = if first == 0 { Start::Zero } else { Start::Output };
-            for panel in (0..count).map(&panel) {
-                let lanes = panel.width * LANES;
-                for (line, n) in panel_rows.chunks_exact_mut(lanes).zip(pictures.clone()) {
-                    line.copy_from_slice(&self.dy[n * outputs + panel.first * LANES..][..lanes]);
+            for panel in (0..layer.panels(layer.outputs)).map(|i| layer.panel(layer.outputs, i)) {
+                let lanes = panel.lanes();
+                for (n, line) in copied.chunks_exact_mut(lanes).enumerate().take(run) {
+                    line.copy_from_slice(&self.dy[(first + n) * outputs + panel.first * LANES..][..lanes]);
                 }
-                let offsets = offsets(&(0..features.len()), CHUNK, lanes);
-                let sum = Sum { taps: &[[0, 0]], run: pictures.len(), a_step: 1, b_step: lanes, b_lane: LANES };
+                let offsets = offsets(features.len(), CHUNK, lanes);
+                let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: lanes, b_lane: LANES };
                 let at = panel.first * LANES * inputs + features.start * lanes;
                 let out = self.dw.pointer(at..at + features.len() * lanes);
                 let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
                 // SAFETY: a task writes the rows of its own features; both scratch parts hold the chunk.
                 unsafe {
-                    let (a, b) = (transposed.as_ptr(), panel_rows.as_ptr());
+                    let (a, b) = (transposed.as_ptr(), copied.as_ptr());
                     tile::rows(s, panel.width, &sum, &offsets[..features.len()], a, b, &target);
                 }
             }
+        }
+    }
+}
+
+/// `to[i · CHUNK + n] = x[n · row + features.start + i]` for `run` pictures.
+#[inline(always)]
+fn transpose<S: Simd>(s: S, x: &[f32], row: usize, features: &Range<usize>, run: usize, to: &mut [f32]) {
+    let whole = run / LANES * LANES;
+    for n in (0..whole).step_by(LANES) {
+        for i in (0..features.len()).step_by(LANES) {
+            s.transpose_square(&x[n * row + features.start + i..], row, &mut to[i * CHUNK + n..], CHUNK);
+        }
+    }
+    for n in whole..run {
+        for i in 0..features.len() {
+            to[i * CHUNK + n] = x[n * row + features.start + i];
         }
     }
 }
@@ -374,10 +391,10 @@ mod tests {
                 let x_rows = rows(&narrow(&x), inputs, in_len);
                 let dy_rows = rows(&narrow(&dy), outputs, out_len);
                 let bias = rows(&narrow(&b), outputs, out_len);
+                let mut scratch = vec![f32::NAN; layer.scratch_len(threads.count())];
                 let mut y = vec![f32::NAN; batch * out_len];
-                layer.forward(&threads, batch, &x_rows, &weights, Some(&bias), false, &mut y);
+                layer.forward(&threads, batch, &x_rows, &weights, Some(&bias), false, &mut y, &mut scratch);
                 assert_rows("forward", &y, out_len, &reference::forward(&p, &x, &w, Some(&b)), outputs);
-                let mut scratch = vec![f32::NAN; layer.backward_scratch(threads.count())];
                 let mut dx = vec![f32::NAN; batch * in_len];
                 layer.backward_data(&threads, batch, &dy_rows, &weights, &mut dx, &mut scratch);
                 assert_rows("by data", &dx, in_len, &reference::backward_data(&p, &w, &dy), inputs);

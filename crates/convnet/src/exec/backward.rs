@@ -112,7 +112,7 @@ impl BackwardPlan {
                 Kind::Conv { conv, .. } => {
                     conv.backward_weights_scratch(batch, threads).max(conv.backward_data_scratch(threads))
                 }
-                Kind::Linear { linear, .. } => linear.backward_scratch(threads),
+                Kind::Linear { linear, .. } => linear.scratch_len(threads),
                 Kind::Chain { chain, .. } => chain.scratch_len(batch),
                 Kind::Load | Kind::Pool(_) | Kind::Relu | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
             };

@@ -101,7 +101,8 @@ pub(super) fn plan(stages: &[Stage], batch: usize, threads: usize) -> ForwardPla
         let len = match &stage.kind {
             Kind::Conv { conv, .. } => conv.forward_scratch(threads),
             Kind::Chain { chain, norm: Some(_), .. } => chain.scratch_len(batch),
-            Kind::Chain { norm: None, .. } | Kind::Load | Kind::Linear { .. } | Kind::Pool(_) => 0,
+            Kind::Linear { linear, .. } => linear.scratch_len(threads),
+            Kind::Chain { norm: None, .. } | Kind::Load | Kind::Pool(_) => 0,
             Kind::Relu | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
         };
         scratch.push(lives.begin(len, i));
@@ -186,9 +187,9 @@ impl Executor {
                 chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y);
             }
             Kind::Linear { linear, weight, bias, relu } => {
-                let [x, y] = self.arena.get_mut([input, output]);
+                let [x, y, scratch] = self.arena.get_mut([input, output, scratch]);
                 let bias = bias.map(|b| &self.weights[slot(b)]);
-                linear.forward(threads, count, x, &self.weights[slot(*weight)], bias, *relu, y);
+                linear.forward(threads, count, x, &self.weights[slot(*weight)], bias, *relu, y, scratch);
             }
             Kind::Pool(pool) => {
                 let [x, y] = self.arena.get_mut([input, output]);

@@ -15,8 +15,8 @@ use crate::threads::{Parts, Threads};
 
 /// Pixels that a sum goes over before it is added to `dw`, at least, where a batch has them.
 const PIXELS: usize = 192;
-/// Floats of gradient (64 channels of a strip) that stay in L2 while a task's taps walk over them.
-const STRIP_FLOATS: usize = 32 * 1024;
+/// Floats of gradient (64 channels of a strip) that stay in L1 while a task's taps walk over them.
+const STRIP_FLOATS: usize = 8 * 1024;
 /// Tasks that are enough for any number of threads.
 const TASKS: usize = 32;
 

@@ -67,16 +67,17 @@ impl Kernel for Moves<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         for m in self.moves {
+            let mut columns = [s.splat(0.0); LANES];
             let from = &self.weights[m.from..][..15 * m.from_row + LANES];
-            for row in 0..LANES {
-                let at = m.to + row * m.to_row;
+            for (i, column) in columns.iter_mut().enumerate() {
+                *column = s.read(&from[i * m.from_row..]);
+            }
+            for (i, row) in s.transpose(columns).into_iter().enumerate() {
+                let at = m.to + i * m.to_row;
                 // SAFETY: each move has 16 × 16 floats of its own.
-                let line = unsafe { self.transposed.part(at..at + LANES) };
-                for lane in 0..LANES {
-                    line[lane] = from[lane * m.from_row + row];
-                }
+                s.write(unsafe { self.transposed.part(at..at + LANES) }, row);
             }
         }
     }

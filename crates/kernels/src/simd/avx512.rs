@@ -93,4 +93,38 @@ impl Simd for Avx512 {
         // SAFETY: `self`.
         unsafe { _mm512_mask_blend_ps(bits, b, a) }
     }
+    #[inline(always)]
+    fn transpose(self, rows: [__m512; 16]) -> [__m512; 16] {
+        // SAFETY: `self`.
+        unsafe {
+            // Pairs of rows, then fours within each 128 bits, then the 128-bit parts twice.
+            let mut a = rows;
+            for i in (0..16).step_by(2) {
+                a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+                a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+            }
+            let pd = |x| _mm512_castps_pd(x);
+            let ps = |x| _mm512_castpd_ps(x);
+            let mut b = a;
+            for i in (0..16).step_by(4) {
+                b[i] = ps(_mm512_unpacklo_pd(pd(a[i]), pd(a[i + 2])));
+                b[i + 1] = ps(_mm512_unpackhi_pd(pd(a[i]), pd(a[i + 2])));
+                b[i + 2] = ps(_mm512_unpacklo_pd(pd(a[i + 1]), pd(a[i + 3])));
+                b[i + 3] = ps(_mm512_unpackhi_pd(pd(a[i + 1]), pd(a[i + 3])));
+            }
+            let mut c = b;
+            for i in 0..4 {
+                c[i] = _mm512_shuffle_f32x4::<0x88>(b[i], b[i + 4]);
+                c[i + 4] = _mm512_shuffle_f32x4::<0xdd>(b[i], b[i + 4]);
+                c[i + 8] = _mm512_shuffle_f32x4::<0x88>(b[i + 8], b[i + 12]);
+                c[i + 12] = _mm512_shuffle_f32x4::<0xdd>(b[i + 8], b[i + 12]);
+            }
+            let mut d = c;
+            for i in 0..8 {
+                d[i] = _mm512_shuffle_f32x4::<0x88>(c[i], c[i + 8]);
+                d[i + 8] = _mm512_shuffle_f32x4::<0xdd>(c[i], c[i + 8]);
+            }
+            d
+        }
+    }
 }

@@ -62,6 +62,37 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a` where the bit is set, else `b`.
     fn select(self, bits: u16, a: Self::V, b: Self::V) -> Self::V;
 
+    /// Rows become columns: lane `j` of vector `i` changes place with lane `i` of vector `j`.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let lanes = rows.map(|row| self.lanes(row));
+        let mut columns = rows;
+        for (j, column) in columns.iter_mut().enumerate() {
+            let mut values = [0.0; LANES];
+            for i in 0..LANES {
+                values[i] = lanes[i][j];
+            }
+            *column = self.read(&values);
+        }
+        columns
+    }
+
+    /// Moves a square of 16 × 16 floats, transposed: row `i` begins at `from[i · from_row]` and becomes column `i` of the
+    /// square at `to`.
+    ///
+    /// # Panics
+    /// When a slice is shorter.
+    #[inline(always)]
+    fn transpose_square(self, from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
+        let mut rows = [self.splat(0.0); LANES];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = self.read(&from[i * from_row..]);
+        }
+        for (i, column) in self.transpose(rows).into_iter().enumerate() {
+            self.write(&mut to[i * to_row..], column);
+        }
+    }
+
     /// The first 16 floats of a slice.
     ///
     /// # Panics
@@ -197,6 +228,10 @@ mod tests {
                 assert_eq!(gt, a[i] > b[i]);
                 assert_eq!(s.lanes(s.select(0b1010_1010_1010_1010, va, s.splat(9.0)))[i], [9.0, a[i]][i % 2]);
             }
+            let square: Vec<f32> = (0..16 * 20).map(|i| i as f32).collect();
+            let mut transposed = vec![0.0; 16 * 17];
+            s.transpose_square(&square, 20, &mut transposed, 17);
+            assert!((0..256).all(|i| transposed[i / 16 * 17 + i % 16] == square[i % 16 * 20 + i / 16]));
             // A NaN is never hidden by a ReLU.
             assert!(s.lanes(s.max(s.splat(0.0), vb))[3].is_nan());
             assert_eq!(s.lanes(s.add(va, va))[15], 15.0);
