@@ -296,6 +296,27 @@ fn quad(width: usize, row: usize, column: usize) -> [usize; 4] {
     [at, at + LANES, at + width * LANES, at + (width + 1) * LANES]
 }
 
+/// The four vectors of a pooling window. (Loops here and below are written out: a closure would be compiled without the
+/// instruction set.)
+#[inline(always)]
+fn read_quad<S: Simd>(s: S, plane: &[f32], places: [usize; 4]) -> [S::V; 4] {
+    let mut x = [s.splat(0.0); 4];
+    for k in 0..4 {
+        x[k] = s.read(&plane[places[k]..]);
+    }
+    x
+}
+
+/// `scale · x + shift` of four vectors.
+#[inline(always)]
+fn affine<S: Simd>(s: S, x: [S::V; 4], scale: S::V, shift: S::V) -> [S::V; 4] {
+    let mut z = x;
+    for k in 0..4 {
+        z[k] = s.fma(x[k], scale, shift);
+    }
+    z
+}
+
 /// The largest of four and, for each, the lanes in which it is that: the first of equals.
 #[inline(always)]
 fn winner<S: Simd>(s: S, z: [S::V; 4]) -> (S::V, [u16; 4]) {
@@ -338,7 +359,7 @@ impl Kernel for Forward<'_> {
         let columns = chain.output()[1];
         for (row, line) in y.chunks_exact_mut(columns * LANES).enumerate() {
             for (column, y) in line.chunks_exact_mut(LANES).enumerate() {
-                let z = quad(width, row, column).map(|at| s.fma(s.read(&x[at..]), scale, shift));
+                let z = affine(s, read_quad(s, x, quad(width, row, column)), scale, shift);
                 let best = s.max(s.max(z[0], z[1]), s.max(z[2], z[3]));
                 let best = if chain.relu { s.max(zero, best) } else { best };
                 s.write(y, s.mul(best, factor));
@@ -367,33 +388,37 @@ impl Kernel for BackwardSums<'_> {
         let (scale, shift, mean) = (s.read(self.scale), s.read(self.shift), s.read(self.mean));
         let (factor, zero) = (s.read(&self.factor), s.splat(0.0));
         let mut sums = [zero; 2];
-        let mut add = |x: S::V, z: S::V, dy: S::V| {
-            let dy = s.mul(dy, factor);
-            let dz = if chain.relu { s.select(s.gt(z, zero), dy, zero) } else { dy };
-            sums[0] = s.add(sums[0], dz);
-            sums[1] = s.fma(dz, s.sub(x, mean), sums[1]);
-        };
         let [_, width] = chain.input;
         if chain.pool {
             let columns = chain.output()[1];
             for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
                 for (column, dy) in line.chunks_exact(LANES).enumerate() {
-                    let x = quad(width, row, column).map(|at| s.read(&x[at..]));
-                    let (z, won) = winner(s, x.map(|x| s.fma(x, scale, shift)));
+                    let x = read_quad(s, x, quad(width, row, column));
+                    let (z, won) = winner(s, affine(s, x, scale, shift));
                     let low = s.select(won[1], x[1], x[0]);
                     let high = s.select(won[3], x[3], x[2]);
-                    add(s.select(won[0] | won[1], low, high), z, s.read(dy));
+                    let x = s.select(won[0] | won[1], low, high);
+                    sums = add_sums(s, sums, chain.relu, s.sub(x, mean), z, s.mul(s.read(dy), factor));
                 }
             }
         } else {
             for (x, dy) in x.chunks_exact(LANES).zip(dy.chunks_exact(LANES)) {
                 let x = s.read(x);
-                add(x, s.fma(x, scale, shift), s.read(dy));
+                let z = s.fma(x, scale, shift);
+                sums = add_sums(s, sums, chain.relu, s.sub(x, mean), z, s.mul(s.read(dy), factor));
             }
         }
         s.write(self.sums, sums[0]);
         s.write(&mut self.sums[LANES..], sums[1]);
     }
+}
+
+/// Adds `dz` and `dz · (x - mean)` of one pixel, where `z` is what the ReLU sees.
+#[inline(always)]
+fn add_sums<S: Simd>(s: S, sums: [S::V; 2], relu: bool, centred: S::V, z: S::V, dy: S::V) -> [S::V; 2] {
+    let zero = s.splat(0.0);
+    let dz = if relu { s.select(s.gt(z, zero), dy, zero) } else { dy };
+    [s.add(sums[0], dz), s.fma(dz, centred, sums[1])]
 }
 
 struct BackwardData<'a> {
@@ -414,7 +439,8 @@ impl Kernel for BackwardData<'_> {
     fn run<S: Simd>(self, s: S) {
         let BackwardData { chain, dy, dx, .. } = self;
         let (scale, shift, zero) = (s.read(self.scale), s.read(self.shift), s.splat(0.0));
-        let [a, b, c] = self.linear.map(|v| s.read(v));
+        let [a, b, c] = self.linear;
+        let (a, b, c) = (s.read(a), s.read(b), s.read(c));
         // `a` and dropout's factor both multiply the gradient.
         let a = s.mul(a, s.read(&self.factor));
         let [height, width] = chain.input;
@@ -431,8 +457,8 @@ impl Kernel for BackwardData<'_> {
         for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
             for (column, dy) in line.chunks_exact(LANES).enumerate() {
                 let places = quad(width, row, column);
-                let x = places.map(|at| s.read(&dx[at..]));
-                let (z, won) = winner(s, x.map(|x| s.fma(x, scale, shift)));
+                let x = read_quad(s, dx, places);
+                let (z, won) = winner(s, affine(s, x, scale, shift));
                 let active = if chain.relu { s.gt(z, zero) } else { u16::MAX };
                 let dz = s.mul(s.read(dy), a);
                 for k in 0..4 {

@@ -132,8 +132,8 @@ impl Kernel for AdamBlock<'_> {
     fn run<S: Simd>(self, s: S) {
         let Adam { lr, betas, eps, weight_decay, decoupled } = *self.rule;
         let (rate, root, eps) = (s.splat(self.rate), s.splat(self.root), s.splat(eps));
-        let keep = betas.map(|beta| s.splat(beta));
-        let take = betas.map(|beta| s.splat(1.0 - beta));
+        let keep = [s.splat(betas[0]), s.splat(betas[1])];
+        let take = [s.splat(1.0 - betas[0]), s.splat(1.0 - betas[1])];
         let shrink = s.splat(if decoupled { 1.0 - lr * weight_decay } else { 1.0 });
         let decay = s.splat(if decoupled { 0.0 } else { weight_decay });
         let moments = self.m.chunks_exact_mut(LANES).zip(self.v.chunks_exact_mut(LANES));

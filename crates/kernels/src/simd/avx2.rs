@@ -96,13 +96,20 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn select(self, bits: u16, a: V, b: V) -> V {
         // SAFETY: `self`.
-        unsafe {
-            let lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-            let half = |bits: i32, a, b| {
-                let mask = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits), lane), lane);
-                _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask))
-            };
-            [half(i32::from(bits), a[0], b[0]), half(i32::from(bits >> 8), a[1], b[1])]
-        }
+        unsafe { [half(i32::from(bits), a[0], b[0]), half(i32::from(bits >> 8), a[1], b[1])] }
+    }
+}
+
+/// `a` in the lanes whose bit among the lowest eight is set, else `b`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn half(bits: i32, a: __m256, b: __m256) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let mask = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits), lane), lane);
+        _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask))
     }
 }

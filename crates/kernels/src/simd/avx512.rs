@@ -103,14 +103,13 @@ impl Simd for Avx512 {
                 a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
                 a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
             }
-            let pd = |x| _mm512_castps_pd(x);
-            let ps = |x| _mm512_castpd_ps(x);
             let mut b = a;
             for i in (0..16).step_by(4) {
-                b[i] = ps(_mm512_unpacklo_pd(pd(a[i]), pd(a[i + 2])));
-                b[i + 1] = ps(_mm512_unpackhi_pd(pd(a[i]), pd(a[i + 2])));
-                b[i + 2] = ps(_mm512_unpacklo_pd(pd(a[i + 1]), pd(a[i + 3])));
-                b[i + 3] = ps(_mm512_unpackhi_pd(pd(a[i + 1]), pd(a[i + 3])));
+                for half in 0..2 {
+                    let (x, y) = (_mm512_castps_pd(a[i + half]), _mm512_castps_pd(a[i + half + 2]));
+                    b[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                    b[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+                }
             }
             let mut c = b;
             for i in 0..4 {

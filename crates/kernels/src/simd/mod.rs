@@ -5,6 +5,10 @@
 //! function that has the set's `#[target_feature]`, so that everything marked `#[inline(always)]` below it becomes that
 //! set's instructions. Values of the implementing types are the proof that the CPU has the features: they are made only
 //! by [`Isa::run`], after detection.
+//!
+//! A kernel's hot loops hold no closure that calls a vector's method: the closure would be a function of its own,
+//! compiled without the instruction set, and it depends on the optimiser's mood whether it is inlined after all
+//! (measured: a chain of norm, ReLU and pooling ran at 40 % of its speed).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -65,7 +69,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Rows become columns: lane `j` of vector `i` changes place with lane `i` of vector `j`.
     #[inline(always)]
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
-        let lanes = rows.map(|row| self.lanes(row));
+        let mut lanes = [[0.0; LANES]; LANES];
+        for i in 0..LANES {
+            self.write(&mut lanes[i], rows[i]);
+        }
         let mut columns = rows;
         for (j, column) in columns.iter_mut().enumerate() {
             let mut values = [0.0; LANES];
