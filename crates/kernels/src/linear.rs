@@ -207,7 +207,7 @@ impl Product<'_> {
         let len = blocks(features) * LANES;
         assert!(self.left.len() >= batch * blocks(summed) * LANES && out.len() >= batch * len);
         assert!(self.weights.len() >= self.layer.weights_len());
-        let wanted = 4 * threads.count();
+        let wanted = 2 * threads.count();
         let panels = self.layer.panels(features);
         let per_block = (panels / wanted).clamp(1, PANELS);
         let blocks = panels.div_ceil(per_block);

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([f32; LANES]);
+struct Line(#[expect(dead_code, reason = "read as a slice of floats")] [f32; LANES]);
 
 /// A buffer of floats, all 0 at first, aligned to 64 bytes.
 #[derive(Clone, Default)]
