@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod classifier;
 pub mod columns;
 pub mod data;
 mod error;
+pub mod evaluate;
 pub mod exec;
 pub mod files;
 pub mod net;

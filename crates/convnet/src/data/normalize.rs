@@ -1,9 +1,11 @@
 //! From bytes to what a net takes: `(x / 255 - mean) / deviation`, channel by channel.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// Mean and standard deviation of each channel, in units of pixels in 0..1 (as torchvision's `Normalize`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     /// What is subtracted, a value for each channel.
     pub mean: Vec<f32>,

@@ -6,8 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::zoo::Cnn;
+use crate::exec::Update;
+use crate::net::Net;
+use crate::ops::Shape;
+use crate::zoo::{self, Cnn, ZooOptions};
 use crate::{Error, Result};
+
+/// Before the name of a setting in the environment.
+const ENVIRONMENT: &str = "CONVNET_";
 
 /// How weights are moved along their gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +140,41 @@ impl TrainOverrides {
     pub fn read(path: &Path) -> Result<TrainOverrides> {
         read_toml(path)
     }
+
+    /// Reads a layer from environment variables: `CONVNET_BATCH_SIZE=64`, `CONVNET_CDIMS=16,32`, for each setting its name
+    /// in capitals. Other variables are left alone, and so are empty ones.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the variable, when a value is of the wrong type.
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<TrainOverrides> {
+        let unusable = |error: &dyn std::fmt::Display| Error::invalid(format!("configuration: {error}"));
+        let nothing = serde_json::to_value(TrainOverrides::default()).map_err(|e| unusable(&e))?;
+        let mut layer = toml::Table::new();
+        for key in nothing.as_object().into_iter().flat_map(|settings| settings.keys()) {
+            let name = format!("{ENVIRONMENT}{}", key.to_uppercase());
+            if let Some(text) = variable(&name).filter(|text| !text.is_empty()) {
+                layer.extend(setting(key, &text).map_err(|problem| Error::invalid(format!("{name}: {problem}")))?);
+            }
+        }
+        layer.try_into().map_err(|e: toml::de::Error| unusable(&e))
+    }
+}
+
+/// One setting from a text: a value of TOML, the inside of a list, or a text without quotes.
+fn setting(key: &str, text: &str) -> std::result::Result<toml::Table, String> {
+    let values = [format!("{key} = {text}"), format!("{key} = [{text}]")];
+    let values = values.iter().filter(|_| !text.contains('\n')).filter_map(|line| line.parse::<toml::Table>().ok());
+    let plain = toml::Table::from_iter([(key.to_owned(), toml::Value::String(text.to_owned()))]);
+    let mut problem = String::new();
+    for candidate in values.chain([plain]) {
+        match TrainOverrides::deserialize(candidate.clone()) {
+            Ok(_) => return Ok(candidate),
+            // The first names the type that was expected of what looks like a value.
+            Err(error) if problem.is_empty() => problem = error.message().to_owned(),
+            Err(_) => {}
+        }
+    }
+    Err(problem)
 }
 
 impl TrainConfig {
@@ -182,16 +223,46 @@ impl TrainConfig {
         toml::to_string(self).map_err(|e| Error::invalid(format!("configuration: {e}")))
     }
 
-    /// Settings of the lecture's CNN for pictures of shape `xdim` (channels, height, width) and `ydim` classes.
-    pub fn cnn(&self, xdim: [usize; 3], ydim: usize) -> Cnn {
-        Cnn {
-            xdim,
-            ydim,
-            ksize: self.ksize,
-            cdims: self.cdims.clone(),
-            hdims: self.hdims.clone(),
-            batch_norm: self.batch_norm,
-            dropout: self.dropout as f32,
+    /// The net, for pictures of shape `input` (channels, height, width) and so many classes. A net from a TOML file is
+    /// as it is there.
+    ///
+    /// # Errors
+    /// As [`Net::load`], [`zoo::by_name`] and [`Net::add`].
+    pub fn build(&self, input: [usize; 3], classes: usize) -> Result<Net> {
+        let Some(path) = &self.net else {
+            let options = ZooOptions {
+                input: Some(input),
+                classes: Some(classes),
+                dropout: Some(self.dropout as f32),
+                ksize: Some(self.ksize),
+                cdims: Some(self.cdims.clone()),
+                hdims: Some(self.hdims.clone()),
+                batch_norm: Some(self.batch_norm),
+            };
+            return zoo::by_name(&self.model, &options);
+        };
+        let (net, input) = (Net::load(path)?, Shape::Map(input));
+        if net.input_shape() != input {
+            let problem = format!("its input is {}, but the pictures are {input}", net.input_shape());
+            return Err(Error::file(path, problem));
+        }
+        match net.output_shape() {
+            Shape::Vector(outputs) if outputs == classes => Ok(net),
+            output => Err(Error::file(path, format!("its output is {output}, but there are {classes} classes"))),
+        }
+    }
+
+    /// How weights are moved.
+    pub fn update(&self) -> Update {
+        let weight_decay = self.weight_decay as f32;
+        match self.optimizer {
+            Optimizer::Sgd => Update::Sgd { momentum: self.momentum as f32, nesterov: self.nesterov, weight_decay },
+            Optimizer::Adam | Optimizer::AdamW => Update::Adam {
+                betas: self.betas.map(|beta| beta as f32),
+                eps: self.eps as f32,
+                weight_decay,
+                decoupled: self.optimizer == Optimizer::AdamW,
+            },
         }
     }
 
@@ -278,6 +349,44 @@ mod tests {
         let flags = TrainOverrides { lr: Some(0.2), ..Default::default() };
         let config = TrainConfig::resolve([full(), flags]).unwrap();
         assert_eq!((config.lr, config.ksize), (0.2, 5));
+    }
+
+    #[test]
+    fn the_environment_is_a_layer() {
+        let layer = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+            TrainOverrides::from_env(find)
+        };
+        let all = [
+            ("CONVNET_BATCH_SIZE", "32"),
+            ("CONVNET_BATCH_NORM", "false"),
+            ("CONVNET_CDIMS", "8"),
+            ("CONVNET_HDIMS", "64, 32"),
+            ("CONVNET_DATA", "mnist"),
+            ("CONVNET_OPTIMIZER", "sgd"),
+            ("CONVNET_LR", ""),
+            ("CONVNET_ISA", "portable"),
+        ];
+        let expected = TrainOverrides {
+            batch_size: Some(32),
+            batch_norm: Some(false),
+            cdims: Some(vec![8]),
+            hdims: Some(vec![64, 32]),
+            data: Some("mnist".into()),
+            optimizer: Some(Optimizer::Sgd),
+            ..TrainOverrides::default()
+        };
+        assert_eq!(layer(&all).unwrap(), expected);
+        assert_eq!(layer(&[("CONVNET_DATA", "a = 'b\n'")]).unwrap().data.unwrap(), "a = 'b\n'");
+        for (name, value, expected) in [
+            ("CONVNET_LR", "fast", "CONVNET_LR: invalid type: string \"fast\", expected f64"),
+            ("CONVNET_EPOCHS", "-1", "CONVNET_EPOCHS: invalid value: integer `-1`"),
+            ("CONVNET_OPTIMIZER", "adagrad", "CONVNET_OPTIMIZER: unknown variant `adagrad`"),
+            ("CONVNET_EPOCHS", "1\nlr = 2", "CONVNET_EPOCHS: invalid type: string"),
+        ] {
+            let message = layer(&[(name, value)]).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! What surrounds the training loop: its configuration, the run folder, and what that folder holds.
+//! The training loop, and what surrounds it: its configuration, the run folder, and what that folder holds.
 
 mod config;
+mod fit;
 mod metrics;
 pub mod plots;
+mod progress;
 mod run;
 
 pub use config::{Optimizer, TrainConfig, TrainOverrides};
+pub use fit::{Ending, Observer, Outcome, Trainer};
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
+pub use progress::Progress;
 pub use run::RunFolder;

@@ -1,5 +1,5 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `curves.png`, `predictions.png`, `best.safetensors` and
-//! `last.safetensors`.
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `curves.png`, `predictions.png`, `sample.png`,
+//! `best.safetensors` and `last.safetensors`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -61,13 +61,21 @@ impl RunFolder {
     }
 
     fn begin(path: PathBuf, config: &TrainConfig) -> Result<RunFolder> {
-        let text = config.to_toml()?;
         let run = RunFolder { path };
-        write_atomic(&run.config_toml(), |out| out.write_all(text.as_bytes())).inspect_err(|_| {
+        run.write_config(config).inspect_err(|_| {
             // Leaves nothing behind; a folder that something else has filled stays.
             let _ = fs::remove_dir(run.path());
         })?;
         Ok(run)
+    }
+
+    /// Writes `config.toml`, in the place of an older one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written; [`Error::Invalid`] for a number that TOML cannot hold.
+    pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
+        let text = config.to_toml()?;
+        write_atomic(&self.config_toml(), |out| out.write_all(text.as_bytes()))
     }
 
     /// Opens the folder of an earlier run.
@@ -116,6 +124,11 @@ impl RunFolder {
     /// Held-out pictures with what was recognised.
     pub fn predictions_png(&self) -> PathBuf {
         self.path.join("predictions.png")
+    }
+
+    /// A held-out picture, for trying the run out.
+    pub fn sample_png(&self) -> PathBuf {
+        self.path.join("sample.png")
     }
 
     /// The weights of the best epoch so far.

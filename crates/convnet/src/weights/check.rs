@@ -47,15 +47,22 @@ pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     Err(Error::invalid(format!("the weights do not fit the net '{}': {}", net.name(), problems.join("; "))))
 }
 
+/// The weights, without `num_batches_tracked`, when they fit the net.
+///
+/// # Errors
+/// As [`check`].
+pub fn fitting(net: &Net, mut weights: StateDict) -> Result<StateDict> {
+    check(net, &weights)?;
+    weights.retain(|name, _| !is_counter(name));
+    Ok(weights)
+}
+
 /// Reads weights for a net from a safetensors file, a [`Checkpoint`] of ours or anyone's, without `num_batches_tracked`.
 ///
 /// # Errors
 /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net.
 pub fn load(net: &Net, path: &Path) -> Result<StateDict> {
-    let mut weights = Checkpoint::load(path)?.weights;
-    check(net, &weights).map_err(|e| Error::file(path, e.to_string()))?;
-    weights.retain(|name, _| !is_counter(name));
-    Ok(weights)
+    fitting(net, Checkpoint::load(path)?.weights).map_err(|e| Error::file(path, e.to_string()))
 }
 
 /// PyTorch's count of batches seen by a batch norm.

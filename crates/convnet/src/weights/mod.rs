@@ -7,7 +7,7 @@ mod digest;
 mod init;
 pub mod safetensors;
 
-pub use check::{check, load};
+pub use check::{check, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
 pub use digest::weights_sha256;
 pub use init::init;

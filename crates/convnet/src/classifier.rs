@@ -1,0 +1,259 @@
+//! A classifier is a net with its weights and all that is needed to use it: how pixels are normalised and what the classes
+//! are called. That description travels in the metadata of the weights' file, so nobody has to remember it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::data::{Dataset, Normalization};
+use crate::net::Net;
+use crate::ops::Shape;
+use crate::train::RunFolder;
+use crate::weights::{self, Checkpoint};
+use crate::{Error, Result, StateDict};
+
+/// Metadata key of the net, in its text form.
+const NET_KEY: &str = "net";
+/// Metadata key of the classes' names, a JSON list.
+const CLASSES_KEY: &str = "classes";
+/// Metadata key of the normalisation, as JSON.
+const NORMALIZATION_KEY: &str = "normalization";
+
+/// What a classifier does, apart from its weights.
+#[derive(Clone, Debug)]
+pub struct Description {
+    net: Net,
+    input: [usize; 3],
+    normalization: Normalization,
+    classes: Vec<String>,
+}
+
+/// A net that can be used.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// What it does.
+    pub description: Description,
+    /// With which parameters and buffers.
+    pub weights: StateDict,
+}
+
+impl Description {
+    /// Checks that the net turns pictures that are normalised so into these classes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it does not.
+    pub fn new(net: Net, normalization: Normalization, classes: Vec<String>) -> Result<Description> {
+        let Shape::Map(input) = net.input_shape() else {
+            let input = net.input_shape();
+            return Err(Error::invalid(format!("net '{}': expected pictures as input, got {input}", net.name())));
+        };
+        normalization.normalizer(input[0])?;
+        match net.output_shape() {
+            Shape::Vector(outputs) if outputs == classes.len() => {
+                Ok(Description { net, input, normalization, classes })
+            }
+            output => Err(Error::invalid(format!(
+                "net '{}': expected an output for each of {} classes, got {output}",
+                net.name(),
+                classes.len()
+            ))),
+        }
+    }
+
+    /// For a net of which nothing more is known: pixels in 0..1, classes called by their number.
+    ///
+    /// # Errors
+    /// As [`Description::new`].
+    pub fn plain(net: Net) -> Result<Description> {
+        let channels = net.input_shape().dims()[0];
+        let classes = (0..net.output_shape().elements()).map(|class| class.to_string()).collect();
+        Description::new(net, Normalization::unit(channels), classes)
+    }
+
+    /// The net.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// Channels, height and width of a picture.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// From pixels to what the net takes.
+    pub fn normalization(&self) -> &Normalization {
+        &self.normalization
+    }
+
+    /// What each class is called.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Checks that pictures of this data set can be shown to the net, and their labels compared with what it says.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are none, or their size or the number of classes is another.
+    pub fn check_data(&self, data: &Dataset) -> Result<()> {
+        let size = |[c, h, w]: [usize; 3]| format!("{c}x{h}x{w}");
+        let expect = |fine: bool, problem: &dyn Fn() -> String| match fine {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("data set '{}': {}", data.name(), problem()))),
+        };
+        let net = self.net.name();
+        expect(!data.is_empty(), &|| "expected at least one picture".into())?;
+        expect(data.shape() == self.input, &|| {
+            format!("pictures of {}, but the net '{net}' takes {}", size(data.shape()), size(self.input))
+        })?;
+        expect(data.classes().len() == self.classes.len(), &|| {
+            format!("{} classes, but the net '{net}' tells {} apart", data.classes().len(), self.classes.len())
+        })
+    }
+
+    /// The description as a checkpoint's metadata.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (NET_KEY.into(), self.net.to_toml()),
+            (CLASSES_KEY.into(), json!(self.classes).to_string()),
+            (NORMALIZATION_KEY.into(), json!(self.normalization).to_string()),
+        ])
+    }
+
+    /// What [`Description::metadata`] wrote, for `net` or else for the net that the metadata describe; what they lack
+    /// is as in [`Description::plain`].
+    pub(crate) fn from_metadata(net: Option<Net>, metadata: &BTreeMap<String, String>) -> Result<Description> {
+        let net = match (net, metadata.get(NET_KEY)) {
+            (Some(net), _) => net,
+            (None, Some(text)) => {
+                Net::from_toml(text).map_err(|e| Error::invalid(format!("metadata '{NET_KEY}': {e}")))?
+            }
+            (None, None) => {
+                return Err(Error::invalid(
+                    "the file does not say which net its weights belong to: name it with --model",
+                ));
+            }
+        };
+        let Description { net, normalization, classes, .. } = Description::plain(net)?;
+        let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
+        Description::new(net, parsed(metadata, NORMALIZATION_KEY)?.unwrap_or(normalization), classes)
+    }
+}
+
+/// The JSON under a key, if it is there.
+fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
+    let parse =
+        |text: &String| serde_json::from_str(text).map_err(|e| Error::invalid(format!("metadata '{key}': {e}")));
+    metadata.get(key).map(parse).transpose()
+}
+
+impl Classifier {
+    /// Reads weights from a safetensors file, for `net` or else for the net that the file describes.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net, or the file describes none.
+    pub fn load(net: Option<Net>, path: &Path) -> Result<Classifier> {
+        let in_file = |error: Error| Error::file(path, error.to_string());
+        let Checkpoint { weights, metadata, .. } = Checkpoint::load(path)?;
+        let known = net.is_none() || !metadata.contains_key(NET_KEY);
+        let description = Description::from_metadata(net, &metadata).map_err(in_file)?;
+        let weights = weights::fitting(description.net(), weights).map_err(|error| match known {
+            true => in_file(error),
+            false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
+        })?;
+        Ok(Classifier { description, weights })
+    }
+
+    /// What a run has learned: its best weights, or its last ones when no epoch has ended.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`].
+    pub fn of_run(run: &RunFolder) -> Result<Classifier> {
+        let (best, last) = (run.best_safetensors(), run.last_safetensors());
+        Classifier::load(None, if best.exists() || !last.exists() { &best } else { &last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{init, safetensors};
+    use crate::zoo::{Cnn, cnn};
+
+    fn small() -> Net {
+        cnn(&Cnn { cdims: vec![2], hdims: vec![], ydim: 2, ..Cnn::default() }).unwrap()
+    }
+
+    fn names() -> Vec<String> {
+        ["cat", "dog \"x\""].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn a_file_says_all_that_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let normalization = Normalization { mean: vec![0.1307], std: vec![0.3081] };
+        let description = Description::new(small(), normalization.clone(), names()).unwrap();
+        let weights = init(&small(), 0);
+        let metadata = description.metadata();
+        Checkpoint { weights: weights.clone(), metadata, ..Checkpoint::default() }.save(&path).unwrap();
+        let loaded = Classifier::load(None, &path).unwrap();
+        assert_eq!((loaded.weights, loaded.description.normalization()), (weights, &normalization));
+        assert_eq!(
+            (loaded.description.classes(), loaded.description.net().to_toml()),
+            (&names()[..], small().to_toml())
+        );
+        let other = cnn(&Cnn { cdims: vec![3], hdims: vec![], ydim: 2, ..Cnn::default() }).unwrap();
+        let message = Classifier::load(Some(other), &path).unwrap_err().to_string();
+        assert!(message.contains("of another shape") && message.ends_with("name none"), "{message}");
+    }
+
+    #[test]
+    fn foreign_weights_need_a_net() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        safetensors::write(&path, &init(&small(), 0), &BTreeMap::new()).unwrap();
+        let message = Classifier::load(None, &path).unwrap_err().to_string();
+        assert!(message.contains("w.safetensors: the file does not say"), "{message}");
+        let loaded = Classifier::load(Some(small()), &path).unwrap();
+        assert_eq!(loaded.description.classes(), ["0", "1"]);
+    }
+
+    #[test]
+    fn lying_metadata_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        for (key, value, expected) in [
+            (CLASSES_KEY, "[\"a\"]", "expected an output for each of 1 classes, got 2"),
+            (CLASSES_KEY, "cat", "metadata 'classes': expected value"),
+            (NORMALIZATION_KEY, "{\"mean\": [0], \"std\": [0]}", "deviation above 0"),
+            (NET_KEY, "input = 3", "metadata 'net'"),
+        ] {
+            let metadata =
+                BTreeMap::from([(NET_KEY.to_owned(), small().to_toml()), (key.to_owned(), value.to_owned())]);
+            safetensors::write(&path, &init(&small(), 0), &metadata).unwrap();
+            let message = Classifier::load(None, &path).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn data_must_fit() {
+        let description = Description::new(small(), Normalization::unit(1), names()).unwrap();
+        let problem = |shape: [usize; 3], labels: Vec<u32>, classes| {
+            let pixels = vec![0; shape.iter().product::<usize>() * labels.len()];
+            let data = Dataset::new("t", shape, pixels, labels, classes).unwrap();
+            description.check_data(&data).map_err(|error| error.to_string())
+        };
+        assert_eq!(problem([1, 28, 28], vec![1], names()), Ok(()));
+        assert!(problem([1, 28, 28], vec![], names()).unwrap_err().contains("at least one picture"));
+        assert!(
+            problem([1, 28, 27], vec![1], names()).unwrap_err().contains("1x28x27, but the net 'cnn' takes 1x28x28")
+        );
+        let three = vec![String::from("a"); 3];
+        assert!(
+            problem([1, 28, 28], vec![1], three).unwrap_err().contains("3 classes, but the net 'cnn' tells 2 apart")
+        );
+    }
+}

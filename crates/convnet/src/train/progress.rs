@@ -1,0 +1,95 @@
+//! How far a run is: what a checkpoint holds besides weights and optimizer, so that a run can go on from the middle of an
+//! epoch as if it had never stopped.
+
+use serde::{Deserialize, Serialize};
+
+use super::EpochMetrics;
+use crate::evaluate::Evaluation;
+use crate::exec::Step;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that have ended.
+    pub epoch: usize,
+    /// Steps made in all.
+    pub step: u64,
+    /// Batches of the running epoch that have been learned from.
+    pub batch: usize,
+    /// Pictures in them.
+    pub images: usize,
+    /// How many of these were recognised.
+    pub correct: usize,
+    /// Sum of their cross-entropies.
+    pub loss: f64,
+    /// Time spent learning from them.
+    pub seconds: f64,
+    /// The epoch with the best accuracy on held-out pictures, 0 before there is one.
+    pub best_epoch: usize,
+    /// That accuracy.
+    pub best_accuracy: f64,
+}
+
+impl Progress {
+    /// Adds a step over so many pictures.
+    pub(super) fn add(&mut self, step: Step, images: usize, seconds: f64) {
+        self.step += 1;
+        self.batch += 1;
+        self.images += images;
+        self.correct += step.correct;
+        self.loss += step.loss * images as f64;
+        self.seconds += seconds;
+    }
+
+    /// Mean loss of the running epoch.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.images as f64
+    }
+
+    /// Share of the running epoch's pictures that were recognised.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.images as f64
+    }
+
+    /// Pictures learned from in a second of the running epoch.
+    pub fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.seconds
+    }
+
+    /// Ends the epoch. Says what it came to, and whether it is the best.
+    pub(super) fn end_epoch(&mut self, evaluation: &Evaluation) -> (EpochMetrics, bool) {
+        let metrics = EpochMetrics {
+            epoch: self.epoch + 1,
+            train_loss: self.mean_loss(),
+            train_accuracy: self.accuracy(),
+            val_loss: evaluation.loss,
+            val_accuracy: evaluation.top1,
+            seconds: self.seconds + evaluation.seconds,
+        };
+        let best = self.best_epoch == 0 || metrics.val_accuracy > self.best_accuracy;
+        let (best_epoch, best_accuracy) =
+            if best { (metrics.epoch, metrics.val_accuracy) } else { (self.best_epoch, self.best_accuracy) };
+        *self = Progress { epoch: metrics.epoch, step: self.step, best_epoch, best_accuracy, ..Progress::default() };
+        (metrics, best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_the_mean_over_its_pictures() {
+        let mut progress = Progress::default();
+        progress.add(Step { loss: 1.0, correct: 3 }, 4, 0.5);
+        progress.add(Step { loss: 4.0, correct: 0 }, 2, 0.5);
+        assert_eq!((progress.mean_loss(), progress.accuracy(), progress.images_per_second()), (2.0, 0.5, 6.0));
+        let evaluation = |top1| Evaluation { images: 2, top1, top5: 1.0, loss: 0.25, seconds: 1.0 };
+        let (metrics, best) = progress.end_epoch(&evaluation(0.5));
+        assert_eq!((metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds), (1, 2.0, 0.5, 2.0));
+        assert!(best);
+        assert_eq!(progress, Progress { epoch: 1, step: 2, best_epoch: 1, best_accuracy: 0.5, ..Progress::default() });
+        assert!(!progress.clone().end_epoch(&evaluation(0.5)).1);
+        assert!(progress.end_epoch(&evaluation(0.6)).1);
+    }
+}
