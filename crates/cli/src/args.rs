@@ -2,27 +2,62 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Instant;
 
 use clap::Args;
+use convnet::classifier::Classifier;
+use convnet::data::{Source, Splits};
+use convnet::exec::Engine;
 use convnet::net::Net;
 use convnet::ops::Shape;
+use convnet::train::RunFolder;
 use convnet::zoo::{self, ZooOptions};
 use convnet::{Error, Result};
+
+use crate::console::Console;
+use crate::progress::Download;
 
 /// The network that is meant when none is named.
 const DEFAULT_MODEL: &str = "cnn";
 
 /// Which network: by name with its settings, or from a TOML file. Flatten it last, for its help heading stays in force.
-#[derive(Args)]
+#[derive(Args, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Network")]
-pub(crate) struct ModelArgs {
+pub(crate) struct NetworkArgs {
     /// Name of the network, see `convnet models` [default: cnn]
     #[arg(short, long, value_name = "NAME", conflicts_with = "net")]
-    model: Option<String>,
+    pub(crate) model: Option<String>,
 
     /// TOML file that describes the network
     #[arg(long, value_name = "FILE")]
-    net: Option<PathBuf>,
+    pub(crate) net: Option<PathBuf>,
+
+    /// cnn: output channels of each convolution [default: 32,64]
+    #[arg(long, value_name = "N,N,…", conflicts_with = "net")]
+    pub(crate) cdims: Option<Dims>,
+
+    /// cnn: features of each hidden linear layer, "" for none [default: 1024,128]
+    #[arg(long, value_name = "N,N,…", conflicts_with = "net")]
+    pub(crate) hdims: Option<Dims>,
+
+    /// cnn: side of the square kernels [default: 3]
+    #[arg(long, value_name = "N", conflicts_with = "net")]
+    pub(crate) ksize: Option<usize>,
+
+    /// cnn: leave out batch norm [default: one after each convolution]
+    #[arg(long, conflicts_with = "net")]
+    pub(crate) no_batch_norm: bool,
+
+    /// Probability of dropout, 0 for none [default: the network's own; cnn: 0.5]
+    #[arg(long, value_name = "P", conflicts_with = "net")]
+    pub(crate) dropout: Option<f64>,
+}
+
+/// A network for pictures of any size. Flatten it last, as [`NetworkArgs`].
+#[derive(Args, Debug, Default, PartialEq)]
+pub(crate) struct ModelArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
 
     /// Size of a picture, such as 3x224x224 or 28x28 [default: the network's own]
     #[arg(long, value_name = "CxHxW")]
@@ -31,26 +66,6 @@ pub(crate) struct ModelArgs {
     /// Number of classes [default: the network's own]
     #[arg(long, value_name = "N", conflicts_with = "net")]
     classes: Option<usize>,
-
-    /// cnn: output channels of each convolution [default: 32,64]
-    #[arg(long, value_name = "N,N,…", conflicts_with = "net")]
-    cdims: Option<Dims>,
-
-    /// cnn: features of each hidden linear layer, "" for none [default: 1024,128]
-    #[arg(long, value_name = "N,N,…", conflicts_with = "net")]
-    hdims: Option<Dims>,
-
-    /// cnn: side of the square kernels [default: 3]
-    #[arg(long, value_name = "N", conflicts_with = "net")]
-    ksize: Option<usize>,
-
-    /// cnn: leave out batch norm [default: one after each convolution]
-    #[arg(long, conflicts_with = "net")]
-    no_batch_norm: bool,
-
-    /// Probability of dropout, 0 for none [default: the network's own; cnn: 0.5]
-    #[arg(long, value_name = "P", conflicts_with = "net")]
-    dropout: Option<f32>,
 }
 
 impl ModelArgs {
@@ -60,14 +75,15 @@ impl ModelArgs {
     /// # Errors
     /// When the name or the file is not known, or the settings do not fit together.
     pub(crate) fn net(&self, positional: Option<&str>) -> Result<Net> {
-        if let Some(path) = &self.net {
+        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout } = &self.network;
+        if let Some(path) = net {
             let net = Net::load(path)?;
             return match &self.input {
                 Some(size) => net.with_input(size.shape(net.input_shape())?),
                 None => Ok(net),
             };
         }
-        let model = zoo::find(positional.or(self.model.as_deref()).unwrap_or(DEFAULT_MODEL))?;
+        let model = zoo::find(positional.or(model.as_deref()).unwrap_or(DEFAULT_MODEL))?;
         let input = match &self.input {
             Some(size) => Some(size.picture(model.input)?),
             None => None,
@@ -75,12 +91,105 @@ impl ModelArgs {
         model.net(&ZooOptions {
             input,
             classes: self.classes,
-            dropout: self.dropout,
-            ksize: self.ksize,
-            cdims: self.cdims.clone().map(|Dims(dims)| dims),
-            hdims: self.hdims.clone().map(|Dims(dims)| dims),
-            batch_norm: self.no_batch_norm.then_some(false),
+            dropout: dropout.map(|p| p as f32),
+            ksize: *ksize,
+            cdims: cdims.clone().map(|Dims(dims)| dims),
+            hdims: hdims.clone().map(|Dims(dims)| dims),
+            batch_norm: no_batch_norm.then_some(false),
         })
+    }
+}
+
+/// Which data.
+#[derive(Args)]
+pub(crate) struct DataArgs {
+    /// Pictures: digits (built in), mnist (in the cache folder), or a folder with IDX files [default: digits]
+    #[arg(long, value_name = "SET")]
+    data: Option<String>,
+
+    /// Fetch the pictures into the cache folder where they are missing; for mnist [default: stay offline]
+    #[arg(long)]
+    download: bool,
+}
+
+impl DataArgs {
+    /// What `--data` says.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.data.as_deref()
+    }
+
+    /// Reads what `--data` says, else what is called `otherwise`.
+    ///
+    /// # Errors
+    /// When they are not known, missing or damaged, or cannot be fetched.
+    pub(crate) fn load(&self, otherwise: &str, console: &Console) -> Result<Splits> {
+        let source = Source::parse(self.name().unwrap_or(otherwise))?;
+        if self.download {
+            let mut progress = Download::new(console);
+            source.download(&mut |state| progress.tell(state))?;
+        }
+        let start = Instant::now();
+        let splits = source.load()?;
+        console
+            .detail(|| format!("{} pictures read in {:.1?}", splits.train.len() + splits.test.len(), start.elapsed()));
+        Ok(splits)
+    }
+}
+
+/// For flags that take a number above 0.
+pub(crate) fn at_least_1(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number of at least 1".into()),
+    }
+}
+
+/// On what to compute.
+#[derive(Args)]
+pub(crate) struct EngineArgs {
+    /// Threads, 0 for one per core; results do not depend on it [default: 0]
+    #[arg(long, value_name = "N", env = "CONVNET_THREADS", hide_env = true)]
+    pub(crate) threads: Option<usize>,
+}
+
+impl EngineArgs {
+    /// # Errors
+    /// When the threads cannot be started, or `CONVNET_ISA` names no instruction set of this machine.
+    pub(crate) fn engine(&self) -> Result<Engine> {
+        Engine::new(self.threads.unwrap_or(0))
+    }
+}
+
+/// What was trained: a run, or weights with a network.
+#[derive(Args)]
+pub(crate) struct ClassifierArgs {
+    /// Folder of a run: its best weights are used
+    #[arg(long, value_name = "RUN", required_unless_present = "weights", conflicts_with_all = ["weights", "model", "net"])]
+    run: Option<PathBuf>,
+
+    /// File of weights (safetensors); one of a run knows its network, for another name it with --model or --net
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl ClassifierArgs {
+    /// What was trained, and the folder of its run where there is one.
+    ///
+    /// # Errors
+    /// When there is no such run, or the weights cannot be read or do not fit the network.
+    pub(crate) fn load(&self) -> Result<(Classifier, Option<RunFolder>)> {
+        if let Some(run) = &self.run {
+            let run = RunFolder::open(run)?;
+            return Ok((Classifier::of_run(&run)?, Some(run)));
+        }
+        let path = self.weights.as_ref().ok_or_else(|| Error::invalid("expected --run or --weights"))?;
+        let named = self.model != ModelArgs::default();
+        let net = if named { Some(self.model.net(None)?) } else { None };
+        Ok((Classifier::load(net, path)?, None))
     }
 }
 
@@ -122,7 +231,7 @@ impl FromStr for InputSize {
 
 /// Whole numbers between commas; none at all is an empty text.
 #[derive(Clone, Debug, PartialEq)]
-struct Dims(Vec<usize>);
+pub(crate) struct Dims(pub(crate) Vec<usize>);
 
 impl FromStr for Dims {
     type Err = String;

@@ -1,6 +1,6 @@
 //! Where text goes: results to stdout, with errors returned; notes to stderr, as many as were asked for.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -21,6 +21,21 @@ impl Console {
         if !self.quiet {
             let _ = writeln!(anstream::stderr(), "{text}");
         }
+    }
+
+    /// Says on stderr what went wrong without ending the command.
+    pub(crate) fn warn(&self, text: &str) {
+        let _ = writeln!(anstream::stderr(), "warning: {text}");
+    }
+
+    /// Whether hints and progress are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether there is a terminal on which a progress bar can move.
+    pub(crate) fn has_bar(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
     }
 
     /// Says something on stderr with `--verbose`.

@@ -6,6 +6,8 @@
 mod args;
 mod commands;
 mod console;
+mod interrupt;
+mod progress;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -16,8 +18,7 @@ use clap::{ArgAction, Parser};
 
 use crate::commands::Command;
 use crate::console::Console;
-
-const INTERRUPTED: i32 = 130;
+use crate::interrupt::Interrupted;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -43,12 +44,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // Without a handler the signal kills the process as well; with it a caller sees an exit code on every platform.
-    let _ = ctrlc::set_handler(|| std::process::exit(INTERRUPTED));
+    interrupt::install();
     let cli = Cli::parse();
     match cli.command.run(&Console::new(cli.quiet, cli.verbose)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
         Err(error) => {
             report(&error);
             ExitCode::FAILURE

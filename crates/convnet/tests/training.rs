@@ -214,7 +214,8 @@ fn nothing_is_made_when_net_and_data_do_not_fit() {
     let problem = |config, splits| Trainer::begin(config, splits, &engine(), Some(&path)).err().unwrap().to_string();
     assert!(problem(config(), none).contains("expected at least one picture"));
     assert!(problem(TrainConfig { cdims: vec![4; 3], ..config() }, splits()).contains("layer 'pool3'"));
-    let text = "name = 'mine'\ninput = [1, 6, 7]\n[[layer]]\nop = 'flatten'\n[[layer]]\nop = 'linear'\nout_features = 3\n";
+    let text =
+        "name = 'mine'\ninput = [1, 6, 7]\n[[layer]]\nop = 'flatten'\n[[layer]]\nop = 'linear'\nout_features = 3\n";
     let file = folder.path().join("mine.toml");
     fs::write(&file, text).unwrap();
     let net = TrainConfig { net: Some(file), ..config() };

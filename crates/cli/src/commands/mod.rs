@@ -1,8 +1,12 @@
 //! The subcommands, one file each: its arguments, and what it does with them.
 
+mod bench;
 mod completions;
+mod eval;
 mod models;
+mod predict;
 mod summary;
+mod train;
 
 use clap::Subcommand;
 
@@ -11,6 +15,10 @@ use crate::console::Console;
 #[derive(Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "one is made in a process")]
 pub(crate) enum Command {
+    Train(train::Args),
+    Eval(eval::Args),
+    Predict(predict::Args),
+    Bench(bench::Args),
     Summary(summary::Args),
     Models(models::Args),
     Completions(completions::Args),
@@ -19,6 +27,10 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         match self {
+            Command::Train(args) => args.run(console),
+            Command::Eval(args) => args.run(console),
+            Command::Predict(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Summary(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Completions(args) => args.run(),

@@ -1,0 +1,241 @@
+//! `convnet bench`: how fast a network runs here.
+
+use std::time::Instant;
+
+use clap::ValueEnum;
+use convnet::columns::{Columns, Style, bytes};
+use convnet::exec::{Engine, Inference, ProfileRow, Training, Update};
+use convnet::net::Net;
+use convnet::weights;
+use serde::Serialize;
+
+use crate::args::{EngineArgs, ModelArgs, at_least_1};
+use crate::console::{print, print_json};
+
+/// Runs before the first one that counts.
+const WARM_UP: usize = 3;
+const LEARNING_RATE: f32 = 1e-3;
+
+/// Measure how fast a network trains or infers
+///
+/// Pictures are synthetic and in memory; some runs go ahead uncounted. A training step is forward, loss, backward, Adam.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    convnet bench cnn --mode train --batch-size 256 --profile\n  \
+    convnet bench --net my.toml --mode infer -b 1 --repeats 200 --json")]
+pub(crate) struct Args {
+    /// Name of the network, see `convnet models` [default: cnn]
+    #[arg(value_name = "MODEL", conflicts_with_all = ["model", "net"])]
+    name: Option<String>,
+
+    /// What to measure: a whole training step, or inference
+    #[arg(long, value_enum, default_value_t = Mode::Train)]
+    mode: Mode,
+
+    /// Pictures at a time
+    #[arg(short, long, value_name = "N", default_value_t = 256, value_parser = at_least_1)]
+    batch_size: usize,
+
+    /// How often to measure
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_1)]
+    repeats: usize,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Show where the time goes, layer by layer [default: the total alone]
+    #[arg(long, help_heading = "Output")]
+    profile: bool,
+
+    /// Print one JSON document and nothing else on stdout [default: text]
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Clone, Copy, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Train,
+    Infer,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    mode: Mode,
+    batch_size: usize,
+    threads: usize,
+    precision: &'static str,
+    isa: &'static str,
+    repeats: usize,
+    median_ms: f64,
+    min_ms: f64,
+    images_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_rss_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Vec<Layer>>,
+}
+
+/// A line of the profile, for one run.
+#[derive(Serialize)]
+struct Layer {
+    layer: String,
+    direction: &'static str,
+    ms: f64,
+    /// Of all runs' time, 0 to 1.
+    share: f64,
+    /// Two floating-point operations for a multiply-add; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gflops: Option<f64>,
+}
+
+impl Args {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let net = self.model.net(self.name.as_deref())?;
+        let engine = self.engine.engine()?;
+        let (mut seconds, rows) = match self.mode {
+            Mode::Train => self.train(&net, &engine)?,
+            Mode::Infer => self.infer(&net, &engine)?,
+        };
+        let total: f64 = seconds.iter().sum();
+        seconds.sort_by(f64::total_cmp);
+        let median = (seconds[(seconds.len() - 1) / 2] + seconds[seconds.len() / 2]) / 2.0;
+        let report = Report {
+            model: net.name().to_owned(),
+            mode: self.mode,
+            batch_size: self.batch_size,
+            threads: engine.threads(),
+            precision: "f32",
+            isa: engine.isa(),
+            repeats: self.repeats,
+            median_ms: 1e3 * median,
+            min_ms: 1e3 * seconds[0],
+            images_per_second: self.batch_size as f64 / median,
+            peak_rss_bytes: peak_rss_bytes(),
+            profile: self.profile.then(|| layers(rows, total, self.repeats)),
+        };
+        if self.json { print_json(&report) } else { print(&report.text()) }
+    }
+
+    fn train(&self, net: &Net, engine: &Engine) -> convnet::Result<(Vec<f64>, Vec<ProfileRow>)> {
+        let update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
+        let mut training = Training::new(net, engine, self.batch_size, &weights::init(net, 0), update, 0)?;
+        let images = self.images(net);
+        let classes = net.output_shape().elements();
+        let labels: Vec<u32> = (0..self.batch_size).map(|image| (image % classes) as u32).collect();
+        let mut step = |training: &mut Training| training.step(&images, &labels, LEARNING_RATE).map(drop);
+        let seconds = self.measure(&mut training, &mut step, |training| training.profile(self.profile))?;
+        Ok((seconds, training.profile_rows()))
+    }
+
+    fn infer(&self, net: &Net, engine: &Engine) -> convnet::Result<(Vec<f64>, Vec<ProfileRow>)> {
+        let mut inference = Inference::new(net, engine, self.batch_size, &weights::init(net, 0))?;
+        let images = self.images(net);
+        let mut run = |inference: &mut Inference| inference.run(&images, self.batch_size).map(drop);
+        let seconds = self.measure(&mut inference, &mut run, |inference| inference.profile(self.profile))?;
+        Ok((seconds, inference.profile_rows()))
+    }
+
+    /// Seconds of each run, after the warm-up and `begin`.
+    fn measure<T>(
+        &self,
+        subject: &mut T,
+        run: &mut dyn FnMut(&mut T) -> convnet::Result<()>,
+        begin: impl FnOnce(&mut T),
+    ) -> convnet::Result<Vec<f64>> {
+        for _ in 0..WARM_UP {
+            run(subject)?;
+        }
+        begin(subject);
+        let mut timed = || {
+            let start = Instant::now();
+            run(subject).map(|()| start.elapsed().as_secs_f64())
+        };
+        (0..self.repeats).map(|_| timed()).collect()
+    }
+
+    /// Numbers from 0 to 1 that do not repeat soon, as pixels are.
+    fn images(&self, net: &Net) -> Vec<f32> {
+        let count = self.batch_size.saturating_mul(net.input_shape().elements());
+        (0..count).map(|pixel| (pixel.wrapping_mul(0x9e37_79b1) >> 8 & 0xff) as f32 / 255.0).collect()
+    }
+}
+
+fn layers(rows: Vec<ProfileRow>, total: f64, repeats: usize) -> Vec<Layer> {
+    let layer = |row: ProfileRow| {
+        let flops = 2.0 * row.macs as f64 * row.calls as f64;
+        Layer {
+            layer: row.layer,
+            direction: row.direction,
+            ms: 1e3 * row.seconds / repeats as f64,
+            share: row.seconds / total,
+            gflops: (flops > 0.0).then(|| flops / row.seconds / 1e9),
+        }
+    };
+    rows.into_iter().map(layer).collect()
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let Report { model, batch_size, threads, isa, precision, repeats, .. } = self;
+        let what = match self.mode {
+            Mode::Train => "training step",
+            Mode::Infer => "inference",
+        };
+        let mut text = format!("{model}, {what}, batch {batch_size}, {threads} threads, {precision}, {isa}\n");
+        text += &format!("median {:.2} ms, best {:.2} ms of {repeats} runs\n", self.median_ms, self.min_ms);
+        text += &format!("{:.0} images/s\n", self.images_per_second);
+        if let Some(peak) = self.peak_rss_bytes {
+            text += &format!("peak memory {}\n", bytes(peak));
+        }
+        if let Some(layers) = &self.profile {
+            text += &format!("\n{}", table(layers));
+        }
+        text
+    }
+}
+
+fn table(layers: &[Layer]) -> String {
+    let mut columns = Columns::new(2, &["layer", "direction", "ms", "share", "GFLOP/s"]);
+    let mut row = |layer: &str, direction: &str, ms: f64, share: f64, gflops: Option<f64>| {
+        let numbers = [format!("{ms:.3}"), format!("{:.1} %", 100.0 * share)];
+        let words = [layer, direction].map(str::to_owned);
+        columns.row(words.into_iter().chain(numbers).chain(gflops.map(|gflops| format!("{gflops:.1}"))));
+    };
+    for layer in layers {
+        row(&layer.layer, layer.direction, layer.ms, layer.share, layer.gflops);
+    }
+    let sum = |f: fn(&Layer) -> f64| layers.iter().map(f).sum::<f64>();
+    row("all", "", sum(|layer| layer.ms), sum(|layer| layer.share), None);
+    columns.render(Style::Plain)
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_per_run() {
+        let row =
+            ProfileRow { layer: "conv1".into(), direction: "forward", seconds: 2.0, calls: 4, macs: 1_000_000_000 };
+        let update = ProfileRow { direction: "update", macs: 0, ..row.clone() };
+        let layers = layers(vec![row, update], 8.0, 4);
+        assert_eq!((layers[0].ms, layers[0].share, layers[0].gflops), (500.0, 0.25, Some(4.0)));
+        assert_eq!(layers[1].gflops, None);
+        let table = table(&layers);
+        assert!(table.contains("conv1  forward     500.000  25.0 %      4.0\n"), "{table}");
+        assert!(table.contains("all                1000.000  50.0 %\n"), "{table}");
+    }
+}

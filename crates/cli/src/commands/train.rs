@@ -1,0 +1,325 @@
+//! `convnet train`: learns to classify pictures, and leaves a run folder.
+
+use std::env;
+use std::fmt::Write as _;
+use std::path::{self, Path, PathBuf};
+
+use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use convnet::columns::thousands;
+use convnet::data::Source;
+use convnet::exec::Engine;
+use convnet::train::{Ending, EpochMetrics, Optimizer, Outcome, RunFolder, TrainConfig, TrainOverrides, Trainer};
+use serde::Serialize;
+
+use crate::args::{DataArgs, Dims, EngineArgs, NetworkArgs};
+use crate::console::{Console, print, print_json};
+use crate::interrupt::{self, Interrupted};
+use crate::progress::Narrator;
+
+/// Train a network to classify pictures
+///
+/// Without any flags: the lecture's CNN on built-in handwritten-looking digits. Everything goes into the folder of the
+/// run: the resolved configuration, metrics, curves, predictions, the best weights, and a checkpoint after each epoch,
+/// from which --resume goes on. Ctrl-C writes a checkpoint and stops.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Settings come from the file of --config, over it from environment variables named like the file's \
+    keys\n(CONVNET_BATCH_SIZE=64), over these from flags.\n\nExamples:\n  \
+    convnet train\n  \
+    convnet train --data mnist --download\n  \
+    convnet train --data DIR --cdims 16,32 --hdims 128 --epochs 5 --out runs/small\n  \
+    convnet train --resume runs/small --epochs 10"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+
+    /// Passes over the training pictures [default: 10]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+
+    /// Stop after so many steps, counted from the run's beginning [default: no limit]
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
+
+    /// Pictures per step [default: 256]
+    #[arg(short, long, value_name = "N")]
+    batch_size: Option<usize>,
+
+    /// Decides first weights, order of the pictures and dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// TOML file with settings, such as a run's config.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Folder for the run; a new or an empty one [default: runs/NAME-NUMBER]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads and --data
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "config", "out", "batch_size", "seed", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
+        "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout",
+    ])]
+    resume: Option<PathBuf>,
+
+    /// Print one JSON document and nothing else on stdout [default: what to do next]
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+
+    #[command(flatten)]
+    optimizer: OptimizerArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Optimizer")]
+struct OptimizerArgs {
+    /// How weights are moved [default: adam]
+    #[arg(
+        long = "opt", visible_alias = "optimizer", value_name = "NAME",
+        value_parser = PossibleValuesParser::new(OPTIMIZERS.map(|(name, _)| name)).map(|name| named(&name)),
+    )]
+    optimizer: Option<Optimizer>,
+
+    /// Learning rate [default: 0.001]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
+
+    /// sgd: share of the last step that is added to the next [default: 0.9]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    momentum: Option<f64>,
+
+    /// sgd: use Nesterov's form of momentum [default: the plain one]
+    #[arg(long)]
+    nesterov: bool,
+
+    /// Share of each weight taken off, times the learning rate [default: 0; adamw: 0.01]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
+}
+
+const OPTIMIZERS: [(&str, Optimizer); 3] =
+    [("adam", Optimizer::Adam), ("adamw", Optimizer::AdamW), ("sgd", Optimizer::Sgd)];
+
+/// The optimizer of that name, which must be one of them.
+fn named(name: &str) -> Optimizer {
+    OPTIMIZERS.iter().find(|(known, _)| *known == name).map_or(Optimizer::default(), |&(_, optimizer)| optimizer)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    run: &'a Path,
+    epochs: &'a [EpochMetrics],
+    weights_sha256: &'a str,
+}
+
+impl Args {
+    pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let (trainer, engine) = match &self.resume {
+            Some(run) => self.resume(run, console)?,
+            None => self.begin(console)?,
+        };
+        console.note(&introduction(&trainer, &engine));
+        let (run, test) = (trainer.run().clone(), trainer.test_data());
+        let sample = test.classes()[test.labels()[0] as usize].clone();
+        interrupt::tell();
+        let mut narrator = Narrator::new(console, &trainer);
+        let outcome = trainer.fit(&mut narrator)?;
+        drop(narrator);
+        if self.json {
+            let Outcome { epochs, weights_sha256, .. } = &outcome;
+            print_json(&Report { run: run.path(), epochs, weights_sha256 })?;
+        } else {
+            print(&conclusion(&outcome, &run))?;
+            if !console.is_quiet() {
+                print(&next_steps(&outcome, &run, &sample))?;
+            }
+        }
+        match outcome.ending {
+            Ending::Stopped => Err(Interrupted.into()),
+            Ending::Finished | Ending::MaxSteps => Ok(()),
+        }
+    }
+
+    fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
+        let file = self.config.as_deref().map(TrainOverrides::read).transpose()?.unwrap_or_default();
+        let environment = TrainOverrides::from_env(|name| env::var(name).ok())?;
+        let mut config = TrainConfig::resolve([file, environment, self.overrides()])?;
+        // So that the run can be used from any folder.
+        if let Source::Folder(folder) = Source::parse(&config.data)? {
+            config.data = absolute(&folder)?.to_str().context("expected a folder whose name is UTF-8")?.to_owned();
+        }
+        config.net = config.net.as_deref().map(absolute).transpose()?;
+        let engine = Engine::new(config.threads)?;
+        let splits = self.data.load(&config.data, console)?;
+        Ok((Trainer::begin(config, splits, &engine, self.out.as_deref())?, engine))
+    }
+
+    fn resume(&self, run: &Path, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
+        let run = RunFolder::open(run)?;
+        let mut config = run.config()?;
+        config.max_steps = self.max_steps;
+        config.epochs = self.epochs.unwrap_or(config.epochs);
+        config.threads = self.engine.threads.unwrap_or(config.threads);
+        let engine = Engine::new(config.threads)?;
+        let splits = self.data.load(&config.data, console)?;
+        let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
+        if let Some(problem) = problem {
+            console.warn(&format!("{problem}. Going on from the checkpoint before it."));
+        }
+        Ok((trainer, engine))
+    }
+
+    fn overrides(&self) -> TrainOverrides {
+        let list = |dims: &Option<Dims>| dims.clone().map(|Dims(dims)| dims);
+        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout } = &self.network;
+        let OptimizerArgs { optimizer, lr, momentum, nesterov, weight_decay } = &self.optimizer;
+        TrainOverrides {
+            data: self.data.name().map(str::to_owned),
+            model: model.clone(),
+            net: net.clone(),
+            cdims: list(cdims),
+            hdims: list(hdims),
+            ksize: *ksize,
+            batch_norm: no_batch_norm.then_some(false),
+            dropout: *dropout,
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            batch_size: self.batch_size,
+            optimizer: *optimizer,
+            lr: *lr,
+            momentum: *momentum,
+            nesterov: nesterov.then_some(true),
+            weight_decay: *weight_decay,
+            betas: None,
+            eps: None,
+            seed: self.seed,
+            threads: self.engine.threads,
+        }
+    }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    path::absolute(path).with_context(|| format!("finding {}", path.display()))
+}
+
+/// What is about to happen.
+fn introduction(trainer: &Trainer, engine: &Engine) -> String {
+    let (net, progress) = (trainer.description().net(), trainer.progress());
+    let count = |images: usize| thousands(images as u64);
+    let mut text = format!(
+        "Training {} ({} parameters) on {}: {} pictures, {} held out. {} threads, {}. Run folder {}",
+        net.name(),
+        thousands(net.parameter_count()),
+        trainer.config().data,
+        count(trainer.train_data().len()),
+        count(trainer.test_data().len()),
+        engine.threads(),
+        engine.isa(),
+        trainer.run().path().display(),
+    );
+    if progress.step > 0 {
+        let _ = write!(text, "\nGoing on after step {}, in epoch {}", thousands(progress.step), progress.epoch + 1);
+    }
+    text
+}
+
+/// What training came to, in a line or two.
+fn conclusion(outcome: &Outcome, run: &RunFolder) -> String {
+    let mut text = format!("{}: ", run.path().display());
+    match outcome.epochs.iter().find(|epoch| epoch.epoch == outcome.progress.best_epoch) {
+        Some(EpochMetrics { epoch, val_accuracy, .. }) => {
+            let percent = 100.0 * val_accuracy;
+            let _ = writeln!(text, "{percent:.2} % of the held-out pictures recognised, best after epoch {epoch}");
+        }
+        None => {
+            let _ = writeln!(text, "stopped after step {}, before the first epoch ended", outcome.progress.step);
+        }
+    }
+    text
+}
+
+/// Commands that work, and what there is to look at.
+fn next_steps(outcome: &Outcome, run: &RunFolder, sample: &str) -> String {
+    let (program, folder) = (program(), shell(&run.path().display().to_string()));
+    let mut text = String::new();
+    let mut line = |what: &str, how: &str| {
+        let _ = writeln!(text, "  {what:<25} {how}");
+    };
+    let pictures = [("loss and accuracy:", run.curves_png()), ("what it recognises:", run.predictions_png())];
+    for (what, path) in pictures.iter().filter(|(_, path)| path.is_file()) {
+        line(what, &path.display().to_string());
+    }
+    line("all held-out pictures:", &format!("{program} eval --run {folder}"));
+    if run.sample_png().is_file() {
+        let picture = shell(&run.sample_png().display().to_string());
+        line(&format!("one of them (a \"{sample}\"):"), &format!("{program} predict --run {folder} {picture}"));
+    }
+    match outcome.ending {
+        Ending::Finished => {}
+        Ending::MaxSteps | Ending::Stopped => line("go on training:", &format!("{program} train --resume {folder}")),
+    }
+    text
+}
+
+/// How this program was called, so that it can be called again.
+fn program() -> String {
+    let path = env::args().next().filter(|name| name.contains(std::path::MAIN_SEPARATOR));
+    shell(&path.unwrap_or_else(|| "convnet".into()))
+}
+
+/// A word as a shell takes it.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./\\:=+,@%".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_in_the_help_are_those_of_the_library() {
+        let mut command = crate::Cli::command();
+        let train = command.find_subcommand_mut("train").unwrap();
+        let config = TrainConfig::default();
+        let list = |dims: &[usize]| dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        for (id, default) in [
+            ("data", config.data.clone()),
+            ("model", config.model.clone()),
+            ("cdims", list(&config.cdims)),
+            ("hdims", list(&config.hdims)),
+            ("ksize", config.ksize.to_string()),
+            ("dropout", format!("the network's own; cnn: {}", config.dropout)),
+            ("epochs", config.epochs.to_string()),
+            ("batch_size", config.batch_size.to_string()),
+            ("lr", config.lr.to_string()),
+            ("momentum", config.momentum.to_string()),
+            ("weight_decay", format!("{}; adamw: 0.01", config.weight_decay)),
+            ("seed", config.seed.to_string()),
+            ("threads", config.threads.to_string()),
+        ] {
+            let argument = train.get_arguments().find(|argument| argument.get_id() == id).unwrap();
+            let help = argument.get_help().unwrap().to_string();
+            assert!(help.ends_with(&format!("[default: {default}]")), "{id}: {help}");
+        }
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(shell("runs/cnn-1"), "runs/cnn-1");
+        assert_eq!(shell("my runs/it's"), "'my runs/it'\\''s'");
+    }
+}

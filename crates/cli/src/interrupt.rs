@@ -1,0 +1,44 @@
+//! Ctrl-C, SIGTERM and SIGHUP. They end the process at once, unless a command has asked to be told: then the first only
+//! tells it, and the second ends the process.
+
+use std::fmt;
+use std::process;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What the process exits with.
+pub(crate) const EXIT_CODE: u8 = 130;
+
+const LEAVE: u8 = 0;
+const TELL: u8 = 1;
+const TOLD: u8 = 2;
+static STATE: AtomicU8 = AtomicU8::new(LEAVE);
+
+/// The error of a command that has stopped because it was told to, and has said so.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Handles the signals. Where that fails they kill the process, as they do by themselves.
+pub(crate) fn install() {
+    let _ = ctrlc::set_handler(|| match STATE.compare_exchange(TELL, TOLD, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {}
+        Err(_) => process::exit(EXIT_CODE.into()),
+    });
+}
+
+/// From now on the first signal does no more than [`requested`] tells.
+pub(crate) fn tell() {
+    STATE.store(TELL, Ordering::SeqCst);
+}
+
+/// Whether a signal has come since [`tell`].
+pub(crate) fn requested() -> bool {
+    STATE.load(Ordering::SeqCst) == TOLD
+}

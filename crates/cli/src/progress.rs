@@ -1,0 +1,144 @@
+//! Progress on stderr: a bar on a terminal, lines elsewhere.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use convnet::columns::{bytes, thousands};
+use convnet::data::download;
+use convnet::train::{EpochMetrics, Observer, Progress, Trainer};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::console::Console;
+use crate::interrupt;
+
+const TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {images_per_second} images/s, {eta} left, {msg}";
+const DOWNLOAD_TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {bytes_per_second}/s, {eta} left";
+/// Without a bar, a line tells of a long epoch this often.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Tells of a run while it is trained.
+pub(crate) struct Narrator<'a> {
+    console: &'a Console,
+    bar: ProgressBar,
+    epochs: usize,
+    /// Pictures in an epoch, to learn from and held out.
+    images: [usize; 2],
+    /// Pictures that had been learned from before.
+    before: usize,
+    last_line: Instant,
+    stopping: bool,
+}
+
+impl<'a> Narrator<'a> {
+    pub(crate) fn new(console: &'a Console, trainer: &Trainer) -> Narrator<'a> {
+        let config = trainer.config();
+        let images = [trainer.train_data().len(), trainer.test_data().len()];
+        let before = seen(trainer.progress(), images[0]);
+        let limit = config.max_steps.unwrap_or(u64::MAX).saturating_sub(trainer.progress().step);
+        let limit = limit.saturating_mul(config.batch_size as u64);
+        let all = config.epochs.saturating_mul(images[0]).saturating_sub(before);
+        let bar = bar(console, TEMPLATE, limit.min(all as u64));
+        Narrator { console, bar, epochs: config.epochs, images, before, last_line: Instant::now(), stopping: false }
+    }
+
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| self.console.note(line));
+    }
+}
+
+/// Pictures learned from since the run began.
+fn seen(progress: &Progress, images: usize) -> usize {
+    progress.epoch.saturating_mul(images).saturating_add(progress.images)
+}
+
+/// A bar that shows itself only where [`Console::has_bar`].
+fn bar(console: &Console, template: &str, length: u64) -> ProgressBar {
+    let target = if console.has_bar() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let images = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = out.write_str(&thousands(state.per_sec() as u64));
+    };
+    let per_second = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = out.write_str(&bytes(state.per_sec() as u64));
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = style.with_key("images_per_second", images).with_key("bytes_per_second", per_second);
+    ProgressBar::with_draw_target(Some(length), target).with_style(style.progress_chars("━━─"))
+}
+
+impl Observer for Narrator<'_> {
+    fn step(&mut self, progress: &Progress, loss: f64) {
+        let epoch = progress.epoch + 1;
+        self.bar.set_prefix(format!("epoch {epoch}/{}", self.epochs));
+        self.bar.set_message(format!("loss {loss:.4}"));
+        self.bar.set_position((seen(progress, self.images[0]) - self.before) as u64);
+        if !self.console.has_bar() && self.last_line.elapsed() > LINE_EVERY {
+            self.last_line = Instant::now();
+            self.say(&format!(
+                "epoch {epoch}/{}: {} of {} pictures, loss {:.4}, {} images/s",
+                self.epochs,
+                thousands(progress.images as u64),
+                thousands(self.images[0] as u64),
+                progress.mean_loss(),
+                thousands(progress.images_per_second() as u64),
+            ));
+        }
+    }
+
+    fn evaluated(&mut self, images: usize) {
+        self.bar.set_message(format!("testing {}/{}", thousands(images as u64), thousands(self.images[1] as u64)));
+    }
+
+    fn epoch(&mut self, metrics: &EpochMetrics, images_per_second: f64) {
+        let EpochMetrics { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds } = metrics;
+        let mut line = format!("epoch {epoch:>width$}/{}", self.epochs, width = self.epochs.to_string().len());
+        let _ = write!(line, "  train loss {train_loss:.4}, accuracy {:6.2} %", 100.0 * train_accuracy);
+        let _ = write!(line, "  test loss {val_loss:.4}, accuracy {:6.2} %", 100.0 * val_accuracy);
+        let _ = write!(line, "  {seconds:.1} s, {} images/s", thousands(images_per_second as u64));
+        self.say(&line);
+        self.last_line = Instant::now();
+    }
+
+    fn stop(&mut self) -> bool {
+        if interrupt::requested() && !self.stopping {
+            self.stopping = true;
+            self.say("Stopping: the checkpoint is being written. Once more leaves at once.");
+        }
+        self.stopping
+    }
+}
+
+impl Drop for Narrator<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Tells of a download.
+pub(crate) struct Download<'a> {
+    console: &'a Console,
+    bar: ProgressBar,
+    file: &'static str,
+}
+
+impl<'a> Download<'a> {
+    pub(crate) fn new(console: &'a Console) -> Download<'a> {
+        Download { console, bar: bar(console, DOWNLOAD_TEMPLATE, 0), file: "" }
+    }
+
+    pub(crate) fn tell(&mut self, progress: download::Progress) {
+        if self.file != progress.file {
+            self.file = progress.file;
+            let line = format!("Downloading {} ({})", progress.file, bytes(progress.total));
+            self.bar.suspend(|| self.console.note(&line));
+            self.bar.reset();
+        }
+        self.bar.set_length(progress.total);
+        self.bar.set_position(progress.bytes);
+    }
+}
+
+impl Drop for Download<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
