@@ -103,7 +103,8 @@ impl ModelArgs {
 /// Which data.
 #[derive(Args)]
 pub(crate) struct DataArgs {
-    /// Pictures: digits (built in), mnist (in the cache folder), or a folder with IDX files [default: digits]
+    /// Pictures: digits (built in), mnist (in the cache folder), or a folder with IDX files [default: the run's own;
+    /// without a run: digits]
     #[arg(long, value_name = "SET")]
     data: Option<String>,
 

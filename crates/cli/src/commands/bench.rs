@@ -236,6 +236,6 @@ mod tests {
         assert_eq!(layers[1].gflops, None);
         let table = table(&layers);
         assert!(table.contains("conv1  forward     500.000  25.0 %      4.0\n"), "{table}");
-        assert!(table.contains("all                1000.000  50.0 %\n"), "{table}");
+        assert!(table.contains("all               1000.000  50.0 %\n"), "{table}");
     }
 }

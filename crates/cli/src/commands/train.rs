@@ -24,8 +24,8 @@ use crate::progress::Narrator;
 /// from which --resume goes on. Ctrl-C writes a checkpoint and stops.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Settings come from the file of --config, over it from environment variables named like the file's \
-    keys\n(CONVNET_BATCH_SIZE=64), over these from flags.\n\nExamples:\n  \
+    after_help = "Settings: flags win over environment variables (CONVNET_BATCH_SIZE=64), these over the file of\n\
+    --config. Its keys are those of a run's config.toml.\n\nExamples:\n  \
     convnet train\n  \
     convnet train --data mnist --download\n  \
     convnet train --data DIR --cdims 16,32 --hdims 128 --epochs 5 --out runs/small\n  \
@@ -297,7 +297,7 @@ mod tests {
         let config = TrainConfig::default();
         let list = |dims: &[usize]| dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         for (id, default) in [
-            ("data", config.data.clone()),
+            ("data", format!("the run's own; without a run: {}", config.data)),
             ("model", config.model.clone()),
             ("cdims", list(&config.cdims)),
             ("hdims", list(&config.hdims)),

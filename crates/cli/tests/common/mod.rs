@@ -1,6 +1,12 @@
 //! Runs the binary as a user would.
+#![allow(dead_code, reason = "no test uses all of it")]
 
-use std::process::{Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
 
 /// What a run left: exit code, stdout, stderr.
 pub(crate) struct Run {
@@ -12,9 +18,14 @@ pub(crate) struct Run {
 /// Runs `convnet` with these arguments and nothing on stdin.
 pub(crate) fn convnet(arguments: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));
-    let output = command.args(arguments).stdin(Stdio::null()).output().expect("the binary was built for this test");
-    let text = |bytes| String::from_utf8(bytes).expect("convnet prints UTF-8");
-    Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    command.args(arguments).stdin(Stdio::null()).output().expect("the binary was built for this test").into()
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        let text = |bytes| String::from_utf8(bytes).expect("convnet prints UTF-8");
+        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
 }
 
 impl Run {
@@ -33,4 +44,92 @@ impl Run {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
         self.stdout
     }
+
+    /// The one JSON document on the stdout of a run that succeeded.
+    #[track_caller]
+    pub(crate) fn json(self) -> Value {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        serde_json::from_str(&self.stdout).expect("--json prints one JSON document")
+    }
+}
+
+/// A folder in which `convnet` runs, with nothing of the user's environment.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+/// Flags for a net that is small enough for any test: 8×8 pictures, 50 to learn from, 7 steps an epoch.
+pub(crate) const SMALL: [&str; 8] = ["--data", "data", "--cdims", "2", "--hdims", "8", "--batch-size", "8"];
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A place with a folder `data` of IDX files.
+    pub(crate) fn with_data() -> Place {
+        let place = Place::new();
+        fs::create_dir(place.path("data")).unwrap();
+        for (part, count) in [("train", 50), ("t10k", 20)] {
+            place.write(&format!("data/{part}-images-idx3-ubyte"), &images(count, 8));
+            place.write(&format!("data/{part}-labels-idx1-ubyte"), &labels((0..count).map(|i| (i % 10) as u8)));
+        }
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    /// Names of what lies in a folder, sorted; none when there is no such folder.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(name)).into_iter().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The command `convnet` with these arguments, in this folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVNET_")) {
+            // Which instruction set is tested stays the caller's choice.
+            if name != "CONVNET_ISA" {
+                command.env_remove(name);
+            }
+        }
+        command.env("CONVNET_HOME", self.path("cache")).current_dir(self.folder.path());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.command(arguments).output().expect("the binary was built for this test").into()
+    }
+
+    /// Trains the small net with more flags.
+    pub(crate) fn train(&self, arguments: &[&str]) -> Run {
+        self.run(&[&["train"], &SMALL[..], arguments].concat())
+    }
+}
+
+/// An IDX file of square pictures, each with a bright pixel that tells its class.
+pub(crate) fn images(count: usize, side: usize) -> Vec<u8> {
+    let pixel = |i: usize| if i % (side * side) == 5 * (i / (side * side) % 10) { 255 } else { (i * 37 % 80) as u8 };
+    let header = [0x0803, count, side, side].map(|number| (number as u32).to_be_bytes());
+    header.concat().into_iter().chain((0..count * side * side).map(pixel)).collect()
+}
+
+/// An IDX file of labels.
+pub(crate) fn labels(labels: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
+    let header = [0x0801, labels.len()].map(|number| (number as u32).to_be_bytes());
+    header.concat().into_iter().chain(labels).collect()
 }

@@ -5,7 +5,7 @@ use super::forward::{Executor, Mode, plan};
 use super::profile::ProfileRow;
 use super::stage::{Kind, Layout, Purpose, cut};
 use crate::net::{Net, rewrite};
-use crate::{Error, Result, StateDict};
+use crate::{Result, StateDict};
 use convnet_kernels::layout::from_blocked;
 
 /// A net ready to run: batch norm folded, ReLU fused, memory planned.

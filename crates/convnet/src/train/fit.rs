@@ -6,6 +6,7 @@
 //! goes on from a checkpoint ends with the same bits as one that never stopped.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -117,7 +118,12 @@ impl Trainer {
         let (mut trainer, problem) = if last.exists() || previous_path(&last).exists() {
             let Recovered { checkpoint, path, problem } = Checkpoint::load_or_previous(&last)?;
             let trainer = Trainer::restored(config, splits, engine, run, checkpoint);
-            (trainer.map_err(|error| Error::file(path, error.to_string()))?, problem)
+            let trainer = trainer.map_err(|error| Error::file(&path, error.to_string()))?;
+            if problem.is_some() {
+                // Else the next save would keep the damaged file and drop this one.
+                fs::rename(&path, &last).map_err(Error::io("renaming", path))?;
+            }
+            (trainer, problem)
         } else {
             (Trainer::untrained(config, splits, engine, |_| Ok(run))?, None)
         };

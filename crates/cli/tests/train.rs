@@ -1,0 +1,188 @@
+//! `convnet train`, `eval`, `predict` and `bench` when all goes well, or is interrupted.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use common::{Place, SMALL};
+use serde_json::{Value, json};
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_whole_path() {
+    let place = Place::with_data();
+    let report = place.train(&["--epochs", "2", "--out", "runs/a", "--json"]).json();
+    assert_eq!(keys(&report), ["epochs", "run", "weights_sha256"]);
+    let epoch = &report["epochs"][1];
+    let expected = ["epoch", "seconds", "train_accuracy", "train_loss", "val_accuracy", "val_loss"];
+    assert_eq!((&report["run"], &epoch["epoch"], keys(epoch)), (&json!("runs/a"), &json!(2), expected.to_vec()));
+    let files = [
+        "best.safetensors",
+        "config.toml",
+        "curves.png",
+        "last.previous.safetensors",
+        "last.safetensors",
+        "metrics.jsonl",
+        "predictions.png",
+        "sample.png",
+    ];
+    assert_eq!(place.list("runs/a"), files);
+
+    let by_run = place.run(&["eval", "--run", "runs/a", "--json"]).json();
+    assert_eq!(keys(&by_run), ["images", "loss", "seconds", "top1", "top5"]);
+    let best = report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["val_accuracy"].as_f64().unwrap());
+    assert_eq!((&by_run["images"], by_run["top1"].as_f64()), (&json!(20), best.reduce(f64::max)));
+    let net = ["--model", "cnn", "--input", "8x8", "--cdims", "2", "--hdims", "8"];
+    let weights = ["--weights", "runs/a/best.safetensors", "--data", "data", "--json"];
+    let by_weights = place.run(&[&["eval"], &net[..], &weights[..]].concat()).json();
+    assert_eq!(by_weights["loss"], by_run["loss"]);
+
+    let seen = place.run(&["predict", "--run", "runs/a", "runs/a/sample.png", "--logits", "--json"]).json();
+    let picture = &seen["predictions"][0];
+    assert_eq!(keys(picture), ["logits", "path", "top"]);
+    let guesses = picture["top"].as_array().unwrap();
+    assert_eq!((guesses.len(), keys(&guesses[0])), (5, vec!["class", "label", "probability"]));
+    assert_eq!(picture["logits"].as_array().unwrap().len(), 10);
+    // Without --model: the file says what its net is.
+    let again = place.run(&["predict", "--weights", "runs/a/best.safetensors", "runs/a/sample.png", "--json"]).json();
+    assert_eq!(again["predictions"][0]["top"], picture["top"]);
+    let line = place.run(&["predict", "--run", "runs/a", "runs/a/sample.png", "runs/a/sample.png"]).succeeds();
+    assert!(line.starts_with(&format!("runs/a/sample.png: {} (", guesses[0]["label"].as_str().unwrap())), "{line}");
+    assert_eq!(line.lines().count(), 2);
+}
+
+#[test]
+fn arrays_are_taken_as_they_are() {
+    let place = Place::with_data();
+    place.train(&["--epochs", "1", "--out", "run", "--json"]).json();
+    // The sample's pixels over 255: what the picture itself is turned into.
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1, 8, 8), }";
+    let mut array = [&b"\x93NUMPY\x01\x00"[..], &118_u16.to_le_bytes(), format!("{header:<117}\n").as_bytes()].concat();
+    let test = place.read("data/t10k-images-idx3-ubyte");
+    array.extend(test[16..16 + 2 * 64].iter().flat_map(|&byte| (f32::from(byte) / 255.0).to_le_bytes()));
+    place.write("two.npy", &array);
+    let seen = place.run(&["predict", "--run", "run", "run/sample.png", "--npy", "two.npy", "--json"]).json();
+    let seen = seen["predictions"].as_array().unwrap();
+    assert_eq!((seen.len(), &seen[1]["path"], &seen[2]["path"]), (3, &json!("two.npy[0]"), &json!("two.npy[1]")));
+    assert_eq!(seen[0]["top"], seen[1]["top"]);
+}
+
+#[test]
+fn people_are_told_what_to_do_next_and_it_works() {
+    let place = Place::with_data();
+    let run = place.train(&["--epochs", "2", "--out", "my runs/first"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("epoch 2/2  train loss ") && run.stderr.contains(" images/s\n"), "{}", run.stderr);
+    let commands: Vec<&str> =
+        run.stdout.lines().filter_map(|line| line.split_once(":  ")).map(|(_, c)| c.trim()).collect();
+    let commands: Vec<&str> = commands.into_iter().filter(|text| text.contains(" --run ")).collect();
+    assert_eq!(commands.len(), 2, "{}", run.stdout);
+    for line in commands {
+        let status = Command::new("sh").args(["-c", line]).current_dir(place.path(".")).output().unwrap().status;
+        assert!(status.success(), "{line}");
+    }
+    let quiet = place.train(&["--epochs", "1", "--out", "quiet", "-q"]).succeeds();
+    assert_eq!(quiet.lines().count(), 1, "{quiet}");
+}
+
+#[test]
+fn threads_do_not_change_the_weights() {
+    let place = Place::with_data();
+    let sha = |threads: &str| {
+        let report = place.train(&["--max-steps", "9", "--threads", threads, "--out", threads, "--json"]).json();
+        report["weights_sha256"].as_str().unwrap().to_owned()
+    };
+    let one = sha("1");
+    assert_eq!((one.len(), sha("2"), sha("0")), (64, one.clone(), one.clone()));
+    let other = place.train(&["--max-steps", "9", "--seed", "1", "--out", "seed", "--json"]).json();
+    assert_ne!(other["weights_sha256"], one);
+}
+
+#[test]
+fn stopped_and_resumed_is_unbroken() {
+    let place = Place::with_data();
+    let unbroken = place.train(&["--epochs", "3", "--out", "unbroken", "--json"]).json();
+    place.train(&["--epochs", "3", "--max-steps", "10", "--out", "stopped", "--json"]).json();
+    let resumed = place.run(&["train", "--resume", "stopped", "--threads", "2", "--json"]).json();
+    assert_eq!(resumed["weights_sha256"], unbroken["weights_sha256"]);
+    assert_eq!(resumed["epochs"][2]["train_loss"], unbroken["epochs"][2]["train_loss"]);
+    assert_eq!(resumed["epochs"].as_array().unwrap().len(), 3);
+    // And further than it was to go at first.
+    let longer = place.run(&["train", "--resume", "stopped", "--epochs", "4", "--json"]).json();
+    assert_eq!(longer["epochs"].as_array().unwrap().len(), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_stop_with_a_checkpoint() {
+    let place = Place::with_data();
+    let unbroken = place.train(&["--epochs", "40", "--out", "unbroken", "--json"]).json();
+    for signal in ["-INT", "-TERM"] {
+        let arguments = [&["train"], &SMALL[..], &["--epochs", "40", "--out", signal[1..].into(), "--json"]].concat();
+        let child = place.command(&arguments).spawn().unwrap();
+        while !place.path(&signal[1..]).join("last.safetensors").exists() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["epochs"].as_array().unwrap().len() < 40, "it was to be stopped before its end");
+        let resumed = place.run(&["train", "--resume", &signal[1..], "--json"]).json();
+        assert_eq!(resumed["weights_sha256"], unbroken["weights_sha256"]);
+    }
+}
+
+#[test]
+fn settings_come_in_layers() {
+    let place = Place::with_data();
+    place.write("my.toml", b"epochs = 5\nlr = 0.5\nseed = 7\nmax_steps = 1\n");
+    let arguments = [&["train"], &SMALL[..], &["--config", "my.toml", "--epochs", "3", "--out", "run", "-q"]].concat();
+    let mut command = place.command(&arguments);
+    let output = command.env("CONVNET_LR", "0.25").env("CONVNET_EPOCHS", "4").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    for line in ["epochs = 3\n", "lr = 0.25\n", "seed = 7\n", "batch_size = 8\n", "weight_decay = 0.0\n"] {
+        assert!(config.contains(line), "no {line} in {config}");
+    }
+    // And a run's configuration is one for the next.
+    place.run(&["train", "--config", "run/config.toml", "--out", "again", "-q"]).succeeds();
+    assert_eq!(fs::read_to_string(place.path("again/config.toml")).unwrap(), config);
+}
+
+#[test]
+fn runs_without_a_name_are_numbered() {
+    let place = Place::with_data();
+    let run = |flags: &[&str]| place.train(&[&["--max-steps", "1", "--json"], flags].concat()).json()["run"].clone();
+    assert_eq!([run(&[]), run(&["--opt", "sgd", "--nesterov"])], [json!("runs/cnn-1"), json!("runs/cnn-2")]);
+}
+
+#[test]
+fn bench_has_the_promised_fields() {
+    let place = Place::new();
+    for mode in ["train", "infer"] {
+        let small = ["--input", "8x8", "--cdims", "2", "--hdims", "8", "-b", "4", "--repeats", "2", "--threads", "1"];
+        let arguments = [&["bench", "cnn", "--mode", mode, "--profile"], &small[..]].concat();
+        let report = place.run(&[&arguments[..], &["--json"]].concat()).json();
+        for (key, expected) in [
+            ("model", json!("cnn")),
+            ("mode", json!(mode)),
+            ("batch_size", json!(4)),
+            ("threads", json!(1)),
+            ("precision", json!("f32")),
+        ] {
+            assert_eq!(report[key], expected);
+        }
+        let positive = |key: &str| report[key].as_f64().is_some_and(|value| value > 0.0);
+        assert!(positive("median_ms") && positive("min_ms") && positive("images_per_second"), "{report}");
+        assert_eq!(positive("peak_rss_bytes"), cfg!(target_os = "linux"));
+        let table = place.run(&arguments).succeeds();
+        assert!(table.contains("conv1") && table.contains("GFLOP/s"), "{table}");
+    }
+}
