@@ -496,7 +496,6 @@ mod tests {
     }
 
     /// The chain by the references: output and gradients of x, γ and β.
-    #[expect(clippy::type_complexity, reason = "a test's four results")]
     fn expected(
         [batch, channels, h, w]: [usize; 4],
         relu_on: bool,

@@ -69,6 +69,7 @@ impl Adam {
 }
 
 /// Calls a task with the same part of every buffer.
+#[expect(clippy::type_complexity, reason = "one function that says what it takes")]
 fn each_block<const N: usize>(
     threads: &Threads,
     len: usize,

@@ -147,6 +147,7 @@ impl Conv {
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one convolution")]
     pub fn forward(
         &self,
         threads: &Threads,
