@@ -63,7 +63,7 @@ fn settings_that_make_no_sense() {
     let place = Place::with_data();
     let spoilt = |flag| [&["train", "--out", "run"], &SMALL[..6], &["--batch-size", flag]].concat();
     place.run(&spoilt("0")).fails_with(1, "batch_size: expected at least 1, got 0");
-    place.run(&spoilt("-8")).fails_with(2, "--batch-size");
+    place.run(&spoilt("many")).fails_with(2, "--batch-size");
     let mut command = place.command(&[&["train", "--out", "run"], &SMALL[..]].concat());
     let run: common::Run = command.env("CONVNET_LR", "fast").output().unwrap().into();
     run.fails_with(1, "CONVNET_LR: invalid type: string \"fast\"");

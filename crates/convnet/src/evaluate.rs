@@ -85,7 +85,7 @@ fn rank(logits: &[f32], label: usize) -> usize {
 fn cross_entropy(logits: &[f32], label: usize) -> f64 {
     let largest = largest(logits);
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
-    sum.ln() + largest - f64::from(logits[label])
+    sum.ln() - (f64::from(logits[label]) - largest)
 }
 
 /// The probability of each class.

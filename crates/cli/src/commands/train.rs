@@ -228,7 +228,10 @@ fn introduction(trainer: &Trainer, engine: &Engine) -> String {
         engine.isa(),
         trainer.run().path().display(),
     );
-    if progress.step > 0 {
+    let epochs = trainer.config().epochs;
+    if progress.epoch >= epochs {
+        let _ = write!(text, "\nAll {epochs} epochs are done; more with --epochs N");
+    } else if progress.step > 0 {
         let _ = write!(text, "\nGoing on after step {}, in epoch {}", thousands(progress.step), progress.epoch + 1);
     }
     text

@@ -21,7 +21,7 @@ impl Inference {
     /// Plans a net for batches of up to `batch` pictures. `weights` holds every parameter and buffer of the net.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when `batch` is 0 or a parameter is missing or has another shape.
+    /// [`crate::Error::Invalid`] when `batch` is 0 or a parameter is missing or has another shape.
     pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
         super::check_batch(net, batch)?;
         let (net, state) = rewrite::inference(net, weights)?;
@@ -37,7 +37,7 @@ impl Inference {
     /// The net's output for `count` pictures, `[count, classes]` (or `[count, C, H, W]`), row-major. `images` is NCHW.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when `count` is above the planned batch or `images` has another length.
+    /// [`crate::Error::Invalid`] when `count` is above the planned batch or `images` has another length.
     pub fn run(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
         super::check_images(images.len(), self.input_len, count, self.executor.batch)?;
         self.executor.forward(images, count, Mode::Inference);

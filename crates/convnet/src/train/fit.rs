@@ -252,11 +252,9 @@ impl Trainer {
     fn end(self, ending: Ending) -> Result<Outcome> {
         let weights = self.weights()?;
         let weights_sha256 = weights_sha256(&weights);
-        if self.progress.batch > 0 {
-            self.save_last(weights)?;
-        }
+        let weights = if self.progress.batch > 0 { self.save_last(weights)? } else { weights };
         if ending != Ending::Stopped {
-            self.draw_predictions()?;
+            self.draw_predictions(&weights)?;
         }
         Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256 })
     }
@@ -296,13 +294,14 @@ impl Trainer {
         Ok(best.weights)
     }
 
-    fn save_last(&self, weights: StateDict) -> Result<()> {
+    fn save_last(&self, weights: StateDict) -> Result<StateDict> {
         let mut metadata = self.metadata()?;
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::invalid(e.to_string()))?;
         metadata.insert(PROGRESS_KEY.into(), progress);
         metadata.insert(IMAGES_KEY.into(), self.train.len().to_string());
         let last = Checkpoint { weights, optimizer: self.training.optimizer_state(), metadata };
-        last.save_keeping_previous(&self.run.last_safetensors())
+        last.save_keeping_previous(&self.run.last_safetensors())?;
+        Ok(last.weights)
     }
 
     fn metadata(&self) -> Result<BTreeMap<String, String>> {
@@ -311,17 +310,17 @@ impl Trainer {
         Ok(metadata)
     }
 
-    /// Draws what the run's classifier sees in the first held-out pictures.
-    fn draw_predictions(&self) -> Result<()> {
+    /// Draws what the net sees in the first held-out pictures.
+    fn draw_predictions(&self, weights: &StateDict) -> Result<()> {
         let (shape, classes) = (self.test.shape(), self.description.classes());
         if !matches!(shape[0], 1 | 3) {
             return Ok(());
         }
-        let Classifier { description, weights } = Classifier::of_run(&self.run)?;
+        let description = &self.description;
         let options = LoaderOptions { batch_size: SHOWN, order: Order::Sequential, start_batch: 0, workers: LOADERS };
         let mut loader = Loader::new(Arc::clone(&self.test), description.normalization(), options)?;
         let Some(batch) = loader.next() else { return Ok(()) };
-        let mut inference = Inference::new(description.net(), &self.engine, batch.len(), &weights)?;
+        let mut inference = Inference::new(description.net(), &self.engine, batch.len(), weights)?;
         let logits = inference.run(batch.images(), batch.len())?.chunks_exact(classes.len());
         let seen = logits.zip(batch.labels()).enumerate().map(|(index, (logits, &label))| Prediction {
             pixels: self.test.image(index),
