@@ -1,4 +1,7 @@
 //! Convolutional networks as data: describe a net once, then summarise, train and run it near the machine's limit.
+//!
+//! The README has the tasks; `ARCHITECTURE.md` the map. In short: [`net`] and [`ops`] describe, [`zoo`] has the named nets,
+//! [`exec`] runs them, [`train`] is the loop, [`weights`] and [`data`] read and write files.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -21,3 +24,8 @@ pub mod zoo;
 pub use convnet_kernels::geometry;
 pub use error::{Error, Result};
 pub use tensor::{StateDict, Tensor};
+
+/// The README's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
