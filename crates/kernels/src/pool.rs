@@ -1,14 +1,14 @@
 //! Pooling over blocked maps: `y[n, c, q] = max or mean over the window's pixels of x[n, c, s·q + d·t - pad]`.
 //!
 //! Padding never wins a maximum; the mean's divisor counts it or not (PyTorch's `count_include_pad`; in ceil mode a window
-//! is cut at the end of the padded input first). Backward computes the winner again from `x`: the first of equals, row by
+//! is cut at the end of the padded input first). A NaN makes the results of its windows NaN, and so do infinities of both
+//! signs in one window. Backward computes the winner again from `x`: the first of equals, row by
 //! row. A task is one block of 16 channels of one picture. Checked against `reference/pool.rs`.
 
 use crate::geometry::{TooSmall, Window};
 use crate::layout::blocks;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
-use std::ops::Range;
 
 /// What a window gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,9 @@ pub struct Pool {
     channels: usize,
     input: [usize; 2],
     output: [usize; 2],
-    window: Window,
+    dilation: [usize; 2],
+    /// Of every placement, along each axis.
+    spans: [Vec<Span>; 2],
     kind: PoolKind,
     isa: Isa,
 }
@@ -38,9 +40,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`TooSmall`] when the input does not hold one placement.
+    ///
+    /// # Panics
+    /// When a window holds padding alone, which padding of at most half the kernel excludes unless it is dilated.
     pub fn new(channels: usize, input: [usize; 2], window: Window, kind: PoolKind, isa: Isa) -> Result<Pool, TooSmall> {
         let output = window.output(input)?;
-        Ok(Pool { channels, input, output, window, kind, isa })
+        let spans = [0, 1].map(|axis| spans(&window, axis, input, output[axis]));
+        Ok(Pool { channels, input, output, dilation: window.dilation, spans, kind, isa })
     }
 
     /// Height and width of the output.
@@ -80,46 +86,69 @@ impl Pool {
             self.isa.run(Backward { pool: self, x, dy, dx });
         });
     }
+}
 
-    /// Pixels of the input along an axis that a placement meets, and how many of the padded input.
+/// What one placement of the window meets along one axis.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// Pixel under the first tap that is not on padding.
+    first: usize,
+    /// Taps that are not on padding.
+    taps: usize,
+    /// Taps that are on the padded input.
+    padded: usize,
+}
+
+/// The spans of every placement along an axis.
+fn spans(window: &Window, axis: usize, input: [usize; 2], outputs: usize) -> Vec<Span> {
+    let (begin, end) = window.pads(input);
+    let (kernel, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
+    let span = |placement: usize| {
+        // Counted in pixels of the padded input.
+        let start = placement * stride;
+        let taps_before = |limit: usize| limit.saturating_sub(start).div_ceil(dilation).min(kernel);
+        let skipped = taps_before(begin[axis]);
+        let last = taps_before(begin[axis] + input[axis]);
+        let padded = taps_before(begin[axis] + input[axis] + end[axis]);
+        assert!(skipped < last, "a window of {kernel} at {placement} holds padding alone");
+        Span { first: start + skipped * dilation - begin[axis], taps: last - skipped, padded }
+    };
+    (0..outputs).map(span).collect()
+}
+
+impl Pool {
+    /// Every placement with its output pixel's number.
     #[inline(always)]
-    fn meets(&self, axis: usize, placement: usize) -> (Span, usize) {
-        let window = &self.window;
-        let (begin, end) = window.pads(self.input);
-        let (dilation, kernel) = (window.dilation[axis], window.kernel[axis]);
-        let start = (placement * window.stride[axis]) as isize - begin[axis] as isize;
-        let skipped = usize::try_from(-start).unwrap_or(0).div_ceil(dilation);
-        let limit = |length: usize| {
-            let room = length as isize - start;
-            usize::try_from(room).unwrap_or(0).div_ceil(dilation).min(kernel)
-        };
-        let (last, padded) = (limit(self.input[axis]), limit(self.input[axis] + end[axis]));
-        (Span { start, dilation, taps: skipped.min(last)..last }, padded)
+    fn windows(&self) -> impl Iterator<Item = (usize, [Span; 2])> {
+        let [rows, columns] = &self.spans;
+        rows.iter().flat_map(|&row| columns.iter().map(move |&column| [row, column])).enumerate()
+    }
+
+    /// The number of a window's pixel.
+    #[inline(always)]
+    fn pixel(&self, [rows, columns]: [Span; 2], i: usize, j: usize) -> usize {
+        let [down, right] = self.dilation;
+        (rows.first + i * down) * self.input[1] + columns.first + j * right
     }
 
     /// The mean's divisor.
     #[inline(always)]
-    fn divisor(&self, rows: &(Span, usize), columns: &(Span, usize)) -> f32 {
-        match self.kind {
-            PoolKind::Avg { count_include_pad: true } => (rows.1 * columns.1) as f32,
-            PoolKind::Avg { count_include_pad: false } | PoolKind::Max => {
-                (rows.0.taps.len() * columns.0.taps.len()) as f32
+    fn divisor(&self, [rows, columns]: [Span; 2], count_include_pad: bool) -> f32 {
+        (if count_include_pad { rows.padded * columns.padded } else { rows.taps * columns.taps }) as f32
+    }
+
+    /// The largest elements and the sums of a window. Loops are written out here and below: see `simd/mod.rs`.
+    #[inline(always)]
+    fn look<S: Simd>(&self, s: S, window: [Span; 2], x: &[[f32; LANES]]) -> [S::V; 2] {
+        let (mut best, mut sum) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
+        for i in 0..window[0].taps {
+            for j in 0..window[1].taps {
+                let x = s.read(&x[self.pixel(window, i, j)]);
+                best = s.max(best, x);
+                sum = s.add(sum, x);
             }
         }
-    }
-}
-
-/// The pixels of one axis that a window meets: `start + dilation · tap`.
-struct Span {
-    start: isize,
-    dilation: usize,
-    taps: Range<usize>,
-}
-
-impl Span {
-    #[inline(always)]
-    fn pixel(&self, tap: usize) -> usize {
-        (self.start + (tap * self.dilation) as isize) as usize
+        [best, sum]
     }
 }
 
@@ -134,24 +163,18 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Forward { pool, x, y } = self;
-        let [_, width] = pool.input;
-        for (q, line) in y.chunks_exact_mut(pool.output[1] * LANES).enumerate() {
-            let rows = pool.meets(0, q);
-            for (r, y) in line.chunks_exact_mut(LANES).enumerate() {
-                let columns = pool.meets(1, r);
-                let max = pool.kind == PoolKind::Max;
-                let mut result = s.splat(if max { f32::NEG_INFINITY } else { 0.0 });
-                for i in rows.0.taps.clone() {
-                    for j in columns.0.taps.clone() {
-                        let at = (rows.0.pixel(i) * width + columns.0.pixel(j)) * LANES;
-                        let x = s.read(&x[at..]);
-                        result = if max { s.max(result, x) } else { s.add(result, x) };
-                    }
+        let (pool, x, y) = (self.pool, self.x.as_chunks::<LANES>().0, self.y.as_chunks_mut::<LANES>().0);
+        for (q, window) in pool.windows() {
+            let [best, sum] = pool.look(s, window, x);
+            let result = match pool.kind {
+                PoolKind::Max => {
+                    // `max` forgets a NaN that a number follows, a sum does not.
+                    let number = s.gt(sum, s.splat(f32::NEG_INFINITY)) | s.gt(s.splat(f32::INFINITY), sum);
+                    s.select(number, best, sum)
                 }
-                let divisor = if max { 1.0 } else { pool.divisor(&rows, &columns) };
-                s.write(y, s.div(result, s.splat(divisor)));
-            }
+                PoolKind::Avg { count_include_pad } => s.div(sum, s.splat(pool.divisor(window, count_include_pad))),
+            };
+            s.write(&mut y[q], result);
         }
     }
 }
@@ -168,39 +191,32 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Backward { pool, x, dy, dx } = self;
-        let [_, width] = pool.input;
-        dx.fill(0.0);
+        let (pool, x, dy) = (self.pool, self.x.as_chunks::<LANES>().0, self.dy.as_chunks::<LANES>().0);
+        let dx = self.dx.as_chunks_mut::<LANES>().0;
+        dx.fill([0.0; LANES]);
         let zero = s.splat(0.0);
-        for (q, line) in dy.chunks_exact(pool.output[1] * LANES).enumerate() {
-            let rows = pool.meets(0, q);
-            for (r, dy) in line.chunks_exact(LANES).enumerate() {
-                let columns = pool.meets(1, r);
-                let place = |i: usize, j: usize| (rows.0.pixel(i) * width + columns.0.pixel(j)) * LANES;
-                let mut best = s.splat(f32::NEG_INFINITY);
-                let mut dy = s.read(dy);
-                if pool.kind == PoolKind::Max {
-                    for i in rows.0.taps.clone() {
-                        for j in columns.0.taps.clone() {
-                            best = s.max(best, s.read(&x[place(i, j)..]));
-                        }
-                    }
-                } else {
-                    dy = s.div(dy, s.splat(pool.divisor(&rows, &columns)));
+        for (q, window) in pool.windows() {
+            let mut share = s.read(&dy[q]);
+            let mut best = zero;
+            match pool.kind {
+                PoolKind::Max => best = pool.look(s, window, x)[0],
+                PoolKind::Avg { count_include_pad } => {
+                    share = s.div(share, s.splat(pool.divisor(window, count_include_pad)));
                 }
-                // Lanes whose winner has not come yet.
-                let mut open = u16::MAX;
-                for i in rows.0.taps.clone() {
-                    for j in columns.0.taps.clone() {
-                        let at = place(i, j);
-                        let mut here = u16::MAX;
-                        if pool.kind == PoolKind::Max {
-                            here = open & !s.gt(best, s.read(&x[at..]));
-                            open &= !here;
-                        }
-                        let sum = s.add(s.read(&dx[at..]), s.select(here, dy, zero));
-                        s.write(&mut dx[at..], sum);
+            }
+            // Lanes whose winner has not come yet.
+            let mut open = u16::MAX;
+            for i in 0..window[0].taps {
+                for j in 0..window[1].taps {
+                    let at = pool.pixel(window, i, j);
+                    let mut part = share;
+                    if pool.kind == PoolKind::Max {
+                        let here = open & !s.gt(best, s.read(&x[at]));
+                        open &= !here;
+                        part = s.select(here, share, zero);
                     }
+                    let sum = s.add(s.read(&dx[at]), part);
+                    s.write(&mut dx[at], sum);
                 }
             }
         }
@@ -251,6 +267,8 @@ mod tests {
             for (got, want) in plain.iter().zip(want) {
                 assert!((f64::from(*got) - want).abs() < 1e-5, "{what}: got {got}, want {want}");
             }
+            let total = |v: &[f32]| v.iter().map(|&x| f64::from(x.abs())).sum::<f64>();
+            assert!((total(got) - total(&plain)).abs() < 1e-9, "{what}: lanes past the last channel hold 0");
         }
     }
 
@@ -276,6 +294,22 @@ mod tests {
             }
             let dilated = Window { dilation: [2, 3], ..Window::square(2) };
             check(isa, [2, 3], [7, 9], dilated, PoolKind::Max);
+        }
+    }
+
+    #[test]
+    fn a_nan_wins_wherever_it_stands() {
+        let threads = Threads::new(1).unwrap();
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            let pool = Pool::new(16, [3, 3], Window::square(3), PoolKind::Max, isa).unwrap();
+            for place in 0..9 * LANES {
+                let (mut x, mut y) = ([-1.0; 9 * LANES], [0.0; LANES]);
+                x[(place + 5 * LANES) % x.len()] = f32::NEG_INFINITY;
+                x[place] = f32::NAN;
+                pool.forward(&threads, 1, &x, &mut y);
+                let right = |(lane, y): (usize, &f32)| if lane == place % LANES { y.is_nan() } else { *y == -1.0 };
+                assert!(y.iter().enumerate().all(right), "{} {place} {y:?}", isa.name());
+            }
         }
     }
 }
