@@ -180,10 +180,13 @@ mod tests {
         assert_eq!(maps, reference::elements(&plain, p, keep));
         let whole = through(&|data| dropout_channels(&threads, [batch, channels, pixels], seed, p, data));
         assert_eq!(whole, reference::channels(&plain, pixels, p, keep));
-        let features = 16;
-        let mut rows = numbers(batch * features);
-        let want = reference::elements(&rows, p, keep);
+        // A row of features is a map of one pixel.
+        let features = channels * pixels;
+        let mut rows = vec![0.0; batch * blocks(features) * LANES];
+        to_blocked(&threads, [batch, features, 1], &plain, &mut rows);
         dropout(&threads, [batch, features], seed, p, &mut rows);
+        let mut want = vec![f32::NAN; rows.len()];
+        to_blocked(&threads, [batch, features, 1], &reference::elements(&plain, p, keep), &mut want);
         assert_eq!(rows, want);
     }
 }

@@ -214,4 +214,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn padding_stays_zero() {
+        let threads = Threads::new(1).unwrap();
+        let zeros = [0.0; LANES];
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            let [mut w, mut m, mut v] = [zeros; 3];
+            let adam = Adam { lr: 0.1, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.1, decoupled: true };
+            adam.step(isa, &threads, 1, &mut w, &zeros, &mut m, &mut v);
+            Sgd { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.1 }
+                .step(isa, &threads, &mut w, &zeros, &mut m);
+            assert_eq!([w, m, v], [zeros; 3]);
+        }
+    }
 }
