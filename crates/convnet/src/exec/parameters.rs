@@ -1,7 +1,7 @@
 //! Parameters in the layouts that stages read, each kind in one flat buffer.
 
 use super::stage::{Kind, Stage, trained};
-use crate::net::Net;
+use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::memory::Buffer;
@@ -32,11 +32,10 @@ pub(super) fn flat_len(slots: &[Slot]) -> usize {
 impl Parameters {
     /// Gives a node's tensor a place of `len` floats; its index among its kind.
     pub(super) fn add(&mut self, net: &Net, node: usize, name: &str, stage: usize, len: usize) -> usize {
-        let (full, _, parameter) = net
-            .parameters()
-            .into_iter()
-            .find(|(_, id, p)| id.index() == node && p.name == name)
-            .expect("an operation's parameters do not change");
+        let id = NodeId(node);
+        let parameter = net.node(id).op.parameters(&net.input_shapes(id)).into_iter().find(|p| p.name == name);
+        let parameter = parameter.expect("an operation's parameters do not change");
+        let full = format!("{}.{name}", net.node(id).name);
         let slots = if trained(parameter.role) { &mut self.trained } else { &mut self.buffers };
         let start = flat_len(slots);
         let range = start..start + len.next_multiple_of(LANES);

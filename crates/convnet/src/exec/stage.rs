@@ -212,11 +212,6 @@ impl Cutter<'_> {
             let layout = self.input_layout();
             return self.push(node, node, Kind::Load, layout);
         }
-        if self.input_stage(node).is_some_and(|s| matches!(self.stages[s].output, Layout::Plain(_)))
-            && !matches!(first.op, Op::Conv2d(_))
-        {
-            unreachable!("only a convolution reads a plain input");
-        }
         let shape = first.shape;
         match first.op.clone() {
             Op::Input(_) => Ok(()),
@@ -348,12 +343,9 @@ impl Cutter<'_> {
         self.push(node, node, Kind::Dropout { drop, channels }, Layout::of(self.net.nodes()[node].shape))
     }
 
-    fn input_stage(&self, node: usize) -> Option<usize> {
-        self.net.nodes()[node].inputs.first().and_then(|input| self.of_node[input.index()])
-    }
-
+    /// The stage whose output a node reads.
     fn input_of(&self, node: usize) -> usize {
-        self.input_stage(node).expect("nodes stand in running order")
+        self.of_node[self.net.nodes()[node].inputs[0].index()].expect("nodes stand in running order")
     }
 
     /// Adds a stage for the nodes from `first` to `last`, each the only reader of the one before.
