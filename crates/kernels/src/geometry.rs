@@ -199,6 +199,15 @@ impl ReceptiveField {
     }
 }
 
+/// The pixels that element `index` of an adaptive pooling from `input` to `output` pixels covers along one axis:
+/// `⌊index · input / output⌋` up to `⌈(index + 1) · input / output⌉` (PyTorch's rule). Never empty; windows overlap where
+/// the sizes do not divide.
+pub fn adaptive_span(index: usize, input: usize, output: usize) -> std::ops::Range<usize> {
+    let (index, input, output) = (index as u128, input as u128, output as u128);
+    let (start, end) = (index * input / output, ((index + 1) * input).div_ceil(output));
+    start as usize..end as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +230,16 @@ mod tests {
         assert_eq!(ceil.output([3, 3]), Ok([2, 2]));
         let dilated = Window { dilation: [2, 3], ..Window::square(3) };
         assert_eq!(dilated.output([10, 10]), Ok([6, 4]));
+    }
+
+    #[test]
+    fn adaptive_windows_are_pytorchs() {
+        let spans = |input, output| (0..output).map(|i| adaptive_span(i, input, output)).collect::<Vec<_>>();
+        assert_eq!(spans(7, 7), (0..7).map(|i| i..i + 1).collect::<Vec<_>>());
+        assert_eq!(spans(6, 3), [0..2, 2..4, 4..6]);
+        // torch.nn.AdaptiveAvgPool1d(3) on 5 elements, and 7 on 5.
+        assert_eq!(spans(5, 3), [0..2, 1..4, 3..5]);
+        assert_eq!(spans(5, 7), [0..1, 0..2, 1..3, 2..3, 2..4, 3..5, 4..5]);
     }
 
     #[test]

@@ -245,6 +245,12 @@ impl Cutter<'_> {
                 };
                 self.add_chain(node, Some(norm))
             }
+            Op::LocalResponseNorm(_)
+            | Op::Tanh
+            | Op::AdaptiveAvgPool2d(_)
+            | Op::Add
+            | Op::Concat
+            | Op::PadChannels(_) => Err(self.problem(node, "the engine does not run this yet".into())),
             Op::Relu if matches!(shape, Shape::Map(_)) && self.pool_after(node).is_some() => self.add_chain(node, None),
             Op::Relu => self.push(node, node, Kind::Relu, Layout::of(shape)),
             Op::MaxPool2d(op) => self.add_pool(node, op.window, PoolKind::Max),

@@ -59,7 +59,7 @@ fn nets() -> Vec<Net> {
         ("drop3", Op::Dropout2d(Dropout { p: 0.3 })),
         ("flatten", Op::Flatten),
         ("relu3", Op::Relu),
-        ("linear", Op::Linear(Linear { bias: false, out_features: 9 })),
+        ("linear", Op::Linear(Linear { bias: false, ..Linear::new(9) })),
         ("drop4", Op::Dropout(Dropout { p: 0.5 })),
         ("head", Op::Linear(Linear::new(4))),
     ];

@@ -39,11 +39,22 @@ pub struct Node {
     pub shape: Shape,
 }
 
+/// A second output that only training looks at: its loss, times a weight, is added to the net's (Szegedy et al. 2015,
+/// section 5).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Auxiliary {
+    /// Whose output it is.
+    pub node: NodeId,
+    /// Factor of its loss.
+    pub loss_weight: f32,
+}
+
 /// A network: nodes in running order, the first the input, the last the output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Net {
     name: String,
     nodes: Vec<Node>,
+    auxiliaries: Vec<Auxiliary>,
 }
 
 impl Net {
@@ -54,7 +65,7 @@ impl Net {
     pub fn new(name: impl Into<String>, input: Shape) -> Result<Net> {
         let name = name.into();
         check_name(&name).map_err(|problem| Error::invalid(format!("name of a net: {problem}")))?;
-        let mut net = Net { name, nodes: Vec::new() };
+        let mut net = Net { name, nodes: Vec::new(), auxiliaries: Vec::new() };
         net.add("input", Op::Input(input), &[])?;
         Ok(net)
     }
@@ -68,6 +79,7 @@ impl Net {
         for node in &self.nodes[1..] {
             net.add(&node.name, node.op.clone(), &node.inputs)?;
         }
+        net.auxiliaries.clone_from(&self.auxiliaries);
         Ok(net)
     }
 
@@ -106,6 +118,44 @@ impl Net {
     pub fn then(&mut self, name: &str, op: Op) -> Result<NodeId> {
         let last = self.output();
         self.add(name, op, &[last])
+    }
+
+    /// Makes a node an output of training's: see [`Auxiliary`]. It must give what the net's output gives; that is checked
+    /// when training is planned, for the output is not known before all layers are.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when the node is not of this net, is one already, or the weight is not a finite number above 0.
+    pub fn add_auxiliary(&mut self, node: NodeId, loss_weight: f32) -> Result<()> {
+        let Some(found) = self.nodes.get(node.0) else {
+            return Err(Error::invalid(format!("net '{}': expected an auxiliary output that is a node", self.name)));
+        };
+        let error = |problem| Error::Layer { layer: found.name.clone(), op: found.op.name(), problem };
+        if !(loss_weight.is_finite() && loss_weight > 0.0) {
+            return Err(error(format!("expected a loss_weight above 0, got {loss_weight}")));
+        }
+        if self.auxiliaries.iter().any(|auxiliary| auxiliary.node == node) {
+            return Err(error("is an auxiliary output already".into()));
+        }
+        self.auxiliaries.push(Auxiliary { node, loss_weight });
+        Ok(())
+    }
+
+    /// Outputs that only training looks at, in the order in which they were added.
+    pub fn auxiliaries(&self) -> &[Auxiliary] {
+        &self.auxiliaries
+    }
+
+    /// For each node whether the net's output needs it, or, with `training`, an auxiliary output does.
+    pub(crate) fn needed(&self, training: bool) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        needed[self.output().0] = true;
+        self.auxiliaries.iter().filter(|_| training).for_each(|auxiliary| needed[auxiliary.node.0] = true);
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if needed[index] {
+                node.inputs.iter().for_each(|id| needed[id.0] = true);
+            }
+        }
+        needed
     }
 
     /// The net's name.

@@ -24,6 +24,15 @@ pub fn inference(net: &Net, state: &StateDict) -> Result<(Net, StateDict)> {
     fold_batch_norm(&without_dropout(net)?, state)
 }
 
+/// The net without its auxiliary outputs and whatever else its own output does not need: what inference runs, and what a
+/// network is counted by.
+///
+/// # Errors
+/// None that the net's own building did not give.
+pub fn without_auxiliaries(net: &Net) -> Result<Net> {
+    rebuild(net, |id| Some(net.node(id).op.clone()))
+}
+
 /// Dropout removed; what read it reads its input.
 fn without_dropout(net: &Net) -> Result<Net> {
     rebuild(net, |id| match &net.node(id).op {
@@ -115,13 +124,7 @@ fn find<'a>(state: &'a StateDict, name: &str, shape: &[usize]) -> Result<&'a Ten
 /// The net with each node's operation replaced, or the node taken out where `replace` gives `None`: what read it then
 /// reads its first input. Nodes that the output does not need are dropped, which also keeps the last node the output.
 fn rebuild(net: &Net, replace: impl Fn(NodeId) -> Option<Op>) -> Result<Net> {
-    let mut needed = vec![false; net.nodes().len()];
-    needed[net.output().0] = true;
-    for (index, node) in net.nodes().iter().enumerate().rev() {
-        if needed[index] {
-            node.inputs.iter().for_each(|id| needed[id.0] = true);
-        }
-    }
+    let needed = net.needed(false);
     let mut rebuilt = Net::new(net.name(), net.input_shape())?;
     let mut moved = vec![NodeId(0)];
     for (index, node) in net.nodes().iter().enumerate().skip(1) {

@@ -191,8 +191,9 @@ fn receptive_fields(net: &Net) -> Vec<ReceptiveField> {
             node.inputs.iter().map(|id| seen[id.0]).reduce(|(field, extent), (other, _)| (field.merge(other), extent));
         let (field, extent) = merged.unwrap_or(start);
         let covering = Window { kernel: extent, ..Window::square(1) };
-        let through = match (node.op.window(), &node.op) {
-            (Some(window), _) => field.through(window),
+        let inputs: Vec<Shape> = node.inputs.iter().map(|&id| net.node(id).shape).collect();
+        let through = match (node.op.window(&inputs), &node.op) {
+            (Some(window), _) => field.through(&window),
             (None, Op::Linear(_)) => field.through(&covering),
             (None, _) => field,
         };

@@ -1,7 +1,7 @@
 //! Convolution as networks use it: cross-correlation. `[C, H, W]` → `[out_channels, H', W']` with H' and W' from
 //! [`Window::output`]. Weight `[out_channels, C / groups, kh, kw]`, bias `[out_channels]`. Backward keeps the input.
 
-use super::{Parameter, Problem, Shape, affine, check_window, expect_map};
+use super::{InitRule, Parameter, Problem, Shape, affine, check_window, expect_map};
 use crate::geometry::{Window, conv_macs};
 
 /// Settings of a convolution.
@@ -15,12 +15,14 @@ pub struct Conv2d {
     pub groups: usize,
     /// Whether a number per output channel is added.
     pub bias: bool,
+    /// How weight and bias start.
+    pub init: [InitRule; 2],
 }
 
 impl Conv2d {
-    /// `out_channels` filters of `window`, one group, with bias.
+    /// `out_channels` filters of `window`, one group, with bias, starting as [`InitRule::KAIMING`].
     pub const fn new(out_channels: usize, window: Window) -> Conv2d {
-        Conv2d { out_channels, window, groups: 1, bias: true }
+        Conv2d { out_channels, window, groups: 1, bias: true, init: InitRule::KAIMING }
     }
 
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
@@ -46,7 +48,7 @@ impl Conv2d {
         let [channels, ..] = expect_map(input).expect("shape was checked when the layer was added");
         let [kh, kw] = self.window.kernel;
         let in_channels = channels / self.groups;
-        affine(vec![self.out_channels, in_channels, kh, kw], self.bias)
+        affine(vec![self.out_channels, in_channels, kh, kw], self.bias, self.init)
     }
 
     pub(super) fn macs(&self, input: Shape, output: Shape) -> u64 {

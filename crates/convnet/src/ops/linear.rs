@@ -1,7 +1,7 @@
 //! Fully connected layer: `[in]` → `[out_features]`. Weight `[out_features, in]`, bias `[out_features]`. Backward keeps
 //! the input.
 
-use super::{Parameter, Problem, Shape, affine};
+use super::{InitRule, Parameter, Problem, Shape, affine};
 
 /// Settings of a fully connected layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,12 +10,14 @@ pub struct Linear {
     pub out_features: usize,
     /// Whether a number per output is added.
     pub bias: bool,
+    /// How weight and bias start.
+    pub init: [InitRule; 2],
 }
 
 impl Linear {
-    /// With bias.
+    /// With bias, starting as [`InitRule::KAIMING`].
     pub const fn new(out_features: usize) -> Linear {
-        Linear { out_features, bias: true }
+        Linear { out_features, bias: true, init: InitRule::KAIMING }
     }
 
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
@@ -29,6 +31,6 @@ impl Linear {
     }
 
     pub(super) fn parameters(&self, input: Shape) -> Vec<Parameter> {
-        affine(vec![self.out_features, input.elements()], self.bias)
+        affine(vec![self.out_features, input.elements()], self.bias, self.init)
     }
 }

@@ -6,14 +6,21 @@
 mod batch_norm;
 mod conv2d;
 mod dropout;
+mod init;
 mod linear;
+mod local_response_norm;
+mod merge;
+mod pad_channels;
 mod pool;
 
 pub use batch_norm::BatchNorm2d;
 pub use conv2d::Conv2d;
 pub use dropout::Dropout;
+pub use init::{Init, InitRule};
 pub use linear::Linear;
-pub use pool::{AvgPool2d, MaxPool2d};
+pub use local_response_norm::LocalResponseNorm;
+pub use pad_channels::PadChannels;
+pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 
 use crate::geometry::{Padding, Window};
 
@@ -60,18 +67,6 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// How a parameter starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// Normal with mean 0 and variance `2 / fan_in` (He et al. 2015, eq. 10).
-    HeNormal {
-        /// Inputs that one output sums.
-        fan_in: usize,
-    },
-    /// All the same.
-    Constant(f32),
-}
-
 /// What a named tensor of an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -114,12 +109,24 @@ pub enum Op {
     Linear(Linear),
     /// Normalisation of each channel over batch and pixels.
     BatchNorm2d(BatchNorm2d),
+    /// Normalisation across neighbouring channels.
+    LocalResponseNorm(LocalResponseNorm),
     /// `max(x, 0)`.
     Relu,
+    /// Hyperbolic tangent.
+    Tanh,
     /// Largest element of each window.
     MaxPool2d(MaxPool2d),
     /// Mean of each window.
     AvgPool2d(AvgPool2d),
+    /// Mean of each of a given number of windows, whatever the input's size.
+    AdaptiveAvgPool2d(AdaptiveAvgPool2d),
+    /// Sum of two or more inputs of the same shape.
+    Add,
+    /// Channels (or features) of two or more inputs, one after the other.
+    Concat,
+    /// Channels of zeros before and after the input's.
+    PadChannels(PadChannels),
     /// Sets single elements to zero in training.
     Dropout(Dropout),
     /// Sets whole channels to zero in training.
@@ -139,9 +146,15 @@ impl Op {
             Op::Conv2d(_) => "conv2d",
             Op::Linear(_) => "linear",
             Op::BatchNorm2d(_) => "batch_norm2d",
+            Op::LocalResponseNorm(_) => "local_response_norm",
             Op::Relu => "relu",
+            Op::Tanh => "tanh",
             Op::MaxPool2d(_) => "max_pool2d",
             Op::AvgPool2d(_) => "avg_pool2d",
+            Op::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
+            Op::Add => "add",
+            Op::Concat => "concat",
+            Op::PadChannels(_) => "pad_channels",
             Op::Dropout(_) => "dropout",
             Op::Dropout2d(_) => "dropout2d",
             Op::Flatten => "flatten",
@@ -163,10 +176,7 @@ impl Op {
     }
 
     fn shape_rule(&self, inputs: &[Shape]) -> Result<Shape, Problem> {
-        let expected = usize::from(!matches!(self, Op::Input(_)));
-        if inputs.len() != expected {
-            return Err(format!("expected {expected} input(s), got {}", inputs.len()));
-        }
+        self.check_arity(inputs.len())?;
         match self {
             Op::Input(shape) if shape.elements() == 0 => {
                 Err(format!("expected at least 1 along every axis, got {shape}"))
@@ -175,12 +185,35 @@ impl Op {
             Op::Conv2d(op) => op.output(inputs[0]),
             Op::Linear(op) => op.output(inputs[0]),
             Op::BatchNorm2d(op) => op.output(inputs[0]),
-            Op::Relu => Ok(inputs[0]),
+            Op::LocalResponseNorm(op) => op.output(inputs[0]),
+            Op::Relu | Op::Tanh => Ok(inputs[0]),
             Op::MaxPool2d(op) => op.output(inputs[0]),
             Op::AvgPool2d(op) => op.output(inputs[0]),
+            Op::AdaptiveAvgPool2d(op) => op.output(inputs[0]),
+            Op::Add => merge::add(inputs),
+            Op::Concat => merge::concat(inputs),
+            Op::PadChannels(op) => op.output(inputs[0]),
             Op::Dropout(op) => op.output(inputs[0]),
             Op::Dropout2d(op) => op.output(expect_map(inputs[0]).map(Shape::Map)?),
             Op::Flatten => Ok(Shape::Vector(inputs[0].elements())),
+        }
+    }
+
+    fn check_arity(&self, inputs: usize) -> Result<(), Problem> {
+        let (least, most) = match self {
+            Op::Input(_) => (0, 0),
+            Op::Add | Op::Concat => (2, usize::MAX),
+            Op::Conv2d(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu => (1, 1),
+            Op::Tanh | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::PadChannels(_) => (1, 1),
+            Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => (1, 1),
+        };
+        match (least..=most).contains(&inputs) {
+            true => Ok(()),
+            false => {
+                let more = if most > least { " or more" } else { "" };
+                let plural = if least == 1 { "" } else { "s" };
+                Err(format!("expected {least}{more} input{plural}, got {inputs}"))
+            }
         }
     }
 
@@ -190,7 +223,9 @@ impl Op {
             Op::Conv2d(op) => op.parameters(inputs[0]),
             Op::Linear(op) => op.parameters(inputs[0]),
             Op::BatchNorm2d(_) => BatchNorm2d::parameters(inputs[0]),
-            Op::Input(_) | Op::Relu | Op::MaxPool2d(_) | Op::AvgPool2d(_) => Vec::new(),
+            Op::Input(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => Vec::new(),
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => Vec::new(),
+            Op::Add | Op::Concat | Op::PadChannels(_) => Vec::new(),
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => Vec::new(),
         }
     }
@@ -200,29 +235,36 @@ impl Op {
         match self {
             Op::Conv2d(op) => op.macs(inputs[0], output),
             Op::Linear(op) => saturating_product(&[inputs[0].elements(), op.out_features]) as u64,
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::Relu | Op::MaxPool2d(_) | Op::AvgPool2d(_) => 0,
+            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => 0,
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => 0,
+            Op::Add | Op::Concat | Op::PadChannels(_) => 0,
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => 0,
         }
     }
 
-    /// The sliding window, for operations that have one.
-    pub fn window(&self) -> Option<&Window> {
+    /// The sliding window over inputs of these shapes, for operations that have one.
+    pub fn window(&self, inputs: &[Shape]) -> Option<Window> {
         match self {
-            Op::Conv2d(op) => Some(&op.window),
-            Op::MaxPool2d(op) => Some(&op.window),
-            Op::AvgPool2d(op) => Some(&op.window),
-            Op::Input(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::Relu => None,
+            Op::Conv2d(op) => Some(op.window),
+            Op::MaxPool2d(op) => Some(op.window),
+            Op::AvgPool2d(op) => Some(op.window),
+            Op::AdaptiveAvgPool2d(op) => op.window(inputs[0]),
+            Op::Input(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu => None,
+            Op::Tanh | Op::Add | Op::Concat | Op::PadChannels(_) => None,
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => None,
         }
     }
 }
 
-/// A weight of that shape, whose first axis is the outputs and whose others are what one output sums, and a bias if asked.
-fn affine(shape: Vec<usize>, bias: bool) -> Vec<Parameter> {
+/// A weight of that shape, whose first axis is the outputs and whose others are what one output sums, and a bias if
+/// asked; the rules say how each starts.
+fn affine(shape: Vec<usize>, bias: bool, [weight_rule, bias_rule]: [InitRule; 2]) -> Vec<Parameter> {
     let (outputs, fan_in) = (shape[0], saturating_product(&shape[1..]));
-    let weight = Parameter { name: "weight", shape, role: Role::Weight, init: Init::HeNormal { fan_in } };
-    let bias =
-        bias.then(|| Parameter { name: "bias", shape: vec![outputs], role: Role::Bias, init: Init::Constant(0.0) });
+    let fan_out = outputs.saturating_mul(saturating_product(shape.get(2..).unwrap_or_default()));
+    let init = weight_rule.resolve(fan_in, fan_out);
+    let weight = Parameter { name: "weight", shape, role: Role::Weight, init };
+    let init = bias_rule.resolve(fan_in, fan_out);
+    let bias = bias.then(|| Parameter { name: "bias", shape: vec![outputs], role: Role::Bias, init });
     [weight].into_iter().chain(bias).collect()
 }
 

@@ -2,7 +2,7 @@
 //! Backward of the maximum keeps which element won (the first of equals, row by row); of the mean, nothing.
 
 use super::{Problem, Shape, check_window, expect_map};
-use crate::geometry::Window;
+use crate::geometry::{Window, adaptive_span};
 
 /// Settings of a maximum pooling.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,35 @@ pub struct AvgPool2d {
     pub window: Window,
     /// Whether the mean's divisor counts padding (PyTorch's default) or only pixels of the input.
     pub count_include_pad: bool,
+}
+
+/// Settings of a mean pooling to a given size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdaptiveAvgPool2d {
+    /// Height and width of the output; its windows are [`adaptive_span`]s.
+    pub output: [usize; 2],
+}
+
+impl AdaptiveAvgPool2d {
+    pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
+        let [channels, ..] = expect_map(input)?;
+        let [h, w] = self.output;
+        match [h, w].iter().all(|n| (1..=super::MAX_PIXELS).contains(n)) {
+            true => Ok(Shape::Map([channels, h, w])),
+            false => Err(format!("expected an output size from 1 to {}, got {h}x{w}", super::MAX_PIXELS)),
+        }
+    }
+
+    /// The largest of its windows, at the distance that they have on average, rounded down.
+    pub(super) fn window(&self, input: Shape) -> Option<Window> {
+        let Shape::Map([_, height, width]) = input else { return None };
+        let axis = |input: usize, output: usize| {
+            let longest = (0..output).map(|i| adaptive_span(i, input, output).len()).max().unwrap_or(1);
+            (longest, (input / output).max(1))
+        };
+        let [(kh, sh), (kw, sw)] = [axis(height, self.output[0]), axis(width, self.output[1])];
+        Some(Window { kernel: [kh, kw], stride: [sh, sw], ..Window::square(1) })
+    }
 }
 
 impl MaxPool2d {

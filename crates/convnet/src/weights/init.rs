@@ -25,7 +25,8 @@ pub fn init(net: &Net, seed: u64) -> StateDict {
         let count = parameter.shape.iter().product();
         let data = match parameter.init {
             Init::Constant(value) => vec![value; count],
-            Init::HeNormal { fan_in } => normal(stream(seed, &name), (2.0 / fan_in as f64).sqrt(), count),
+            Init::Normal { std } => normal(stream(seed, &name), std, count),
+            Init::Uniform { bound } => uniform(stream(seed, &name), bound, count),
         };
         (name, Tensor::new(parameter.shape, data))
     };
@@ -39,10 +40,19 @@ fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(hasher.finalize().into())
 }
 
+/// A number in (0, 1] from 53 random bits.
+fn fraction(rng: &mut ChaCha8Rng) -> f64 {
+    ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
+}
+
+/// `count` numbers from `-bound` to `bound`.
+fn uniform(mut rng: ChaCha8Rng, bound: f64, count: usize) -> Vec<f32> {
+    (0..count).map(|_| (bound * (2.0 * fraction(&mut rng) - 1.0)) as f32).collect()
+}
+
 /// `count` normal numbers with mean 0 (Box and Muller 1958).
 fn normal(mut rng: ChaCha8Rng, deviation: f64, count: usize) -> Vec<f32> {
-    // 53 random bits: (0, 1] for the logarithm's sake.
-    let mut uniform = || ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    let mut uniform = || fraction(&mut rng);
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
         let radius = deviation * (-2.0 * libm::log(uniform())).sqrt();

@@ -37,6 +37,8 @@ pub trait Float:
     fn exp(self) -> Self;
     /// The natural logarithm.
     fn ln(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
     /// The larger of two; the other one where one is NaN.
     fn max(self, other: Self) -> Self;
     /// Whether this is not a number.
@@ -68,6 +70,9 @@ macro_rules! float {
             }
             fn ln(self) -> Self {
                 $type::ln(self)
+            }
+            fn tanh(self) -> Self {
+                $type::tanh(self)
             }
             fn max(self, other: Self) -> Self {
                 $type::max(self, other)

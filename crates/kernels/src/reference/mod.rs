@@ -11,9 +11,11 @@ pub mod dropout;
 mod float;
 pub mod gradcheck;
 pub mod linear;
+pub mod local_response_norm;
 pub mod optimizer;
 pub mod pool;
 pub mod relu;
+pub mod tanh;
 
 pub use float::Float;
 

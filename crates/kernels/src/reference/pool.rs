@@ -5,7 +5,7 @@
 //! padding (`count_include_pad`), but never what ceil mode lets the last window hang over beyond the padding.
 
 use super::{Float, expect_len};
-use crate::geometry::Window;
+use crate::geometry::{Window, adaptive_span};
 
 /// The sizes of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,6 +139,66 @@ pub fn avg_backward<T: Float>(problem: &PoolProblem, count_include_pad: bool, gr
     grad_input
 }
 
+/// The sizes of a mean pooling to a given size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AdaptiveProblem {
+    /// Pictures times channels.
+    pub planes: usize,
+    /// Height and width of the input, in pixels.
+    pub input: [usize; 2],
+    /// Height and width of the output, in pixels.
+    pub output: [usize; 2],
+}
+
+impl AdaptiveProblem {
+    /// Visits every window, plane by plane and row by row, with its pixels as indices into the input.
+    fn each_window(&self, mut visit: impl FnMut(&[usize])) {
+        let AdaptiveProblem { planes, input: [height, width], output } = *self;
+        let mut pixels = Vec::new();
+        for plane in 0..planes {
+            for oy in 0..output[0] {
+                for ox in 0..output[1] {
+                    pixels.clear();
+                    for y in adaptive_span(oy, height, output[0]) {
+                        pixels.extend(adaptive_span(ox, width, output[1]).map(|x| (plane * height + y) * width + x));
+                    }
+                    visit(&pixels);
+                }
+            }
+        }
+    }
+}
+
+/// The mean of each of the windows that [`adaptive_span`] gives.
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn adaptive_avg_forward<T: Float>(problem: &AdaptiveProblem, input: &[T]) -> Vec<T> {
+    expect_len("input", input, problem.planes * problem.input[0] * problem.input[1]);
+    let mut output = Vec::new();
+    problem.each_window(|pixels| {
+        let sum: T = pixels.iter().map(|&pixel| input[pixel]).sum();
+        output.push(sum / T::from_usize(pixels.len()));
+    });
+    output
+}
+
+/// The gradient by the input, `[planes, H, W]`: each output's is shared out among the window's pixels.
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn adaptive_avg_backward<T: Float>(problem: &AdaptiveProblem, grad_output: &[T]) -> Vec<T> {
+    let AdaptiveProblem { planes, input, output } = *problem;
+    expect_len("gradient of the output", grad_output, planes * output[0] * output[1]);
+    let mut grad_input = vec![T::ZERO; planes * input[0] * input[1]];
+    let mut grads = grad_output.iter();
+    problem.each_window(|pixels| {
+        let share = *grads.next().expect("one gradient per window") / T::from_usize(pixels.len());
+        pixels.iter().for_each(|&pixel| grad_input[pixel] += share);
+    });
+    grad_input
+}
+
 /// By what the sum over the window at placement `at` is divided: its pixels, or its area within the padded input.
 fn divisor(problem: &PoolProblem, count_include_pad: bool, at: [usize; 2], pixels: &[usize]) -> usize {
     let PoolProblem { input, window, .. } = problem;
@@ -174,6 +234,16 @@ mod tests {
             PoolProblem { window: Window { padding: Padding::Same, ceil_mode: true, ..uneven }, ..plain },
             PoolProblem { input: [3, 3], window: Window::square(3), ..plain },
         ]
+    }
+
+    #[test]
+    fn adaptive_gradients() {
+        let problem = AdaptiveProblem { planes: 2, input: [5, 4], output: [3, 7] };
+        let (x, dy) = (pattern(1, 40), pattern(2, 42));
+        let dx = adaptive_avg_backward(&problem, &dy);
+        assert_gradient("x", &x, &dx, |x| dot(&adaptive_avg_forward(&problem, x), &dy));
+        let global = AdaptiveProblem { output: [1, 1], ..problem };
+        assert!((adaptive_avg_forward(&global, &x)[1] - x[20..].iter().sum::<f64>() / 20.0).abs() < 1e-15);
     }
 
     #[test]

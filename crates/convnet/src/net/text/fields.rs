@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::geometry::Padding;
-use crate::ops::Shape;
+use crate::ops::{InitRule, Shape};
 use crate::suggest::suggest;
 
 /// What is wrong with a document, and at which byte of it.
@@ -128,6 +128,15 @@ impl Field for String {
 
     fn read(value: &DeValue<'_>) -> Option<String> {
         value.as_str().map(str::to_owned)
+    }
+}
+
+impl Field for InitRule {
+    const EXPECTED: &'static str =
+        "\"kaiming_normal\", \"kaiming_normal_fan_out\", \"uniform\", \"normal(STD)\" or \"constant(VALUE)\"";
+
+    fn read(value: &DeValue<'_>) -> Option<InitRule> {
+        InitRule::from_text(value.as_str()?)
     }
 }
 

@@ -44,7 +44,7 @@ impl Net {
     ///
     ///     [[layer]]
     ///     op = "relu"
-    ///     input = "conv1"        # the layer before unless given; inputs = ["a", "b"] for several
+    ///     input = "conv1"        # the layer before unless given; inputs = ["a", "b"] for several (add, concat)
     ///
     ///     [[layer]]
     ///     op = "flatten"
@@ -95,6 +95,9 @@ impl Net {
             for (key, value) in settings::write(&node.op) {
                 put(format_args!("{key} = {value}\n"));
             }
+            if let Some(auxiliary) = self.auxiliaries().iter().find(|auxiliary| auxiliary.node == NodeId(index)) {
+                put(format_args!("loss_weight = {:?}\n", auxiliary.loss_weight));
+            }
         }
         text
     }
@@ -135,7 +138,7 @@ fn net(source: &str) -> std::result::Result<Net, Fault> {
     Ok(net)
 }
 
-/// Adds one `[[layer]]`; `counts` numbers the layers of each operation, for those without a name.
+/// Adds one `[[layer]]`, an auxiliary output of training if it has a `loss_weight`; `counts` numbers the layers of each operation, for those without a name.
 fn add_layer(
     net: &mut Net,
     counts: &mut HashMap<&'static str, usize>,
@@ -155,8 +158,12 @@ fn add_layer(
     };
     let inputs = inputs(net, &mut fields).map_err(in_layer)?;
     let op = reader(&mut fields).map_err(in_layer)?;
+    let loss_weight = fields.get("loss_weight").map_err(in_layer)?;
     let misfit = |error: Error| fields.fault(error.to_string());
-    net.add(&name, op, &inputs).map_err(misfit)?;
+    let id = net.add(&name, op, &inputs).map_err(misfit)?;
+    if let Some(weight) = loss_weight {
+        net.add_auxiliary(id, weight).map_err(misfit)?;
+    }
     fields.finish().map_err(in_layer)
 }
 

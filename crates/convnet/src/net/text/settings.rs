@@ -2,12 +2,15 @@
 
 use super::fields::{Fault, Fields};
 use crate::geometry::{Padding, Window};
-use crate::ops::{AvgPool2d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, Op};
+use crate::ops::{
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, InitRule, Linear, LocalResponseNorm, MaxPool2d, Op,
+    PadChannels,
+};
 
 type Reader = fn(&mut Fields<'_>) -> Result<Op, Fault>;
 
 /// How each operation is read, by [`Op::name`].
-pub(super) const READERS: [(&str, Reader); 9] = [
+pub(super) const READERS: [(&str, Reader); 15] = [
     ("conv2d", |fields| {
         let out_channels = fields.required("out_channels")?;
         let window = Window {
@@ -16,11 +19,13 @@ pub(super) const READERS: [(&str, Reader); 9] = [
             ..kernel_and_padding(fields)?
         };
         let groups = fields.get("groups")?.unwrap_or(1);
-        Ok(Op::Conv2d(Conv2d { out_channels, window, groups, bias: fields.get("bias")?.unwrap_or(true) }))
+        let bias = fields.get("bias")?.unwrap_or(true);
+        Ok(Op::Conv2d(Conv2d { out_channels, window, groups, bias, init: init(fields)? }))
     }),
     ("linear", |fields| {
         let out_features = fields.required("out_features")?;
-        Ok(Op::Linear(Linear { out_features, bias: fields.get("bias")?.unwrap_or(true) }))
+        let bias = fields.get("bias")?.unwrap_or(true);
+        Ok(Op::Linear(Linear { out_features, bias, init: init(fields)? }))
     }),
     ("batch_norm2d", |fields| {
         let default = BatchNorm2d::default();
@@ -29,7 +34,17 @@ pub(super) const READERS: [(&str, Reader); 9] = [
             momentum: fields.get("momentum")?.unwrap_or(default.momentum),
         }))
     }),
+    ("local_response_norm", |fields| {
+        let default = LocalResponseNorm::new(fields.required("size")?);
+        Ok(Op::LocalResponseNorm(LocalResponseNorm {
+            size: default.size,
+            alpha: fields.get("alpha")?.unwrap_or(default.alpha),
+            beta: fields.get("beta")?.unwrap_or(default.beta),
+            k: fields.get("k")?.unwrap_or(default.k),
+        }))
+    }),
     ("relu", |_| Ok(Op::Relu)),
+    ("tanh", |_| Ok(Op::Tanh)),
     ("max_pool2d", |fields| {
         let window = pooling(fields)?;
         Ok(Op::MaxPool2d(MaxPool2d {
@@ -40,6 +55,15 @@ pub(super) const READERS: [(&str, Reader); 9] = [
         let count_include_pad = fields.get("count_include_pad")?.unwrap_or(true);
         Ok(Op::AvgPool2d(AvgPool2d { window: pooling(fields)?, count_include_pad }))
     }),
+    ("adaptive_avg_pool2d", |fields| {
+        Ok(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: fields.required("output_size")? }))
+    }),
+    ("add", |_| Ok(Op::Add)),
+    ("concat", |_| Ok(Op::Concat)),
+    ("pad_channels", |fields| {
+        let [before, after] = ["before", "after"].map(|key| fields.get(key));
+        Ok(Op::PadChannels(PadChannels { before: before?.unwrap_or(0), after: after?.unwrap_or(0) }))
+    }),
     ("dropout", |fields| Ok(Op::Dropout(Dropout { p: fields.get("p")?.unwrap_or(DROPOUT) }))),
     ("dropout2d", |fields| Ok(Op::Dropout2d(Dropout { p: fields.get("p")?.unwrap_or(DROPOUT) }))),
     ("flatten", |_| Ok(Op::Flatten)),
@@ -47,6 +71,22 @@ pub(super) const READERS: [(&str, Reader); 9] = [
 
 /// PyTorch's probability of a dropout.
 const DROPOUT: f32 = 0.5;
+
+/// How weight and bias start.
+fn init(fields: &mut Fields<'_>) -> Result<[InitRule; 2], Fault> {
+    let [weight, bias] = [WEIGHT_INIT, BIAS_INIT].map(|key| fields.get(key));
+    let [default_weight, default_bias] = InitRule::KAIMING;
+    Ok([weight?.unwrap_or(default_weight), bias?.unwrap_or(default_bias)])
+}
+
+const WEIGHT_INIT: &str = "weight_init";
+const BIAS_INIT: &str = "bias_init";
+
+fn write_init([weight, bias]: [InitRule; 2]) -> [(&'static str, bool, String); 2] {
+    let [default_weight, default_bias] = InitRule::KAIMING;
+    let text = |rule: InitRule| format!("\"{}\"", rule.to_text());
+    [(WEIGHT_INIT, weight != default_weight, text(weight)), (BIAS_INIT, bias != default_bias, text(bias))]
+}
 
 fn kernel_and_padding(fields: &mut Fields<'_>) -> Result<Window, Fault> {
     let kernel = fields.required("kernel_size")?;
@@ -64,13 +104,27 @@ fn pooling(fields: &mut Fields<'_>) -> Result<Window, Fault> {
 /// The settings of an operation that are not its defaults, as `(key, TOML value)`.
 pub(super) fn write(op: &Op) -> Vec<(&'static str, String)> {
     match op {
-        Op::Conv2d(Conv2d { out_channels, window, groups, bias }) => {
+        Op::Conv2d(Conv2d { out_channels, window, groups, bias, init }) => {
             let settings = vec![("out_channels", out_channels.to_string())];
             let settings = [settings, write_window(window, [1; 2])].concat();
-            with(settings, [("groups", *groups != 1, groups.to_string()), ("bias", !bias, bias.to_string())])
+            let settings =
+                with(settings, [("groups", *groups != 1, groups.to_string()), ("bias", !bias, bias.to_string())]);
+            with(settings, write_init(*init))
         }
-        Op::Linear(Linear { out_features, bias }) => {
-            with(vec![("out_features", out_features.to_string())], [("bias", !bias, bias.to_string())])
+        Op::Linear(Linear { out_features, bias, init }) => {
+            let features = vec![("out_features", out_features.to_string())];
+            with(with(features, [("bias", !bias, bias.to_string())]), write_init(*init))
+        }
+        Op::LocalResponseNorm(LocalResponseNorm { size, alpha, beta, k }) => {
+            let default = LocalResponseNorm::new(*size);
+            let numbers = [("alpha", *alpha, default.alpha), ("beta", *beta, default.beta), ("k", *k, default.k)];
+            let numbers = numbers.map(|(key, value, default)| (key, value != default, format!("{value:?}")));
+            with(vec![("size", size.to_string())], numbers)
+        }
+        Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output }) => vec![("output_size", pair(*output))],
+        Op::PadChannels(PadChannels { before, after }) => {
+            let sides = [("before", *before), ("after", *after)];
+            with(Vec::new(), sides.map(|(key, channels)| (key, channels != 0, channels.to_string())))
         }
         Op::BatchNorm2d(BatchNorm2d { eps, momentum }) => {
             let default = BatchNorm2d::default();
@@ -83,7 +137,7 @@ pub(super) fn write(op: &Op) -> Vec<(&'static str, String)> {
             with(write_window(window, window.kernel), [counted])
         }
         Op::Dropout(Dropout { p }) | Op::Dropout2d(Dropout { p }) => vec![("p", format!("{p:?}"))],
-        Op::Input(_) | Op::Relu | Op::Flatten => Vec::new(),
+        Op::Input(_) | Op::Relu | Op::Tanh | Op::Add | Op::Concat | Op::Flatten => Vec::new(),
     }
 }
 

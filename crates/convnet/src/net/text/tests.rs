@@ -1,7 +1,10 @@
 use super::settings::READERS;
 use super::*;
 use crate::geometry::{Padding, Window};
-use crate::ops::{AvgPool2d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, Op};
+use crate::ops::{
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, InitRule, Linear, LocalResponseNorm, MaxPool2d, Op,
+    PadChannels,
+};
 use crate::zoo::{Cnn, cnn};
 
 fn with_layers(layers: &str) -> String {
@@ -28,21 +31,30 @@ fn every_setting_of_every_op_round_trips() {
     let window = Window { kernel: [3, 5], stride: [1, 2], padding: asymmetric, dilation: [2, 1], ceil_mode: false };
     let pooling = Window { kernel: [3, 2], stride: [2, 2], padding: Padding::per_axis([1, 0]), ..Window::square(3) };
     for op in [
-        Op::Conv2d(Conv2d { out_channels: 8, window, groups: 4, bias: false }),
+        Op::Conv2d(Conv2d { out_channels: 8, window, groups: 4, bias: false, init: InitRule::KAIMING }),
+        Op::LocalResponseNorm(LocalResponseNorm { size: 3, alpha: 1e-3, beta: 0.5, k: 2.0 }),
+        Op::LocalResponseNorm(LocalResponseNorm::new(5)),
+        Op::Tanh,
+        Op::PadChannels(PadChannels { before: 1, after: 2 }),
         Op::BatchNorm2d(BatchNorm2d { eps: 1e-3, momentum: 0.017 }),
         Op::Relu,
         Op::MaxPool2d(MaxPool2d { window: Window { ceil_mode: true, dilation: [1, 2], ..pooling } }),
         Op::AvgPool2d(AvgPool2d { window: Window { padding: Padding::Same, ..pooling }, count_include_pad: false }),
         Op::AvgPool2d(AvgPool2d { window: Window::square(2).stride(2), count_include_pad: true }),
+        Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [3, 2] }),
         Op::Dropout2d(Dropout { p: 0.1 }),
         Op::Flatten,
         Op::Dropout(Dropout { p: 1e-9 }),
-        Op::Linear(Linear { out_features: 7, bias: false }),
+        Op::Linear(Linear { init: InitRule::PYTORCH, ..Linear::new(7) }),
+        Op::Linear(Linear { bias: false, init: [InitRule::Normal(0.01), InitRule::Constant(1.0)], ..Linear::new(7) }),
     ] {
         net.then(&format!("layer{}.{}", net.nodes().len(), op.name()), op).unwrap();
     }
     let side = net.find("layer1.conv2d").unwrap();
-    net.add("side", Op::Relu, &[side]).unwrap();
+    let relu = net.add("side", Op::Relu, &[side]).unwrap();
+    let sum = net.add("sum", Op::Add, &[side, relu]).unwrap();
+    let joined = net.add("joined", Op::Concat, &[side, sum, relu]).unwrap();
+    net.add_auxiliary(joined, 0.3).unwrap();
     let text = net.to_toml();
     assert_eq!(Net::from_toml(&text).unwrap(), net, "{text}");
     assert!(text.contains("input = \"layer1.conv2d\"\n") && text.contains("padding = [1, 0, 0, 2]\n"), "{text}");
@@ -51,7 +63,7 @@ fn every_setting_of_every_op_round_trips() {
 #[test]
 fn readers_and_ops_have_the_same_names() {
     for (name, reader) in READERS {
-        let text = "out_channels = 1\nkernel_size = 1\nout_features = 1";
+        let text = "out_channels = 1\nkernel_size = 1\nout_features = 1\nsize = 1\noutput_size = 1";
         let table = DeTable::parse(text).unwrap();
         let op = reader(&mut Fields::new(text, table.get_ref(), 0..0)).unwrap();
         assert_eq!(op.name(), name);
@@ -100,7 +112,7 @@ fn settings_of_the_wrong_kind_are_errors() {
         ("op='conv2d', out_channels=1, kernel_size=3, ceil_mode=true", "unknown field 'ceil_mode'"),
         ("op='dropout', p=1.5", "expected a probability"),
         ("op='dropout', p=nan", "expected a probability"),
-        ("op='relu', inputs=['input', 'input']", "expected 1 input(s), got 2"),
+        ("op='relu', inputs=['input', 'input']", "expected 1 input, got 2"),
         ("op='relu', input='input', inputs=['input']", "expected input or inputs, got both"),
         ("op='relu', name=''", "expected a name of 1 to 256 bytes, got 0"),
         ("name='x'", "expected a value for 'op'"),

@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use convnet_kernels::random;
 use convnet_kernels::reference::batch_norm::{BatchNorm, Statistics};
 use convnet_kernels::reference::conv2d::{self, ConvProblem};
-use convnet_kernels::reference::cross_entropy::{self, CrossEntropy};
+use convnet_kernels::reference::cross_entropy;
 use convnet_kernels::reference::linear::{self, LinearProblem};
-use convnet_kernels::reference::pool::{self, PoolProblem};
-use convnet_kernels::reference::{Float, dropout, relu};
+use convnet_kernels::reference::local_response_norm::{self, LrnProblem};
+use convnet_kernels::reference::pool::{self, AdaptiveProblem, PoolProblem};
+use convnet_kernels::reference::{Float, dropout, relu, tanh};
 
 use crate::geometry::Window;
 use crate::net::{Net, Node, NodeId};
-use crate::ops::{BatchNorm2d, Conv2d, Op, Role, Shape};
+use crate::ops::{BatchNorm2d, Conv2d, LocalResponseNorm, Op, Role, Shape};
 use crate::{Error, Result, StateDict};
 
 /// How a net is run.
@@ -41,7 +42,7 @@ pub type Tensors<T> = BTreeMap<String, Vec<T>>;
 pub struct Pass<T> {
     /// The net's output, `[batch, classes]`.
     pub logits: Vec<T>,
-    /// Softmax cross-entropy, the mean over the batch, in nats.
+    /// Softmax cross-entropy, the mean over the batch, in nats; in training plus the auxiliary outputs', weighted.
     pub loss: T,
     /// The gradient of the loss by every weight and bias.
     pub gradients: Tensors<T>,
@@ -157,10 +158,22 @@ impl<'net, T: Float> Reference<'net, T> {
         }
         let trace = self.trace(input, mode)?;
         let logits = trace.outputs.last().expect("a net has at least its input");
-        let CrossEntropy { loss, grad_logits } = cross_entropy::forward_backward(logits, labels, classes);
-        let (gradients, input_gradient) = self.backward(&trace, batch, mode, grad_logits);
+        let (mut loss, mut of_outputs) = (T::ZERO, Vec::new());
+        for (node, weight) in self.losses(mode) {
+            let found = cross_entropy::forward_backward(&trace.outputs[node.index()], labels, classes);
+            loss += weight * found.loss;
+            of_outputs.push((node, found.grad_logits.into_iter().map(|gradient| weight * gradient).collect()));
+        }
+        let (gradients, input_gradient) = self.backward(&trace, batch, mode, of_outputs);
         let buffers = self.buffers(&trace, batch, mode);
         Ok(Pass { logits: logits.clone(), loss, gradients, input_gradient, buffers })
+    }
+
+    /// Whose cross-entropy is summed, times what: the net's output, and in training its auxiliary outputs.
+    fn losses(&self, mode: Mode) -> Vec<(NodeId, T)> {
+        let auxiliaries = self.net.auxiliaries().iter().filter(|_| mode != Mode::Inference);
+        let weighted = auxiliaries.map(|auxiliary| (auxiliary.node, T::from_f64(f64::from(auxiliary.loss_weight))));
+        [(self.net.output(), T::ONE)].into_iter().chain(weighted).collect()
     }
 
     /// Pictures in an input.
@@ -210,13 +223,33 @@ impl<'net, T: Float> Reference<'net, T> {
                 };
                 return Ok((norm.forward(input(0), &statistics), Kept::Statistics(statistics)));
             }
+            (Op::LocalResponseNorm(op), _) => local_response_norm::forward(&lrn_problem(op, batch, shape(0)), input(0)),
             (Op::Relu, _) => relu::forward(input(0)),
+            (Op::Tanh, _) => tanh::forward(input(0)),
             (Op::MaxPool2d(op), _) => {
                 let found = pool::max_forward(&pool_problem(op.window, batch, shape(0)), input(0));
                 return Ok((found.output, Kept::Winners(found.winners)));
             }
             (Op::AvgPool2d(op), _) => {
                 pool::avg_forward(&pool_problem(op.window, batch, shape(0)), op.count_include_pad, input(0))
+            }
+            (Op::AdaptiveAvgPool2d(op), _) => {
+                pool::adaptive_avg_forward(&adaptive_problem(op.output, batch, shape(0)), input(0))
+            }
+            (Op::Add, _) => {
+                let inputs: Vec<&[T]> = (0..node.inputs.len()).map(input).collect();
+                (0..input(0).len()).map(|i| inputs.iter().map(|input| input[i]).sum()).collect()
+            }
+            (Op::Concat, _) => {
+                let parts: Vec<usize> = (0..node.inputs.len()).map(|which| shape(which).elements()).collect();
+                let part = |n: usize, which: usize| &input(which)[n * parts[which]..][..parts[which]];
+                (0..batch).flat_map(|n| (0..parts.len()).flat_map(move |which| part(n, which))).copied().collect()
+            }
+            (Op::PadChannels(op), _) => {
+                let pixels = pixels(node.shape);
+                let zeros = |channels: usize| vec![T::ZERO; channels * pixels];
+                let pictures = input(0).chunks(shape(0).elements());
+                pictures.flat_map(|picture| [&zeros(op.before), picture, &zeros(op.after)].concat()).collect()
             }
             (Op::Dropout(op), Mode::Training { .. }) => dropout::elements(input(0), op.p, |i| keep(i, op.p)),
             (Op::Dropout2d(op), Mode::Training { .. }) => {
@@ -228,10 +261,18 @@ impl<'net, T: Float> Reference<'net, T> {
     }
 
     /// Gradients by every trained parameter, and by the net's input.
-    fn backward(&self, trace: &Trace<T>, batch: usize, mode: Mode, grad_logits: Vec<T>) -> (Tensors<T>, Vec<T>) {
+    fn backward(
+        &self,
+        trace: &Trace<T>,
+        batch: usize,
+        mode: Mode,
+        of_outputs: Vec<(NodeId, Vec<T>)>,
+    ) -> (Tensors<T>, Vec<T>) {
         // What has arrived so far from each node's consumers; zero at first, and to the end where nothing asks.
         let mut arrived: Vec<Vec<T>> = trace.outputs.iter().map(|output| vec![T::ZERO; output.len()]).collect();
-        *arrived.last_mut().expect("a net has at least its input") = grad_logits;
+        for (node, gradient) in of_outputs {
+            arrived[node.index()] = gradient;
+        }
         let mut gradients = Tensors::new();
         for index in (1..arrived.len()).rev() {
             let node = &self.net.nodes()[index];
@@ -280,7 +321,12 @@ impl<'net, T: Float> Reference<'net, T> {
                 let parameters = vec![("weight", found.weight), ("bias", found.bias)];
                 NodeGradients { inputs: vec![found.input], parameters }
             }
+            (Op::LocalResponseNorm(op), _) => {
+                let problem = lrn_problem(op, batch, shape(0));
+                NodeGradients::of_input(local_response_norm::backward(&problem, input(0), dy))
+            }
             (Op::Relu, _) => NodeGradients::of_input(relu::backward(input(0), dy)),
+            (Op::Tanh, _) => NodeGradients::of_input(tanh::backward(&trace.outputs[id.index()], dy)),
             (Op::MaxPool2d(op), _) => {
                 let Kept::Winners(winners) = &trace.kept[id.index()] else { unreachable!("forward keeps the winners") };
                 NodeGradients::of_input(pool::max_backward(&pool_problem(op.window, batch, shape(0)), winners, dy))
@@ -288,6 +334,27 @@ impl<'net, T: Float> Reference<'net, T> {
             (Op::AvgPool2d(op), _) => {
                 let problem = pool_problem(op.window, batch, shape(0));
                 NodeGradients::of_input(pool::avg_backward(&problem, op.count_include_pad, dy))
+            }
+            (Op::AdaptiveAvgPool2d(op), _) => {
+                let problem = adaptive_problem(op.output, batch, shape(0));
+                NodeGradients::of_input(pool::adaptive_avg_backward(&problem, dy))
+            }
+            (Op::Add, _) => NodeGradients { inputs: vec![dy.to_vec(); node.inputs.len()], parameters: Vec::new() },
+            (Op::Concat, _) => {
+                let mut inputs = vec![Vec::new(); node.inputs.len()];
+                for mut picture in dy.chunks(node.shape.elements()) {
+                    for (which, gradient) in inputs.iter_mut().enumerate() {
+                        let (own, rest) = picture.split_at(shape(which).elements());
+                        gradient.extend_from_slice(own);
+                        picture = rest;
+                    }
+                }
+                NodeGradients { inputs, parameters: Vec::new() }
+            }
+            (Op::PadChannels(op), _) => {
+                let (skipped, kept) = (op.before * pixels(node.shape), shape(0).elements());
+                let pictures = dy.chunks(node.shape.elements());
+                NodeGradients::of_input(pictures.flat_map(|picture| &picture[skipped..][..kept]).copied().collect())
             }
             (Op::Dropout(op), Mode::Training { .. }) => {
                 NodeGradients::of_input(dropout::elements(dy, op.p, |i| keep(i, op.p)))
@@ -371,6 +438,18 @@ fn pool_problem(window: Window, batch: usize, input: Shape) -> PoolProblem {
     PoolProblem { planes: batch * channels, input: [height, width], window }
 }
 
+fn adaptive_problem(output: [usize; 2], batch: usize, input: Shape) -> AdaptiveProblem {
+    let [channels, height, width] = maps(input);
+    AdaptiveProblem { planes: batch * channels, input: [height, width], output }
+}
+
+fn lrn_problem(op: &LocalResponseNorm, batch: usize, input: Shape) -> LrnProblem {
+    let LocalResponseNorm { size, alpha, beta, k } = *op;
+    let [channels, height, width] = maps(input);
+    let [alpha, beta, k] = [alpha, beta, k].map(f64::from);
+    LrnProblem { batch, channels, pixels: height * width, size, alpha, beta, k }
+}
+
 /// Height times width.
 fn pixels(shape: Shape) -> usize {
     let [_, height, width] = maps(shape);
@@ -385,155 +464,4 @@ fn maps(shape: Shape) -> [usize; 3] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::{AvgPool2d, Dropout, Linear};
-    use crate::zoo::{Cnn, cnn};
-    use convnet_kernels::reference::gradcheck::{assert_gradient, pattern};
-
-    const TRAINING: Mode = Mode::Training { run_seed: 11, step: 3 };
-
-    /// Parameters that are neither zero nor alike; variances are positive.
-    fn tensors(net: &Net) -> Tensors<f64> {
-        let tensor = |(tag, (name, _, parameter)): (usize, (String, NodeId, crate::ops::Parameter))| {
-            let values = pattern(tag as u32 + 1, parameter.shape.iter().product());
-            let offset = if parameter.name == "running_var" { 1.5 } else { 0.1 };
-            (name, values.into_iter().map(|x| offset + x / 2.0).collect())
-        };
-        net.parameters().into_iter().enumerate().map(tensor).collect()
-    }
-
-    fn small_cnn() -> Net {
-        let settings = Cnn { xdim: [1, 12, 12], cdims: vec![4, 6], hdims: vec![10], ydim: 5, ..Cnn::default() };
-        cnn(&settings).unwrap()
-    }
-
-    /// Average pooling, dropout of elements, strides, groups, no biases: what the lecture's CNN leaves out.
-    fn other_net() -> Net {
-        let mut net = Net::new("other", Shape::Map([2, 7, 9])).unwrap();
-        let conv = Conv2d { groups: 2, bias: false, ..Conv2d::new(4, Window { stride: [1, 2], ..Window::square(3) }) };
-        net.then("conv", Op::Conv2d(conv)).unwrap();
-        let window = Window { kernel: [2, 3], ..Window::square(2).stride(2).padding(1) };
-        net.then("pool", Op::AvgPool2d(AvgPool2d { window, count_include_pad: false })).unwrap();
-        net.then("relu", Op::Relu).unwrap();
-        net.then("drop", Op::Dropout(Dropout { p: 0.25 })).unwrap();
-        net.then("flatten", Op::Flatten).unwrap();
-        net.then("head", Op::Linear(Linear { out_features: 3, bias: false })).unwrap();
-        net
-    }
-
-    /// The gradients of every parameter and of the input against finite differences.
-    fn check_gradients(net: &Net, batch: usize, mode: Mode) {
-        let classes = net.output_shape().elements();
-        let input = pattern(100, batch * net.input_shape().elements());
-        let labels: Vec<usize> = (0..batch).map(|n| (3 * n + 1) % classes).collect();
-        let reference = Reference::new(net, tensors(net)).unwrap();
-        let pass = reference.pass(&input, &labels, mode).unwrap();
-        let loss = |reference: &Reference<f64>, input: &[f64]| {
-            let logits = reference.forward(input, mode).unwrap();
-            cross_entropy::forward_backward(&logits, &labels, classes).loss
-        };
-        assert_eq!(loss(&reference, &input), pass.loss);
-        assert_gradient("input", &input, &pass.input_gradient, |input| loss(&reference, input));
-        for (name, _, parameter) in net.parameters() {
-            if parameter.role == Role::Buffer {
-                assert!(!pass.gradients.contains_key(&name));
-                continue;
-            }
-            let mut changed = reference.clone();
-            assert_gradient(&name, &reference.tensors[&name], &pass.gradients[&name], |values| {
-                changed.tensors_mut().get_mut(&name).unwrap().copy_from_slice(values);
-                loss(&changed, &input)
-            });
-        }
-    }
-
-    #[test]
-    fn gradients_of_the_lecture_cnn() {
-        check_gradients(&small_cnn(), 3, TRAINING);
-        check_gradients(&small_cnn(), 1, Mode::Inference);
-    }
-
-    #[test]
-    fn gradients_of_the_other_operations() {
-        check_gradients(&other_net(), 2, TRAINING);
-        check_gradients(&other_net(), 1, Mode::Inference);
-    }
-
-    #[test]
-    fn a_branch_that_nothing_asks_for_changes_nothing() {
-        let net = small_cnn();
-        let (input, labels) = (pattern(1, 2 * 144), [0, 4]);
-        let expected = Reference::new(&net, tensors(&net)).unwrap().pass(&input, &labels, Mode::Inference).unwrap();
-
-        let mut branched = Net::new("branched", net.input_shape()).unwrap();
-        for node in &net.nodes()[1..] {
-            let last = branched.find(&net.node(node.inputs[0]).name).unwrap();
-            let id = branched.add(&node.name, node.op.clone(), &[last]).unwrap();
-            if node.name == "pool1" {
-                branched.add("aside", Op::Conv2d(Conv2d::new(2, Window::square(3))), &[id]).unwrap();
-            }
-        }
-        let mut with_aside = tensors(&net);
-        with_aside.insert("aside.weight".into(), vec![1.0; 2 * 4 * 9]);
-        with_aside.insert("aside.bias".into(), vec![1.0; 2]);
-        let mut found = Reference::new(&branched, with_aside).unwrap().pass(&input, &labels, Mode::Inference).unwrap();
-        assert_eq!(found.gradients.remove("aside.weight"), Some(vec![0.0; 72]));
-        assert_eq!(found.gradients.remove("aside.bias"), Some(vec![0.0; 2]));
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn dropout_follows_seed_step_and_node() {
-        let net = small_cnn();
-        let reference = Reference::new(&net, tensors(&net)).unwrap();
-        let input = pattern(1, 4 * 144);
-        let logits = |run_seed, step| reference.forward(&input, Mode::Training { run_seed, step }).unwrap();
-        assert_eq!(logits(1, 2), logits(1, 2));
-        assert_ne!(logits(1, 2), logits(1, 3));
-        assert_ne!(logits(1, 2), logits(2, 2));
-        let seed = random::mix(random::mix(1, 2), 5);
-        let keep = keep(NodeId(5), Mode::Training { run_seed: 1, step: 2 });
-        assert!((0..1000).all(|i| keep(i, 0.5) == random::keep(seed, i, 0.5)));
-    }
-
-    #[test]
-    fn inference_leaves_buffers_and_training_moves_them() {
-        let net = small_cnn();
-        let reference = Reference::new(&net, tensors(&net)).unwrap();
-        let buffers = |mode| reference.pass(&pattern(1, 288), &[1, 2], mode).unwrap().buffers;
-        let kept = buffers(Mode::Inference);
-        assert_eq!(
-            kept.keys().collect::<Vec<_>>(),
-            ["bn1.running_mean", "bn1.running_var", "bn2.running_mean", "bn2.running_var"]
-        );
-        assert!(kept.iter().all(|(name, values)| &reference.tensors[name] == values));
-        assert!(buffers(TRAINING).iter().all(|(name, values)| &reference.tensors[name] != values));
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let net = small_cnn();
-        let reference = Reference::new(&net, tensors(&net)).unwrap();
-        let message = |result: Result<Pass<f64>>| result.unwrap_err().to_string();
-        let input = pattern(1, 288);
-        assert!(message(reference.pass(&input[1..], &[0, 1], TRAINING)).contains("whole pictures of 1x12x12, got 287"));
-        assert!(message(reference.pass(&input, &[0, 5], TRAINING)).contains("labels below 5, got 5"));
-        assert!(message(reference.pass(&input, &[0], TRAINING)).contains("expected 2 labels"));
-        let mut missing = tensors(&net);
-        missing.remove("conv2.bias");
-        assert!(Reference::new(&net, missing).unwrap_err().to_string().contains("'conv2.bias'"));
-        let mut stranger = tensors(&net);
-        stranger.insert("conv3.bias".into(), Vec::new());
-        assert!(Reference::new(&net, stranger).unwrap_err().to_string().contains("'conv3.bias' belongs to no layer"));
-        let mut short = tensors(&net);
-        short.get_mut("head.bias").unwrap().pop();
-        assert!(Reference::new(&net, short).unwrap_err().to_string().contains("expected 5 elements, got 4"));
-
-        let mut tiny = Net::new("tiny", Shape::Map([2, 1, 1])).unwrap();
-        tiny.then("bn", Op::BatchNorm2d(BatchNorm2d::default())).unwrap();
-        let reference = Reference::new(&tiny, tensors(&tiny)).unwrap();
-        assert!(message(reference.pass(&[1.0, 2.0], &[0], TRAINING)).contains("layer 'bn'"));
-        assert!(reference.pass(&[1.0, 2.0], &[0], Mode::Inference).is_ok());
-    }
-}
+mod tests;

@@ -1,0 +1,173 @@
+use super::*;
+use crate::ops::{AdaptiveAvgPool2d, AvgPool2d, Dropout, Linear, LocalResponseNorm, PadChannels};
+use crate::zoo::{Cnn, cnn};
+use convnet_kernels::reference::gradcheck::{assert_gradient, pattern};
+
+const TRAINING: Mode = Mode::Training { run_seed: 11, step: 3 };
+
+/// Parameters that are neither zero nor alike; variances are positive.
+fn tensors(net: &Net) -> Tensors<f64> {
+    let tensor = |(tag, (name, _, parameter)): (usize, (String, NodeId, crate::ops::Parameter))| {
+        let values = pattern(tag as u32 + 1, parameter.shape.iter().product());
+        let offset = if parameter.name == "running_var" { 1.5 } else { 0.1 };
+        (name, values.into_iter().map(|x| offset + x / 2.0).collect())
+    };
+    net.parameters().into_iter().enumerate().map(tensor).collect()
+}
+
+fn small_cnn() -> Net {
+    let settings = Cnn { xdim: [1, 12, 12], cdims: vec![4, 6], hdims: vec![10], ydim: 5, ..Cnn::default() };
+    cnn(&settings).unwrap()
+}
+
+/// Average pooling, dropout of elements, strides, groups, no biases: what the lecture's CNN leaves out.
+fn other_net() -> Net {
+    let mut net = Net::new("other", Shape::Map([2, 7, 9])).unwrap();
+    let conv = Conv2d { groups: 2, bias: false, ..Conv2d::new(4, Window { stride: [1, 2], ..Window::square(3) }) };
+    net.then("conv", Op::Conv2d(conv)).unwrap();
+    let window = Window { kernel: [2, 3], ..Window::square(2).stride(2).padding(1) };
+    net.then("pool", Op::AvgPool2d(AvgPool2d { window, count_include_pad: false })).unwrap();
+    net.then("relu", Op::Relu).unwrap();
+    net.then("drop", Op::Dropout(Dropout { p: 0.25 })).unwrap();
+    net.then("flatten", Op::Flatten).unwrap();
+    net.then("head", Op::Linear(Linear { bias: false, ..Linear::new(3) })).unwrap();
+    net
+}
+
+/// Branches, their sums and concatenations, an auxiliary output, and the operations around them.
+fn branched_net() -> Net {
+    let mut net = Net::new("branched", Shape::Map([3, 6, 5])).unwrap();
+    let conv = |channels| Op::Conv2d(Conv2d::new(channels, Window::square(3).padding(1)));
+    let stem = net.then("stem", conv(4)).unwrap();
+    let lrn = Op::LocalResponseNorm(LocalResponseNorm { size: 3, alpha: 0.5, beta: 0.75, k: 1.0 });
+    let lrn = net.then("lrn", lrn).unwrap();
+    let tanh = net.add("tanh", Op::Tanh, &[stem]).unwrap();
+    let joined = net.add("joined", Op::Concat, &[lrn, tanh, stem]).unwrap();
+    let aside = net.then("aside_flatten", Op::Flatten).unwrap();
+    let aside = net.add("aside", Op::Linear(Linear::new(4)), &[aside]).unwrap();
+    net.add_auxiliary(aside, 0.3).unwrap();
+    let pad = net.add("pad", Op::PadChannels(PadChannels { before: 3, after: 5 }), &[stem]).unwrap();
+    let sum = net.add("sum", Op::Add, &[joined, pad, joined]).unwrap();
+    net.add("pool", Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [4, 2] }), &[sum]).unwrap();
+    net.then("flatten", Op::Flatten).unwrap();
+    net.then("head", Op::Linear(Linear::new(4))).unwrap();
+    net
+}
+
+#[test]
+fn gradients_of_branches() {
+    check_gradients(&branched_net(), 2, TRAINING);
+    check_gradients(&branched_net(), 1, Mode::Inference);
+}
+
+/// The gradients of every parameter and of the input against finite differences.
+fn check_gradients(net: &Net, batch: usize, mode: Mode) {
+    let classes = net.output_shape().elements();
+    let input = pattern(100, batch * net.input_shape().elements());
+    let labels: Vec<usize> = (0..batch).map(|n| (3 * n + 1) % classes).collect();
+    let reference = Reference::new(net, tensors(net)).unwrap();
+    let pass = reference.pass(&input, &labels, mode).unwrap();
+    let loss = |reference: &Reference<f64>, input: &[f64]| reference.pass(input, &labels, mode).unwrap().loss;
+    assert_eq!(loss(&reference, &input), pass.loss);
+    assert_gradient("input", &input, &pass.input_gradient, |input| loss(&reference, input));
+    for (name, _, parameter) in net.parameters() {
+        if parameter.role == Role::Buffer {
+            assert!(!pass.gradients.contains_key(&name));
+            continue;
+        }
+        let mut changed = reference.clone();
+        assert_gradient(&name, &reference.tensors[&name], &pass.gradients[&name], |values| {
+            changed.tensors_mut().get_mut(&name).unwrap().copy_from_slice(values);
+            loss(&changed, &input)
+        });
+    }
+}
+
+#[test]
+fn gradients_of_the_lecture_cnn() {
+    check_gradients(&small_cnn(), 3, TRAINING);
+    check_gradients(&small_cnn(), 1, Mode::Inference);
+}
+
+#[test]
+fn gradients_of_the_other_operations() {
+    check_gradients(&other_net(), 2, TRAINING);
+    check_gradients(&other_net(), 1, Mode::Inference);
+}
+
+#[test]
+fn a_branch_that_nothing_asks_for_changes_nothing() {
+    let net = small_cnn();
+    let (input, labels) = (pattern(1, 2 * 144), [0, 4]);
+    let expected = Reference::new(&net, tensors(&net)).unwrap().pass(&input, &labels, Mode::Inference).unwrap();
+
+    let mut branched = Net::new("branched", net.input_shape()).unwrap();
+    for node in &net.nodes()[1..] {
+        let last = branched.find(&net.node(node.inputs[0]).name).unwrap();
+        let id = branched.add(&node.name, node.op.clone(), &[last]).unwrap();
+        if node.name == "pool1" {
+            branched.add("aside", Op::Conv2d(Conv2d::new(2, Window::square(3))), &[id]).unwrap();
+        }
+    }
+    let mut with_aside = tensors(&net);
+    with_aside.insert("aside.weight".into(), vec![1.0; 2 * 4 * 9]);
+    with_aside.insert("aside.bias".into(), vec![1.0; 2]);
+    let mut found = Reference::new(&branched, with_aside).unwrap().pass(&input, &labels, Mode::Inference).unwrap();
+    assert_eq!(found.gradients.remove("aside.weight"), Some(vec![0.0; 72]));
+    assert_eq!(found.gradients.remove("aside.bias"), Some(vec![0.0; 2]));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn dropout_follows_seed_step_and_node() {
+    let net = small_cnn();
+    let reference = Reference::new(&net, tensors(&net)).unwrap();
+    let input = pattern(1, 4 * 144);
+    let logits = |run_seed, step| reference.forward(&input, Mode::Training { run_seed, step }).unwrap();
+    assert_eq!(logits(1, 2), logits(1, 2));
+    assert_ne!(logits(1, 2), logits(1, 3));
+    assert_ne!(logits(1, 2), logits(2, 2));
+    let seed = random::mix(random::mix(1, 2), 5);
+    let keep = keep(NodeId(5), Mode::Training { run_seed: 1, step: 2 });
+    assert!((0..1000).all(|i| keep(i, 0.5) == random::keep(seed, i, 0.5)));
+}
+
+#[test]
+fn inference_leaves_buffers_and_training_moves_them() {
+    let net = small_cnn();
+    let reference = Reference::new(&net, tensors(&net)).unwrap();
+    let buffers = |mode| reference.pass(&pattern(1, 288), &[1, 2], mode).unwrap().buffers;
+    let kept = buffers(Mode::Inference);
+    assert_eq!(
+        kept.keys().collect::<Vec<_>>(),
+        ["bn1.running_mean", "bn1.running_var", "bn2.running_mean", "bn2.running_var"]
+    );
+    assert!(kept.iter().all(|(name, values)| &reference.tensors[name] == values));
+    assert!(buffers(TRAINING).iter().all(|(name, values)| &reference.tensors[name] != values));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let net = small_cnn();
+    let reference = Reference::new(&net, tensors(&net)).unwrap();
+    let message = |result: Result<Pass<f64>>| result.unwrap_err().to_string();
+    let input = pattern(1, 288);
+    assert!(message(reference.pass(&input[1..], &[0, 1], TRAINING)).contains("whole pictures of 1x12x12, got 287"));
+    assert!(message(reference.pass(&input, &[0, 5], TRAINING)).contains("labels below 5, got 5"));
+    assert!(message(reference.pass(&input, &[0], TRAINING)).contains("expected 2 labels"));
+    let mut missing = tensors(&net);
+    missing.remove("conv2.bias");
+    assert!(Reference::new(&net, missing).unwrap_err().to_string().contains("'conv2.bias'"));
+    let mut stranger = tensors(&net);
+    stranger.insert("conv3.bias".into(), Vec::new());
+    assert!(Reference::new(&net, stranger).unwrap_err().to_string().contains("'conv3.bias' belongs to no layer"));
+    let mut short = tensors(&net);
+    short.get_mut("head.bias").unwrap().pop();
+    assert!(Reference::new(&net, short).unwrap_err().to_string().contains("expected 5 elements, got 4"));
+
+    let mut tiny = Net::new("tiny", Shape::Map([2, 1, 1])).unwrap();
+    tiny.then("bn", Op::BatchNorm2d(BatchNorm2d::default())).unwrap();
+    let reference = Reference::new(&tiny, tensors(&tiny)).unwrap();
+    assert!(message(reference.pass(&[1.0, 2.0], &[0], TRAINING)).contains("layer 'bn'"));
+    assert!(reference.pass(&[1.0, 2.0], &[0], Mode::Inference).is_ok());
+}
