@@ -21,7 +21,7 @@ use crate::geometry::Window;
 use crate::net::Net;
 use crate::ops::{Conv2d, InitRule, Linear, LocalResponseNorm, Op};
 
-const ALEXNET: Family = Family {
+const FAMILY: Family = Family {
     name: "AlexNet",
     paper: "Krizhevsky, Sutskever and Hinton 2012, ImageNet classification with deep convolutional neural networks",
     input: [3, 224, 224],
@@ -29,8 +29,8 @@ const ALEXNET: Family = Family {
 };
 
 pub(super) const MODELS: &[Model] = &[
-    ALEXNET.row("alexnet", "one tower, as torchvision has it", 61_100_840, alexnet),
-    ALEXNET.row("alexnet_2012", "the paper's two towers, with local response norm", 60_965_224, alexnet_2012),
+    FAMILY.row("alexnet", "one tower, as torchvision has it", 61_100_840, alexnet),
+    FAMILY.row("alexnet_2012", "the paper's two towers, with local response norm", 60_965_224, alexnet_2012),
 ];
 
 fn alexnet(model: &Model, options: &ZooOptions) -> Result<Net> {

@@ -11,10 +11,11 @@ use crate::net::Net;
 use crate::ops::{BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, Op, Shape};
 use crate::{Error, Result};
 
-const CNN: Family = Family { name: "CNN", paper: "the lecture's exercise", input: [1, 28, 28], classes: 10 };
+pub(super) const FAMILY: Family =
+    Family { name: "CNN", paper: "the lecture's exercise", input: [1, 28, 28], classes: 10 };
 
 pub(super) const MODELS: &[Model] =
-    &[CNN.row("cnn", "the lecture's CNN: convolutions and pooling, then linear layers", 3_363_786, |_, options| {
+    &[FAMILY.row("cnn", "the lecture's CNN: convolutions and pooling, then linear layers", 3_363_786, |_, options| {
         cnn(&Cnn::from(options))
     })];
 

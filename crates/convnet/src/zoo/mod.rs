@@ -2,11 +2,16 @@
 
 mod alexnet;
 mod cnn;
+mod densenet;
+mod googlenet;
+mod lenet;
 mod path;
 mod resnet;
+mod resnet_cifar;
 mod vgg;
 
 pub use cnn::{Cnn, cnn};
+pub use resnet_cifar::Shortcut;
 
 use serde::Serialize;
 
@@ -24,6 +29,10 @@ pub struct ZooOptions {
     pub classes: Option<usize>,
     /// Probability of every dropout; 0 leaves dropout out.
     pub dropout: Option<f32>,
+    /// Whether auxiliary heads for training are built (GoogLeNet): yes, unless this says no.
+    pub auxiliaries: Option<bool>,
+    /// What carries a block's input past it (`resnet20` and its like).
+    pub shortcut: Option<Shortcut>,
     /// Side of the square kernels (`cnn`).
     pub ksize: Option<usize>,
     /// Output channels of each convolution (`cnn`).
@@ -37,6 +46,25 @@ pub struct ZooOptions {
 impl ZooOptions {
     fn dropout_or(&self, default: f32) -> f32 {
         self.dropout.unwrap_or(default)
+    }
+
+    /// Settings of one family mean nothing to the others.
+    fn check_family(&self, model: &Model) -> Result<()> {
+        let settings = [
+            ("ksize", self.ksize.is_some(), cnn::FAMILY.name),
+            ("cdims", self.cdims.is_some(), cnn::FAMILY.name),
+            ("hdims", self.hdims.is_some(), cnn::FAMILY.name),
+            ("batch_norm", self.batch_norm.is_some(), cnn::FAMILY.name),
+            ("shortcut", self.shortcut.is_some(), resnet_cifar::FAMILY.name),
+            ("auxiliaries", self.auxiliaries.is_some(), googlenet::FAMILY.name),
+        ];
+        match settings.iter().find(|(_, asked, family)| *asked && *family != model.family) {
+            None => Ok(()),
+            Some((name, _, family)) => Err(Error::invalid(format!(
+                "{name}: '{}' has no such setting, which is for networks of the family {family}",
+                model.name
+            ))),
+        }
     }
 }
 
@@ -78,7 +106,16 @@ impl Family {
     }
 }
 
-const FAMILIES: &[&[Model]] = &[cnn::MODELS, alexnet::MODELS, vgg::MODELS, resnet::MODELS];
+const FAMILIES: &[&[Model]] = &[
+    cnn::MODELS,
+    lenet::MODELS,
+    alexnet::MODELS,
+    vgg::MODELS,
+    googlenet::MODELS,
+    resnet::MODELS,
+    resnet_cifar::MODELS,
+    densenet::MODELS,
+];
 
 /// Largest side of a picture that is tried to find out what a network can take.
 const LARGEST_TRIED: usize = 1 << 13;
@@ -88,8 +125,9 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Invalid`] with the smallest picture that the network can take, for a smaller one; else [`Error::Invalid`]
-    /// or [`Error::Layer`] when the options do not fit together.
+    /// or [`Error::Layer`] when the options do not fit together, or are another family's.
     pub fn net(&self, options: &ZooOptions) -> Result<Net> {
+        options.check_family(self)?;
         (self.build)(self, options).map_err(|error| {
             let [channels, height, width] = options.input.unwrap_or(self.input);
             match self.smallest_side(options, channels) {
@@ -188,6 +226,7 @@ mod tests {
             cdims: Some(vec![8, 16, 24]),
             hdims: Some(Vec::new()),
             batch_norm: Some(false),
+            ..ZooOptions::default()
         };
         let net = by_name("cnn", &options).unwrap();
         let names: Vec<&str> = net.nodes().iter().map(|node| node.name.as_str()).collect();

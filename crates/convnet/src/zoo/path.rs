@@ -44,6 +44,11 @@ impl<'net> Path<'net> {
         self.net.add(&format!("{}{name}", self.prefix), op, inputs)
     }
 
+    /// Makes a node an output of training's.
+    pub(super) fn auxiliary(&mut self, node: NodeId, loss_weight: f32) -> Result<()> {
+        self.net.add_auxiliary(node, loss_weight)
+    }
+
     /// Channels (or features) that a node gives.
     pub(super) fn channels(&self, node: NodeId) -> usize {
         match self.net.node(node).shape {

@@ -25,7 +25,7 @@ use crate::geometry::Window;
 use crate::net::{Net, NodeId};
 use crate::ops::{Conv2d, InitRule, Linear, Op};
 
-const RESNET: Family = Family {
+const FAMILY: Family = Family {
     name: "ResNet",
     paper: "He, Zhang, Ren and Sun 2016, Deep residual learning for image recognition, arXiv:1512.03385",
     input: [3, 224, 224],
@@ -34,12 +34,12 @@ const RESNET: Family = Family {
 const RESNEXT: Family = Family {
     name: "ResNeXt",
     paper: "Xie, Girshick, Dollár, Tu and He 2017, Aggregated residual transformations for deep neural networks, arXiv:1611.05431",
-    ..RESNET
+    ..FAMILY
 };
 const WIDE_RESNET: Family = Family {
     name: "Wide ResNet",
     paper: "Zagoruyko and Komodakis 2016, Wide residual networks, arXiv:1605.07146",
-    ..RESNET
+    ..FAMILY
 };
 
 /// The residual branch of a block.
@@ -59,11 +59,11 @@ const GROUPS_32X8: Block = Block::Bottleneck { groups: 32, width: 8 };
 
 #[rustfmt::skip]
 pub(super) const MODELS: &[Model] = &[
-    RESNET.row("resnet18", "18 layers in basic blocks", 11_689_512, |m, o| resnet(m, o, BASIC, [2, 2, 2, 2])),
-    RESNET.row("resnet34", "34 layers in basic blocks", 21_797_672, |m, o| resnet(m, o, BASIC, [3, 4, 6, 3])),
-    RESNET.row("resnet50", "50 layers in bottlenecks", 25_557_032, |m, o| resnet(m, o, BOTTLENECK, [3, 4, 6, 3])),
-    RESNET.row("resnet101", "101 layers in bottlenecks", 44_549_160, |m, o| resnet(m, o, BOTTLENECK, [3, 4, 23, 3])),
-    RESNET.row("resnet152", "152 layers in bottlenecks", 60_192_808, |m, o| resnet(m, o, BOTTLENECK, [3, 8, 36, 3])),
+    FAMILY.row("resnet18", "18 layers in basic blocks", 11_689_512, |m, o| resnet(m, o, BASIC, [2, 2, 2, 2])),
+    FAMILY.row("resnet34", "34 layers in basic blocks", 21_797_672, |m, o| resnet(m, o, BASIC, [3, 4, 6, 3])),
+    FAMILY.row("resnet50", "50 layers in bottlenecks", 25_557_032, |m, o| resnet(m, o, BOTTLENECK, [3, 4, 6, 3])),
+    FAMILY.row("resnet101", "101 layers in bottlenecks", 44_549_160, |m, o| resnet(m, o, BOTTLENECK, [3, 4, 23, 3])),
+    FAMILY.row("resnet152", "152 layers in bottlenecks", 60_192_808, |m, o| resnet(m, o, BOTTLENECK, [3, 8, 36, 3])),
     RESNEXT.row("resnext50_32x4d", "resnet50 in 32 groups of 4 channels", 25_028_904, |m, o| resnet(m, o, GROUPS_32X4, [3, 4, 6, 3])),
     RESNEXT.row("resnext101_32x8d", "resnet101 in 32 groups of 8 channels", 88_791_336, |m, o| resnet(m, o, GROUPS_32X8, [3, 4, 23, 3])),
     WIDE_RESNET.row("wide_resnet50_2", "resnet50, twice as wide inside", 68_883_240, |m, o| resnet(m, o, WIDE, [3, 4, 6, 3])),

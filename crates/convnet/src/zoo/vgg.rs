@@ -19,7 +19,7 @@ use crate::geometry::Window;
 use crate::net::Net;
 use crate::ops::{Conv2d, InitRule, Linear, Op};
 
-const VGG: Family = Family {
+const FAMILY: Family = Family {
     name: "VGG",
     paper: "Simonyan and Zisserman 2015, Very deep convolutional networks for large-scale image recognition, arXiv:1409.1556",
     input: [3, 224, 224],
@@ -27,14 +27,14 @@ const VGG: Family = Family {
 };
 
 pub(super) const MODELS: &[Model] = &[
-    VGG.row("vgg11", "8 convolutions, 3 dense layers", 132_863_336, |m, o| vgg(m, o, [1, 1, 2, 2, 2], false)),
-    VGG.row("vgg11_bn", "vgg11 with batch norm", 132_868_840, |m, o| vgg(m, o, [1, 1, 2, 2, 2], true)),
-    VGG.row("vgg13", "10 convolutions, 3 dense layers", 133_047_848, |m, o| vgg(m, o, [2, 2, 2, 2, 2], false)),
-    VGG.row("vgg13_bn", "vgg13 with batch norm", 133_053_736, |m, o| vgg(m, o, [2, 2, 2, 2, 2], true)),
-    VGG.row("vgg16", "13 convolutions, 3 dense layers", 138_357_544, |m, o| vgg(m, o, [2, 2, 3, 3, 3], false)),
-    VGG.row("vgg16_bn", "vgg16 with batch norm", 138_365_992, |m, o| vgg(m, o, [2, 2, 3, 3, 3], true)),
-    VGG.row("vgg19", "16 convolutions, 3 dense layers", 143_667_240, |m, o| vgg(m, o, [2, 2, 4, 4, 4], false)),
-    VGG.row("vgg19_bn", "vgg19 with batch norm", 143_678_248, |m, o| vgg(m, o, [2, 2, 4, 4, 4], true)),
+    FAMILY.row("vgg11", "8 convolutions, 3 dense layers", 132_863_336, |m, o| vgg(m, o, [1, 1, 2, 2, 2], false)),
+    FAMILY.row("vgg11_bn", "vgg11 with batch norm", 132_868_840, |m, o| vgg(m, o, [1, 1, 2, 2, 2], true)),
+    FAMILY.row("vgg13", "10 convolutions, 3 dense layers", 133_047_848, |m, o| vgg(m, o, [2, 2, 2, 2, 2], false)),
+    FAMILY.row("vgg13_bn", "vgg13 with batch norm", 133_053_736, |m, o| vgg(m, o, [2, 2, 2, 2, 2], true)),
+    FAMILY.row("vgg16", "13 convolutions, 3 dense layers", 138_357_544, |m, o| vgg(m, o, [2, 2, 3, 3, 3], false)),
+    FAMILY.row("vgg16_bn", "vgg16 with batch norm", 138_365_992, |m, o| vgg(m, o, [2, 2, 3, 3, 3], true)),
+    FAMILY.row("vgg19", "16 convolutions, 3 dense layers", 143_667_240, |m, o| vgg(m, o, [2, 2, 4, 4, 4], false)),
+    FAMILY.row("vgg19_bn", "vgg19 with batch norm", 143_678_248, |m, o| vgg(m, o, [2, 2, 4, 4, 4], true)),
 ];
 
 /// Output channels of the convolutions of each stage, which ends with a pooling.
