@@ -11,7 +11,7 @@ use crate::data::{Dataset, Normalization};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
-use crate::weights::{self, Checkpoint};
+use crate::weights::{self, Checkpoint, Fitted};
 use crate::{Error, Result, StateDict};
 
 /// Metadata key of the net, in its text form.
@@ -149,20 +149,38 @@ fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -
 }
 
 impl Classifier {
-    /// Reads weights from a safetensors file, for `net` or else for the net that the file describes.
+    /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
     ///
     /// # Errors
     /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net, or the file describes none.
     pub fn load(net: Option<Net>, path: &Path) -> Result<Classifier> {
+        Ok(Classifier::load_ignoring(net, path, &[])?.0)
+    }
+
+    /// As [`Classifier::load`], but the layers `ignored` need not fit, as in [`weights::fitted`]; also the names of the
+    /// parameters that have their first values therefore. Names of classes that are not as many as the net's outputs are
+    /// then passed over.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`]; [`Error::File`] also when the net has no such layer.
+    pub fn load_ignoring(net: Option<Net>, path: &Path, ignored: &[String]) -> Result<(Classifier, Vec<String>)> {
         let in_file = |error: Error| Error::file(path, error.to_string());
-        let Checkpoint { weights, metadata, .. } = Checkpoint::load(path)?;
+        let Checkpoint { weights, mut metadata, .. } = Checkpoint::load(path)?;
         let known = net.is_none() || !metadata.contains_key(NET_KEY);
+        if !ignored.is_empty() {
+            let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
+            let outputs = net.as_ref().map(|net| net.output_shape().elements());
+            if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
+                metadata.remove(CLASSES_KEY);
+            }
+        }
         let description = Description::from_metadata(net, &metadata).map_err(in_file)?;
-        let weights = weights::fitting(description.net(), weights).map_err(|error| match known {
-            true => in_file(error),
-            false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
-        })?;
-        Ok(Classifier { description, weights })
+        let Fitted { weights, initial } =
+            weights::fitted(description.net(), weights, ignored).map_err(|error| match known {
+                true => in_file(error),
+                false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
+            })?;
+        Ok((Classifier { description, weights }, initial))
     }
 
     /// What a run has learned: its best weights, or its last ones when no epoch has ended.
