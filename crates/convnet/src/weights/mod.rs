@@ -15,6 +15,7 @@ pub use check::{Fitted, check, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
 pub use digest::weights_sha256;
 pub use init::init;
+pub use likeness::looks_like;
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -13,6 +13,8 @@ mod source;
 mod state_dict;
 mod stream;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod write;
 mod zip;
 

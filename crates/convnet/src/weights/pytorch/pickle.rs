@@ -15,7 +15,7 @@ use crate::weights::printable;
 
 /// Longest pickle that is read, its tensors' elements not counted. Those of torchvision's nets take up to 0.2 MB.
 pub(super) const MAX_BYTES: usize = 8 << 20;
-/// Most bytes of memory that a pickle's values may take: room for half a million of them.
+/// Most bytes of memory that a pickle's values may take: room for a million of them.
 const MAX_MEMORY: usize = 32 << 20;
 /// Most values that a pickle may name to mention them again.
 const MAX_REMEMBERED: usize = 1 << 20;

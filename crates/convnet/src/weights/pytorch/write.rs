@@ -49,7 +49,7 @@ pub(super) fn write_to(
     tensors: &StateDict,
     metadata: &BTreeMap<String, String>,
 ) -> io::Result<()> {
-    let mut zip = Zip { out, at: 0, directory: Vec::new(), entries: 0 };
+    let mut zip = Zip::new(out);
     zip.bytes(DATA, &pickle(tensors))?;
     zip.bytes("byteorder", b"little")?;
     if !metadata.is_empty() {
@@ -63,7 +63,7 @@ pub(super) fn write_to(
 }
 
 /// An archive that is being written.
-struct Zip<'a> {
+pub(super) struct Zip<'a> {
     out: &'a mut dyn Write,
     /// Bytes so far.
     at: u64,
@@ -74,8 +74,12 @@ struct Zip<'a> {
 /// Takes the next piece of some data.
 type Each<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
-impl Zip<'_> {
-    fn bytes(&mut self, name: &str, data: &[u8]) -> io::Result<()> {
+impl<'a> Zip<'a> {
+    pub(super) fn new(out: &'a mut dyn Write) -> Zip<'a> {
+        Zip { out, at: 0, directory: Vec::new(), entries: 0 }
+    }
+
+    pub(super) fn bytes(&mut self, name: &str, data: &[u8]) -> io::Result<()> {
         self.entry(name, |each| each(data))
     }
 
@@ -117,7 +121,7 @@ impl Zip<'_> {
         Ok(())
     }
 
-    fn end(self) -> io::Result<()> {
+    pub(super) fn end(self) -> io::Result<()> {
         self.out.write_all(&self.directory)?;
         let mut end = END.to_vec();
         end.extend([0, 0, self.entries, self.entries].map(u16::to_le_bytes).concat());
@@ -168,23 +172,23 @@ fn rebuild(pickle: &mut Vec<u8>, key: usize, tensor: &Tensor) {
     pickle.extend([op::TUPLE, op::REDUCE]);
 }
 
-fn empty_dict(pickle: &mut Vec<u8>) {
+pub(super) fn empty_dict(pickle: &mut Vec<u8>) {
     global(pickle, "collections", "OrderedDict");
     pickle.extend([op::EMPTY_TUPLE, op::REDUCE]);
 }
 
-fn global(pickle: &mut Vec<u8>, module: &str, name: &str) {
+pub(super) fn global(pickle: &mut Vec<u8>, module: &str, name: &str) {
     pickle.push(op::GLOBAL);
     pickle.extend(format!("{module}\n{name}\n").bytes());
 }
 
-fn text(pickle: &mut Vec<u8>, text: &str) {
+pub(super) fn text(pickle: &mut Vec<u8>, text: &str) {
     pickle.push(op::BINUNICODE);
     pickle.extend((text.len() as u32).to_le_bytes());
     pickle.extend(text.bytes());
 }
 
-fn number(pickle: &mut Vec<u8>, number: usize) {
+pub(super) fn number(pickle: &mut Vec<u8>, number: usize) {
     match i32::try_from(number) {
         Ok(number) => {
             pickle.push(op::BININT);
