@@ -158,8 +158,8 @@ impl Classifier {
     }
 
     /// As [`Classifier::load`], but the layers `ignored` need not fit, as in [`weights::fitted`]; also the names of the
-    /// parameters that have their first values therefore. Names of classes that are not as many as the net's outputs are
-    /// then passed over.
+    /// parameters that have their first values therefore. Names of classes that are not as many as the outputs of `net` are
+    /// passed over.
     ///
     /// # Errors
     /// As [`Classifier::load`]; [`Error::File`] also when the net has no such layer.
@@ -167,12 +167,10 @@ impl Classifier {
         let in_file = |error: Error| Error::file(path, error.to_string());
         let Checkpoint { weights, mut metadata, .. } = Checkpoint::load(path)?;
         let known = net.is_none() || !metadata.contains_key(NET_KEY);
-        if !ignored.is_empty() {
-            let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
-            let outputs = net.as_ref().map(|net| net.output_shape().elements());
-            if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
-                metadata.remove(CLASSES_KEY);
-            }
+        let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
+        let outputs = net.as_ref().map(|net| net.output_shape().elements());
+        if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
+            metadata.remove(CLASSES_KEY);
         }
         let unnamed = net.is_none() && !metadata.contains_key(NET_KEY);
         let description = Description::from_metadata(net, &metadata).map_err(|error| match looks_like(&weights) {

@@ -24,12 +24,13 @@ const HEAD: &str = "head";
 /// zoo that the weights look like.
 pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     let parameters = net.parameters();
-    let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-    for (name, _, parameter) in &parameters {
+    let (mut missing, mut misshaped, mut only_head) = (Vec::new(), Vec::new(), true);
+    for (name, node, parameter) in &parameters {
         match weights.get(name) {
             None if is_counter(name) => {}
             None => missing.push(printable(name)),
             Some(tensor) if tensor.shape() != parameter.shape => {
+                only_head &= Some(*node) == head(net);
                 misshaped.push(format!(
                     "{} (expected {:?}, got {:?})",
                     printable(name),
@@ -42,18 +43,20 @@ pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     }
     let expected: BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
     let unexpected = weights.keys().filter(|name| !expected.contains(name.as_str()) && !is_counter(name));
-    let problems = [
-        listed("missing", &missing),
-        listed("unexpected", &unexpected.map(|name| printable(name)).collect::<Vec<_>>()),
-        listed("of another shape", &misshaped),
-    ];
+    let unexpected: Vec<String> = unexpected.map(|name| printable(name)).collect();
+    let hint = match only_head && missing.is_empty() && unexpected.is_empty() {
+        true => "; for another number of classes there is --ignore-mismatched head",
+        false => "",
+    };
+    let problems =
+        [listed("missing", &missing), listed("unexpected", &unexpected), listed("of another shape", &misshaped)];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     if problems.is_empty() {
         return Ok(());
     }
     let likeness = looks_like(weights).map(|likeness| format!("; {likeness}")).unwrap_or_default();
     let problems = problems.join("; ");
-    Err(Error::invalid(format!("the weights do not fit the net '{}': {problems}{likeness}", net.name())))
+    Err(Error::invalid(format!("the weights do not fit the net '{}': {problems}{likeness}{hint}", net.name())))
 }
 
 /// The weights, without `num_batches_tracked`, when they fit the net.
@@ -210,7 +213,7 @@ mod tests {
     fn another_number_of_classes_is_recognised() {
         let net = |ydim| cnn(&Cnn { ydim, ..Cnn::default() }).unwrap();
         let message = check(&net(10), &init(&net(3), 0)).unwrap_err().to_string();
-        assert!(message.ends_with("got [3]); they look like 'cnn' with 3 classes"), "{message}");
+        assert!(message.contains("got [3]); they look like 'cnn' with 3 classes; for another number"), "{message}");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! storages' bytes: since 1.6 as entries of a zip archive, before that one after the other. Both are read; the zip form is
 //! written.
 //!
-//! A file is opened in steps, each of which believes nothing that the one before has not checked: [`source`] (bytes,
-//! never beyond the end), [`zip`] or [`stream`] (where the pickle and the storages lie), [`pickle`] (values, without
-//! executing anything), [`state_dict`] (which of them are the weights), [`tensors`] (the elements). Memory is that of the
-//! tensors and of the largest storage, and less than 128 MB for the rest.
+//! A file is opened in steps, each of which believes nothing that the one before has not checked: `source` (bytes, never
+//! beyond the end), `zip` or `stream` (where the pickle and the storages lie), `pickle` (values, without executing
+//! anything), `state_dict` (which of them are the weights), `tensors` (the elements). Memory is that of the tensors and of
+//! the largest storage, and less than 128 MB for the rest.
 
 mod op;
 mod pickle;
@@ -15,6 +15,7 @@ mod stream;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod value;
 mod write;
 mod zip;
 
@@ -30,6 +31,7 @@ use crate::{Error, Result};
 use pickle::{Pickle, Problem};
 use source::Source;
 use stream::Stream;
+use value::Storage;
 use zip::Archive;
 
 /// With which a zip archive and a pickle begin.
@@ -68,7 +70,7 @@ fn parse_stream<R: Read + Seek>(source: &mut Source<R>) -> Result<Contents, Prob
     let (head, length) = (stream::head(source)?, source.length());
     let stream = Stream::parse(&head)?;
     let places = stream.places(source)?;
-    let read = |storage: &pickle::Storage| {
+    let read = |storage: &Storage| {
         let missing = || format!("storage '{}' is missing", printable(storage.key));
         let start = *places.get(storage.key).ok_or_else(missing)?;
         source.read(start, storage.bytes())
@@ -95,12 +97,13 @@ fn parse_zip<R: Read + Seek>(source: &mut Source<R>) -> Result<Contents, Problem
     }
     let metadata = match small(source, METADATA, pickle::MAX_BYTES)? {
         None => BTreeMap::new(),
-        Some(json) => serde_json::from_slice(&json).map_err(|e| format!("zip entry '{METADATA}': {e}"))?,
+        Some(json) => serde_json::from_slice(&json)
+            .map_err(|e| format!("zip entry '{METADATA}': {}", printable(&e.to_string())))?,
     };
     let data = small(source, DATA, pickle::MAX_BYTES)?.unwrap_or_default();
     let length = source.length();
     let (pickle, _) = Pickle::parse(&data)?;
-    let read = |storage: &pickle::Storage| {
+    let read = |storage: &Storage| {
         let name = format!("{prefix}data/{}", storage.key);
         match archive.size(&name) {
             Some(size) if size != storage.bytes() => {

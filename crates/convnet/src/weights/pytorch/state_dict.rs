@@ -1,6 +1,7 @@
 //! Finding the state dict in what a file holds: itself, or what training scripts wrap around it.
 
-use super::pickle::{Id, Pickle, Problem, Value, View};
+use super::pickle::{Pickle, Problem};
+use super::value::{Id, Value, View};
 use crate::weights::printable;
 
 /// Keys under which training scripts keep a state dict, the likeliest first: a net's own weights before an average of

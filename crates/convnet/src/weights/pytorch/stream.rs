@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::io::{Read, Seek};
 
-use super::pickle::{self, Pickle, Problem, Storage, Value};
+use super::pickle::{self, Pickle, Problem};
 use super::source::{Source, le};
+use super::value::{Storage, Value};
 use crate::weights::printable;
 
 /// 0x1950a86a20f9469cfc6c, with which such a file begins.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::pickle::{Problem, Storage, View};
+use super::pickle::Problem;
+use super::value::{Storage, View};
 use crate::weights::printable;
 use crate::{StateDict, Tensor};
 
@@ -60,7 +61,8 @@ fn copy(view: &View, bytes: &[u8]) -> Result<Tensor, Problem> {
     let (element, size) = (view.storage.element, view.storage.element.size());
     let mut run =
         |start: usize, length: usize| element.decode(&bytes[start * size..(start + length) * size], &mut values);
-    if is_contiguous(view) {
+    // An empty view may lie anywhere, even where no storage is.
+    if count > 0 && is_contiguous(view) {
         run(view.offset, count);
     } else {
         let mut index = vec![0; view.shape.len()];
@@ -72,7 +74,7 @@ fn copy(view: &View, bytes: &[u8]) -> Result<Tensor, Problem> {
     Ok(Tensor::new(view.shape.clone(), values))
 }
 
-/// Whether the elements lie behind each other, the last axis innermost.
+/// Whether the elements, of which there are some, lie behind each other, the last axis innermost.
 fn is_contiguous(view: &View) -> bool {
     let mut expected = 1;
     let mut axes = view.shape.iter().zip(&view.strides).rev();
