@@ -26,7 +26,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Opens a regular file and says how many bytes it has; a pipe or a device could keep its reader waiting for ever.
-fn open(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let meta = fs::metadata(path).map_err(Error::io("opening", path))?;
     if !meta.is_file() {
         return Err(Error::file(path, "expected a regular file"));
