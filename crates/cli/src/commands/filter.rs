@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use convnet::columns::{Columns, Style};
@@ -281,31 +281,27 @@ impl Args {
     ) -> Result<Outcome> {
         let start = Instant::now();
         let pass = Pass::new(engine, picture, std::slice::from_ref(filter), &self.placement())?;
+        let [_, height, width] = pass.shape();
         let mut range = Range::default();
-        let mut writing = 0.0;
         bitmap::write_rows(path, pass.shape(), |out| {
+            let (start, mut encoding) = (Instant::now(), Duration::ZERO);
             let ranges = pass.run(|rows| {
                 let start = Instant::now();
                 out.write_all(&rows[0])?;
-                writing += start.elapsed().as_secs_f64();
+                encoding += start.elapsed();
                 Ok::<(), std::io::Error>(())
             })?;
+            let filtering = start.elapsed() - encoding;
+            let rate = (height * width) as f64 / 1e6 / filtering.as_secs_f64().max(1e-9);
+            let name = &filter.name;
+            console.detail(|| {
+                format!("{name}: filtered in {filtering:.1?} ({rate:.0} MPixel/s), encoded in {encoding:.1?}")
+            });
             range = ranges[0];
             Ok(())
         })?;
+        console.detail(|| format!("{}: sums of {} to {}", filter.name, range[0], range[1]));
         let seconds = start.elapsed().as_secs_f64();
-        let [_, height, width] = pass.shape();
-        console.detail(|| {
-            let filtering = seconds - writing;
-            let rate = (height * width) as f64 / 1e6 / filtering.max(1e-9);
-            let [low, high] = range;
-            format!(
-                "{}: sums of {low:.1} to {high:.1}; filtered in {:.1} ms ({rate:.0} MPixel/s of the result), encoded in {:.1} ms",
-                filter.name,
-                1e3 * filtering,
-                1e3 * writing
-            )
-        });
         let (filter, kernel) = (filter.name.clone(), filter.kernel.to_string());
         Ok(Outcome { filter, kernel, path: path.to_owned(), output: pass.shape(), range, seconds })
     }

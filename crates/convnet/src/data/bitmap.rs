@@ -220,3 +220,127 @@ pub fn write_rows(path: &Path, shape: [usize; 3], fill: impl FnOnce(&mut dyn Wri
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::{GrayAlphaImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, RgbImage, RgbaImage};
+
+    use super::*;
+
+    fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        picture.into().write_to(&mut file, format).unwrap();
+        file.into_inner()
+    }
+
+    fn decoded(file: &[u8]) -> Result<Bitmap, String> {
+        decode(Cursor::new(file))
+    }
+
+    fn colour() -> RgbImage {
+        RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 100 + x as u8]))
+    }
+
+    #[test]
+    fn files_come_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for shape in [[1, 2, 3], [3, 2, 3], [3, 1, 500]] {
+            let pixels = (0..shape.iter().product::<usize>()).map(|i| (i * 7) as u8).collect();
+            let bitmap = Bitmap::new(shape, pixels).unwrap();
+            let path = folder.path().join("picture.PNG");
+            bitmap.write(&path).unwrap();
+            assert_eq!(Bitmap::read(&path).unwrap(), bitmap);
+            let path = folder.path().join("picture.jpg");
+            bitmap.write(&path).unwrap();
+            assert_eq!(Bitmap::read(&path).unwrap().shape(), shape);
+        }
+        let grey = Bitmap::new([1, 64, 64], vec![77; 64 * 64]).unwrap();
+        let path = folder.path().join("flat.jpeg");
+        grey.write(&path).unwrap();
+        assert_eq!(Bitmap::read(&path).unwrap(), grey);
+    }
+
+    #[test]
+    fn every_kind_of_pixel_is_read() {
+        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP] {
+            assert_eq!(decoded(&encoded(colour(), format)).unwrap().pixels(), colour().as_raw());
+        }
+        let clear = RgbaImage::from_raw(3, 1, vec![0, 100, 200, 255, 0, 100, 200, 0, 0, 100, 200, 51]).unwrap();
+        let clear = decoded(&encoded(clear, ImageFormat::Png)).unwrap();
+        assert_eq!(clear.pixels(), [0, 100, 200, 255, 255, 255, 204, 224, 244]);
+        let grey = GrayAlphaImage::from_raw(2, 1, vec![9, 255, 9, 0]).unwrap();
+        assert_eq!(decoded(&encoded(grey, ImageFormat::Png)).unwrap(), Bitmap::new([1, 1, 2], vec![9, 255]).unwrap());
+        let deep: ImageBuffer<Luma<u16>, _> = ImageBuffer::from_raw(2, 1, vec![0x1234, u16::MAX]).unwrap();
+        assert_eq!(decoded(&encoded(deep, ImageFormat::Png)).unwrap().pixels(), [0x12, 255]);
+    }
+
+    #[test]
+    fn photographs_stand_upright() {
+        // EXIF: little-endian TIFF whose one entry says that the top of the scene is the right side of the file (6).
+        let exif = [b"II*\0\x08\0\0\0\x01\0", &b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"[..], b"\0\0\0\0"].concat();
+        let mut file = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut file, 100);
+        encoder.set_exif_metadata(exif).unwrap();
+        // Left half black, right half white.
+        let pixels: Vec<u8> = (0..16 * 8).map(|i| if i % 16 < 8 { 0 } else { 255 }).collect();
+        encoder.write_image(&pixels, 16, 8, ExtendedColorType::L8).unwrap();
+        let upright = decoded(&file).unwrap();
+        assert_eq!(upright.shape(), [1, 16, 8]);
+        assert!(upright.row(0).iter().all(|&p| p < 20) && upright.row(15).iter().all(|&p| p > 235));
+    }
+
+    #[test]
+    fn grey_is_luma() {
+        let pixels = vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255];
+        let grey = Bitmap::new([3, 2, 2], pixels).unwrap().into_grey();
+        // PIL: Image.fromarray(…).convert("L").
+        assert_eq!(grey, Bitmap::new([1, 2, 2], vec![76, 150, 29, 255]).unwrap());
+        assert_eq!(grey.clone().into_grey(), grey);
+    }
+
+    #[test]
+    fn damaged_and_absurd_files_are_errors() {
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
+            let file = encoded(colour(), format);
+            for end in 0..file.len() {
+                let _ = decoded(&file[..end]);
+            }
+            assert!(decoded(&file[..file.len() / 2]).is_err());
+        }
+        assert_eq!(decoded(b"GIF89a......").unwrap_err(), "not a PNG, JPEG, BMP or WebP file");
+        let mut file = encoded(colour(), ImageFormat::Bmp);
+        file[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
+        file[22..26].copy_from_slice(&60_000_u32.to_le_bytes());
+        let error = decoded(&file).unwrap_err();
+        assert!(error.contains("60000x60000 pixels") && error.contains("at most 512 Mi pixels"), "{error}");
+        let error = Bitmap::read(Path::new("/none/picture.png")).unwrap_err().to_string();
+        assert!(error.starts_with("opening /none/picture.png"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, shape, problem) in [
+            ("a.gif", [1, 1, 1], "ends in .png, .jpg or .jpeg"),
+            ("png", [1, 1, 1], "ends in"),
+            ("a.png", [2, 1, 1], "cannot be written"),
+            ("a.png", [1, 0, 5], "cannot be written"),
+            ("a.png", [1, usize::MAX, 5], "cannot be written"),
+            ("a.jpg", [1, 1, 70_000], "write a PNG"),
+        ] {
+            let error = check_output(&path(name), shape).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+        for name in ["a.png", "a.jpg"] {
+            // Too few rows, too many, and a failure in between.
+            assert!(write_rows(&path(name), [1, 4, 4], |out| out.write_all(&[0; 12])).is_err(), "{name}");
+            assert!(write_rows(&path(name), [1, 4, 4], |out| out.write_all(&[0; 20])).is_err(), "{name}");
+            assert!(write_rows(&path(name), [1, 4, 4], |_| Err(io::ErrorKind::Other.into())).is_err(), "{name}");
+        }
+        assert!(Bitmap::new([1, 2, 2], vec![0; 3]).is_err() && Bitmap::new([3, 0, 2], Vec::new()).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

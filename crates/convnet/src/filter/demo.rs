@@ -44,10 +44,11 @@ fn landscape(x: f64, y: f64) -> [u8; 3] {
         // Blades of grass: noise that is drawn out upwards.
         let blade = noise(x.floor(), (y / 5.0 + 3.0 * noise(x.floor(), 1.0)).floor());
         let depth = (y - shore) / 47.0;
-        [70.0, 128.0, 58.0].map(|c: f64| c * (1.05 - 0.35 * depth) + 34.0 * (blade - 0.5))
+        [70.0, 128.0, 58.0].map(|c: f64| c * (1.05 - 0.35 * depth) + 30.0 * (blade - 0.5))
     } else if y > HORIZON {
         let depth = (y - HORIZON) / 40.0;
-        let wave = ((y - HORIZON + 5.0).powf(1.3) + 2.0 * (x / (7.0 + 11.0 * depth)).sin()).sin();
+        // Waves grow longer towards the shore.
+        let wave = (14.0 * (1.0 + (y - HORIZON) / 11.0).ln() + 1.6 * (x / (7.0 + 11.0 * depth)).sin()).sin();
         [32.0, 98.0, 142.0].map(|c: f64| c * (0.8 + 0.35 * depth) + 18.0 * wave)
     } else {
         let (height, glow) = (y / HORIZON, (-((x - SUN.0).powi(2) + (y - SUN.1).powi(2)) / 3_600.0).exp());

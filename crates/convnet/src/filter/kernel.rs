@@ -43,9 +43,9 @@ impl Kernel {
             )));
         }
         let kernel = Kernel { size, numbers: rows.concat(), divisor };
-        // Written so that a divisor of 0 and whatever is not a number fail, too.
+        // A divisor of 0 makes the sum infinite or no number.
         let sum = kernel.weights().iter().map(|weight| weight.abs()).sum::<f32>();
-        if !divisor.is_finite() || !(sum <= MAX_SUM) {
+        if !divisor.is_finite() || !sum.is_finite() || sum > MAX_SUM {
             return Err(Error::invalid(
                 "the weights of a kernel must be finite, and their sizes add up to 1e30 at most",
             ));

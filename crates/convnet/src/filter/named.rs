@@ -65,3 +65,26 @@ fn filter(&Named(name, kernel, description): &Named) -> Filter {
         _ => filter,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        let filters = named();
+        for (i, filter) in filters.iter().enumerate() {
+            assert_eq!(find(&filter.name).unwrap(), *filter);
+            assert!(filters[..i].iter().all(|other| other.name != filter.name && other.kernel != filter.kernel));
+            // Smoothing and sharpening keep a flat area as it is, derivatives answer 0 there.
+            let sum: f32 = filter.kernel.weights().iter().sum();
+            assert!((sum - 1.0).abs() < 1e-6 || filter.kernel.is_zero_sum(), "{}: {sum}", filter.name);
+        }
+    }
+
+    #[test]
+    fn a_mistyped_name_has_a_suggestion() {
+        assert!(find("sobelx").unwrap_err().to_string().contains("did you mean 'sobel-x'?"));
+        assert!(find("instagram").unwrap_err().to_string().contains("known are identity, box-blur"));
+    }
+}
