@@ -13,7 +13,7 @@ use convnet::geometry::Padding;
 use convnet::{Error, Result};
 use serde::Serialize;
 
-use crate::args::EngineArgs;
+use crate::args::{EngineArgs, at_least_1};
 use crate::console::{Console, print, print_json};
 
 /// Where the sheet goes when no file is named.
@@ -113,6 +113,10 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u32).range(16..=4096))]
     sheet_side: u32,
 
+    /// Pictures in a row of the sheet [default: as many as fit into 2,040 pixels, in even rows]
+    #[arg(long, value_name = "N", value_parser = at_least_1, help_heading = "Output")]
+    sheet_columns: Option<usize>,
+
     /// Print one JSON document and nothing else on stdout [default: a line for each file]
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -176,7 +180,7 @@ impl Args {
             report.results.push(self.write(&engine, &picture, filter, path, console)?);
         }
         if let Some(path) = sheet {
-            let options = SheetOptions { side: self.sheet_side as usize, columns: None };
+            let options = SheetOptions { side: self.sheet_side as usize, columns: self.sheet_columns };
             filter::sheet(path, &engine, &picture, &filters, &self.placement(), &options)?;
             report.sheet = Some(path.to_owned());
         }

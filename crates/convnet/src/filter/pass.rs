@@ -62,9 +62,6 @@ impl Default for Placement {
 /// The smallest and the largest sum of a filter over a picture, before it became a pixel.
 pub type Range = [f32; 2];
 
-/// A range of nothing.
-const NOTHING: Range = [f32::INFINITY, f32::NEG_INFINITY];
-
 /// Filters of one size, planned for one picture.
 pub struct Pass<'a> {
     engine: &'a Engine,
@@ -86,7 +83,8 @@ struct Scratch {
     input: Buffer,
     output: Buffer,
     conv: Buffer,
-    ranges: Vec<Range>,
+    /// Of every filter's sums.
+    lanes: Vec<Lanes>,
 }
 
 impl<'a> Pass<'a> {
@@ -155,7 +153,7 @@ impl<'a> Pass<'a> {
             input: Buffer::zeros(channels * self.conv.input_len()),
             output: Buffer::zeros(channels * self.conv.output_len()),
             conv: Buffer::zeros(self.conv.forward_scratch(1)),
-            ranges: vec![NOTHING; filters],
+            lanes: vec![Lanes::NOTHING; filters],
         };
         let scratch: Vec<Mutex<Scratch>> = (0..threads.count()).map(|_| Mutex::new(scratch())).collect();
         let mut band = vec![Vec::new(); filters];
@@ -182,9 +180,12 @@ impl<'a> Pass<'a> {
             take(&band)?;
         }
         let scratch = scratch.into_iter().map(|scratch| scratch.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok(scratch.fold(vec![NOTHING; filters], |ranges, scratch| {
-            ranges.iter().zip(&scratch.ranges).map(|(a, b)| [a[0].min(b[0]), a[1].max(b[1])]).collect()
-        }))
+        let lanes: Vec<Vec<Lanes>> = scratch.map(|scratch| scratch.lanes).collect();
+        let range = |filter: usize| {
+            let ranges = lanes.iter().map(|of_thread| of_thread[filter].range());
+            ranges.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]).unwrap_or_default()
+        };
+        Ok((0..filters).map(range).collect())
     }
 
     /// As [`Pass::run`], with whole results.
@@ -204,7 +205,7 @@ impl<'a> Pass<'a> {
         let width = self.output[1];
         for left in (0..width).step_by(self.tile[1]) {
             self.load::<C>([top, left], &mut scratch.input);
-            let Scratch { input, output, conv, ranges } = scratch;
+            let Scratch { input, output, conv, lanes } = scratch;
             self.conv.forward(self.engine.pool(), C, input, &self.weights, &Epilogue::default(), output, conv);
             let columns = self.tile[1].min(width - left);
             for (k, part) in parts.iter_mut().enumerate() {
@@ -213,7 +214,7 @@ impl<'a> Pass<'a> {
                         let plane = channel * self.renderings.len() + k;
                         &output[(plane * self.tile[0] + y) * self.tile[1]..][..columns]
                     });
-                    sums.iter().for_each(|sums| widen(&mut ranges[k], sums));
+                    sums.iter().for_each(|sums| lanes[k].widen(sums));
                     render(self.renderings[k], sums, &mut row[left * C..][..columns * C]);
                 }
             }
@@ -269,18 +270,29 @@ fn shifted(kernels: impl Iterator<Item = Kernel>, width: usize, stride: usize) -
     oihw
 }
 
-/// Widens a range by these sums, 16 at a time.
-fn widen(range: &mut Range, sums: &[f32]) {
-    let (chunks, rest) = sums.as_chunks::<LANES>();
-    let (mut low, mut high) = ([range[0]; LANES], [range[1]; LANES]);
-    for chunk in chunks {
-        for lane in 0..LANES {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+/// The range of what has met each lane of a vector.
+#[derive(Clone, Copy)]
+struct Lanes {
+    low: [f32; LANES],
+    high: [f32; LANES],
+}
+
+impl Lanes {
+    const NOTHING: Lanes = Lanes { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES] };
+
+    /// Widens the range by these sums, 16 at a time.
+    fn widen(&mut self, sums: &[f32]) {
+        for chunk in sums.chunks(LANES) {
+            for ((&sum, low), high) in chunk.iter().zip(&mut self.low).zip(&mut self.high) {
+                *low = if sum < *low { sum } else { *low };
+                *high = if sum > *high { sum } else { *high };
+            }
         }
     }
-    range[0] = low.iter().chain(rest).copied().fold(range[0], f32::min);
-    range[1] = high.iter().chain(rest).copied().fold(range[1], f32::max);
+
+    fn range(&self) -> Range {
+        [self.low.into_iter().fold(f32::INFINITY, f32::min), self.high.into_iter().fold(f32::NEG_INFINITY, f32::max)]
+    }
 }
 
 /// Interleaved pixels from a row of sums for each channel.
