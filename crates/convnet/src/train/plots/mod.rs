@@ -1,4 +1,4 @@
-//! The pictures of a run: [`curves`] over the epochs and a grid of [`predictions`], as PNG.
+//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG.
 
 mod curves;
 mod predictions;
