@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod convert;
 mod eval;
+mod filter;
 mod models;
 mod predict;
 mod summary;
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Convert(convert::Args),
     Bench(bench::Args),
     Summary(summary::Args),
+    Filter(filter::Args),
     Models(models::Args),
     Completions(completions::Args),
 }
@@ -35,6 +37,7 @@ impl Command {
             Command::Convert(args) => args.run(console),
             Command::Bench(args) => args.run(),
             Command::Summary(args) => args.run(console),
+            Command::Filter(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Completions(args) => args.run(),
         }
