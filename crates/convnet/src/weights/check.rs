@@ -24,13 +24,14 @@ const HEAD: &str = "head";
 /// zoo that the weights look like.
 pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     let parameters = net.parameters();
+    let heads = heads(net);
     let (mut missing, mut misshaped, mut only_head) = (Vec::new(), Vec::new(), true);
     for (name, node, parameter) in &parameters {
         match weights.get(name) {
             None if is_counter(name) => {}
             None => missing.push(printable(name)),
             Some(tensor) if tensor.shape() != parameter.shape => {
-                only_head &= Some(*node) == head(net);
+                only_head &= heads.contains(node);
                 misshaped.push(format!(
                     "{} (expected {:?}, got {:?})",
                     printable(name),
@@ -78,7 +79,8 @@ pub struct Fitted {
 
 /// As [`fitting`], but below the layers `ignored` the weights may lack tensors, have others, or have them in another
 /// shape: the net's parameters then keep the values of [`init`](super::init()) with seed 0. A layer is named by a node or by
-/// the beginning of the names of several (`layer4`); `head` is the last linear layer, whatever its name.
+/// the beginning of the names of several (`layer4`); `head` is the last linear layer, whatever its name, and those of
+/// auxiliary outputs. What only auxiliary outputs need may always be missing: inference does not miss it.
 ///
 /// # Errors
 /// As [`check`] for what remains; [`Error::Invalid`] for a name that no node has.
@@ -92,8 +94,14 @@ pub struct Fitted {
 /// assert!(weights::fitted(&three, weights::init(&ten, 7), &[]).is_err());
 /// ```
 pub fn fitted(net: &Net, mut weights: StateDict, ignored: &[String]) -> Result<Fitted> {
-    let ignored = ignored.iter().map(|layer| prefix(net, layer)).collect::<Result<Vec<String>>>()?;
-    let is_ignored = |name: &str| ignored.iter().any(|prefix| name.starts_with(prefix));
+    let ignored: Vec<Vec<String>> = ignored.iter().map(|layer| prefixes(net, layer)).collect::<Result<_>>()?;
+    let is_ignored = |name: &str| ignored.iter().flatten().any(|prefix| name.starts_with(prefix));
+    let needed = net.needed(false);
+    for (name, node, parameter) in net.parameters() {
+        if !needed[node.index()] && !weights.contains_key(&name) {
+            weights.insert(name.clone(), init_parameter(&name, &parameter, 0));
+        }
+    }
     let parameters: Vec<_> = net.parameters().into_iter().filter(|(name, ..)| is_ignored(name)).collect();
     let shapes: BTreeMap<&str, &[usize]> =
         parameters.iter().map(|(name, _, p)| (name.as_str(), &p.shape[..])).collect();
@@ -111,12 +119,14 @@ pub fn fitted(net: &Net, mut weights: StateDict, ignored: &[String]) -> Result<F
 }
 
 /// What the names of a layer's parameters begin with.
-fn prefix(net: &Net, layer: &str) -> Result<String> {
-    let head = head(net).map(|id| net.node(id).name.as_str());
-    let layer = if layer == HEAD { head.unwrap_or(layer) } else { layer };
+fn prefixes(net: &Net, layer: &str) -> Result<Vec<String>> {
+    let heads = heads(net);
+    if layer == HEAD && !heads.is_empty() {
+        return Ok(heads.into_iter().map(|id| format!("{}.", net.node(id).name)).collect());
+    }
     let prefix = format!("{layer}.");
     match net.nodes().iter().any(|node| node.name == layer || node.name.starts_with(&prefix)) {
-        true => Ok(prefix),
+        true => Ok(vec![prefix]),
         false => {
             let known = suggest(layer, net.nodes().iter().map(|node| node.name.as_str()));
             Err(Error::invalid(format!("the net '{}' has no layer '{}': {known}", net.name(), printable(layer))))
@@ -124,9 +134,12 @@ fn prefix(net: &Net, layer: &str) -> Result<String> {
     }
 }
 
-/// The last linear layer: it tells the classes apart.
-pub(super) fn head(net: &Net) -> Option<NodeId> {
-    net.nodes().iter().rposition(|node| matches!(node.op, Op::Linear(_))).map(NodeId)
+/// The last linear layer, which tells the classes apart, and those that do for auxiliary outputs.
+pub(super) fn heads(net: &Net) -> Vec<NodeId> {
+    let needed = net.needed(false);
+    let linear = |id: &NodeId| matches!(net.node(*id).op, Op::Linear(_));
+    let last = (0..net.nodes().len()).rev().map(NodeId).find(|id| needed[id.index()] && linear(id));
+    last.into_iter().chain(net.auxiliaries().iter().map(|auxiliary| auxiliary.node).filter(linear)).collect()
 }
 
 /// Reads weights for a net from any file of weights, a [`Checkpoint`] of ours or anyone's, without `num_batches_tracked`.

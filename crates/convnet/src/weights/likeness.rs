@@ -1,6 +1,6 @@
 //! Which of the zoo's nets some weights were made for, told by names and shapes.
 
-use super::check::{head, is_counter};
+use super::check::{heads, is_counter};
 use crate::StateDict;
 use crate::zoo::{ZooOptions, models};
 
@@ -40,17 +40,20 @@ pub fn looks_like(weights: &StateDict) -> Option<String> {
 
 fn likeness(model: &'static crate::zoo::Model, weights: &StateDict) -> Option<Likeness> {
     let net = model.net(&ZooOptions::default()).ok()?;
-    let head = head(&net);
+    let heads = heads(&net);
+    let needed = net.needed(false);
     let (mut agreeing, mut absent, mut classes) = (0, 0, None);
     for (name, node, parameter) in net.parameters() {
         match weights.get(&name) {
-            None if is_counter(&name) => {}
+            None if is_counter(&name) || !needed[node.index()] => {}
             None => absent += 1,
             Some(tensor) if tensor.shape() == parameter.shape => agreeing += 1,
-            Some(tensor) if Some(node) == head && tensor.shape().get(1..) == parameter.shape.get(1..) => agreeing += 1,
+            Some(tensor) if heads.contains(&node) && tensor.shape().get(1..) == parameter.shape.get(1..) => {
+                agreeing += 1
+            }
             Some(_) => {}
         }
-        if Some(node) == head {
+        if heads.first() == Some(&node) {
             classes = classes.or(weights.get(&name).and_then(|tensor| tensor.shape().first().copied()));
         }
     }
