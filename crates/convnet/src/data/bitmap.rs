@@ -3,14 +3,14 @@
 //! Limits: [`MAX_PIXELS`] and [`MAX_BYTES`], compared with what a file's header claims before anything is decoded. A
 //! picture with transparency, with 16 bits a channel or turned by its EXIF data needs its decoded bytes twice.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder};
 
-use super::picture::{DECODER_MEMORY, check_format, unreadable};
+use super::jpeg;
+use super::picture::{decoder, unreadable};
 use crate::{Error, Result, files};
 
 /// Most pixels of a picture that is read or written: 23,170 x 23,170.
@@ -52,8 +52,13 @@ impl Bitmap {
     /// # Errors
     /// A file that cannot be read or decoded, or that claims more than the limits of this module.
     pub fn read(path: &Path) -> Result<Bitmap> {
-        let (file, _) = super::open(path)?;
-        decode(BufReader::new(file)).map_err(|problem| Error::file(path, problem))
+        let (file, size) = super::open(path)?;
+        if size > MAX_BYTES {
+            return Err(Error::file(path, format!("a file of {size} bytes: expected at most {MAX_BYTES}")));
+        }
+        let mut bytes = Vec::with_capacity(size as usize + 1);
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+        decode(&bytes).map_err(|problem| Error::file(path, problem))
     }
 
     /// Channels, height and width.
@@ -108,21 +113,11 @@ impl std::fmt::Debug for Bitmap {
     }
 }
 
-fn decode<R: io::BufRead + io::Seek>(input: R) -> Result<Bitmap, String> {
-    let mut reader = ImageReader::new(input).with_guessed_format().map_err(|error| format!("reading it: {error}"))?;
-    check_format(reader.format())?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(DECODER_MEMORY + MAX_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    let (width, height) = decoder.dimensions();
-    let bytes = decoder.total_bytes();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS as u64 || bytes > MAX_BYTES {
-        let (pixels, gib) = (MAX_PIXELS >> 20, MAX_BYTES >> 30);
-        return Err(format!(
-            "a picture of {width}x{height} pixels ({bytes} bytes) is too large: expected at most {pixels} Mi pixels and \
-             {gib} GiB"
-        ));
+fn decode(bytes: &[u8]) -> Result<Bitmap, String> {
+    let mut decoder = decoder(bytes, MAX_PIXELS as u64)?;
+    let size = decoder.total_bytes();
+    if size > MAX_BYTES {
+        return Err(format!("a picture of {size} bytes: expected at most {MAX_BYTES}"));
     }
     // Metadata that cannot be read turns nothing.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -216,12 +211,8 @@ pub fn write_rows(path: &Path, shape: [usize; 3], fill: impl FnOnce(&mut dyn Wri
             if pixels.len() != channels * height * width {
                 return Err(io::Error::other("expected as many rows as the picture has"));
             }
-            let color = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-            let mut encoder = JpegEncoder::new_with_quality(out, JPEG_QUALITY);
-            encoder.encode(&pixels, wide, high, color).map_err(|error| match error {
-                image::ImageError::IoError(error) => error,
-                other => io::Error::other(other),
-            })
+            let file = jpeg::encode(&pixels, [channels, height, width], JPEG_QUALITY).map_err(io::Error::other)?;
+            out.write_all(&file)
         }
     })
 }
@@ -230,7 +221,7 @@ pub fn write_rows(path: &Path, shape: [usize; 3], fill: impl FnOnce(&mut dyn Wri
 mod tests {
     use std::io::Cursor;
 
-    use image::{GrayAlphaImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, RgbImage, RgbaImage};
+    use image::{GrayAlphaImage, ImageBuffer, ImageFormat, Luma, RgbImage, RgbaImage};
 
     use super::*;
 
@@ -241,7 +232,7 @@ mod tests {
     }
 
     fn decoded(file: &[u8]) -> Result<Bitmap, String> {
-        decode(Cursor::new(file))
+        decode(file)
     }
 
     fn colour() -> RgbImage {
@@ -285,12 +276,12 @@ mod tests {
     fn photographs_stand_upright() {
         // EXIF: little-endian TIFF whose one entry says that the top of the scene is the right side of the file (6).
         let exif = [b"II*\0\x08\0\0\0\x01\0", &b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"[..], b"\0\0\0\0"].concat();
-        let mut file = Vec::new();
-        let mut encoder = JpegEncoder::new_with_quality(&mut file, 100);
-        encoder.set_exif_metadata(exif).unwrap();
         // Left half black, right half white.
         let pixels: Vec<u8> = (0..16 * 8).map(|i| if i % 16 < 8 { 0 } else { 255 }).collect();
-        encoder.write_image(&pixels, 16, 8, ExtendedColorType::L8).unwrap();
+        let mut file = jpeg::encode(&pixels, [1, 8, 16], 100).unwrap();
+        // An APP1 segment after the start of the image.
+        let segment = [&[0xff, 0xe1, 0, 8 + exif.len() as u8], &b"Exif\0\0"[..], &exif].concat();
+        file.splice(2..2, segment);
         let upright = decoded(&file).unwrap();
         assert_eq!(upright.shape(), [1, 16, 8]);
         assert!(upright.row(0).iter().all(|&p| p < 20) && upright.row(15).iter().all(|&p| p > 235));
