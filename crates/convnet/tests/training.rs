@@ -9,7 +9,9 @@ use convnet::classifier::Classifier;
 use convnet::data::{Dataset, Splits};
 use convnet::evaluate::evaluate;
 use convnet::exec::Engine;
-use convnet::train::{Ending, Observer, Optimizer, Outcome, Progress, RunFolder, TrainConfig, Trainer, read_metrics};
+use convnet::train::{
+    Ending, Observer, Optimizer, Outcome, Progress, RunFolder, Schedule, TrainConfig, Trainer, read_metrics,
+};
 use convnet::weights::{Checkpoint, previous_path};
 
 const SIDE: usize = 6;
@@ -32,7 +34,8 @@ fn splits() -> Splits {
 /// Seven steps an epoch, dropout and batch norm at work.
 fn config() -> TrainConfig {
     let (cdims, hdims) = (Some(vec![4]), Some(vec![8]));
-    TrainConfig { cdims, hdims, batch_size: 8, epochs: 3, lr: 0.01, seed: 5, ..TrainConfig::default() }
+    let schedule = Schedule::OneCycle;
+    TrainConfig { cdims, hdims, schedule, batch_size: 8, epochs: 3, lr: 0.01, seed: 5, ..TrainConfig::default() }
 }
 
 fn engine() -> Engine {

@@ -4,6 +4,7 @@
 
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue};
 use convnet_kernels::geometry::Window;
+use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::simd::{Isa, Kernel, Simd};
 use convnet_kernels::threads::Threads;
@@ -81,15 +82,28 @@ fn main() {
         let count = threads.count();
         let mut scratch = Buffer::zeros(conv.forward_scratch(count));
         let forward = best_of(10, || {
-            conv.forward(&threads, batch, &x, &weights, &Epilogue::default(), &mut y, &mut scratch);
+            conv.forward(
+                &threads,
+                batch,
+                Maps::packed(&x, conv.input_len()),
+                &weights,
+                &Epilogue::default(),
+                MapsMut::packed(&mut y, conv.output_len()),
+                &mut scratch,
+            );
         });
         let mut data = f64::NAN;
         if !plain {
             let mut scratch = Buffer::zeros(conv.backward_data_scratch(count));
-            data = best_of(10, || conv.backward_data(&threads, batch, &y, &weights, &mut dx, &mut scratch));
+            let dy = Maps::packed(&y, conv.output_len());
+            data = best_of(10, || {
+                let dx = MapsMut::packed(&mut dx, conv.input_len());
+                conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch)
+            });
         }
         let mut scratch = Buffer::zeros(conv.backward_weights_scratch(batch, count));
-        let by_weights = best_of(10, || conv.backward_weights(&threads, batch, &x, &y, &mut dw, &mut scratch));
+        let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&y, conv.output_len()));
+        let by_weights = best_of(10, || conv.backward_weights(&threads, batch, x, dy, &mut dw, &mut scratch));
         let peak = peak();
         print!("{name:14} peak {peak:4.0}");
         for (what, seconds) in [("forward", forward), ("data", data), ("weights", by_weights)] {

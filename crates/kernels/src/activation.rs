@@ -1,38 +1,48 @@
-//! ReLU and dropout in place, for any layout whose padding is 0.
+//! ReLU, tanh and dropout in place, for any layout whose padding is 0.
 //!
 //! Dropout multiplies with 0 or `1 / (1 - p)`: `random::keep` decides by the element's index in plain NCHW order, or the
 //! channel's, so that a mask is never stored: the gradient's call computes it again.
 
-use crate::layout::blocks;
+use crate::layout::{Maps, MapsMut, blocks, each_piece};
 use crate::random;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 
-/// Floats that one task works on.
-const BLOCK: usize = 16 * 1024;
+/// `y = max(y, 0)` in `batch` pictures of `len` floats, a multiple of 16; a NaN stays one.
+///
+/// # Panics
+/// When the slice is shorter than its layout says.
+pub fn relu_forward(isa: Isa, threads: &Threads, shape: [usize; 2], y: MapsMut<'_>) {
+    each_piece(threads, shape, y, &|_, _, y| isa.run(Relu { y }));
+}
 
-/// `y = max(y, 0)`; a NaN stays one. The length is a multiple of 16.
-pub fn relu_forward(isa: Isa, threads: &Threads, y: &mut [f32]) {
-    let (len, parts) = (y.len(), Parts::new(y));
-    threads.run(len.div_ceil(BLOCK), &|i, _| {
-        // SAFETY: blocks do not overlap.
-        let y = unsafe { parts.part(i * BLOCK..((i + 1) * BLOCK).min(len)) };
-        isa.run(Relu { y });
+/// `dy = 0` where the ReLU's output `y` is not positive, in `batch` pictures of `len` floats, a multiple of 16.
+///
+/// # Panics
+/// When a slice is shorter than its layout says.
+pub fn relu_backward(isa: Isa, threads: &Threads, shape: [usize; 2], y: Maps<'_>, dy: MapsMut<'_>) {
+    each_piece(threads, shape, dy, &|n, range, dy| {
+        isa.run(ReluBackward { y: &y.picture(n, range.end)[range], dy });
     });
 }
 
-/// `dy = 0` where the ReLU's output `y` is not positive. Both have one length, a multiple of 16.
+/// `y = tanh(y)` in `batch` pictures of `len` floats.
 ///
 /// # Panics
-/// When the lengths differ.
-pub fn relu_backward(isa: Isa, threads: &Threads, y: &[f32], dy: &mut [f32]) {
-    assert_eq!(y.len(), dy.len());
-    let (len, parts) = (dy.len(), Parts::new(dy));
-    threads.run(len.div_ceil(BLOCK), &|i, _| {
-        let range = i * BLOCK..((i + 1) * BLOCK).min(len);
-        // SAFETY: blocks do not overlap.
-        let dy = unsafe { parts.part(range.clone()) };
-        isa.run(ReluBackward { y: &y[range], dy });
+/// When the slice is shorter than its layout says.
+pub fn tanh_forward(threads: &Threads, shape: [usize; 2], y: MapsMut<'_>) {
+    each_piece(threads, shape, y, &|_, _, y| y.iter_mut().for_each(|y| *y = y.tanh()));
+}
+
+/// `dy = dy · (1 - y²)` with tanh's output `y`, in `batch` pictures of `len` floats.
+///
+/// # Panics
+/// When a slice is shorter than its layout says.
+pub fn tanh_backward(threads: &Threads, shape: [usize; 2], y: Maps<'_>, dy: MapsMut<'_>) {
+    each_piece(threads, shape, dy, &|n, range, dy| {
+        for (y, dy) in y.picture(n, range.end)[range].iter().zip(dy) {
+            *dy *= 1.0 - y * y;
+        }
     });
 }
 
@@ -76,12 +86,13 @@ fn factor(seed: u64, index: usize, p: f32) -> f32 {
 ///
 /// # Panics
 /// When the slice is shorter than its layout says.
-pub fn dropout(threads: &Threads, [batch, features]: [usize; 2], seed: u64, p: f32, data: &mut [f32]) {
-    let len = blocks(features) * LANES;
-    let parts = Parts::new(&mut data[..batch * len]);
+pub fn dropout(threads: &Threads, [batch, features]: [usize; 2], seed: u64, p: f32, data: MapsMut<'_>) {
+    assert!(data.as_maps().hold(batch, features));
+    let stride = data.stride;
+    let parts = Parts::new(data.data);
     threads.run(batch, &|n, _| {
         // SAFETY: each task has a row of its own.
-        let row = unsafe { parts.part(n * len..(n + 1) * len) };
+        let row = unsafe { parts.part(n * stride..n * stride + features) };
         for (i, x) in row[..features].iter_mut().enumerate() {
             *x *= factor(seed, n * features + i, p);
         }
@@ -92,7 +103,7 @@ pub fn dropout(threads: &Threads, [batch, features]: [usize; 2], seed: u64, p: f
 ///
 /// # Panics
 /// When the slice is shorter than its layout says.
-pub fn dropout_maps(threads: &Threads, shape: [usize; 3], seed: u64, p: f32, data: &mut [f32]) {
+pub fn dropout_maps(threads: &Threads, shape: [usize; 3], seed: u64, p: f32, data: MapsMut<'_>) {
     let [_, channels, pixels] = shape;
     each_block(threads, shape, data, &|n, first, lanes_of_pixels| {
         let present = (channels - first).min(LANES);
@@ -108,7 +119,7 @@ pub fn dropout_maps(threads: &Threads, shape: [usize; 3], seed: u64, p: f32, dat
 ///
 /// # Panics
 /// When the slice is shorter than its layout says.
-pub fn dropout_channels(threads: &Threads, shape: [usize; 3], seed: u64, p: f32, data: &mut [f32]) {
+pub fn dropout_channels(threads: &Threads, shape: [usize; 3], seed: u64, p: f32, data: MapsMut<'_>) {
     let [_, channels, _] = shape;
     each_block(threads, shape, data, &|n, first, lanes_of_pixels| {
         let factors: [f32; LANES] = std::array::from_fn(|lane| factor(seed, n * channels + first + lane, p));
@@ -124,15 +135,18 @@ pub fn dropout_channels(threads: &Threads, shape: [usize; 3], seed: u64, p: f32,
 fn each_block(
     threads: &Threads,
     [batch, channels, pixels]: [usize; 3],
-    data: &mut [f32],
+    data: MapsMut<'_>,
     task: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
 ) {
     let (blocks, len) = (blocks(channels), pixels * LANES);
-    let parts = Parts::new(&mut data[..batch * blocks * len]);
+    assert!(data.as_maps().hold(batch, blocks * len));
+    let stride = data.stride;
+    let parts = Parts::new(data.data);
     threads.run(batch * blocks, &|i, _| {
+        let (n, block) = (i / blocks, i % blocks);
         // SAFETY: each task has a block of its own.
-        let block = unsafe { parts.part(i * len..(i + 1) * len) };
-        task(i / blocks, i % blocks * LANES, block);
+        let part = unsafe { parts.part(n * stride + block * len..n * stride + (block + 1) * len) };
+        task(n, block * LANES, part);
     });
 }
 
@@ -151,13 +165,27 @@ mod tests {
     fn relu_and_its_gradient() {
         let threads = Threads::new(2).unwrap();
         for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
-            let x = numbers(BLOCK + 32);
+            // Two pictures, each of more than a piece.
+            let (x, len) = (numbers(2 * (16 * 1024 + 32)), 16 * 1024 + 32);
             let (mut y, mut dy) = (x.clone(), x.iter().rev().copied().collect::<Vec<f32>>());
-            relu_forward(isa, &threads, &mut y);
+            relu_forward(isa, &threads, [2, len], MapsMut::packed(&mut y, len));
             assert!(x.iter().zip(&y).all(|(x, y)| *y == x.max(0.0)));
             let before = dy.clone();
-            relu_backward(isa, &threads, &y, &mut dy);
+            relu_backward(isa, &threads, [2, len], Maps::packed(&y, len), MapsMut::packed(&mut dy, len));
             assert!((0..x.len()).all(|i| dy[i] == if x[i] > 0.0 { before[i] } else { 0.0 }));
+        }
+    }
+
+    #[test]
+    fn tanh_and_its_gradient_leave_what_lies_between_pictures() {
+        let threads = Threads::new(2).unwrap();
+        let x = numbers(3 * 20);
+        let (mut y, mut dy) = (x.clone(), vec![2.0; x.len()]);
+        tanh_forward(&threads, [3, 16], MapsMut { data: &mut y, stride: 20 });
+        tanh_backward(&threads, [3, 16], Maps { data: &y, stride: 20 }, MapsMut { data: &mut dy, stride: 20 });
+        for (i, x) in x.into_iter().enumerate() {
+            let (want_y, want_dy) = if i % 20 < 16 { (x.tanh(), 2.0 * (1.0 - x.tanh() * x.tanh())) } else { (x, 2.0) };
+            assert_eq!((y[i], dy[i]), (want_y, want_dy));
         }
     }
 
@@ -168,12 +196,13 @@ mod tests {
         let [batch, channels, pixels] = [3, 20, 7];
         let plain = numbers(batch * channels * pixels);
         let keep = |i: u64| random::keep(seed, i, p);
-        let through = |drop: &dyn Fn(&mut [f32])| {
-            let mut blocked = vec![0.0; batch * blocks(channels) * LANES * pixels];
-            to_blocked(&threads, [batch, channels, pixels], &plain, &mut blocked);
-            drop(&mut blocked);
+        let through = |drop: &dyn Fn(MapsMut<'_>)| {
+            let len = blocks(channels) * LANES * pixels;
+            let mut blocked = vec![0.0; batch * len];
+            to_blocked(&threads, [batch, channels, pixels], &plain, MapsMut::packed(&mut blocked, len));
+            drop(MapsMut::packed(&mut blocked, len));
             let mut back = vec![0.0; plain.len()];
-            from_blocked(&threads, [batch, channels, pixels], &blocked, &mut back);
+            from_blocked(&threads, [batch, channels, pixels], Maps::packed(&blocked, len), &mut back);
             back
         };
         let maps = through(&|data| dropout_maps(&threads, [batch, channels, pixels], seed, p, data));
@@ -182,11 +211,13 @@ mod tests {
         assert_eq!(whole, reference::channels(&plain, pixels, p, keep));
         // A row of features is a map of one pixel.
         let features = channels * pixels;
-        let mut rows = vec![0.0; batch * blocks(features) * LANES];
-        to_blocked(&threads, [batch, features, 1], &plain, &mut rows);
-        dropout(&threads, [batch, features], seed, p, &mut rows);
+        let len = blocks(features) * LANES;
+        let mut rows = vec![0.0; batch * len];
+        to_blocked(&threads, [batch, features, 1], &plain, MapsMut::packed(&mut rows, len));
+        dropout(&threads, [batch, features], seed, p, MapsMut::packed(&mut rows, len));
         let mut want = vec![f32::NAN; rows.len()];
-        to_blocked(&threads, [batch, features, 1], &reference::elements(&plain, p, keep), &mut want);
+        let dropped = reference::elements(&plain, p, keep);
+        to_blocked(&threads, [batch, features, 1], &dropped, MapsMut::packed(&mut want, len));
         assert_eq!(rows, want);
     }
 }

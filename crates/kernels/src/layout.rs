@@ -4,17 +4,96 @@
 
 use crate::simd::LANES;
 use crate::threads::{Parts, Threads};
+use std::ops::Range;
 
 /// Blocks of 16 that hold so many channels.
 pub const fn blocks(channels: usize) -> usize {
     channels.div_ceil(LANES)
 }
 
+/// Pictures in the blocked layout (or rows of features), the first at the start of `data` and each `stride` floats after the
+/// one before: a whole tensor, or a range of whole blocks of channels of a larger one.
+#[derive(Clone, Copy)]
+pub struct Maps<'a> {
+    /// From the first picture's first float to at least the last one's last.
+    pub data: &'a [f32],
+    /// Floats from one picture to the next.
+    pub stride: usize,
+}
+
+impl<'a> Maps<'a> {
+    /// Pictures of `len` floats, one right after the other.
+    pub fn packed(data: &'a [f32], len: usize) -> Maps<'a> {
+        Maps { data, stride: len }
+    }
+
+    /// A picture's `len` floats.
+    ///
+    /// # Panics
+    /// When the data end before.
+    pub fn picture(&self, n: usize, len: usize) -> &'a [f32] {
+        &self.data[n * self.stride..][..len]
+    }
+
+    /// Whether there are `batch` pictures of `len` floats.
+    pub fn hold(&self, batch: usize, len: usize) -> bool {
+        hold(self.data.len(), self.stride, batch, len)
+    }
+}
+
+/// As [`Maps`], to write to.
+pub struct MapsMut<'a> {
+    /// From the first picture's first float to at least the last one's last.
+    pub data: &'a mut [f32],
+    /// Floats from one picture to the next.
+    pub stride: usize,
+}
+
+impl<'a> MapsMut<'a> {
+    /// Pictures of `len` floats, one right after the other.
+    pub fn packed(data: &'a mut [f32], len: usize) -> MapsMut<'a> {
+        MapsMut { data, stride: len }
+    }
+
+    /// The same pictures, to read.
+    pub fn as_maps(&self) -> Maps<'_> {
+        Maps { data: self.data, stride: self.stride }
+    }
+}
+
+/// Pictures must not overlap, and must all be there.
+fn hold(data: usize, stride: usize, batch: usize, len: usize) -> bool {
+    batch == 0 || ((stride >= len || batch == 1) && data >= (batch - 1) * stride + len)
+}
+
+/// Work on a piece of a picture: the picture's number, the piece's range within it, and the piece of the output.
+type PieceTask<'a> = dyn Fn(usize, Range<usize>, &mut [f32]) + Sync + 'a;
+
+/// Calls a task for each piece of `len` floats of each of `batch` pictures, with the picture's number, the piece's range
+/// within the picture, and the piece of `out`.
+///
+/// # Panics
+/// When `out` does not hold the pictures.
+pub(crate) fn each_piece(threads: &Threads, [batch, len]: [usize; 2], out: MapsMut<'_>, task: &PieceTask<'_>) {
+    /// Floats that one task works on.
+    const PIECE: usize = 16 * 1024;
+    assert!(out.as_maps().hold(batch, len));
+    let (pieces, stride) = (len.div_ceil(PIECE), out.stride);
+    let parts = Parts::new(out.data);
+    threads.run(batch * pieces, &|i, _| {
+        let (n, piece) = (i / pieces, i % pieces);
+        let range = piece * PIECE..((piece + 1) * PIECE).min(len);
+        // SAFETY: pictures do not overlap, nor do pieces of a picture.
+        let part = unsafe { parts.part(n * stride + range.start..n * stride + range.end) };
+        task(n, range, part);
+    });
+}
+
 /// Blocked from plain: `batch` pictures of `channels` planes of `pixels`.
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn to_blocked(threads: &Threads, [batch, channels, pixels]: [usize; 3], plain: &[f32], blocked: &mut [f32]) {
+pub fn to_blocked(threads: &Threads, [batch, channels, pixels]: [usize; 3], plain: &[f32], blocked: MapsMut<'_>) {
     block(threads, [batch, channels, pixels], channels * pixels, plain, blocked);
 }
 
@@ -22,7 +101,7 @@ pub fn to_blocked(threads: &Threads, [batch, channels, pixels]: [usize; 3], plai
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn to_blocked_rows(threads: &Threads, [batch, channels, pixels]: [usize; 3], rows: &[f32], blocked: &mut [f32]) {
+pub fn to_blocked_rows(threads: &Threads, [batch, channels, pixels]: [usize; 3], rows: &[f32], blocked: MapsMut<'_>) {
     block(threads, [batch, channels, pixels], (channels * pixels).next_multiple_of(LANES), rows, blocked);
 }
 
@@ -30,7 +109,7 @@ pub fn to_blocked_rows(threads: &Threads, [batch, channels, pixels]: [usize; 3],
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn from_blocked(threads: &Threads, [batch, channels, pixels]: [usize; 3], blocked: &[f32], plain: &mut [f32]) {
+pub fn from_blocked(threads: &Threads, [batch, channels, pixels]: [usize; 3], blocked: Maps<'_>, plain: &mut [f32]) {
     unblock(threads, [batch, channels, pixels], channels * pixels, blocked, plain);
 }
 
@@ -38,7 +117,12 @@ pub fn from_blocked(threads: &Threads, [batch, channels, pixels]: [usize; 3], bl
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn from_blocked_rows(threads: &Threads, [batch, channels, pixels]: [usize; 3], blocked: &[f32], rows: &mut [f32]) {
+pub fn from_blocked_rows(
+    threads: &Threads,
+    [batch, channels, pixels]: [usize; 3],
+    blocked: Maps<'_>,
+    rows: &mut [f32],
+) {
     let len = (channels * pixels).next_multiple_of(LANES);
     unblock(threads, [batch, channels, pixels], len, blocked, rows);
     for row in rows[..batch * len].chunks_exact_mut(len) {
@@ -47,13 +131,22 @@ pub fn from_blocked_rows(threads: &Threads, [batch, channels, pixels]: [usize; 3
 }
 
 /// `picture` is the number of floats from one plain picture to the next.
-fn block(threads: &Threads, [batch, channels, pixels]: [usize; 3], picture: usize, plain: &[f32], blocked: &mut [f32]) {
+fn block(
+    threads: &Threads,
+    [batch, channels, pixels]: [usize; 3],
+    picture: usize,
+    plain: &[f32],
+    blocked: MapsMut<'_>,
+) {
     let blocks = blocks(channels);
-    let blocked = Parts::new(blocked);
+    let stride = blocked.stride;
+    assert!(blocked.as_maps().hold(batch, blocks * pixels * LANES));
+    let blocked = Parts::new(blocked.data);
     threads.run(batch * blocks, &|task, _| {
         let (n, block) = (task / blocks, task % blocks);
+        let at = n * stride + block * pixels * LANES;
         // SAFETY: each task has a block of its own.
-        let target = unsafe { blocked.part(task * pixels * LANES..(task + 1) * pixels * LANES) };
+        let target = unsafe { blocked.part(at..at + pixels * LANES) };
         let present = (channels - block * LANES).min(LANES);
         let planes = &plain[n * picture + block * LANES * pixels..][..present * pixels];
         for (p, lanes) in target.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
@@ -68,14 +161,14 @@ fn unblock(
     threads: &Threads,
     [batch, channels, pixels]: [usize; 3],
     picture: usize,
-    blocked: &[f32],
+    blocked: Maps<'_>,
     plain: &mut [f32],
 ) {
     let blocks = blocks(channels);
     let plain = Parts::new(plain);
     threads.run(batch * blocks, &|task, _| {
         let (n, block) = (task / blocks, task % blocks);
-        let source = &blocked[task * pixels * LANES..][..pixels * LANES];
+        let source = &blocked.data[n * blocked.stride + block * pixels * LANES..][..pixels * LANES];
         let present = (channels - block * LANES).min(LANES);
         let at = n * picture + block * LANES * pixels;
         // SAFETY: each task has the planes of one block of one picture.
@@ -97,22 +190,23 @@ mod tests {
         let threads = Threads::new(2).unwrap();
         for [batch, channels, pixels] in [[2, 3, 5], [1, 16, 4], [3, 40, 7]] {
             let plain: Vec<f32> = (0..batch * channels * pixels).map(|i| i as f32).collect();
-            let mut blocked = vec![f32::NAN; batch * blocks(channels) * LANES * pixels];
-            to_blocked(&threads, [batch, channels, pixels], &plain, &mut blocked);
+            let whole = blocks(channels) * LANES * pixels;
+            let mut blocked = vec![f32::NAN; batch * whole];
+            to_blocked(&threads, [batch, channels, pixels], &plain, MapsMut::packed(&mut blocked, whole));
             assert_eq!(blocked[LANES + 1], plain[pixels + 1]);
             let mut back = vec![f32::NAN; plain.len()];
-            from_blocked(&threads, [batch, channels, pixels], &blocked, &mut back);
+            from_blocked(&threads, [batch, channels, pixels], Maps::packed(&blocked, whole), &mut back);
             assert_eq!(back, plain);
 
             let len = (channels * pixels).next_multiple_of(LANES);
             let mut rows = vec![f32::NAN; batch * len];
-            from_blocked_rows(&threads, [batch, channels, pixels], &blocked, &mut rows);
+            from_blocked_rows(&threads, [batch, channels, pixels], Maps::packed(&blocked, whole), &mut rows);
             for (row, picture) in rows.chunks(len).zip(plain.chunks(channels * pixels)) {
                 assert_eq!(&row[..picture.len()], picture);
                 assert!(row[picture.len()..].iter().all(|&x| x == 0.0));
             }
             let mut again = vec![f32::NAN; blocked.len()];
-            to_blocked_rows(&threads, [batch, channels, pixels], &rows, &mut again);
+            to_blocked_rows(&threads, [batch, channels, pixels], &rows, MapsMut::packed(&mut again, whole));
             assert_eq!(again, blocked);
         }
     }

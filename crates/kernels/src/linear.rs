@@ -99,14 +99,15 @@ impl Linear {
         scratch: &mut [f32],
     ) {
         assert!(bias.is_none_or(|b| b.len() >= self.output_len()));
-        let call = Product { layer: self, by_data: false, left: x, weights, bias, relu };
+        let call = Product { layer: self, by_data: false, left: x, weights, bias, relu, accumulate: false };
         call.run(threads, batch, y, scratch);
     }
 
-    /// `dx = dy · weights`.
+    /// `dx = dy · weights`, added to what `dx` holds if asked.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one layer")]
     pub fn backward_data(
         &self,
         threads: &Threads,
@@ -114,9 +115,10 @@ impl Linear {
         dy: &[f32],
         weights: &[f32],
         dx: &mut [f32],
+        accumulate: bool,
         scratch: &mut [f32],
     ) {
-        let call = Product { layer: self, by_data: true, left: dy, weights, bias: None, relu: false };
+        let call = Product { layer: self, by_data: true, left: dy, weights, bias: None, relu: false, accumulate };
         call.run(threads, batch, dx, scratch);
     }
 
@@ -191,6 +193,8 @@ struct Product<'a> {
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
     relu: bool,
+    /// Whether the product is added to what `out` holds.
+    accumulate: bool,
 }
 
 impl Product<'_> {
@@ -275,7 +279,7 @@ impl Kernel for Block<'_> {
                 let right = call.right(s, panel, first, run, transposed);
                 let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: panel.lanes(), b_lane: LANES };
                 let start = match call.bias {
-                    _ if first > 0 => Start::Output,
+                    _ if first > 0 || call.accumulate => Start::Output,
                     Some(bias) => Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr()),
                     None => Start::Zero,
                 };
@@ -396,7 +400,10 @@ mod tests {
                 layer.forward(&threads, batch, &x_rows, &weights, Some(&bias), false, &mut y, &mut scratch);
                 assert_rows("forward", &y, out_len, &reference::forward(&p, &x, &w, Some(&b)), outputs);
                 let mut dx = vec![f32::NAN; batch * in_len];
-                layer.backward_data(&threads, batch, &dy_rows, &weights, &mut dx, &mut scratch);
+                layer.backward_data(&threads, batch, &dy_rows, &weights, &mut dx, false, &mut scratch);
+                let mut twice = dx.clone();
+                layer.backward_data(&threads, batch, &dy_rows, &weights, &mut twice, true, &mut scratch);
+                assert!(dx.iter().zip(&twice).all(|(once, twice)| (once + once - twice).abs() < 1e-4));
                 assert_rows("by data", &dx, in_len, &reference::backward_data(&p, &w, &dy), inputs);
                 let mut dw = vec![f32::NAN; layer.weights_len()];
                 layer.backward_weights(&threads, batch, &x_rows, &dy_rows, &mut dw, &mut scratch);

@@ -5,8 +5,8 @@
 //! signs in one window. Backward computes the winner again from `x`: the first of equals, row by
 //! row. A task is one block of 16 channels of one picture. Checked against `reference/pool.rs`.
 
-use crate::geometry::{TooSmall, Window};
-use crate::layout::blocks;
+use crate::geometry::{TooSmall, Window, adaptive_span};
+use crate::layout::{Maps, MapsMut, blocks};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 
@@ -49,6 +49,22 @@ impl Pool {
         Ok(Pool { channels, input, output, dilation: window.dilation, spans, kind, isa })
     }
 
+    /// Plans a mean pooling to `output` `[height, width]`, whose windows are [`adaptive_span`]s.
+    pub fn adaptive(channels: usize, input: [usize; 2], output: [usize; 2], isa: Isa) -> Pool {
+        let span = |axis: usize, index: usize| {
+            let pixels = adaptive_span(index, input[axis], output[axis]);
+            Span { first: pixels.start, taps: pixels.len(), padded: pixels.len() }
+        };
+        let spans = [0, 1].map(|axis| (0..output[axis]).map(|index| span(axis, index)).collect());
+        let kind = PoolKind::Avg { count_include_pad: false };
+        Pool { channels, input, output, dilation: [1, 1], spans, kind, isa }
+    }
+
+    /// Whether [`Pool::backward`] reads `x`.
+    pub fn backward_reads_input(&self) -> bool {
+        self.kind == PoolKind::Max
+    }
+
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
         self.output
@@ -62,27 +78,49 @@ impl Pool {
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
-    pub fn forward(&self, threads: &Threads, batch: usize, x: &[f32], y: &mut [f32]) {
-        let (tasks, [from, to]) = (batch * blocks(self.channels), self.lens());
-        let y = Parts::new(&mut y[..tasks * to]);
-        threads.run(tasks, &|task, _| {
+    pub fn forward(&self, threads: &Threads, batch: usize, x: Maps<'_>, y: MapsMut<'_>) {
+        let (blocks, [from, to]) = (blocks(self.channels), self.lens());
+        assert!(y.as_maps().hold(batch, blocks * to));
+        let (y_stride, y) = (y.stride, Parts::new(y.data));
+        threads.run(batch * blocks, &|task, _| {
+            let (n, block) = (task / blocks, task % blocks);
+            let at = n * y_stride + block * to;
             // SAFETY: each task has a block of its own.
-            let y = unsafe { y.part(task * to..(task + 1) * to) };
-            self.isa.run(Forward { pool: self, x: &x[task * from..][..from], y });
+            let y = unsafe { y.part(at..at + to) };
+            self.isa.run(Forward { pool: self, x: &x.data[n * x.stride + block * from..][..from], y });
         });
     }
 
-    /// `dx`: the gradient of `x` from `dy`, that of the output.
+    /// `dx`: the gradient of `x` from `dy`, that of the output; added to what `dx` holds if asked. A mean does not read
+    /// `x`, which may then be empty.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
-    pub fn backward(&self, threads: &Threads, batch: usize, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        let (tasks, [from, to]) = (batch * blocks(self.channels), self.lens());
-        let dx = Parts::new(&mut dx[..tasks * from]);
-        threads.run(tasks, &|task, _| {
+    pub fn backward(
+        &self,
+        threads: &Threads,
+        batch: usize,
+        x: Maps<'_>,
+        dy: Maps<'_>,
+        dx: MapsMut<'_>,
+        accumulate: bool,
+    ) {
+        let (blocks, [from, to]) = (blocks(self.channels), self.lens());
+        assert!(dx.as_maps().hold(batch, blocks * from));
+        let (dx_stride, dx) = (dx.stride, Parts::new(dx.data));
+        threads.run(batch * blocks, &|task, _| {
+            let (n, block) = (task / blocks, task % blocks);
+            let at = n * dx_stride + block * from;
             // SAFETY: each task has a block of its own.
-            let dx = unsafe { dx.part(task * from..(task + 1) * from) };
-            let (x, dy) = (&x[task * from..][..from], &dy[task * to..][..to]);
+            let dx = unsafe { dx.part(at..at + from) };
+            if !accumulate {
+                dx.fill(0.0);
+            }
+            let dy = &dy.data[n * dy.stride + block * to..][..to];
+            let x = match self.backward_reads_input() {
+                true => &x.data[n * x.stride + block * from..][..from],
+                false => &[],
+            };
             self.isa.run(Backward { pool: self, x, dy, dx });
         });
     }
@@ -193,7 +231,6 @@ impl Kernel for Backward<'_> {
     fn run<S: Simd>(self, s: S) {
         let (pool, x, dy) = (self.pool, self.x.as_chunks::<LANES>().0, self.dy.as_chunks::<LANES>().0);
         let dx = self.dx.as_chunks_mut::<LANES>().0;
-        dx.fill([0.0; LANES]);
         let zero = s.splat(0.0);
         for (q, window) in pool.windows() {
             let mut share = s.read(&dy[q]);
@@ -229,10 +266,9 @@ mod tests {
     use crate::geometry::Padding;
     use crate::layout::{from_blocked, to_blocked};
     use crate::reference::gradcheck::pattern;
-    use crate::reference::pool::{self as reference, PoolProblem};
+    use crate::reference::pool::{self as reference, AdaptiveProblem, PoolProblem};
 
     fn check(isa: Isa, [batch, channels]: [usize; 2], input: [usize; 2], window: Window, kind: PoolKind) {
-        let threads = Threads::new(2).unwrap();
         let what = format!("{} {input:?} {window:?} {kind:?}", isa.name());
         let pool = Pool::new(channels, input, window, kind, isa).unwrap();
         let problem = PoolProblem { planes: batch * channels, input, window };
@@ -250,25 +286,50 @@ mod tests {
                 reference::avg_backward(&problem, count_include_pad, &dy),
             ),
         };
+        compare(&what, &pool, [batch, channels], [&x, &dy], [&y, &dx]);
+    }
+
+    /// Output and gradient, which is once written and once added, against those of the reference.
+    fn compare(what: &str, pool: &Pool, [batch, channels]: [usize; 2], given: [&[f64]; 2], want: [&[f64]; 2]) {
+        let threads = Threads::new(2).unwrap();
         let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let [from, to] = [input, pool.output()].map(|[h, w]| [batch, channels, h * w]);
-        let blocked = |dims: [usize; 3], v: &[f64]| {
-            let mut out = vec![f32::NAN; batch * blocks(channels) * LANES * dims[2]];
-            to_blocked(&threads, dims, &narrow(v), &mut out);
+        let [from, to] = [pool.input, pool.output()].map(|[h, w]| [batch, channels, h * w]);
+        let [from_len, to_len] = pool.lens().map(|len| len * blocks(channels));
+        let blocked = |dims: [usize; 3], len: usize, v: &[f64]| {
+            let mut out = vec![f32::NAN; batch * len];
+            to_blocked(&threads, dims, &narrow(v), MapsMut::packed(&mut out, len));
             out
         };
-        let (x_blocked, dy_blocked) = (blocked(from, &x), blocked(to, &dy));
-        let (mut y_blocked, mut dx_blocked) = (vec![f32::NAN; dy_blocked.len()], vec![f32::NAN; x_blocked.len()]);
-        pool.forward(&threads, batch, &x_blocked, &mut y_blocked);
-        pool.backward(&threads, batch, &x_blocked, &dy_blocked, &mut dx_blocked);
-        for (dims, got, want) in [(to, &y_blocked, &y), (from, &dx_blocked, &dx)] {
+        let (x, dy) = (blocked(from, from_len, given[0]), blocked(to, to_len, given[1]));
+        let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
+        let (x, dy) = (Maps::packed(&x, from_len), Maps::packed(&dy, to_len));
+        pool.forward(&threads, batch, x, MapsMut::packed(&mut y, to_len));
+        pool.backward(&threads, batch, x, dy, MapsMut::packed(&mut dx, from_len), false);
+        let mut twice = dx.clone();
+        pool.backward(&threads, batch, x, dy, MapsMut::packed(&mut twice, from_len), true);
+        assert!(dx.iter().zip(&twice).all(|(once, twice)| (2.0 * once - twice).abs() < 1e-5), "{what}: twice");
+        for (dims, len, got, want) in [(to, to_len, &y, want[0]), (from, from_len, &dx, want[1])] {
             let mut plain = vec![0.0; want.len()];
-            from_blocked(&threads, dims, got, &mut plain);
+            from_blocked(&threads, dims, Maps::packed(got, len), &mut plain);
             for (got, want) in plain.iter().zip(want) {
                 assert!((f64::from(*got) - want).abs() < 1e-5, "{what}: got {got}, want {want}");
             }
             let total = |v: &[f32]| v.iter().map(|&x| f64::from(x.abs())).sum::<f64>();
             assert!((total(got) - total(&plain)).abs() < 1e-9, "{what}: lanes past the last channel hold 0");
+        }
+    }
+
+    #[test]
+    fn adaptive_pooling_agrees_with_the_reference() {
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            for (input, output) in [([7, 7], [1, 1]), ([5, 9], [7, 3]), ([6, 4], [6, 4])] {
+                let problem = AdaptiveProblem { planes: 2 * 20, input, output };
+                let pool = Pool::adaptive(20, input, output, isa);
+                let (x, dy) = (pattern(1, 40 * input[0] * input[1]), pattern(2, 40 * output[0] * output[1]));
+                let y = reference::adaptive_avg_forward(&problem, &x);
+                let dx = reference::adaptive_avg_backward(&problem, &dy);
+                compare(&format!("{} {input:?} {output:?}", isa.name()), &pool, [2, 20], [&x, &dy], [&y, &dx]);
+            }
         }
     }
 
@@ -306,7 +367,7 @@ mod tests {
                 let (mut x, mut y) = ([-1.0; 9 * LANES], [0.0; LANES]);
                 x[(place + 5 * LANES) % x.len()] = f32::NEG_INFINITY;
                 x[place] = f32::NAN;
-                pool.forward(&threads, 1, &x, &mut y);
+                pool.forward(&threads, 1, Maps::packed(&x, x.len()), MapsMut::packed(&mut y, LANES));
                 let right = |(lane, y): (usize, &f32)| if lane == place % LANES { y.is_nan() } else { *y == -1.0 };
                 assert!(y.iter().enumerate().all(right), "{} {place} {y:?}", isa.name());
             }

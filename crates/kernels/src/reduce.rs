@@ -1,6 +1,6 @@
 //! Sums that give the gradients of biases. Sums over pictures are in f64, in order, whatever the threads.
 
-use crate::layout::blocks;
+use crate::layout::{Maps, blocks};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 
@@ -8,7 +8,7 @@ use crate::threads::{Parts, Threads};
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn sum_rows(isa: Isa, threads: &Threads, [batch, len]: [usize; 2], dy: &[f32], out: &mut [f32]) {
+pub fn sum_rows(isa: Isa, threads: &Threads, [batch, len]: [usize; 2], dy: Maps<'_>, out: &mut [f32]) {
     // A row is a picture of one pixel.
     sum_pixels(isa, threads, [batch, len, 1], dy, out);
 }
@@ -17,13 +17,13 @@ pub fn sum_rows(isa: Isa, threads: &Threads, [batch, len]: [usize; 2], dy: &[f32
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn sum_pixels(isa: Isa, threads: &Threads, [batch, channels, pixels]: [usize; 3], dy: &[f32], out: &mut [f32]) {
+pub fn sum_pixels(isa: Isa, threads: &Threads, [batch, channels, pixels]: [usize; 3], dy: Maps<'_>, out: &mut [f32]) {
     let (blocks, plane) = (blocks(channels), pixels * LANES);
     let parts = Parts::new(&mut out[..blocks * LANES]);
     threads.run(blocks, &|block, _| {
         let mut totals = [0.0f64; LANES];
         for n in 0..batch {
-            let sums = isa.run(PlaneSum { dy: &dy[(n * blocks + block) * plane..][..plane] });
+            let sums = isa.run(PlaneSum { dy: &dy.data[n * dy.stride + block * plane..][..plane] });
             for (total, sum) in totals.iter_mut().zip(sums) {
                 *total += f64::from(sum);
             }
@@ -58,7 +58,7 @@ impl Kernel for PlaneSum<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::to_blocked;
+    use crate::layout::{MapsMut, to_blocked};
     use crate::reference::gradcheck::pattern;
 
     #[test]
@@ -68,9 +68,10 @@ mod tests {
             for [batch, channels, pixels] in [[1, 3, 1], [4, 20, 9], [2, 64, 30]] {
                 let plain: Vec<f32> = pattern(1, batch * channels * pixels).iter().map(|&x| x as f32).collect();
                 let mut blocked = vec![0.0; batch * blocks(channels) * LANES * pixels];
-                to_blocked(&threads, [batch, channels, pixels], &plain, &mut blocked);
+                let len = blocked.len() / batch;
+                to_blocked(&threads, [batch, channels, pixels], &plain, MapsMut::packed(&mut blocked, len));
                 let mut out = vec![f32::NAN; blocks(channels) * LANES];
-                sum_pixels(isa, &threads, [batch, channels, pixels], &blocked, &mut out);
+                sum_pixels(isa, &threads, [batch, channels, pixels], Maps::packed(&blocked, len), &mut out);
                 for (c, out) in out.iter().enumerate() {
                     let of_channel = (0..batch).flat_map(|n| {
                         let start = (n * channels + c) * pixels;

@@ -9,7 +9,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use convnet::columns::thousands;
 use convnet::data::Source;
 use convnet::exec::Engine;
-use convnet::train::{Ending, EpochMetrics, Optimizer, Outcome, RunFolder, TrainConfig, TrainOverrides, Trainer};
+use convnet::train::{
+    Ending, EpochMetrics, Optimizer, Outcome, RunFolder, Schedule, TrainConfig, TrainOverrides, Trainer,
+};
 use serde::Serialize;
 
 use crate::args::{DataArgs, Dims, EngineArgs, NetworkArgs};
@@ -64,7 +66,7 @@ pub(crate) struct Args {
 
     /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads and --data
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "config", "out", "batch_size", "seed", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
+        "config", "out", "batch_size", "seed", "optimizer", "lr", "schedule", "momentum", "nesterov", "weight_decay",
         "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout", "shortcut",
     ])]
     resume: Option<PathBuf>,
@@ -86,13 +88,21 @@ struct OptimizerArgs {
     /// How weights are moved [default: adam]
     #[arg(
         long = "opt", visible_alias = "optimizer", value_name = "NAME",
-        value_parser = PossibleValuesParser::new(OPTIMIZERS.map(|(name, _)| name)).map(|name| named(&name)),
+        value_parser = PossibleValuesParser::new(OPTIMIZERS.map(|(name, _)| name)).map(|name| named(&OPTIMIZERS, &name)),
     )]
     optimizer: Option<Optimizer>,
 
     /// Learning rate [default: 0.001]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
+
+    /// How the learning rate moves over the epochs [default: constant]
+    #[arg(
+        long, value_name = "NAME",
+        value_parser = PossibleValuesParser::new(Schedule::NAMED.map(|(name, _)| name))
+            .map(|name| named(&Schedule::NAMED, &name)),
+    )]
+    schedule: Option<Schedule>,
 
     /// sgd: share of the last step that is added to the next [default: 0.9]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -110,9 +120,9 @@ struct OptimizerArgs {
 const OPTIMIZERS: [(&str, Optimizer); 3] =
     [("adam", Optimizer::Adam), ("adamw", Optimizer::AdamW), ("sgd", Optimizer::Sgd)];
 
-/// The optimizer of that name, which must be one of them.
-fn named(name: &str) -> Optimizer {
-    OPTIMIZERS.iter().find(|(known, _)| *known == name).map_or(Optimizer::default(), |&(_, optimizer)| optimizer)
+/// The value of that name, which must be one of them.
+fn named<T: Copy + Default>(values: &[(&str, T)], name: &str) -> T {
+    values.iter().find(|(known, _)| *known == name).map_or(T::default(), |&(_, value)| value)
 }
 
 /// What `--json` prints.
@@ -183,7 +193,7 @@ impl Args {
     fn overrides(&self) -> TrainOverrides {
         let list = |dims: &Option<Dims>| dims.clone().map(|Dims(dims)| dims);
         let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
-        let OptimizerArgs { optimizer, lr, momentum, nesterov, weight_decay } = &self.optimizer;
+        let OptimizerArgs { optimizer, lr, schedule, momentum, nesterov, weight_decay } = &self.optimizer;
         TrainOverrides {
             data: self.data.name().map(str::to_owned),
             model: model.clone(),
@@ -199,6 +209,7 @@ impl Args {
             batch_size: self.batch_size,
             optimizer: *optimizer,
             lr: *lr,
+            schedule: *schedule,
             momentum: *momentum,
             nesterov: nesterov.then_some(true),
             weight_decay: *weight_decay,

@@ -23,15 +23,16 @@ struct Life {
 }
 
 impl Lives {
-    /// A buffer of `len` floats that is written first at a moment.
+    /// A buffer of `len` floats that is used at a moment.
     pub(super) fn begin(&mut self, len: usize, from: usize) -> BufferId {
         self.0.push(Life { len: len.next_multiple_of(16), from, to: from });
         BufferId(self.0.len() - 1)
     }
 
-    /// Says that a buffer is still used at a moment.
+    /// Says that a buffer is used at a moment.
     pub(super) fn use_at(&mut self, id: BufferId, moment: usize) {
         let life = &mut self.0[id.0];
+        life.from = life.from.min(moment);
         life.to = life.to.max(moment);
     }
 
@@ -74,19 +75,60 @@ impl Arena {
         self.memory.len() * size_of::<f32>()
     }
 
-    /// One buffer.
-    pub(super) fn get(&self, id: BufferId) -> &[f32] {
-        &self.memory[self.ranges[id.0].clone()]
+    /// Some floats of a buffer.
+    pub(super) fn get(&self, span: &Span) -> &[f32] {
+        &self.memory[self.place(span)]
     }
 
-    /// Several buffers at once.
+    fn place(&self, span: &Span) -> Range<usize> {
+        let buffer = &self.ranges[span.buffer.0];
+        assert!(span.range.end <= buffer.len(), "{span:?} is not inside its buffer of {}", buffer.len());
+        buffer.start + span.range.start..buffer.start + span.range.end
+    }
+
+    /// Some spans to read, which may be one, and others to write.
     ///
     /// # Panics
-    /// When their lives do not meet and they share memory: a mistake in the plan.
-    pub(super) fn get_mut<const N: usize>(&mut self, ids: [BufferId; N]) -> [&mut [f32]; N] {
-        let ranges = ids.map(|id| self.ranges[id.0].clone());
-        self.memory.get_disjoint_mut(ranges).expect("buffers that are used together do not overlap")
+    /// When what is written overlaps with anything else: a mistake in the plan.
+    pub(super) fn split<const R: usize, const W: usize>(
+        &mut self,
+        reads: [Span; R],
+        writes: [Span; W],
+    ) -> ([&[f32]; R], [&mut [f32]; W]) {
+        const MOST: usize = 4;
+        assert!(W < MOST, "at most {} spans are written at once", MOST - 1);
+        let reads = reads.map(|span| self.place(&span));
+        let writes = writes.map(|span| self.place(&span));
+        // What is written is cut out in order; what is read lies in one of the gaps.
+        let mut order: [usize; W] = std::array::from_fn(|i| i);
+        order.sort_unstable_by_key(|&i| (writes[i].start, writes[i].end));
+        let mut gaps: [(usize, &[f32]); MOST] = [(0, &[]); MOST];
+        let mut written: [&mut [f32]; W] = std::array::from_fn(|_| &mut [][..]);
+        let (mut rest, mut at) = (&mut self.memory[..], 0);
+        for (gap, i) in order.into_iter().enumerate() {
+            let Range { start, end } = writes[i];
+            assert!(start >= at, "buffers that are written together do not overlap");
+            let (before, after) = rest.split_at_mut(start - at);
+            let (own, after) = after.split_at_mut(end - start);
+            gaps[gap] = (at, before);
+            written[i] = own;
+            (rest, at) = (after, end);
+        }
+        gaps[W] = (at, rest);
+        let read = |range: Range<usize>| {
+            let holds = |&&(at, gap): &&(usize, &[f32])| at <= range.start && range.end <= at + gap.len();
+            let (at, gap) = gaps.iter().find(holds).expect("what is read is not written at once");
+            &gap[range.start - at..range.end - at]
+        };
+        (reads.map(read), written)
     }
+}
+
+/// Some floats of a buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) buffer: BufferId,
+    pub(super) range: Range<usize>,
 }
 
 #[cfg(test)]
@@ -105,8 +147,32 @@ mod tests {
         let mut arena = lives.place();
         // a and c share; b lies beside both.
         assert_eq!(arena.bytes(), (112 + 64) * 4);
-        let [x, y, z] = arena.get_mut([b, c, empty]);
-        assert_eq!((x.len(), y.len(), z.len()), (64, 112, 0));
-        assert_eq!(arena.get(a).len(), 112);
+        let span = |buffer, range| Span { buffer, range };
+        let ([again, x], [y, z]) = arena.split([span(b, 0..64), span(b, 8..64)], [span(c, 0..112), span(empty, 0..0)]);
+        assert_eq!((again.len(), x.len(), y.len(), z.len()), (64, 56, 112, 0));
+        assert_eq!(arena.get(&span(a, 100..112)).len(), 12);
+    }
+
+    #[test]
+    fn parts_of_a_buffer_are_read_beside_those_that_are_written() {
+        let mut lives = Lives::default();
+        let a = lives.begin(48, 0);
+        let mut arena = lives.place();
+        let span = |range| Span { buffer: a, range };
+        let (_, [right, left]) = arena.split([], [span(32..48), span(0..16)]);
+        right.fill(2.0);
+        left.fill(1.0);
+        let ([before, after], [middle]) = arena.split([span(0..16), span(32..48)], [span(16..32)]);
+        assert_eq!((before, after, middle.len()), (&[1.0; 16][..], &[2.0; 16][..], 16));
+    }
+
+    #[test]
+    #[should_panic(expected = "is not written at once")]
+    fn what_is_written_is_not_read() {
+        let mut lives = Lives::default();
+        let a = lives.begin(48, 0);
+        let mut arena = lives.place();
+        let span = |range| Span { buffer: a, range };
+        arena.split([span(0..20)], [span(16..32)]);
     }
 }

@@ -1,26 +1,17 @@
-//! The backward direction: gradients of every stage's input and parameters, in reverse running order.
-//!
-//! With S stages, stage `i` runs forward at moment `i`, the loss stands at S, and stage `i` runs backward at `2S - i`.
-//! A chain's gradient takes the place of its input, a ReLU's and a dropout's that of its output's gradient.
+//! The backward direction: gradients of every stage's inputs and parameters, in reverse running order. Where gradients lie
+//! and which of several comes first is planned in `flows.rs`.
 
-use super::arena::BufferId;
-use super::forward::{ChainState, Executor, ForwardPlan, Mode, dropout};
+use super::arena::Span;
+use super::flows::{Flow, Flows};
+use super::forward::{ChainState, Executor, ForwardPlan, Mode, View, copied_inputs, dropout};
 use super::parameters::flat_len;
-use super::stage::{Kind, Layout, Norm, Stage};
+use super::stage::{Kind, Layout, Norm, Stages};
+use convnet_kernels::layout::{Maps, MapsMut, blocks, to_blocked_rows};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::norm::Given;
-use convnet_kernels::{activation, layout, reduce};
-
-/// Where gradients and scratch lie.
-#[derive(Debug)]
-pub(super) struct BackwardPlan {
-    /// Of each stage's output; nothing for the input's.
-    gradients: Vec<Option<BufferId>>,
-    scratch: Vec<BufferId>,
-    /// Whether a convolution's bias stands before a batch norm, which takes every constant away again: its gradient is
-    /// 0, and PyTorch's rounding noise in its place.
-    idle_bias: Vec<bool>,
-}
+use convnet_kernels::merge::{self, ChannelCopy};
+use convnet_kernels::norm::{Drop, Given, Source};
+use convnet_kernels::simd::LANES;
+use convnet_kernels::{activation, reduce};
 
 /// Gradients of the parameters, and what chains need on the way.
 #[derive(Debug)]
@@ -70,153 +61,245 @@ impl ChainGradient {
     }
 }
 
-/// Whether a stage's backward reads its output, which then may not be overwritten before.
-fn reads_output(stages: &[Stage], index: usize) -> bool {
-    match stages[index].kind {
-        Kind::Conv { relu, .. } | Kind::Linear { relu, .. } => relu,
-        Kind::Relu => true,
-        Kind::Dropout { .. } => reads_output(stages, stages[index].input),
-        Kind::Load | Kind::Chain { .. } | Kind::Pool(_) | Kind::Flatten { .. } => false,
-    }
+/// Where gradients and scratch lie, and how they arrive.
+#[derive(Debug)]
+pub(super) struct BackwardPlan {
+    flows: Flows,
+    /// Whether a convolution's bias stands before a batch norm, which takes every constant away again: its gradient is
+    /// 0, and PyTorch's rounding noise in its place.
+    idle_bias: Vec<bool>,
+    /// A concatenation's inputs whose gradients are not parts of its own: index, and channels before it.
+    copied: Vec<Vec<(usize, usize)>>,
 }
 
 impl BackwardPlan {
-    pub(super) fn new(stages: &[Stage], forward: &mut ForwardPlan, batch: usize, threads: usize) -> BackwardPlan {
-        let last = stages.len();
-        let lives = &mut forward.lives;
-        let values = &forward.values;
-        let mut gradients = vec![None; last];
-        gradients[last - 1] = Some(lives.begin(stages[last - 1].output.len() * batch, last));
-        let mut scratch = vec![lives.begin(0, last); last];
-        let mut idle_bias = vec![false; last];
-        for (i, stage) in stages.iter().enumerate().rev() {
-            let moment = 2 * last - i;
-            let Some(gradient) = gradients[i] else { continue };
-            lives.use_at(gradient, moment);
-            if reads_output(stages, i) {
-                lives.use_at(values[i], moment);
-            }
-            let input = stage.input;
-            let wanted = !matches!(stages[input].kind, Kind::Load);
-            let mut fresh = || lives.begin(stages[input].output.len() * batch, moment);
-            let of_input = match &stage.kind {
-                Kind::Load => None,
-                Kind::Relu | Kind::Dropout { .. } => wanted.then_some(gradient),
-                Kind::Chain { .. } if !reads_output(stages, input) => wanted.then_some(values[input]),
-                Kind::Chain { .. } | Kind::Conv { .. } | Kind::Linear { .. } | Kind::Pool(_) | Kind::Flatten { .. } => {
-                    wanted.then(&mut fresh)
-                }
-            };
-            gradients[input] = of_input.or(gradients[input]);
-            let len = match &stage.kind {
-                Kind::Conv { conv, .. } => {
-                    conv.backward_weights_scratch(batch, threads).max(conv.backward_data_scratch(threads))
-                }
-                Kind::Linear { linear, .. } => linear.scratch_len(threads),
-                Kind::Chain { chain, .. } => chain.scratch_len(batch),
-                Kind::Load | Kind::Pool(_) | Kind::Relu | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
-            };
-            scratch[i] = lives.begin(len, moment);
-            match &stage.kind {
-                Kind::Load | Kind::Relu | Kind::Dropout { .. } | Kind::Flatten { .. } => {}
-                Kind::Conv { .. } | Kind::Linear { .. } | Kind::Pool(_) => lives.use_at(values[input], moment),
-                Kind::Chain { norm, .. } => {
-                    lives.use_at(values[input], moment);
-                    idle_bias[input] = norm.is_some() && matches!(stages[input].kind, Kind::Conv { relu: false, .. });
-                }
+    pub(super) fn new(stages: &mut Stages, forward: &mut ForwardPlan, batch: usize, threads: usize) -> BackwardPlan {
+        let flows = Flows::plan(stages, forward, batch, threads);
+        let readers = stages.readers();
+        let normalised = |i: usize| match readers[i][..] {
+            [reader] => matches!(stages.stages[reader].kind, Kind::Chain { norm: Some(_), .. }),
+            _ => false,
+        };
+        let idle = |i: usize| matches!(stages.stages[i].kind, Kind::Conv { relu: false, .. }) && normalised(i);
+        let idle_bias = (0..stages.stages.len()).map(idle).collect();
+        let copied = |i: usize| match stages.stages[i].kind {
+            Kind::Concat => copied_inputs(stages, &forward.places, i),
+            _ => Vec::new(),
+        };
+        let copied = (0..stages.stages.len()).map(copied).collect();
+        for (stage, gradient) in stages.stages.iter_mut().zip(&flows.gradients) {
+            if let (Kind::Conv { conv, .. }, Some(gradient)) = (&mut stage.kind, gradient) {
+                conv.set_gradient_stride(gradient.stride);
             }
         }
-        BackwardPlan { gradients, scratch, idle_bias }
+        BackwardPlan { flows, idle_bias, copied }
     }
 
-    /// The gradient of the net's output, which the loss writes.
-    pub(super) fn loss_gradient(&self) -> BufferId {
-        self.gradients[self.gradients.len() - 1].expect("the output has a gradient")
+    /// The gradient of a stage that the caller reads, which its loss writes.
+    pub(super) fn of_output(&self, stage: usize) -> View {
+        self.flows.gradients[stage].expect("outputs have gradients")
     }
 
-    /// All gradients, from that of the output.
+    /// All gradients, from those of the outputs.
     pub(super) fn run(&self, executor: &mut Executor, gradients: &mut Gradients, count: usize, mode: Mode) {
         for index in (0..executor.stages.len()).rev() {
             let start = executor.profile.start();
             self.run_stage(executor, gradients, index, count, mode);
             let stage = &executor.stages[index];
             // By weights, and by data unless nobody asks for it.
-            let directions = if stage.macs > 0 && self.gradients[stage.input].is_some() { 2 } else { 1 };
+            let wanted = self.flows.inputs[index].iter().any(|flow| *flow != Flow::Unwanted);
+            let directions = if stage.macs > 0 && wanted { 2 } else { 1 };
             let macs = directions * stage.macs * executor.batch as u64;
             executor.profile.stop(start, &stage.name, "backward", macs);
         }
     }
 
+    /// Where an input's gradient lies and whether it is added to what stands there, unless nobody asks for it or it has
+    /// arrived already.
+    fn target(&self, executor: &Executor, index: usize, input: usize) -> Option<(View, bool)> {
+        let view = self.flows.gradients[executor.stages[index].inputs[input]]?;
+        match self.flows.inputs[index][input] {
+            Flow::Unwanted | Flow::Shared => None,
+            Flow::Write => Some((view, false)),
+            Flow::Accumulate => Some((view, true)),
+        }
+    }
+
     fn run_stage(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize, mode: Mode) {
+        let Some(dy_view) = self.flows.gradients[index] else { return };
         let stage = &executor.stages[index];
-        let Some(dy) = self.gradients[index] else { return };
-        let dx = self.gradients[stage.input].filter(|_| stage.input != index);
-        let (x, y) = (executor.values[stage.input], executor.values[index]);
-        let (isa, threads) = (executor.engine.set(), executor.engine.pool());
-        let filled = count * stage.output.len();
+        let threads = executor.engine.pool();
         match &stage.kind {
             Kind::Load => {}
-            Kind::Conv { relu: true, .. } | Kind::Linear { relu: true, .. } | Kind::Relu => {
-                let [y, dy] = executor.arena.get_mut([y, dy]);
-                activation::relu_backward(isa, threads, &y[..filled], &mut dy[..filled]);
+            Kind::Conv { .. } | Kind::Linear { .. } => {
+                self.mask(executor, index, count, mode);
+                self.run_product(executor, gradients, index, count);
             }
-            Kind::Dropout { drop, channels } => {
-                let [dy] = executor.arena.get_mut([dy]);
-                if let Some(drop) = mode.drop(Some(*drop)) {
-                    dropout(&executor.engine, drop, *channels, stage.output, count, dy);
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Add { .. } => {
+                self.mask(executor, index, count, mode);
+                for input in 0..executor.stages[index].inputs.len() {
+                    self.pass_on(executor, index, input, count);
                 }
             }
             Kind::Pool(pool) => {
-                if let Some(dx) = dx {
-                    let [x, dy, dx] = executor.arena.get_mut([x, dy, dx]);
-                    pool.backward(threads, count, x, dy, dx);
+                if let Some((dx_view, accumulate)) = self.target(executor, index, 0) {
+                    let x_view = executor.values[stage.inputs[0]];
+                    // A mean's input may be gone by now.
+                    let x_span = if pool.backward_reads_input() { x_view.span(count) } else { dy_view.span(count) };
+                    let ([x, dy], [dx]) = executor.arena.split([x_span, dy_view.span(count)], [dx_view.span(count)]);
+                    let (x, dy, dx) = (x_view.maps(x), dy_view.maps(dy), dx_view.maps_mut(dx));
+                    pool.backward(threads, count, x, dy, dx, accumulate);
+                }
+            }
+            Kind::LocalResponseNorm(lrn) => {
+                if let Some((dx_view, accumulate)) = self.target(executor, index, 0) {
+                    let x_view = executor.values[stage.inputs[0]];
+                    let reads = [x_view.span(count), dy_view.span(count)];
+                    let ([x, dy], [dx]) = executor.arena.split(reads, [dx_view.span(count)]);
+                    let (x, dy, dx) = (x_view.maps(x), dy_view.maps(dy), dx_view.maps_mut(dx));
+                    lrn.backward(threads, count, x, dy, dx, accumulate);
                 }
             }
             Kind::Flatten { from: [c, h, w] } => {
-                if let Some(dx) = dx {
-                    let [dy, dx] = executor.arena.get_mut([dy, dx]);
-                    layout::to_blocked_rows(threads, [count, *c, h * w], dy, dx);
-                }
+                let shape = [count, *c, h * w];
+                self.unflatten(executor, index, shape);
             }
             Kind::Chain { .. } => self.run_chain(executor, gradients, index, count, mode),
-            Kind::Conv { relu: false, .. } | Kind::Linear { relu: false, .. } => {}
+            Kind::Concat => self.split_concat(executor, index, count),
+            Kind::PadChannels { before } => {
+                let before = *before;
+                self.take_channels(executor, index, 0, before, count);
+            }
         }
-        self.run_product(executor, gradients, index, count);
     }
 
-    /// The part of a convolution or linear layer that multiplies.
+    /// The gradient through what a stage does to its sum: ReLU, tanh or dropout, in place.
+    fn mask(&self, executor: &mut Executor, index: usize, count: usize, mode: Mode) {
+        let stage = &executor.stages[index];
+        let (threads, isa) = (executor.engine.pool(), executor.engine.set());
+        let (y_view, dy_view) = (executor.values[index], self.of_output(index));
+        let shape = [count, y_view.len];
+        let reads = if stage.kind.backward_reads_output() {
+            y_view.span(count)
+        } else {
+            Span { buffer: dy_view.buffer, range: 0..0 }
+        };
+        let ([y], [dy]) = executor.arena.split([reads], [dy_view.span(count)]);
+        let (y, dy) = (y_view.maps(y), dy_view.maps_mut(dy));
+        match &stage.kind {
+            Kind::Conv { relu, .. } | Kind::Linear { relu, .. } | Kind::Add { relu } => {
+                if *relu {
+                    activation::relu_backward(isa, threads, shape, y, dy);
+                }
+            }
+            Kind::Relu => activation::relu_backward(isa, threads, shape, y, dy),
+            Kind::Tanh => activation::tanh_backward(threads, shape, y, dy),
+            Kind::Dropout { drop, channels } => {
+                if let Some(drop) = mode.drop(Some(*drop)) {
+                    dropout(threads, drop, *channels, stage.output, count, dy);
+                }
+            }
+            kind => unreachable!("{kind:?} has no mask"),
+        }
+    }
+
+    /// An input's gradient where it is the output's.
+    fn pass_on(&self, executor: &mut Executor, index: usize, input: usize, count: usize) {
+        let Some((dx_view, accumulate)) = self.target(executor, index, input) else { return };
+        let dy_view = self.of_output(index);
+        let (threads, isa) = (executor.engine.pool(), executor.engine.set());
+        let shape = [count, dx_view.len];
+        let ([dy], [dx]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count)]);
+        let (dy, dx) = (dy_view.maps(dy), dx_view.maps_mut(dx));
+        match accumulate {
+            true => merge::accumulate(isa, threads, shape, dy, false, dx),
+            false => merge::copy(threads, shape, dy, dx),
+        }
+    }
+
+    fn unflatten(&self, executor: &mut Executor, index: usize, shape: [usize; 3]) {
+        let Some((dx_view, accumulate)) = self.target(executor, index, 0) else { return };
+        let dy_view = self.of_output(index);
+        let (threads, isa, count) = (executor.engine.pool(), executor.engine.set(), shape[0]);
+        if !accumulate {
+            let ([dy], [dx]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count)]);
+            return to_blocked_rows(threads, shape, dy, dx_view.maps_mut(dx));
+        }
+        let scratch = self.flows.scratch[index].clone();
+        let ([dy], [dx, scratch]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count), scratch]);
+        to_blocked_rows(threads, shape, dy, MapsMut::packed(scratch, dx_view.len));
+        let unflattened = MapsMut::packed(scratch, dx_view.len);
+        let both = [count, dx_view.len];
+        merge::accumulate(isa, threads, both, unflattened.as_maps(), false, dx_view.maps_mut(dx));
+    }
+
+    /// The gradients of a concatenation's inputs that are not parts of its own.
+    fn split_concat(&self, executor: &mut Executor, index: usize, count: usize) {
+        for &(input, before) in &self.copied[index] {
+            let inputs = &executor.stages[index].inputs;
+            let same = |position: &usize| {
+                let channels = |&i: &usize| executor.stages[i].output.channels_and_pixels()[0];
+                inputs[*position] == input && inputs[..*position].iter().map(channels).sum::<usize>() == before
+            };
+            let position = (0..inputs.len()).find(same).expect("a copied input is an input");
+            self.take_channels(executor, index, position, before, count);
+        }
+    }
+
+    /// An input's gradient where it is a range of the output's channels.
+    fn take_channels(&self, executor: &mut Executor, index: usize, input: usize, before: usize, count: usize) {
+        let Some((dx_view, accumulate)) = self.target(executor, index, input) else { return };
+        let dy_view = self.of_output(index);
+        let threads = executor.engine.pool();
+        let [channels, pixels] = executor.stages[executor.stages[index].inputs[input]].output.channels_and_pixels();
+        let ([dy], [dx]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count)]);
+        if !channels.is_multiple_of(LANES) && !accumulate {
+            let last = channels / LANES..blocks(channels);
+            merge::clear_blocks(threads, [count, pixels], last, dx_view.maps_mut(dx));
+        }
+        let copy = ChannelCopy { batch: count, pixels, count: channels, from: before, to: 0 };
+        merge::copy_channels(threads, &copy, dy_view.maps(dy), dx_view.maps_mut(dx), accumulate);
+    }
+
+    /// A convolution or linear layer: gradients of its parameters and of its input.
     fn run_product(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize) {
         let stage = &executor.stages[index];
-        let Some(dy) = self.gradients[index] else { return };
-        let dx = self.gradients[stage.input];
-        let (x, scratch) = (executor.values[stage.input], self.scratch[index]);
+        let (dy_view, x_view) = (self.of_output(index), executor.values[stage.inputs[0]]);
+        let target = self.target(executor, index, 0);
         let (isa, threads) = (executor.engine.set(), executor.engine.pool());
         let slot = |i: usize| executor.slots.trained[i].range.clone();
+        let scratch = || self.flows.scratch[index].clone();
+        let reads = [x_view.span(count), dy_view.span(count)];
+        let ([x, dy], [scratch_values]) = executor.arena.split(reads, [scratch()]);
         match (&stage.kind, stage.output) {
             (Kind::Conv { conv, weight, bias, .. }, Layout::Blocked([c, h, w])) => {
-                let [x, dy_values, scratch_values] = executor.arena.get_mut([x, dy, scratch]);
+                let (x, dy) = (x_view.maps(x), dy_view.maps(dy));
                 let dw = &mut gradients.weights[slot(*weight)];
-                conv.backward_weights(threads, count, x, dy_values, dw, scratch_values);
+                conv.backward_weights(threads, count, x, dy, dw, scratch_values);
                 if let Some(bias) = bias.filter(|_| !self.idle_bias[index]) {
                     let db = &mut gradients.weights[slot(bias)];
-                    reduce::sum_pixels(isa, threads, [count, c, h * w], dy_values, db);
+                    reduce::sum_pixels(isa, threads, [count, c, h * w], dy, db);
                 }
-                if let Some(dx) = dx {
-                    let [dy, dx, scratch] = executor.arena.get_mut([dy, dx, scratch]);
-                    conv.backward_data(threads, count, dy, &executor.weights[slot(*weight)], dx, scratch);
+                if let Some((dx_view, accumulate)) = target {
+                    let writes = [dx_view.span(count), scratch()];
+                    let ([dy], [dx, scratch]) = executor.arena.split([dy_view.span(count)], writes);
+                    let (dy, dx) = (dy_view.maps(dy), dx_view.maps_mut(dx));
+                    let weights = &executor.weights[slot(*weight)];
+                    conv.backward_data(threads, count, dy, weights, dx, accumulate, scratch);
                 }
             }
             (Kind::Linear { linear, weight, bias, .. }, _) => {
-                let [x, dy_values, scratch_values] = executor.arena.get_mut([x, dy, scratch]);
                 let dw = &mut gradients.weights[slot(*weight)];
-                linear.backward_weights(threads, count, x, dy_values, dw, scratch_values);
+                linear.backward_weights(threads, count, x, dy, dw, scratch_values);
                 if let Some(bias) = *bias {
                     let db = &mut gradients.weights[slot(bias)];
-                    reduce::sum_rows(isa, threads, [count, linear.output_len()], dy_values, db);
+                    reduce::sum_rows(isa, threads, [count, linear.output_len()], dy_view.maps(dy), db);
                 }
-                if let Some(dx) = dx {
-                    let [dy, dx, scratch] = executor.arena.get_mut([dy, dx, scratch]);
-                    linear.backward_data(threads, count, dy, &executor.weights[slot(*weight)], dx, scratch);
+                if let Some((dx_view, accumulate)) = target {
+                    let writes = [dx_view.span(count), scratch()];
+                    let ([dy], [dx, scratch]) = executor.arena.split([dy_view.span(count)], writes);
+                    let weights = &executor.weights[slot(*weight)];
+                    linear.backward_data(threads, count, dy, weights, dx, accumulate, scratch);
                 }
             }
             (_, _) => {}
@@ -226,41 +309,46 @@ impl BackwardPlan {
     fn run_chain(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize, mode: Mode) {
         let stage = &executor.stages[index];
         let Kind::Chain { chain, norm, drop } = &stage.kind else { return };
-        let Some(dy) = self.gradients[index] else { return };
-        let dx = self.gradients[stage.input];
-        let x = executor.values[stage.input];
+        let (dy_view, x_view) = (self.of_output(index), executor.values[stage.inputs[0]]);
         let threads = executor.engine.pool();
         let state = executor.chains[index].as_ref().expect("a chain has its numbers");
         let chain_gradient = gradients.chains[index].as_mut().expect("a chain has its numbers");
-        let given = Given {
-            batch: count,
-            dy: &[],
-            scale: &state.scale,
-            shift: &state.shift,
-            mean: &state.mean,
-            drop: mode.drop(*drop),
-        };
+        let drop = mode.drop(*drop);
         if let Some(norm) = norm {
-            let [x, dy, scratch] = executor.arena.get_mut([x, dy, self.scratch[index]]);
+            let reads = [x_view.span(count), dy_view.span(count)];
+            let ([x, dy], [scratch]) = executor.arena.split(reads, [self.flows.scratch[index].clone()]);
             let ChainGradient { sum, product, .. } = chain_gradient;
-            chain.backward_sums(threads, &Given { dy, ..given }, x, [sum, product], scratch);
+            chain.backward_sums(
+                threads,
+                &given(count, dy_view.maps(dy), state, drop),
+                x_view.maps(x),
+                [sum, product],
+                scratch,
+            );
             let slots = [norm.weight, norm.bias].map(|i| executor.slots.trained[i].range.clone());
             let [gamma, beta] = gradients.weights.get_disjoint_mut(slots).expect("slots do not overlap");
-            let elements = count * chain.input_pixels();
-            chain_gradient.fold(norm, state, elements, gamma, beta);
+            chain_gradient.fold(norm, state, count * chain.input_pixels(), gamma, beta);
         }
         let ChainGradient { factor, slope, offset, .. } = chain_gradient;
         let linear: [&[f32]; 3] = [factor, slope, offset];
-        match dx {
-            None => {}
-            Some(dx) if dx == x => {
-                let [dy, dx] = executor.arena.get_mut([dy, dx]);
-                chain.backward_data(threads, &Given { dy, ..given }, linear, None, dx);
-            }
-            Some(dx) => {
-                let [x, dy, dx] = executor.arena.get_mut([x, dy, dx]);
-                chain.backward_data(threads, &Given { dy, ..given }, linear, Some(x), dx);
-            }
+        let Some((dx_view, accumulate)) = self.target(executor, index, 0) else { return };
+        if dx_view == x_view {
+            let ([dy], [dx]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count)]);
+            let given = given(count, dy_view.maps(dy), state, drop);
+            return chain.backward_data(threads, &given, linear, Source::InPlace, dx_view.maps_mut(dx));
         }
+        let ([x, dy], [dx]) = executor.arena.split([x_view.span(count), dy_view.span(count)], [dx_view.span(count)]);
+        let source = Source::Apart { x: x_view.maps(x), accumulate };
+        chain.backward_data(
+            threads,
+            &given(count, dy_view.maps(dy), state, drop),
+            linear,
+            source,
+            dx_view.maps_mut(dx),
+        );
     }
+}
+
+fn given<'a>(batch: usize, dy: Maps<'a>, state: &'a ChainState, drop: Option<Drop>) -> Given<'a> {
+    Given { batch, dy, scale: &state.scale, shift: &state.shift, mean: &state.mean, drop }
 }

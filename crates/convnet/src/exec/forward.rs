@@ -1,16 +1,19 @@
 //! The forward direction, for training and inference.
 
 use super::Engine;
-use super::arena::{Arena, BufferId, Lives};
+use super::arena::{Arena, BufferId, Lives, Span};
 use super::parameters::{flat_len, pack};
 use super::profile::Profile;
-use super::stage::{DropNode, Kind, Layout, Norm, Stage, Stages};
+use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
+use super::views::{Places, channel_offsets, place};
 use crate::{Result, StateDict};
 use convnet_kernels::conv::Epilogue;
-use convnet_kernels::layout::{blocks, from_blocked_rows, to_blocked};
+use convnet_kernels::layout::{Maps, MapsMut, blocks, from_blocked_rows, to_blocked};
 use convnet_kernels::memory::Buffer;
+use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::norm::Drop;
 use convnet_kernels::simd::LANES;
+use convnet_kernels::threads::Threads;
 use convnet_kernels::{activation, random};
 
 /// Numbers per channel that a chain computes with, each padded to whole blocks.
@@ -61,16 +64,46 @@ impl Mode {
     }
 }
 
+/// A stage's output or its gradient: pictures of `len` floats in a buffer, each `stride` after the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) buffer: BufferId,
+    pub(super) offset: usize,
+    pub(super) stride: usize,
+    pub(super) len: usize,
+}
+
+impl View {
+    /// A buffer's only tenant.
+    pub(super) fn whole(buffer: BufferId, len: usize) -> View {
+        View { buffer, offset: 0, stride: len, len }
+    }
+
+    /// The first `count` pictures.
+    pub(super) fn span(&self, count: usize) -> Span {
+        Span { buffer: self.buffer, range: self.offset..self.offset + (count - 1) * self.stride + self.len }
+    }
+
+    pub(super) fn maps<'a>(&self, data: &'a [f32]) -> Maps<'a> {
+        Maps { data, stride: self.stride }
+    }
+
+    pub(super) fn maps_mut<'a>(&self, data: &'a mut [f32]) -> MapsMut<'a> {
+        MapsMut { data, stride: self.stride }
+    }
+}
+
 /// Stages with their memory and parameters.
 #[derive(Debug)]
 pub(super) struct Executor {
     pub(super) engine: Engine,
     pub(super) stages: Vec<Stage>,
+    /// The stages whose outputs the caller reads: the net's output, then the auxiliary ones.
+    pub(super) outputs: Vec<usize>,
     pub(super) arena: Arena,
     /// Each stage's output.
-    pub(super) values: Vec<BufferId>,
-    /// Each stage's scratch in the forward direction.
-    scratch: Vec<BufferId>,
+    pub(super) values: Vec<View>,
+    forward: Vec<Step>,
     pub(super) slots: super::parameters::Parameters,
     pub(super) weights: Buffer,
     pub(super) running: Buffer,
@@ -79,36 +112,59 @@ pub(super) struct Executor {
     pub(super) batch: usize,
 }
 
+/// What forward knows of a stage beside what it computes.
+#[derive(Debug)]
+struct Step {
+    scratch: Span,
+    /// The input whose place the output takes.
+    in_place: Option<usize>,
+    /// A concatenation's inputs that are not written where they belong: index, and channels before it.
+    copied: Vec<(usize, usize)>,
+}
+
 /// Values, scratch and their lives in the forward direction: stage `i` runs at moment `i`.
 pub(super) struct ForwardPlan {
     pub(super) lives: Lives,
-    pub(super) values: Vec<BufferId>,
-    pub(super) scratch: Vec<BufferId>,
+    pub(super) values: Vec<View>,
+    pub(super) places: Places,
+    scratch: Vec<Span>,
 }
 
-pub(super) fn plan(stages: &[Stage], batch: usize, threads: usize) -> ForwardPlan {
+pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usize) -> ForwardPlan {
     let mut lives = Lives::default();
-    let mut values: Vec<BufferId> = Vec::with_capacity(stages.len());
-    let mut scratch = Vec::with_capacity(stages.len());
-    for (i, stage) in stages.iter().enumerate() {
-        if !matches!(stage.kind, Kind::Load) {
-            lives.use_at(values[stage.input], i);
+    let places = place(stages, purpose);
+    let list = &stages.stages;
+    let mut buffers = vec![None; list.len()];
+    for (i, stage) in list.iter().enumerate() {
+        let root = places.places[i].root;
+        let buffer = *buffers[root].get_or_insert_with(|| lives.begin(list[root].output.len() * batch, i));
+        lives.use_at(buffer, i);
+        for &input in &stage.inputs {
+            lives.use_at(buffers[places.places[input].root].expect("stages stand in running order"), i);
         }
-        values.push(match stage.in_place() {
-            true => values[stage.input],
-            false => lives.begin(stage.output.len() * batch, i),
-        });
+    }
+    let view = |i: usize| {
+        let (place, len) = (places.places[i], list[i].output.len());
+        let buffer = buffers[place.root].expect("every stage has a root");
+        View { buffer, offset: place.offset, stride: list[place.root].output.len(), len }
+    };
+    let values: Vec<View> = (0..list.len()).map(view).collect();
+    for &output in &stages.outputs {
+        lives.use_at(values[output].buffer, list.len());
+    }
+    let scratch = list.iter().enumerate().map(|(i, stage)| {
         let len = match &stage.kind {
             Kind::Conv { conv, .. } => conv.forward_scratch(threads),
             Kind::Chain { chain, norm: Some(_), .. } => chain.scratch_len(batch),
             Kind::Linear { linear, .. } => linear.scratch_len(threads),
-            Kind::Chain { norm: None, .. } | Kind::Load | Kind::Pool(_) => 0,
-            Kind::Relu | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
+            Kind::Chain { norm: None, .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
+            Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => 0,
         };
-        scratch.push(lives.begin(len, i));
-    }
-    lives.use_at(values[stages.len() - 1], stages.len());
-    ForwardPlan { lives, values, scratch }
+        Span { buffer: lives.begin(len, i), range: 0..len }
+    });
+    let scratch = scratch.collect();
+    ForwardPlan { lives, values, places, scratch }
 }
 
 impl Executor {
@@ -120,7 +176,15 @@ impl Executor {
         batch: usize,
         state: &StateDict,
     ) -> Result<Executor> {
-        let Stages { stages, parameters } = stages;
+        let steps = plan.scratch.into_iter().enumerate().map(|(i, scratch)| {
+            let copied = match stages.stages[i].kind {
+                Kind::Concat => copied_inputs(&stages, &plan.places, i),
+                _ => Vec::new(),
+            };
+            Step { scratch, in_place: plan.places.in_place[i], copied }
+        });
+        let forward = steps.collect();
+        let Stages { stages, parameters, outputs } = stages;
         let weights = pack(&parameters.trained, &stages, "", state)?;
         let running = pack(&parameters.buffers, &stages, "", state)?;
         let chains = stages.iter().map(|stage| match (&stage.kind, stage.output) {
@@ -132,13 +196,14 @@ impl Executor {
             engine: engine.clone(),
             arena: plan.lives.place(),
             values: plan.values,
-            scratch: plan.scratch,
+            forward,
             slots: parameters,
             weights,
             running,
             profile: Profile::default(),
             batch,
             stages,
+            outputs,
         })
     }
 
@@ -159,67 +224,158 @@ impl Executor {
 
     fn forward_stage(&mut self, index: usize, images: &[f32], count: usize, mode: Mode) {
         let stage = &self.stages[index];
-        let (threads, isa) = (self.engine.pool(), self.engine.set());
-        let (input, output, scratch) = (self.values[stage.input], self.values[index], self.scratch[index]);
+        let threads = self.engine.pool();
+        let (y_view, scratch) = (self.values[index], self.forward[index].scratch.clone());
+        let x_view = self.values[stage.inputs.first().copied().unwrap_or(index)];
         let slot = |i: usize| self.slots.trained[i].range.clone();
         match &stage.kind {
             Kind::Load => {
-                let [to] = self.arena.get_mut([output]);
-                load(threads, stage.output, count, images, to);
+                let ([], [to]) = self.arena.split([], [y_view.span(count)]);
+                load(threads, stage.output, count, images, y_view.maps_mut(to));
             }
-            Kind::Conv { conv, weight, bias, relu } => {
-                let [x, y, scratch] = self.arena.get_mut([input, output, scratch]);
+            Kind::Conv { conv, weight, bias, addend, relu } => {
+                let addend_view = if *addend { self.values[stage.inputs[1]] } else { x_view };
+                let reads = [x_view, addend_view].map(|view| view.span(count));
+                let ([x, other], [y, scratch]) = self.arena.split(reads, [y_view.span(count), scratch]);
                 let bias = bias.map(|b| &self.weights[slot(b)]);
-                let epilogue = Epilogue { bias, addend: None, relu: *relu };
+                let epilogue = Epilogue { bias, addend: addend.then(|| addend_view.maps(other)), relu: *relu };
+                let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
                 conv.forward(threads, count, x, &self.weights[slot(*weight)], &epilogue, y, scratch);
             }
             Kind::Chain { chain, norm, drop } => {
-                let [x, y, scratch] = self.arena.get_mut([input, output, scratch]);
+                let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
+                let x = x_view.maps(x);
                 let state = self.chains[index].as_mut().expect("a chain has its numbers");
                 if let (Some(norm), Mode::Training { .. }) = (norm, mode) {
                     chain.statistics(threads, count, x, &mut state.mean, &mut state.var, scratch);
                     state.fold(norm.eps, &self.weights[slot(norm.weight)], &self.weights[slot(norm.bias)]);
-                    let elements = x.len() / self.batch / state.mean.len() * count;
                     let running = norm.running.map(|i| self.slots.buffers[i].range.clone());
                     let [mean, var] = self.running.get_disjoint_mut(running).expect("slots do not overlap");
-                    update_running(norm, elements, state, mean, var);
+                    update_running(norm, count * chain.input_pixels(), state, mean, var);
                 }
-                chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y);
+                chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y_view.maps_mut(y));
             }
             Kind::Linear { linear, weight, bias, relu } => {
-                let [x, y, scratch] = self.arena.get_mut([input, output, scratch]);
+                let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
                 let bias = bias.map(|b| &self.weights[slot(b)]);
                 linear.forward(threads, count, x, &self.weights[slot(*weight)], bias, *relu, y, scratch);
             }
             Kind::Pool(pool) => {
-                let [x, y] = self.arena.get_mut([input, output]);
-                pool.forward(threads, count, x, y);
+                let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+                pool.forward(threads, count, x_view.maps(x), y_view.maps_mut(y));
             }
-            Kind::Relu => {
-                let [y] = self.arena.get_mut([output]);
-                activation::relu_forward(isa, threads, &mut y[..count * stage.output.len()]);
+            Kind::LocalResponseNorm(lrn) => {
+                let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+                lrn.forward(threads, count, x_view.maps(x), y_view.maps_mut(y));
             }
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } => self.run_in_place(index, count, mode),
+            Kind::Flatten { from: [c, h, w] } => {
+                let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+                from_blocked_rows(threads, [count, *c, h * w], x_view.maps(x), y);
+            }
+            Kind::Add { relu } => self.add(index, *relu, count),
+            Kind::Concat => self.concat(index, count),
+            Kind::PadChannels { before } => {
+                let [channels, pixels] = self.stages[stage.inputs[0]].output.channels_and_pixels();
+                let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+                let copy = ChannelCopy { batch: count, pixels, count: channels, from: 0, to: *before };
+                let all = 0..y_view.len / (pixels * LANES);
+                merge::clear_blocks(threads, [count, pixels], all, y_view.maps_mut(y));
+                merge::copy_channels(threads, &copy, x_view.maps(x), y_view.maps_mut(y), false);
+            }
+        }
+    }
+
+    /// ReLU, tanh and dropout, after a copy of the input where its place could not be taken.
+    fn run_in_place(&mut self, index: usize, count: usize, mode: Mode) {
+        let stage = &self.stages[index];
+        let (threads, isa) = (self.engine.pool(), self.engine.set());
+        let (x_view, y_view) = (self.values[stage.inputs[0]], self.values[index]);
+        let shape = [count, y_view.len];
+        if self.forward[index].in_place.is_none() {
+            let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+            merge::copy(threads, shape, x_view.maps(x), y_view.maps_mut(y));
+        }
+        let ([], [y]) = self.arena.split([], [y_view.span(count)]);
+        let y = y_view.maps_mut(y);
+        match &stage.kind {
+            Kind::Relu => activation::relu_forward(isa, threads, shape, y),
+            Kind::Tanh => activation::tanh_forward(threads, shape, y),
             Kind::Dropout { drop, channels } => {
-                let [y] = self.arena.get_mut([output]);
                 if let Some(drop) = mode.drop(Some(*drop)) {
-                    dropout(&self.engine, drop, *channels, stage.output, count, y);
+                    dropout(threads, drop, *channels, stage.output, count, y);
                 }
             }
-            Kind::Flatten { from: [c, h, w] } => {
-                let [x, y] = self.arena.get_mut([input, output]);
-                from_blocked_rows(threads, [count, *c, h * w], x, y);
+            kind => unreachable!("{kind:?} is not computed in place"),
+        }
+    }
+
+    /// The sum of all inputs; the last addition has the ReLU.
+    fn add(&mut self, index: usize, relu: bool, count: usize) {
+        let (threads, isa) = (self.engine.pool(), self.engine.set());
+        let y_view = self.values[index];
+        let inputs = &self.stages[index].inputs;
+        let shape = [count, y_view.len];
+        let start = match self.forward[index].in_place {
+            Some(_) => 0,
+            None => {
+                let views = [0, 1].map(|i| self.values[inputs[i]]);
+                let ([a, b], [y]) = self.arena.split(views.map(|view| view.span(count)), [y_view.span(count)]);
+                let sum = [views[0].maps(a), views[1].maps(b)];
+                merge::add(isa, threads, shape, sum, relu && inputs.len() == 2, y_view.maps_mut(y));
+                2
             }
+        };
+        let own = self.forward[index].in_place;
+        let last = (start..inputs.len()).rev().find(|&i| own != Some(i));
+        for i in (start..inputs.len()).filter(|&i| own != Some(i)) {
+            let x_view = self.values[inputs[i]];
+            let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+            merge::accumulate(isa, threads, shape, x_view.maps(x), relu && last == Some(i), y_view.maps_mut(y));
+        }
+    }
+
+    /// Copies those inputs of a concatenation that are not where they belong.
+    fn concat(&mut self, index: usize, count: usize) {
+        let threads = self.engine.pool();
+        let y_view = self.values[index];
+        let [channels, pixels] = self.stages[index].output.channels_and_pixels();
+        let copied = &self.forward[index].copied;
+        // The lanes past the last channel stay 0. A last input that lies where it belongs has seen to that itself.
+        let ends = copied.last().map(|&(input, _)| input) == self.stages[index].inputs.last().copied();
+        if !channels.is_multiple_of(LANES) && ends {
+            let ([], [y]) = self.arena.split([], [y_view.span(count)]);
+            let last = channels / LANES..blocks(channels);
+            merge::clear_blocks(threads, [count, pixels], last, y_view.maps_mut(y));
+        }
+        for &(input, to) in copied {
+            let x_view = self.values[input];
+            let [own, _] = self.stages[input].output.channels_and_pixels();
+            let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+            let copy = ChannelCopy { batch: count, pixels, count: own, from: 0, to };
+            merge::copy_channels(threads, &copy, x_view.maps(x), y_view.maps_mut(y), false);
         }
     }
 }
 
+/// The inputs of a concatenation that do not lie in its buffer, with the channels before each.
+pub(super) fn copied_inputs(stages: &Stages, places: &Places, concat: usize) -> Vec<(usize, usize)> {
+    let own = places.places[concat];
+    let belongs = |input: usize, channels: usize| {
+        let [_, pixels] = stages.stages[input].output.channels_and_pixels();
+        let place = places.places[input];
+        place.root == own.root && place.offset == own.offset + channels * pixels
+    };
+    channel_offsets(stages, concat).filter(|&(input, channels)| !belongs(input, channels)).collect()
+}
+
 /// The caller's plain pictures in a stage's layout.
-fn load(threads: &convnet_kernels::threads::Threads, layout: Layout, count: usize, images: &[f32], to: &mut [f32]) {
+fn load(threads: &Threads, layout: Layout, count: usize, images: &[f32], to: MapsMut<'_>) {
     match layout {
-        Layout::Plain(len) => to[..count * len].copy_from_slice(&images[..count * len]),
+        Layout::Plain(len) => to.data.copy_from_slice(&images[..count * len]),
         Layout::Blocked([c, h, w]) => to_blocked(threads, [count, c, h * w], images, to),
         Layout::Row(features) => {
-            for (row, image) in to.chunks_exact_mut(layout.len()).zip(images.chunks_exact(features)) {
+            for (row, image) in to.data.chunks_exact_mut(layout.len()).zip(images.chunks_exact(features)) {
                 row[..features].copy_from_slice(image);
                 row[features..].fill(0.0);
             }
@@ -228,8 +384,7 @@ fn load(threads: &convnet_kernels::threads::Threads, layout: Layout, count: usiz
 }
 
 /// Dropout in place, of the values or of their gradient.
-pub(super) fn dropout(engine: &Engine, drop: Drop, channels: bool, layout: Layout, count: usize, data: &mut [f32]) {
-    let threads = engine.pool();
+pub(super) fn dropout(threads: &Threads, drop: Drop, channels: bool, layout: Layout, count: usize, data: MapsMut<'_>) {
     match layout {
         Layout::Blocked([c, h, w]) if channels => {
             activation::dropout_channels(threads, [count, c, h * w], drop.seed, drop.p, data);

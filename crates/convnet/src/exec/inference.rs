@@ -1,9 +1,10 @@
 //! Inference: a net rewritten for it, planned once, and run on batch after batch.
 
 use super::Engine;
+use super::cut::cut;
 use super::forward::{Executor, Mode, plan};
 use super::profile::ProfileRow;
-use super::stage::{Kind, Layout, Purpose, cut};
+use super::stage::{Kind, Layout, Purpose};
 use crate::net::{Net, rewrite};
 use crate::{Result, StateDict};
 use convnet_kernels::layout::from_blocked;
@@ -26,7 +27,7 @@ impl Inference {
         super::check_batch(net, batch)?;
         let (net, state) = rewrite::inference(net, weights)?;
         let stages = cut(&net, Purpose::Inference, engine.set())?;
-        let plan = plan(&stages.stages, batch, engine.threads());
+        let plan = plan(&stages, Purpose::Inference, batch, engine.threads());
         let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
         fold_running(&mut executor);
         let output_len = net.output_shape().elements();
@@ -42,12 +43,15 @@ impl Inference {
         super::check_images(images.len(), self.input_len, count, self.executor.batch)?;
         self.executor.forward(images, count, Mode::Inference);
         let executor = &self.executor;
-        let last = executor.stages.len() - 1;
-        let value = executor.arena.get(executor.values[last]);
+        let last = executor.outputs[0];
+        let view = executor.values[last];
+        let value = executor.arena.get(&view.span(count));
         let output = &mut self.output[..count * self.output_len];
         match executor.stages[last].output {
             Layout::Plain(len) => output.copy_from_slice(&value[..count * len]),
-            Layout::Blocked([c, h, w]) => from_blocked(executor.engine.pool(), [count, c, h * w], value, output),
+            Layout::Blocked([c, h, w]) => {
+                from_blocked(executor.engine.pool(), [count, c, h * w], view.maps(value), output)
+            }
             layout @ Layout::Row(features) => {
                 for (to, from) in output.chunks_exact_mut(features).zip(value.chunks_exact(layout.len())) {
                     to.copy_from_slice(&from[..features]);

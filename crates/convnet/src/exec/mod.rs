@@ -1,13 +1,15 @@
 //! Plans and executors: a net compiled once, then run with no allocation.
 //!
-//! [`Training`] and [`Inference`] cut a net into stages (`stage.rs`), give every value, gradient and scratch buffer a
-//! place in one arena by liveness (`arena.rs`), keep parameters in the layouts that kernels read (`parameters.rs`), and
+//! [`Training`] and [`Inference`] cut a net into stages (`cut.rs`), give every value (`views.rs`), gradient (`flows.rs`)
+//! and scratch buffer a place in one arena by liveness (`arena.rs`), keep parameters in the layouts that kernels read (`parameters.rs`), and
 //! run. [`mod@reference`] runs the same net naively, in f64 if asked, as the definition that the others are tested
 //! against. Results do not depend on the number of threads.
 
 mod arena;
 mod backward;
+mod cut;
 mod engine;
+mod flows;
 mod forward;
 mod inference;
 mod parameters;
@@ -17,6 +19,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 mod training;
+mod views;
 
 pub use engine::Engine;
 pub use inference::Inference;

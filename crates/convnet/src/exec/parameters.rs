@@ -1,7 +1,8 @@
 //! Parameters in the layouts that stages read, each kind in one flat buffer.
 
-use super::stage::{Kind, Stage, trained};
+use super::stage::{Kind, Stage};
 use crate::net::{Net, NodeId};
+use crate::ops::Role;
 use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::memory::Buffer;
@@ -22,6 +23,14 @@ pub(super) struct Slot {
 pub(super) struct Parameters {
     pub(super) trained: Vec<Slot>,
     pub(super) buffers: Vec<Slot>,
+}
+
+/// Whether a parameter is trained.
+fn trained(role: Role) -> bool {
+    match role {
+        Role::Weight | Role::Bias => true,
+        Role::Buffer => false,
+    }
 }
 
 /// Floats of a flat buffer for these slots.

@@ -2,10 +2,11 @@
 
 use super::Engine;
 use super::backward::{BackwardPlan, Gradients};
+use super::cut::cut;
 use super::forward::{Executor, Mode, plan};
 use super::parameters::{pack, unpack};
 use super::profile::ProfileRow;
-use super::stage::{Layout, Purpose, cut};
+use super::stage::{Layout, Purpose};
 use crate::net::Net;
 use crate::{Error, Result, StateDict};
 use convnet_kernels::memory::Buffer;
@@ -39,10 +40,22 @@ pub enum Update {
 /// What one step found, before its update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Mean cross-entropy of the batch, in nats.
+    /// Mean cross-entropy of the batch, in nats, plus that of auxiliary outputs, weighted.
     pub loss: f64,
     /// Pictures whose largest logit is their label's.
     pub correct: usize,
+}
+
+/// Auxiliary outputs give what the output gives.
+fn check_auxiliaries(net: &Net) -> Result<()> {
+    let expected = net.output_shape();
+    match net.auxiliaries().iter().map(|auxiliary| net.node(auxiliary.node)).find(|node| node.shape != expected) {
+        None => Ok(()),
+        Some(node) => {
+            let problem = format!("an auxiliary output of {}, but the net's output is {expected}", node.shape);
+            Err(Error::Layer { layer: node.name.clone(), op: node.op.name(), problem })
+        }
+    }
 }
 
 /// A net in training.
@@ -55,6 +68,8 @@ pub struct Training {
     /// Adam's moments, or momentum's velocity and nothing.
     moments: [Buffer; 2],
     losses: Vec<f32>,
+    /// Of the net's output and of the auxiliary ones.
+    loss_weights: Vec<f32>,
     /// Parameters of nodes that the output does not need, as they came.
     kept: StateDict,
     input_len: usize,
@@ -83,9 +98,10 @@ impl Training {
             let shape = net.output_shape();
             return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
         };
-        let stages = cut(net, Purpose::Training, engine.set())?;
-        let mut forward = plan(&stages.stages, batch, engine.threads());
-        let backward = BackwardPlan::new(&stages.stages, &mut forward, batch, engine.threads());
+        check_auxiliaries(net)?;
+        let mut stages = cut(net, Purpose::Training, engine.set())?;
+        let mut forward = plan(&stages, Purpose::Training, batch, engine.threads());
+        let backward = BackwardPlan::new(&mut stages, &mut forward, batch, engine.threads());
         let executor = Executor::new(engine, stages, forward, batch, weights)?;
         let len = executor.weights_len();
         let second = match update {
@@ -103,6 +119,7 @@ impl Training {
             update,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
             losses: vec![0.0; batch],
+            loss_weights: [1.0].into_iter().chain(net.auxiliaries().iter().map(|a| a.loss_weight)).collect(),
             input_len: net.input_shape().elements(),
             classes,
             seed,
@@ -134,15 +151,25 @@ impl Training {
         let mode = Mode::Training { seed: random::mix(self.seed, self.steps) };
         self.executor.forward(images, count, mode);
         let start = self.executor.profile.start();
-        let logits = self.executor.values[self.executor.stages.len() - 1];
-        let [logits, gradient] = self.executor.arena.get_mut([logits, self.backward.loss_gradient()]);
-        let threads = self.executor.engine.pool();
-        let losses = &mut self.losses[..count];
-        let shape = [count, self.classes];
-        let (loss, correct) = loss::cross_entropy(threads, shape, logits, labels, losses, gradient);
+        let executor = &mut self.executor;
+        let (mut total, mut correct) = (0.0, 0);
+        for (which, &weight) in self.loss_weights.iter().enumerate() {
+            let stage = executor.outputs[which];
+            let (logits, gradient) = (executor.values[stage].span(count), self.backward.of_output(stage).span(count));
+            let ([logits], [gradient]) = executor.arena.split([logits], [gradient]);
+            let (threads, losses) = (executor.engine.pool(), &mut self.losses[..count]);
+            let shape = [count, self.classes];
+            let (loss, right) = loss::cross_entropy(threads, shape, logits, labels, losses, gradient);
+            if which == 0 {
+                (total, correct) = (loss, right);
+            } else {
+                total += f64::from(weight) * loss;
+                gradient.iter_mut().for_each(|gradient| *gradient *= weight);
+            }
+        }
         self.executor.profile.stop(start, "cross_entropy", "forward", 0);
         self.backward.run(&mut self.executor, &mut self.gradients, count, mode);
-        Ok(Step { loss, correct })
+        Ok(Step { loss: total, correct })
     }
 
     fn update(&mut self, lr: f32) {

@@ -4,11 +4,13 @@
 //! Backward keeps the input.
 
 use super::{Problem, Shape, expect_map};
+use convnet_kernels::local_response_norm::MAX_SIZE;
 
 /// Settings of a local response normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalResponseNorm {
-    /// Channels that are summed: (size / 2) before and (size - 1) / 2 after the one that is normalised.
+    /// Channels that are summed: (size / 2) before and (size - 1) / 2 after the one that is normalised; at most
+    /// [`MAX_SIZE`].
     pub size: usize,
     /// Factor of the squares' mean.
     pub alpha: f32,
@@ -26,8 +28,8 @@ impl LocalResponseNorm {
 
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
         let LocalResponseNorm { size, alpha, beta, k } = *self;
-        if size == 0 || size > super::MAX_PIXELS {
-            return Err(format!("expected a size from 1 to {}, got {size}", super::MAX_PIXELS));
+        if !(1..=MAX_SIZE).contains(&size) {
+            return Err(format!("expected a size from 1 to {MAX_SIZE}, got {size}"));
         }
         // k above 0 keeps what is raised to the power above 0.
         if !(alpha.is_finite() && alpha >= 0.0 && beta.is_finite() && beta >= 0.0 && k.is_finite() && k > 0.0) {

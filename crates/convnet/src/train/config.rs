@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Schedule;
 use crate::exec::Update;
 use crate::net::Net;
 use crate::ops::Shape;
@@ -69,6 +70,8 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Learning rate.
     pub lr: f64,
+    /// How the learning rate moves over the run's epochs.
+    pub schedule: Schedule,
     /// SGD: share of the last step that is added to the next.
     pub momentum: f64,
     /// SGD: Nesterov's form of momentum.
@@ -102,6 +105,7 @@ impl Default for TrainConfig {
             batch_size: 256,
             optimizer: Optimizer::default(),
             lr: 1e-3,
+            schedule: Schedule::default(),
             momentum: 0.9,
             nesterov: false,
             weight_decay: 0.0,
@@ -132,6 +136,7 @@ pub struct TrainOverrides {
     pub batch_size: Option<usize>,
     pub optimizer: Option<Optimizer>,
     pub lr: Option<f64>,
+    pub schedule: Option<Schedule>,
     pub momentum: Option<f64>,
     pub nesterov: Option<bool>,
     pub weight_decay: Option<f64>,

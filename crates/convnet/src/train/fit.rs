@@ -3,7 +3,8 @@
 //!
 //! A checkpoint (`last.safetensors`) holds weights, optimizer state and [`Progress`], and as strings the description of
 //! the classifier and the configuration. Order and dropout of a step depend on seed, epoch and step alone, so a run that
-//! goes on from a checkpoint ends with the same bits as one that never stopped.
+//! goes on from a checkpoint ends with the same bits as one that never stopped (with the same number of epochs, where the
+//! learning rate's schedule looks at it).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -190,11 +191,12 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is.
     pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
-        let lr = self.config.lr as f32;
+        let total = (self.config.epochs * self.train.len().div_ceil(self.config.batch_size)) as u64;
         while self.progress.epoch < self.config.epochs && !self.has_max_steps() {
             let mut clock = Instant::now();
             for batch in self.batches()? {
-                let step = self.training.step(batch.images(), batch.labels(), lr)?;
+                let lr = self.config.lr * self.config.schedule.factor(self.progress.step, total);
+                let step = self.training.step(batch.images(), batch.labels(), lr as f32)?;
                 self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
                 clock = Instant::now();
                 self.expect_finite(step.loss, "loss")?;

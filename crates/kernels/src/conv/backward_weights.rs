@@ -10,6 +10,7 @@
 use super::ConvShape;
 use super::correlation::{CopyView, Correlation, Panel, copy_plane};
 use super::tile::{self, Start, Sum, Target};
+use crate::layout::Maps;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 
@@ -24,14 +25,12 @@ const TASKS: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct BackwardWeights {
     unit: usize,
-    planes: usize,
     input: [usize; 2],
     output: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
     begin: [usize; 2],
     kernel: [usize; 2],
-    blocks: usize,
     /// Output rows of a strip.
     strip: usize,
     /// Pictures that are summed together.
@@ -42,6 +41,8 @@ pub(super) struct BackwardWeights {
     view: [usize; 2],
     /// Where each output row of a strip of each picture begins, in the view and in `dy` (in pixels of 16).
     taps: Vec<[u32; 2]>,
+    /// Floats from one picture of `dy` to the next that the taps count on.
+    dy_stride: usize,
 }
 
 impl BackwardWeights {
@@ -58,27 +59,36 @@ impl BackwardWeights {
         let rows = (strip - 1) * window.stride[0] + extent[0];
         let columns = (output[1] - 1) * window.stride[1] + extent[1];
         let blocks = shape.out_channels.div_ceil(LANES);
-        let tap = |picture: usize, row: usize| {
-            let x = (picture * rows + row * window.stride[0]) * columns * unit;
-            let dy = picture * blocks * pixels + row * output[1];
-            [x as u32, dy as u32]
-        };
-        BackwardWeights {
+        let mut plan = BackwardWeights {
             unit,
-            planes: shape.in_channels.div_ceil(unit),
             input: shape.input,
             output,
             stride: window.stride,
             dilation: window.dilation,
             begin,
             kernel: window.kernel,
-            blocks,
             strip,
             pictures,
             kernel_cuts,
             view: [rows, columns],
-            taps: (0..pictures).flat_map(|n| (0..strip).map(move |r| tap(n, r))).collect(),
-        }
+            taps: Vec::new(),
+            dy_stride: 0,
+        };
+        plan.set_dy_stride(blocks * pixels * LANES);
+        plan
+    }
+
+    /// Makes the tables for gradients whose pictures are so many floats apart, whole pixels of 16.
+    pub(super) fn set_dy_stride(&mut self, stride: usize) {
+        let [rows, columns] = self.view;
+        let tap = |picture: usize, row: usize| {
+            let x = (picture * rows + row * self.stride[0]) * columns * self.unit;
+            let dy = picture * stride / LANES + row * self.output[1];
+            [x as u32, dy as u32]
+        };
+        self.taps =
+            (0..self.pictures).flat_map(|n| (0..self.strip).map(move |r| (n, r))).map(|(n, r)| tap(n, r)).collect();
+        self.dy_stride = stride;
     }
 
     /// Shares of a batch that are summed apart: from shapes alone, so that sums do not depend on the threads.
@@ -104,12 +114,13 @@ impl BackwardWeights {
         threads: &Threads,
         forward: &Correlation,
         batch: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: Maps<'_>,
+        dy: Maps<'_>,
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
-        assert!(x.len() >= batch * forward.input_len() && dy.len() >= batch * forward.output_len());
+        assert!(x.hold(batch, forward.input_len()) && dy.hold(batch, forward.output_len()));
+        assert!(batch == 1 || dy.stride == self.dy_stride, "planned for another distance between gradients");
         let weights_len = forward.weights_len();
         let dw = &mut dw[..weights_len];
         let shares = self.shares(batch, forward);
@@ -197,8 +208,8 @@ struct SumTask<'a> {
     plane: usize,
     kernel_rows: std::ops::Range<usize>,
     pictures: std::ops::Range<usize>,
-    x: &'a [f32],
-    dy: &'a [f32],
+    x: Maps<'a>,
+    dy: Maps<'a>,
     dw: Parts<'a, f32>,
     dw_at: usize,
     view: &'a mut [f32],
@@ -229,10 +240,9 @@ impl Kernel for SumTask<'_> {
                     b_step: LANES,
                     b_lane: pixels * LANES,
                 };
-                let dy = (first * plan.blocks + panel.block) * pixels + from * plan.output[1];
-                let dy = &self.dy[dy * LANES
-                    ..(first + count - 1) * plan.blocks * pixels * LANES
-                        + (panel.block + panel.width) * pixels * LANES];
+                let start_of = |n: usize, block: usize| n * self.dy.stride + block * pixels * LANES;
+                let dy = &self.dy.data[start_of(first, panel.block) + from * plan.output[1] * LANES
+                    ..start_of(first + count - 1, panel.block + panel.width)];
                 let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
                 let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
                 // Sixteen rows go to the tile at a time: a block's channels at one tap, or a plain plane's taps.
@@ -272,7 +282,7 @@ impl Kernel for SumTask<'_> {
 #[inline(always)]
 fn copy_pictures(
     plan: &BackwardWeights,
-    x: &[f32],
+    x: Maps<'_>,
     pictures: std::ops::Range<usize>,
     plane: usize,
     from: usize,
@@ -284,6 +294,6 @@ fn copy_pictures(
     let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), unit: plan.unit };
     let len = plan.input[0] * plan.input[1] * plan.unit;
     for (picture, target) in pictures.zip(view.chunks_exact_mut(rows * columns * plan.unit)) {
-        copy_plane(&copy, &x[(picture * plan.planes + plane) * len..][..len], plan.input, target);
+        copy_plane(&copy, &x.data[picture * x.stride + plane * len..][..len], plan.input, target);
     }
 }

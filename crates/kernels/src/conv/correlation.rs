@@ -11,6 +11,7 @@
 
 use super::axis::Axis;
 use super::tile::{self, Start, Sum, Target};
+use crate::layout::{Maps, MapsMut};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
@@ -70,13 +71,15 @@ pub(super) struct Correlation {
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) batch: usize,
-    pub(super) x: &'a [f32],
+    pub(super) x: Maps<'a>,
     pub(super) weights: &'a [f32],
     /// A number per output channel, padded to whole blocks.
     pub(super) bias: Option<&'a [f32]>,
-    /// Added before the ReLU; lies as the output does.
-    pub(super) addend: Option<&'a [f32]>,
+    /// Added before the ReLU.
+    pub(super) addend: Option<Maps<'a>>,
     pub(super) relu: bool,
+    /// Whether the sums are added to what `y` holds; there is no bias then.
+    pub(super) accumulate: bool,
 }
 
 impl Correlation {
@@ -173,18 +176,20 @@ impl Correlation {
     }
 
     /// `y = correlate(x, weights)`; `scratch` holds [`Correlation::scratch_len`] for each thread.
-    pub(super) fn run(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: &mut [f32], scratch: &mut [f32]) {
-        assert!(call.x.len() >= call.batch * self.input_len() && y.len() >= call.batch * self.output_len());
+    pub(super) fn run(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: MapsMut<'_>, scratch: &mut [f32]) {
+        assert!(call.x.hold(call.batch, self.input_len()) && y.as_maps().hold(call.batch, self.output_len()));
         assert!(call.weights.len() >= self.weights_len());
         assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
-        assert!(call.addend.is_none_or(|a| a.len() >= call.batch * self.output_len()));
+        assert!(call.addend.is_none_or(|a| a.hold(call.batch, self.output_len())));
+        assert!(!call.accumulate || call.bias.is_none());
         let strips = self.axes[0].count().div_ceil(self.strip);
         let cuts = match call.batch * strips {
             // Enough pictures and strips for an even share.
             many if many >= 4 * threads.count() || threads.count() == 1 => 1,
             few => self.panels.len().min((4 * threads.count()).div_ceil(few)),
         };
-        let (y, scratch_len) = (Parts::new(y), self.scratch_len());
+        let y_stride = y.stride;
+        let (y, scratch_len) = (Parts::new(y.data), self.scratch_len());
         let scratch = Parts::new(scratch);
         threads.run(call.batch * strips * cuts, &|task, thread| {
             let (picture, strip, cut) = (task / cuts / strips, task / cuts % strips, task % cuts);
@@ -192,7 +197,7 @@ impl Correlation {
             // SAFETY: a thread's number is its own.
             let scratch = unsafe { scratch.part(thread * scratch_len..(thread + 1) * scratch_len) };
             let panels = &self.panels[share(cut)..share(cut + 1)];
-            isa.run(StripTask { plan: self, call, y, scratch, picture, strip, panels });
+            isa.run(StripTask { plan: self, call, y, y_stride, scratch, picture, strip, panels });
         });
     }
 }
@@ -202,6 +207,7 @@ struct StripTask<'a> {
     plan: &'a Correlation,
     call: &'a Call<'a>,
     y: Parts<'a, f32>,
+    y_stride: usize,
     scratch: &'a mut [f32],
     picture: usize,
     strip: usize,
@@ -216,7 +222,7 @@ impl Kernel for StripTask<'_> {
         let StripTask { plan, call, panels, .. } = self;
         let Some(first) = panels.first() else { return };
         let [vertical, horizontal] = &plan.axes;
-        let x = &call.x[self.picture * plan.input_len()..][..plan.input_len()];
+        let x = call.x.picture(self.picture, plan.input_len());
         let from = self.strip * plan.strip;
         let (view, first_plane) = if plan.copy.is_some() {
             let planes =
@@ -230,8 +236,9 @@ impl Kernel for StripTask<'_> {
         let out_plane = vertical.output * horizontal.output * LANES;
         let out_row = from * vertical.step * horizontal.output * LANES;
         for panel in panels {
-            let at = (self.picture * plan.blocks + panel.block) * out_plane + out_row;
-            let end = at + (panel.width * out_plane - out_row);
+            let in_picture = panel.block * out_plane + out_row;
+            let at = self.picture * self.y_stride + in_picture;
+            let len = panel.width * out_plane - out_row;
             let lanes = panel.width * LANES;
             for phase in &plan.phases {
                 let rows = plan.strip.min(phase.counts[0].saturating_sub(from));
@@ -248,16 +255,19 @@ impl Kernel for StripTask<'_> {
                     let sum = Sum { taps, run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
                     let start = match call.bias {
                         Some(bias) if is_first => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
-                        None if is_first => Start::Zero,
+                        None if is_first && !call.accumulate => Start::Zero,
                         _ => Start::Output,
                     };
-                    let addend = call.addend.filter(|_| is_last).map_or(std::ptr::null(), |a| a[at..end].as_ptr());
+                    let addend = call
+                        .addend
+                        .filter(|_| is_last)
+                        .map_or(std::ptr::null(), |a| a.data[self.picture * a.stride + in_picture..][..len].as_ptr());
                     let view = &view[(panel.planes.start - first_plane) * plan.view_plane()..];
                     // SAFETY: a strip's phases and panels write pixels that no other task writes. Every tap of every
                     // pixel lies in the view by the tables' construction, and weights, bias and addend were sliced to
                     // the lengths that the tile reads.
                     unsafe {
-                        let out = self.y.pointer(at..end);
+                        let out = self.y.pointer(at..at + len);
                         let relu = call.relu && is_last;
                         let target = Target { out, lane: out_plane, start, addend, relu };
                         tile::rows(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);

@@ -15,6 +15,7 @@ mod packing;
 pub(crate) mod tile;
 
 use crate::geometry::{TooSmall, Window};
+use crate::layout::{Maps, MapsMut};
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
 use axis::{Axis, Kernel1d};
@@ -46,8 +47,8 @@ pub struct ConvShape {
 pub struct Epilogue<'a> {
     /// A number per output channel, padded with zeros to whole blocks of 16.
     pub bias: Option<&'a [f32]>,
-    /// A tensor of the output's layout that is added.
-    pub addend: Option<&'a [f32]>,
+    /// Maps of the output's shape that are added.
+    pub addend: Option<Maps<'a>>,
     /// Whether negative results become 0, after the additions.
     pub relu: bool,
 }
@@ -152,47 +153,55 @@ impl Conv {
         &self,
         threads: &Threads,
         batch: usize,
-        x: &[f32],
+        x: Maps<'_>,
         weights: &[f32],
         epilogue: &Epilogue<'_>,
-        y: &mut [f32],
+        y: MapsMut<'_>,
         scratch: &mut [f32],
     ) {
         let Epilogue { bias, addend, relu } = *epilogue;
-        let call = Call { batch, x, weights, bias, addend, relu };
+        let call = Call { batch, x, weights, bias, addend, relu, accumulate: false };
         self.forward.run(self.isa, threads, &call, y, scratch);
     }
 
-    /// `dx`: the gradient of `x`, from the gradient `dy` of the output.
+    /// `dx`: the gradient of `x`, from the gradient `dy` of the output; added to what `dx` holds if asked.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says, or the input is plain.
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one convolution")]
     pub fn backward_data(
         &self,
         threads: &Threads,
         batch: usize,
-        dy: &[f32],
+        dy: Maps<'_>,
         weights: &[f32],
-        dx: &mut [f32],
+        dx: MapsMut<'_>,
+        accumulate: bool,
         scratch: &mut [f32],
     ) {
         let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
         let (transposed, scratch) = scratch.split_at_mut(backward.weights_len());
         transposition.run(self.isa, threads, weights, transposed);
-        let call = Call { batch, x: dy, weights: transposed, bias: None, addend: None, relu: false };
+        let call = Call { batch, x: dy, weights: transposed, bias: None, addend: None, relu: false, accumulate };
         backward.run(self.isa, threads, &call, dx, scratch);
+    }
+
+    /// Plans for gradients of the output whose pictures are so many floats apart; at first they are one right after the
+    /// other.
+    pub fn set_gradient_stride(&mut self, stride: usize) {
+        self.backward_weights.set_dy_stride(stride);
     }
 
     /// `dw`: the gradient of the packed weights, summed over the batch.
     ///
     /// # Panics
-    /// When a slice is shorter than its layout says.
+    /// When a slice is shorter than its layout says, or pictures of `dy` are not as far apart as planned.
     pub fn backward_weights(
         &self,
         threads: &Threads,
         batch: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: Maps<'_>,
+        dy: Maps<'_>,
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {

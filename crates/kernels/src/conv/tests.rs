@@ -2,7 +2,7 @@
 
 use super::{Conv, ConvShape, Epilogue, PLAIN_CHANNELS};
 use crate::geometry::{Padding, Window};
-use crate::layout::{blocks, from_blocked, to_blocked};
+use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
 use crate::reference::conv2d::{self as reference, ConvProblem};
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
@@ -78,39 +78,43 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem) {
     let mut x_engine = x.clone();
     if !plain {
         x_engine = vec![f32::NAN; batch * conv.input_len()];
-        to_blocked(threads, input_dims, &x, &mut x_engine);
+        to_blocked(threads, input_dims, &x, MapsMut::packed(&mut x_engine, conv.input_len()));
     }
+    let x_maps = Maps::packed(&x_engine, conv.input_len());
     let mut bias_engine = bias.clone();
     bias_engine.resize(blocks(out_channels) * LANES, 0.0);
     let mut y = vec![f32::NAN; batch * conv.output_len()];
     let mut scratch = vec![f32::NAN; conv.forward_scratch(threads.count())];
     let epilogue = Epilogue { bias: Some(&bias_engine), ..Epilogue::default() };
-    conv.forward(threads, batch, &x_engine, &packed, &epilogue, &mut y, &mut scratch);
+    conv.forward(threads, batch, x_maps, &packed, &epilogue, MapsMut::packed(&mut y, conv.output_len()), &mut scratch);
     let mut got = vec![0.0; problem.output_len()];
-    from_blocked(threads, output_dims, &y, &mut got);
+    from_blocked(threads, output_dims, Maps::packed(&y, conv.output_len()), &mut got);
     let want = reference::forward(problem, &wide(&x), &wide(&weight), Some(&wide(&bias)));
     assert_close(&format!("forward {what}"), &got, &want);
 
     let addend = y.clone();
-    let epilogue = Epilogue { bias: Some(&bias_engine), addend: Some(&addend), relu: true };
-    conv.forward(threads, batch, &x_engine, &packed, &epilogue, &mut y, &mut scratch);
+    let epilogue =
+        Epilogue { bias: Some(&bias_engine), addend: Some(Maps::packed(&addend, conv.output_len())), relu: true };
+    conv.forward(threads, batch, x_maps, &packed, &epilogue, MapsMut::packed(&mut y, conv.output_len()), &mut scratch);
     assert!(y.iter().zip(&addend).all(|(y, a)| *y == (a + a).max(0.0)), "epilogue {what}");
 
     let mut dy_engine = vec![f32::NAN; batch * conv.output_len()];
-    to_blocked(threads, output_dims, &dy, &mut dy_engine);
+    to_blocked(threads, output_dims, &dy, MapsMut::packed(&mut dy_engine, conv.output_len()));
+    let dy_maps = Maps::packed(&dy_engine, conv.output_len());
     if !plain {
         let mut dx = vec![f32::NAN; batch * conv.input_len()];
         let mut scratch = vec![f32::NAN; conv.backward_data_scratch(threads.count())];
-        conv.backward_data(threads, batch, &dy_engine, &packed, &mut dx, &mut scratch);
+        let dx_maps = MapsMut::packed(&mut dx, conv.input_len());
+        conv.backward_data(threads, batch, dy_maps, &packed, dx_maps, false, &mut scratch);
         let mut got = vec![0.0; x.len()];
-        from_blocked(threads, input_dims, &dx, &mut got);
+        from_blocked(threads, input_dims, Maps::packed(&dx, conv.input_len()), &mut got);
         let want = reference::backward_data(problem, &wide(&weight), &wide(&dy));
         assert_close(&format!("by data {what}"), &got, &want);
     }
 
     let mut dw = vec![f32::NAN; conv.weights_len()];
     let mut scratch = vec![f32::NAN; conv.backward_weights_scratch(batch, threads.count())];
-    conv.backward_weights(threads, batch, &x_engine, &dy_engine, &mut dw, &mut scratch);
+    conv.backward_weights(threads, batch, x_maps, dy_maps, &mut dw, &mut scratch);
     let mut got = vec![0.0; weight.len()];
     conv.unpack_weights(&dw, &mut got);
     let want = reference::backward_weights(problem, &wide(&x), &wide(&dy));
@@ -144,11 +148,14 @@ fn does_not_depend_on_the_number_of_threads() {
             [vec![0.0; batch * conv.output_len()], vec![0.0; batch * conv.input_len()], vec![0.0; conv.weights_len()]];
         let [y, dx, dw] = &mut results;
         let mut scratch = vec![0.0; conv.forward_scratch(count)];
-        conv.forward(&threads, batch, &x, &weights, &Epilogue::default(), y, &mut scratch);
+        let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&dy, conv.output_len()));
+        let y = MapsMut::packed(y, conv.output_len());
+        conv.forward(&threads, batch, x, &weights, &Epilogue::default(), y, &mut scratch);
         let mut scratch = vec![0.0; conv.backward_data_scratch(count)];
-        conv.backward_data(&threads, batch, &dy, &weights, dx, &mut scratch);
+        let dx = MapsMut::packed(dx, conv.input_len());
+        conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch);
         let mut scratch = vec![0.0; conv.backward_weights_scratch(batch, count)];
-        conv.backward_weights(&threads, batch, &x, &dy, dw, &mut scratch);
+        conv.backward_weights(&threads, batch, x, dy, dw, &mut scratch);
         results
     };
     let one = run(1);

@@ -12,7 +12,7 @@
 //! pivot from the picture, and over pictures in f64, in order: they do not depend on the threads.
 
 use crate::geometry::Window;
-use crate::layout::blocks;
+use crate::layout::{Maps, MapsMut, blocks};
 use crate::random;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
@@ -85,16 +85,17 @@ impl NormChain {
         &self,
         threads: &Threads,
         batch: usize,
-        x: &[f32],
+        x: Maps<'_>,
         mean: &mut [f32],
         var: &mut [f32],
         scratch: &mut [f32],
     ) {
         let plane = self.input_pixels() * LANES;
-        self.each_plane(threads, batch, scratch, &|task, sums| {
-            self.isa.run(PlaneSums { x: &x[task * plane..][..plane], sums });
-        });
         let (blocks, pixels) = (blocks(self.channels), self.input_pixels() as f64);
+        self.each_plane(threads, batch, scratch, &|task, sums| {
+            let x = &x.data[task / blocks * x.stride + task % blocks * plane..][..plane];
+            self.isa.run(PlaneSums { x, sums });
+        });
         for (c, (mean, var)) in mean.iter_mut().zip(&mut *var).enumerate().take(blocks * LANES) {
             let (block, lane) = (c / LANES, c % LANES);
             // Chan, Golub and LeVeque 1979: the squares around the mean of all from those around each picture's.
@@ -102,7 +103,7 @@ impl NormChain {
             for n in 0..batch {
                 let at = (n * blocks + block) * SUMS + lane;
                 let (sum, square) = (f64::from(scratch[at]), f64::from(scratch[at + LANES]));
-                let own = f64::from(x[(n * blocks + block) * plane + lane]) + sum / pixels;
+                let own = f64::from(x.data[n * x.stride + block * plane + lane]) + sum / pixels;
                 let (delta, before) = (own - m, n as f64);
                 m += delta / (before + 1.0);
                 squares += square - sum * sum / pixels + delta * delta * pixels * before / (before + 1.0);
@@ -136,25 +137,28 @@ impl NormChain {
         &self,
         threads: &Threads,
         batch: usize,
-        x: &[f32],
+        x: Maps<'_>,
         scale: &[f32],
         shift: &[f32],
         drop: Option<Drop>,
-        y: &mut [f32],
+        y: MapsMut<'_>,
     ) {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
-        let y = Parts::new(&mut y[..batch * self.output_len()]);
+        assert!(y.as_maps().hold(batch, self.output_len()));
+        let (y_stride, y) = (y.stride, Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
-            let channels = task % blocks * LANES..(task % blocks + 1) * LANES;
+            let (n, block) = (task / blocks, task % blocks);
+            let channels = block * LANES..(block + 1) * LANES;
+            let at = n * y_stride + block * to;
             self.isa.run(Forward {
                 chain: self,
-                x: &x[task * from..][..from],
+                x: &x.data[n * x.stride + block * from..][..from],
                 scale: &scale[channels.clone()],
                 shift: &shift[channels],
                 factor: self.factors(drop, task),
                 // SAFETY: each task has a block of its own.
-                y: unsafe { y.part(task * to..(task + 1) * to) },
+                y: unsafe { y.part(at..at + to) },
             });
         });
     }
@@ -181,18 +185,19 @@ impl NormChain {
         &self,
         threads: &Threads,
         given: &Given<'_>,
-        x: &[f32],
+        x: Maps<'_>,
         sums: [&mut [f32]; 2],
         scratch: &mut [f32],
     ) {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
         self.each_plane(threads, given.batch, scratch, &|task, sums| {
-            let channels = task % blocks * LANES..(task % blocks + 1) * LANES;
+            let (n, block) = (task / blocks, task % blocks);
+            let channels = block * LANES..(block + 1) * LANES;
             self.isa.run(BackwardSums {
                 chain: self,
-                x: &x[task * from..][..from],
-                dy: &given.dy[task * to..][..to],
+                x: &x.data[n * x.stride + block * from..][..from],
+                dy: &given.dy.data[n * given.dy.stride + block * to..][..to],
                 scale: &given.scale[channels.clone()],
                 shift: &given.shift[channels.clone()],
                 mean: &given.mean[channels],
@@ -208,9 +213,9 @@ impl NormChain {
         }
     }
 
-    /// `dx = a · dz + b · x + c` per channel, for the three numbers in `linear`; `x` is what `dx` holds before, or
-    /// lies elsewhere. For a normalisation `a = scale`, `b = -scale · Σdz(x - mean) / (N · (var + eps))` and
-    /// `c = -scale · Σdz / N - b · mean`, with N the elements of a channel in the batch; else 1, 0 and 0.
+    /// `dx = a · dz + b · x + c` per channel, for the three numbers in `linear`. For a normalisation `a = scale`,
+    /// `b = -scale · Σdz(x - mean) / (N · (var + eps))` and `c = -scale · Σdz / N - b · mean`, with N the elements of a
+    /// channel in the batch; else 1, 0 and 0.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
@@ -219,30 +224,49 @@ impl NormChain {
         threads: &Threads,
         given: &Given<'_>,
         linear: [&[f32]; 3],
-        x: Option<&[f32]>,
-        dx: &mut [f32],
+        x: Source<'_>,
+        dx: MapsMut<'_>,
     ) {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
-        let dx = Parts::new(&mut dx[..given.batch * self.input_len()]);
+        assert!(dx.as_maps().hold(given.batch, self.input_len()));
+        let (dx_stride, dx) = (dx.stride, Parts::new(dx.data));
         threads.run(given.batch * blocks, &|task, _| {
-            let channels = task % blocks * LANES..(task % blocks + 1) * LANES;
-            // SAFETY: each task has a block of its own.
-            let dx = unsafe { dx.part(task * from..(task + 1) * from) };
-            if let Some(x) = x {
-                dx.copy_from_slice(&x[task * from..][..from]);
-            }
+            let (n, block) = (task / blocks, task % blocks);
+            let channels = block * LANES..(block + 1) * LANES;
+            let at = n * dx_stride + block * from;
+            let (x, accumulate) = match x {
+                Source::InPlace => (None, false),
+                Source::Apart { x, accumulate } => (Some(&x.data[n * x.stride + block * from..][..from]), accumulate),
+            };
             self.isa.run(BackwardData {
                 chain: self,
-                dy: &given.dy[task * to..][..to],
+                dy: &given.dy.data[n * given.dy.stride + block * to..][..to],
                 scale: &given.scale[channels.clone()],
                 shift: &given.shift[channels.clone()],
                 linear: linear.map(|v| &v[channels.clone()]),
                 factor: self.factors(given.drop, task),
-                dx,
+                x,
+                accumulate,
+                // SAFETY: each task has a block of its own.
+                dx: unsafe { dx.part(at..at + from) },
             });
         });
     }
+}
+
+/// Where [`NormChain::backward_data`] finds x, and what becomes of what `dx` holds.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// `dx` holds x, which its gradient replaces.
+    InPlace,
+    /// Elsewhere.
+    Apart {
+        /// The chain's input.
+        x: Maps<'a>,
+        /// Whether the gradient is added to what `dx` holds.
+        accumulate: bool,
+    },
 }
 
 /// What both passes of backward are given.
@@ -251,7 +275,7 @@ pub struct Given<'a> {
     /// Pictures.
     pub batch: usize,
     /// Gradient of the output.
-    pub dy: &'a [f32],
+    pub dy: Maps<'a>,
     /// As in forward.
     pub scale: &'a [f32],
     /// As in forward.
@@ -428,7 +452,9 @@ struct BackwardData<'a> {
     shift: &'a [f32],
     linear: [&'a [f32]; 3],
     factor: [f32; LANES],
-    /// Holds x, and then its gradient.
+    /// Nothing where `dx` holds x.
+    x: Option<&'a [f32]>,
+    accumulate: bool,
     dx: &'a mut [f32],
 }
 
@@ -437,7 +463,26 @@ impl Kernel for BackwardData<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        match (self.x.is_some(), self.accumulate) {
+            (false, _) => self.run_as::<S, false, false>(s),
+            (true, false) => self.run_as::<S, true, false>(s),
+            (true, true) => self.run_as::<S, true, true>(s),
+        }
+    }
+}
+
+/// The gradient, or its sum with what stands there.
+#[inline(always)]
+fn put<S: Simd, const ADD: bool>(s: S, at: &mut [f32], gradient: S::V) {
+    let sum = if ADD { s.add(s.read(at), gradient) } else { gradient };
+    s.write(at, sum);
+}
+
+impl BackwardData<'_> {
+    #[inline(always)]
+    fn run_as<S: Simd, const APART: bool, const ADD: bool>(self, s: S) {
         let BackwardData { chain, dy, dx, .. } = self;
+        let apart = self.x.unwrap_or_default();
         let (scale, shift, zero) = (s.read(self.scale), s.read(self.shift), s.splat(0.0));
         let [a, b, c] = self.linear;
         let (a, b, c) = (s.read(a), s.read(b), s.read(c));
@@ -445,11 +490,12 @@ impl Kernel for BackwardData<'_> {
         let a = s.mul(a, s.read(&self.factor));
         let [height, width] = chain.input;
         if !chain.pool {
-            for (x, dy) in dx.chunks_exact_mut(LANES).zip(dy.chunks_exact(LANES)) {
-                let (value, dy) = (s.read(x), s.read(dy));
-                let z = s.fma(value, scale, shift);
+            for (place, (dx, dy)) in dx.chunks_exact_mut(LANES).zip(dy.chunks_exact(LANES)).enumerate() {
+                let x = if APART { s.read(&apart[place * LANES..]) } else { s.read(dx) };
+                let z = s.fma(x, scale, shift);
+                let dy = s.read(dy);
                 let dz = if chain.relu { s.select(s.gt(z, zero), dy, zero) } else { dy };
-                s.write(x, s.fma(dz, a, s.fma(value, b, c)));
+                put::<S, ADD>(s, dx, s.fma(dz, a, s.fma(x, b, c)));
             }
             return;
         }
@@ -457,137 +503,28 @@ impl Kernel for BackwardData<'_> {
         for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
             for (column, dy) in line.chunks_exact(LANES).enumerate() {
                 let places = quad(width, row, column);
-                let x = read_quad(s, dx, places);
+                let x = if APART { read_quad(s, apart, places) } else { read_quad(s, dx, places) };
                 let (z, won) = winner(s, affine(s, x, scale, shift));
                 let active = if chain.relu { s.gt(z, zero) } else { u16::MAX };
                 let dz = s.mul(s.read(dy), a);
                 for k in 0..4 {
                     let rest = s.fma(x[k], b, c);
-                    s.write(&mut dx[places[k]..], s.select(won[k] & active, s.add(rest, dz), rest));
+                    put::<S, ADD>(s, &mut dx[places[k]..], s.select(won[k] & active, s.add(rest, dz), rest));
                 }
             }
         }
+        if 2 * rows == height && 2 * columns == width {
+            return;
+        }
         // Pixels that no window covers.
-        let beyond = |place: usize| place / width >= 2 * rows || place % width >= 2 * columns;
-        if 2 * rows < height || 2 * columns < width {
-            for (place, x) in dx.chunks_exact_mut(LANES).enumerate() {
-                if beyond(place) {
-                    s.write(x, s.fma(s.read(x), b, c));
-                }
+        for (place, dx) in dx.chunks_exact_mut(LANES).enumerate() {
+            if place / width >= 2 * rows || place % width >= 2 * columns {
+                let x = if APART { s.read(&apart[place * LANES..]) } else { s.read(dx) };
+                put::<S, ADD>(s, dx, s.fma(x, b, c));
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layout::{from_blocked, to_blocked};
-    use crate::reference::batch_norm::BatchNorm;
-    use crate::reference::gradcheck::pattern;
-    use crate::reference::pool::{self, PoolProblem};
-    use crate::reference::{dropout, relu};
-
-    fn close(what: &str, got: &[f32], want: &[f64]) {
-        assert_eq!(got.len(), want.len());
-        for (i, (got, want)) in got.iter().zip(want).enumerate() {
-            assert!((f64::from(*got) - want).abs() < 1e-5 * want.abs().max(1.0), "{what}[{i}]: got {got}, want {want}");
-        }
-    }
-
-    /// The chain by the references: output and gradients of x, γ and β.
-    fn expected(
-        [batch, channels, h, w]: [usize; 4],
-        relu_on: bool,
-        pool_on: bool,
-        drop: Option<Drop>,
-        [x, gamma, beta, dy]: [&[f64]; 4],
-    ) -> (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
-        let norm = BatchNorm { batch, pixels: h * w, weight: gamma, bias: beta, eps: 1e-5f32.into() };
-        let statistics = norm.statistics(x);
-        let z = norm.forward(x, &statistics);
-        let active = if relu_on { relu::forward(&z) } else { z.clone() };
-        let window = if pool_on { Window::square(2).stride(2) } else { Window::square(1) };
-        let problem = PoolProblem { planes: batch * channels, input: [h, w], window };
-        let pooled = pool::max_forward(&problem, &active);
-        let pixels = pooled.output.len() / (batch * channels);
-        let drop_channels = |v: &[f64]| match drop {
-            Some(Drop { seed, p }) => dropout::channels(v, pixels, p, |i| random::keep(seed, i, p)),
-            None => v.to_vec(),
-        };
-        let y = drop_channels(&pooled.output);
-        let d = pool::max_backward(&problem, &pooled.winners, &drop_channels(dy));
-        let d = if relu_on { relu::backward(&z, &d) } else { d };
-        let gradients = norm.backward_training(x, &statistics, &d);
-        (y, gradients.input, gradients.weight, gradients.bias)
-    }
-
-    fn check(isa: Isa, shape: [usize; 4], relu_on: bool, pool_on: bool, drop: Option<Drop>) {
-        let [batch, channels, h, w] = shape;
-        let what = format!("{} {shape:?} relu {relu_on} pool {pool_on} drop {}", isa.name(), drop.is_some());
-        let threads = Threads::new(2).unwrap();
-        let chain = NormChain::new(channels, [h, w], relu_on, pool_on, isa);
-        let [oh, ow] = chain.output();
-        let x: Vec<f64> = pattern(1, batch * channels * h * w).iter().map(|x| x + 3.0).collect();
-        let (gamma, beta) = (pattern(2, channels), pattern(3, channels));
-        let dy = pattern(4, batch * channels * oh * ow);
-        let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let exact = |v: &[f64]| v.iter().map(|&x| f64::from(x as f32)).collect::<Vec<f64>>();
-        let padded = blocks(channels) * LANES;
-        let per_channel = |v: &[f64]| {
-            let mut v = narrow(v);
-            v.resize(padded, 0.0);
-            v
-        };
-        let (x, gamma, beta, dy) = (exact(&x), exact(&gamma), exact(&beta), exact(&dy));
-        let (want_y, want_dx, want_dgamma, want_dbeta) =
-            expected(shape, relu_on, pool_on, drop, [&x, &gamma, &beta, &dy]);
-
-        let (from, to) = ([batch, channels, h * w], [batch, channels, oh * ow]);
-        let mut blocked = vec![f32::NAN; batch * chain.input_len()];
-        to_blocked(&threads, from, &narrow(&x), &mut blocked);
-        let mut scratch = vec![f32::NAN; chain.scratch_len(batch)];
-        let (mut mean, mut var) = (vec![0.0; padded], vec![0.0; padded]);
-        chain.statistics(&threads, batch, &blocked, &mut mean, &mut var, &mut scratch);
-        let inverse: Vec<f32> = var.iter().map(|v| 1.0 / (v + 1e-5f32).sqrt()).collect();
-        let scale: Vec<f32> = per_channel(&gamma).iter().zip(&inverse).map(|(g, i)| g * i).collect();
-        let shift: Vec<f32> =
-            per_channel(&beta).iter().zip(mean.iter().zip(&scale)).map(|(b, (m, s))| b - m * s).collect();
-        let mut y = vec![f32::NAN; batch * chain.output_len()];
-        chain.forward(&threads, batch, &blocked, &scale, &shift, drop, &mut y);
-        let mut plain = vec![0.0; want_y.len()];
-        from_blocked(&threads, to, &y, &mut plain);
-        close(&format!("y {what}"), &plain, &want_y);
-
-        let mut dy_blocked = vec![f32::NAN; batch * chain.output_len()];
-        to_blocked(&threads, to, &narrow(&dy), &mut dy_blocked);
-        let given = Given { batch, dy: &dy_blocked, scale: &scale, shift: &shift, mean: &mean, drop };
-        let (mut sum, mut product) = (vec![0.0; padded], vec![0.0; padded]);
-        chain.backward_sums(&threads, &given, &blocked, [&mut sum, &mut product], &mut scratch);
-        close(&format!("dbeta {what}"), &sum[..channels], &want_dbeta);
-        let dgamma: Vec<f32> = product.iter().zip(&inverse).map(|(p, i)| p * i).collect();
-        close(&format!("dgamma {what}"), &dgamma[..channels], &want_dgamma);
-        let count = (batch * h * w) as f32;
-        let b: Vec<f32> = (0..padded).map(|c| -scale[c] * product[c] * inverse[c] * inverse[c] / count).collect();
-        let c: Vec<f32> = (0..padded).map(|c| -scale[c] * sum[c] / count - b[c] * mean[c]).collect();
-        let mut separate = vec![f32::NAN; blocked.len()];
-        chain.backward_data(&threads, &given, [&scale, &b, &c], Some(&blocked), &mut separate);
-        chain.backward_data(&threads, &given, [&scale, &b, &c], None, &mut blocked);
-        assert_eq!(separate, blocked);
-        let mut plain = vec![0.0; want_dx.len()];
-        from_blocked(&threads, from, &blocked, &mut plain);
-        close(&format!("dx {what}"), &plain, &want_dx);
-    }
-
-    #[test]
-    fn agrees_with_the_references_on_every_set() {
-        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
-            for shape in [[3, 20, 6, 8], [2, 16, 7, 5], [1, 33, 2, 3], [5, 4, 3, 3]] {
-                for (relu_on, pool_on) in [(true, true), (true, false), (false, true), (false, false)] {
-                    check(isa, shape, relu_on, pool_on, None);
-                    check(isa, shape, relu_on, pool_on, Some(Drop { seed: 7, p: 0.5 }));
-                }
-            }
-        }
-    }
-}
+mod tests;
