@@ -7,8 +7,8 @@
 //! | `densenet161` | 48 | 6, 12, 36, 24 | 28,681,000 | 7,727,907,072 at 3×224×224 |
 //! | `densenet169` | 32 | 6, 12, 32, 32 | 14,149,480 | 3,359,843,328 at 3×224×224 |
 //! | `densenet201` | 32 | 6, 12, 48, 32 | 20,013,928 | 4,291,365,888 at 3×224×224 |
-//! | `densenet_bc_100_12` | 12 | 16, 16, 16 | 769,162 | 293,000,000 at 3×32×32 |
-//! | `densenet_40_12` | 12 | 12, 12, 12, no bottleneck, no compression | 1,019,722 | 530,000,000 at 3×32×32 |
+//! | `densenet_bc_100_12` | 12 | 16, 16, 16 | 769,162 | 287,929,692 at 3×32×32 |
+//! | `densenet_40_12` | 12 | 12, 12, 12, no bottleneck, no compression | 1,019,722 | 264,812,928 at 3×32×32 |
 //!
 //! A layer of a dense block sees the block's input and all layers before it: the block keeps one concatenation, to which
 //! each layer joins its `growth` maps. Transitions halve channels (compression 0.5) and sides. Names, and weights at the

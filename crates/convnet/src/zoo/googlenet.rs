@@ -2,7 +2,7 @@
 //!
 //! | name | parameters | with auxiliary heads | multiply-adds at 3×224×224 |
 //! | --- | --- | --- | --- |
-//! | `googlenet` | 6,624,904 | 13,004,888 | 1,498,378,752 |
+//! | `googlenet` | 6,624,904 | 13,004,888 | 1,498,376,192 |
 //! | `googlenet_v1` | 6,998,552 | 13,378,280 | 1,582,671,872 |
 //!
 //! `googlenet` is torchvision's, with its names. It differs from the paper: batch norm (eps 1e-3) in place of biases and

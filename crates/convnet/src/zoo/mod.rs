@@ -130,8 +130,8 @@ impl Model {
         options.check_family(self)?;
         (self.build)(self, options).map_err(|error| {
             let [channels, height, width] = options.input.unwrap_or(self.input);
-            match self.smallest_side(options, channels) {
-                Some(side) if side > height.min(width) => Error::invalid(format!(
+            match self.smallest_input(options) {
+                Some([_, side, _]) if side > height.min(width) => Error::invalid(format!(
                     "{}: expected a picture of at least {channels}x{side}x{side}, got {channels}x{height}x{width}",
                     self.name
                 )),
@@ -140,22 +140,24 @@ impl Model {
         })
     }
 
-    /// Side of the smallest square that the network can be built for with these options, if there is any.
-    fn smallest_side(&self, options: &ZooOptions, channels: usize) -> Option<usize> {
+    /// The smallest square picture, of as many channels as are asked for, for which the network can be built with these
+    /// options, if there is any.
+    pub fn smallest_input(&self, options: &ZooOptions) -> Option<[usize; 3]> {
+        let [channels, ..] = options.input.unwrap_or(self.input);
+        let square = |side: usize| [channels, side, side];
         let fits = |side: usize| {
-            let options = ZooOptions { input: Some([channels, side, side]), ..options.clone() };
+            let options = ZooOptions { input: Some(square(side)), ..options.clone() };
             (self.build)(self, &options).is_ok()
         };
         // What takes a picture takes a larger one, until one is absurdly large.
-        let mut enough = std::iter::successors(Some(1), |side| Some(side * 2))
-            .take_while(|&side| side <= LARGEST_TRIED)
-            .find(|&side| fits(side))?;
+        let sides = std::iter::successors(Some(1), |side| Some(side * 2));
+        let mut enough = sides.take_while(|&side| side <= LARGEST_TRIED).find(|&side| fits(side))?;
         let mut too_small = enough / 2;
         while enough - too_small > 1 {
             let middle = too_small.midpoint(enough);
             *(if fits(middle) { &mut enough } else { &mut too_small }) = middle;
         }
-        Some(enough)
+        Some(square(enough))
     }
 
     /// An empty net of that name for the pictures that are asked for.
@@ -202,7 +204,9 @@ pub fn by_name(name: &str, options: &ZooOptions) -> Result<Net> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::columns::thousands;
     use crate::net::rewrite::without_auxiliaries;
+    use crate::ops::{Dropout, Op};
 
     #[test]
     fn every_row_says_what_its_network_is() {
@@ -253,5 +257,94 @@ mod tests {
         ] {
             assert!(by_name("cnn", &options).is_err(), "{options:?}");
         }
+    }
+
+    #[test]
+    fn headers_of_the_families_are_right() {
+        let headers = [
+            include_str!("cnn.rs"),
+            include_str!("lenet.rs"),
+            include_str!("alexnet.rs"),
+            include_str!("vgg.rs"),
+            include_str!("googlenet.rs"),
+            include_str!("resnet.rs"),
+            include_str!("resnet_cifar.rs"),
+            include_str!("densenet.rs"),
+        ];
+        let rows: Vec<&str> =
+            headers.iter().flat_map(|text| text.lines()).filter(|l| l.starts_with("//! | `")).collect();
+        // A name that ends in _bn shares a row with the one without.
+        let mut problems = String::new();
+        for model in models().filter(|model| model.name != "cnn") {
+            let name = format!("`{}`", model.name.trim_end_matches("_bn"));
+            let table = without_auxiliaries(&model.net(&ZooOptions::default()).unwrap()).unwrap().table(1);
+            let row = rows.iter().find(|row| row.contains(&name)).copied().unwrap_or_default();
+            for number in [table.total.params, table.total.macs].map(thousands) {
+                if !row.contains(&number) {
+                    problems += &format!("{}: no {number} in {row}\n", model.name);
+                }
+            }
+        }
+        assert!(problems.is_empty(), "\n{problems}");
+    }
+
+    #[test]
+    fn pictures_that_are_too_small_are_refused_with_the_smallest() {
+        let refused = |name, input| {
+            let options = ZooOptions { input: Some(input), ..ZooOptions::default() };
+            by_name(name, &options).unwrap_err().to_string()
+        };
+        let expected = "vgg16: expected a picture of at least 3x32x32, got 3x40x31";
+        assert_eq!(refused("vgg16", [3, 40, 31]), expected);
+        for (name, smallest) in [("alexnet", 63), ("densenet121", 29), ("lenet5", 12), ("cnn", 4)] {
+            let model = find(name).unwrap();
+            let [channels, side, _] = model.smallest_input(&ZooOptions::default()).unwrap();
+            assert_eq!(side, smallest, "{name}");
+            assert!(refused(name, [channels, 300, side - 1]).contains(&format!("at least {channels}x{side}x{side}")));
+            let options = ZooOptions { input: Some([channels, side, 300]), ..ZooOptions::default() };
+            assert!(by_name(name, &options).is_ok(), "{name}");
+        }
+        // Other problems stay what they are.
+        assert!(refused("resnet18", [0, 32, 32]).contains("at least 1 along every axis"));
+    }
+
+    #[test]
+    fn input_classes_and_dropout_reach_every_network() {
+        for model in models() {
+            let [_, side, _] = model.smallest_input(&ZooOptions::default()).unwrap();
+            let input = [5, side + 3, side + 10];
+            let count_dropouts = |p: f32| {
+                let options =
+                    ZooOptions { input: Some(input), classes: Some(7), dropout: Some(p), ..ZooOptions::default() };
+                let net = model.net(&options).unwrap();
+                assert_eq!(net.input_shape(), Shape::Map(input), "{}", model.name);
+                assert_eq!(net.output_shape(), Shape::Vector(7), "{}", model.name);
+                assert!(net.auxiliaries().iter().all(|head| net.node(head.node).shape == Shape::Vector(7)));
+                let with = |p| [Op::Dropout(Dropout { p }), Op::Dropout2d(Dropout { p })];
+                net.nodes().iter().filter(|node| with(p).contains(&node.op)).count()
+            };
+            assert!(count_dropouts(0.125) > 0, "{}", model.name);
+            assert_eq!(count_dropouts(0.0), 0, "{}", model.name);
+        }
+    }
+
+    #[test]
+    fn settings_of_another_family_are_refused() {
+        for (name, options, expected) in [
+            (
+                "resnet18",
+                ZooOptions { shortcut: Some(Shortcut::B), ..ZooOptions::default() },
+                "shortcut: 'resnet18' has",
+            ),
+            ("plain20", ZooOptions { shortcut: Some(Shortcut::A), ..ZooOptions::default() }, "shortcut: 'plain20' has"),
+            ("vgg11", ZooOptions { ksize: Some(3), ..ZooOptions::default() }, "for networks of the family CNN"),
+            ("cnn", ZooOptions { auxiliaries: Some(true), ..ZooOptions::default() }, "of the family GoogLeNet"),
+        ] {
+            let message = by_name(name, &options).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let without = ZooOptions { auxiliaries: Some(false), ..ZooOptions::default() };
+        assert_eq!(by_name("googlenet", &without).unwrap().parameter_count(), 6_624_904);
+        assert_eq!(by_name("googlenet", &ZooOptions::default()).unwrap().parameter_count(), 13_004_888);
     }
 }

@@ -9,9 +9,9 @@
 //! | `resnet101` | 3, 4, 23, 3, bottleneck | 44,549,160 | 7,801,405,440 |
 //! | `resnet152` | 3, 8, 36, 3, bottleneck | 60,192,808 | 11,513,626,624 |
 //! | `resnext50_32x4d` | as resnet50, 32 groups of 4 channels | 25,028,904 | 4,230,479,872 |
-//! | `resnext101_32x8d` | as resnet101, 32 groups of 8 channels | 88,791,336 | 16,414,175,232 |
+//! | `resnext101_32x8d` | as resnet101, 32 groups of 8 channels | 88,791,336 | 16,414,015,488 |
 //! | `wide_resnet50_2` | as resnet50, twice the inner channels | 68,883,240 | 11,398,021,120 |
-//! | `wide_resnet101_2` | as resnet101, twice the inner channels | 126,886,696 | 22,753,515,520 |
+//! | `wide_resnet101_2` | as resnet101, twice the inner channels | 126,886,696 | 22,753,050,624 |
 //!
 //! Names, and weights at the start, are torchvision's. So is the form: a bottleneck strides in its 3×3 convolution, where
 //! the paper's strides in its first 1×1. The receptive field of `resnet50` before the last pooling is therefore 427 pixels

@@ -2,11 +2,11 @@
 //!
 //! | name | blocks of each stage | parameters | multiply-adds at 3×32×32 |
 //! | --- | --- | --- | --- |
-//! | `resnet20`, `plain20` | 3 | 269,722 | 40,551,808 |
-//! | `resnet32`, `plain32` | 5 | 464,154 | 68,863,360 |
-//! | `resnet44`, `plain44` | 7 | 658,586 | 97,174,912 |
-//! | `resnet56`, `plain56` | 9 | 853,018 | 125,486,464 |
-//! | `resnet110` | 18 | 1,727,962 | 252,887,040 |
+//! | `resnet20`, `plain20` | 3 | 269,722 | 40,551,040 |
+//! | `resnet32`, `plain32` | 5 | 464,154 | 68,862,592 |
+//! | `resnet44`, `plain44` | 7 | 658,586 | 97,174,144 |
+//! | `resnet56`, `plain56` | 9 | 853,018 | 125,485,696 |
+//! | `resnet110` | 18 | 1,727,962 | 252,887,680 |
 //!
 //! A 3×3 convolution, three stages of basic blocks with 16, 32 and 64 channels, mean pooling, one dense layer. Shortcuts
 //! are the paper's option A unless asked for otherwise ([`Shortcut`]); plain nets have none, and the same parameters.
@@ -134,4 +134,50 @@ fn past(mut at: Path, x: NodeId, channels: usize, stride: usize, shortcut: Short
 
 fn conv(channels: usize, window: Window) -> Op {
     Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(channels, window) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::by_name;
+
+    fn resnet20(shortcut: Shortcut) -> Net {
+        by_name("resnet20", &ZooOptions { shortcut: Some(shortcut), ..ZooOptions::default() }).unwrap()
+    }
+
+    /// Names of the weights, without `.weight`.
+    fn weights(net: &Net) -> Vec<String> {
+        net.parameters().into_iter().filter_map(|(name, ..)| name.strip_suffix(".weight").map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn names_are_those_of_common_checkpoints() {
+        let expected = "conv1 bn1 layer1.0.conv1 layer1.0.bn1 layer1.0.conv2 layer1.0.bn2";
+        let names = weights(&resnet20(Shortcut::A));
+        assert_eq!(names[..6].join(" "), expected);
+        assert_eq!(names.last().unwrap(), "linear");
+        assert_eq!(names.len(), 2 + 3 * 3 * 4 + 1);
+        let projected = |shortcut| {
+            let names = weights(&resnet20(shortcut));
+            names.into_iter().filter_map(|name| name.strip_suffix(".shortcut.0").map(str::to_owned)).collect::<Vec<_>>()
+        };
+        assert_eq!(projected(Shortcut::B), ["layer2.0", "layer3.0"]);
+        assert_eq!(projected(Shortcut::C).len(), 9);
+    }
+
+    #[test]
+    fn options_cost_what_the_paper_says() {
+        let b = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64;
+        let c = 3 * (16 * 16 + 2 * 16) + 2 * (32 * 32 + 2 * 32) + 2 * (64 * 64 + 2 * 64);
+        assert_eq!(resnet20(Shortcut::A).parameter_count(), 269_722);
+        assert_eq!(resnet20(Shortcut::B).parameter_count(), 269_722 + b);
+        assert_eq!(resnet20(Shortcut::C).parameter_count(), 269_722 + b + c);
+    }
+
+    #[test]
+    fn plain_nets_add_nothing() {
+        let plain = by_name("plain20", &ZooOptions::default()).unwrap();
+        assert!(plain.nodes().iter().all(|node| node.op != Op::Add && node.inputs.len() <= 1));
+        assert_eq!(weights(&plain), weights(&resnet20(Shortcut::A)));
+    }
 }
