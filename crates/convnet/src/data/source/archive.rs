@@ -80,7 +80,8 @@ fn add(archive: &Path, parts: &mut Parts, mut entry: Entry<'_, impl Read>, keep:
         return Ok(());
     }
     let picture = !folder && !within.is_empty() && picture::is_picture(&name);
-    if !picture && !(folder && within.is_empty()) {
+    let top = folder && within.is_empty();
+    if !picture && !top {
         return Ok(());
     }
     let pictures = parts[part].get_or_insert_default().entry((*class).to_owned()).or_default();
