@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod eval;
+mod filter;
 mod models;
 mod predict;
 mod summary;
@@ -20,6 +21,7 @@ pub(crate) enum Command {
     Predict(predict::Args),
     Bench(bench::Args),
     Summary(summary::Args),
+    Filter(filter::Args),
     Models(models::Args),
     Completions(completions::Args),
 }
@@ -32,6 +34,7 @@ impl Command {
             Command::Predict(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Summary(args) => args.run(console),
+            Command::Filter(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Completions(args) => args.run(),
         }

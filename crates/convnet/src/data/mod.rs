@@ -5,6 +5,7 @@
 //! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
 //! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
 
+pub mod bitmap;
 mod dataset;
 pub mod digits;
 pub mod download;
@@ -26,7 +27,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Opens a regular file and says how many bytes it has; a pipe or a device could keep its reader waiting for ever.
-fn open(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let meta = fs::metadata(path).map_err(Error::io("opening", path))?;
     if !meta.is_file() {
         return Err(Error::file(path, "expected a regular file"));

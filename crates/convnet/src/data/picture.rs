@@ -11,7 +11,7 @@ use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageForma
 use crate::{Error, Result, files};
 
 /// Beyond the decoded picture itself, what a decoder may use.
-const DECODER_MEMORY: u64 = 64 << 20;
+pub(super) const DECODER_MEMORY: u64 = 64 << 20;
 
 /// Reads a picture as planes of `shape` (channels, height, width): 1 channel is grey, 3 are red, green and blue.
 ///
@@ -35,11 +35,7 @@ fn decode<R: std::io::BufRead + std::io::Seek>(
     if channels != 1 && channels != 3 {
         return Err(format!("the net takes {channels} channels, but a picture has 1 (grey) or 3 (RGB)"));
     }
-    let unreadable = |error: image::ImageError| format!("cannot be decoded as a picture: {error}");
-    match reader.format() {
-        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::WebP) => (),
-        _ => return Err("not a PNG, JPEG, BMP or WebP file".into()),
-    }
+    check_format(reader.format())?;
     let mut limits = Limits::default();
     // Decoded are at most 4 channels of 4 bytes.
     limits.max_alloc = Some(DECODER_MEMORY + 16 * u64::from(wide) * u64::from(high));
@@ -52,6 +48,19 @@ fn decode<R: std::io::BufRead + std::io::Seek>(
         ));
     }
     planes(DynamicImage::from_decoder(decoder).map_err(unreadable)?, channels)
+}
+
+/// Lets the formats through whose decoders are built in.
+pub(super) fn check_format(format: Option<ImageFormat>) -> Result<(), String> {
+    match format {
+        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::WebP) => Ok(()),
+        _ => Err("not a PNG, JPEG, BMP or WebP file".into()),
+    }
+}
+
+/// For `map_err`: why a file is no picture.
+pub(super) fn unreadable(error: image::ImageError) -> String {
+    format!("cannot be decoded as a picture: {error}")
 }
 
 /// The planes of a decoded picture in one or three channels.
