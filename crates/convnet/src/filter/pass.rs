@@ -12,6 +12,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue};
+use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
 
 use super::{Activation, Filter, Kernel, Rendering};
@@ -205,7 +206,9 @@ impl<'a> Pass<'a> {
         for left in (0..width).step_by(self.tile[1]) {
             self.load::<C>([top, left], &mut scratch.input);
             let Scratch { input, output, conv, ranges } = scratch;
-            self.conv.forward(self.engine.pool(), C, input, &self.weights, &Epilogue::default(), output, conv);
+            let x = Maps::packed(input, self.conv.input_len());
+            let y = MapsMut::packed(output, self.conv.output_len());
+            self.conv.forward(self.engine.pool(), C, x, &self.weights, &Epilogue::default(), y, conv);
             let columns = self.tile[1].min(width - left);
             for (k, part) in parts.iter_mut().enumerate() {
                 for (y, row) in part.chunks_exact_mut(width * C).enumerate() {
