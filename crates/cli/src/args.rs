@@ -1,6 +1,6 @@
 //! Arguments that several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -172,15 +172,17 @@ impl EngineArgs {
 #[derive(Args)]
 pub(crate) struct ClassifierArgs {
     /// Folder of a run: its best weights are used
-    #[arg(long, value_name = "RUN", required_unless_present = "weights", conflicts_with_all = ["weights", "model", "net"])]
+    #[arg(long, value_name = "RUN", required_unless_present = "weights",
+        conflicts_with_all = ["weights", "model", "net", "ignore_mismatched"])]
     run: Option<PathBuf>,
 
-    /// File of weights (safetensors); one of a run knows its network, for another name it with --model or --net
+    /// File of weights (safetensors, or PyTorch's); one of a run knows its network, for another name it with --model or
+    /// --net
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 
     #[command(flatten)]
-    model: ModelArgs,
+    fitting: FittingArgs,
 }
 
 impl ClassifierArgs {
@@ -188,15 +190,57 @@ impl ClassifierArgs {
     ///
     /// # Errors
     /// When there is no such run, or the weights cannot be read or do not fit the network.
-    pub(crate) fn load(&self) -> Result<(Classifier, Option<RunFolder>)> {
+    pub(crate) fn load(&self, console: &Console) -> Result<(Classifier, Option<RunFolder>)> {
         if let Some(run) = &self.run {
             let run = RunFolder::open(run)?;
             return Ok((Classifier::of_run(&run)?, Some(run)));
         }
         let path = self.weights.as_ref().ok_or_else(|| Error::invalid("expected --run or --weights"))?;
-        let named = self.model != ModelArgs::default();
-        let net = if named { Some(self.model.net(None)?) } else { None };
-        Ok((Classifier::load(net, path)?, None))
+        Ok((self.fitting.load(self.fitting.net()?, path, console)?, None))
+    }
+}
+
+/// For which network weights are, and how well they must fit it. Flatten it last, as [`NetworkArgs`].
+#[derive(Args)]
+pub(crate) struct FittingArgs {
+    /// Layers whose weights need not fit, for they keep their first values then: head is the last linear layer, other
+    /// layers go by their name or its beginning
+    #[arg(long, value_name = "LAYER,…", value_delimiter = ',')]
+    ignore_mismatched: Vec<String>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl FittingArgs {
+    /// The network that is named, if one is.
+    ///
+    /// # Errors
+    /// As [`ModelArgs::net`], and for layers to ignore of no network.
+    pub(crate) fn net(&self) -> Result<Option<Net>> {
+        if self.model != ModelArgs::default() {
+            return self.model.net(None).map(Some);
+        }
+        match self.ignore_mismatched[..] {
+            [] => Ok(None),
+            [..] => Err(Error::invalid("--ignore-mismatched: name the network, too, with --model or --net")),
+        }
+    }
+
+    /// Reads weights for `net`, or else for the net that the file describes, and says which ones are first values.
+    ///
+    /// # Errors
+    /// As [`Classifier::load_ignoring`].
+    pub(crate) fn load(&self, net: Option<Net>, path: &Path, console: &Console) -> Result<Classifier> {
+        let (classifier, initial) = Classifier::load_ignoring(net, path, &self.ignore_mismatched)?;
+        if !initial.is_empty() {
+            console.warn(&format!(
+                "{}: not trained, these have their first values: {}",
+                path.display(),
+                initial.join(", ")
+            ));
+        }
+        Ok(classifier)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::data::{Dataset, Normalization};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
-use crate::weights::{self, Checkpoint};
+use crate::weights::{self, Checkpoint, Fitted, looks_like};
 use crate::{Error, Result, StateDict};
 
 /// Metadata key of the net, in its text form.
@@ -149,20 +149,40 @@ fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -
 }
 
 impl Classifier {
-    /// Reads weights from a safetensors file, for `net` or else for the net that the file describes.
+    /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
     ///
     /// # Errors
     /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net, or the file describes none.
     pub fn load(net: Option<Net>, path: &Path) -> Result<Classifier> {
+        Ok(Classifier::load_ignoring(net, path, &[])?.0)
+    }
+
+    /// As [`Classifier::load`], but the layers `ignored` need not fit, as in [`weights::fitted`]; also the names of the
+    /// parameters that have their first values therefore. Names of classes that are not as many as the outputs of `net` are
+    /// passed over.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`]; [`Error::File`] also when the net has no such layer.
+    pub fn load_ignoring(net: Option<Net>, path: &Path, ignored: &[String]) -> Result<(Classifier, Vec<String>)> {
         let in_file = |error: Error| Error::file(path, error.to_string());
-        let Checkpoint { weights, metadata, .. } = Checkpoint::load(path)?;
+        let Checkpoint { weights, mut metadata, .. } = Checkpoint::load(path)?;
         let known = net.is_none() || !metadata.contains_key(NET_KEY);
-        let description = Description::from_metadata(net, &metadata).map_err(in_file)?;
-        let weights = weights::fitting(description.net(), weights).map_err(|error| match known {
-            true => in_file(error),
-            false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
+        let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
+        let outputs = net.as_ref().map(|net| net.output_shape().elements());
+        if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
+            metadata.remove(CLASSES_KEY);
+        }
+        let unnamed = net.is_none() && !metadata.contains_key(NET_KEY);
+        let description = Description::from_metadata(net, &metadata).map_err(|error| match looks_like(&weights) {
+            Some(likeness) if unnamed => Error::file(path, format!("{error}; {likeness}")),
+            _ => in_file(error),
         })?;
-        Ok(Classifier { description, weights })
+        let Fitted { weights, initial } =
+            weights::fitted(description.net(), weights, ignored).map_err(|error| match known {
+                true => in_file(error),
+                false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
+            })?;
+        Ok((Classifier { description, weights }, initial))
     }
 
     /// What a run has learned: its best weights, or its last ones when no epoch has ended.
@@ -218,6 +238,29 @@ mod tests {
         assert!(message.contains("w.safetensors: the file does not say"), "{message}");
         let loaded = Classifier::load(Some(small()), &path).unwrap();
         assert_eq!(loaded.description.classes(), ["0", "1"]);
+        safetensors::write(&path, &init(&cnn(&Cnn::default()).unwrap(), 0), &BTreeMap::new()).unwrap();
+        let message = Classifier::load(None, &path).unwrap_err().to_string();
+        assert!(message.ends_with("name it with --model; they look like 'cnn' with 10 classes"), "{message}");
+    }
+
+    #[test]
+    fn another_number_of_classes_when_the_head_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let normalization = Normalization { mean: vec![0.1307], std: vec![0.3081] };
+        let metadata = Description::new(small(), normalization.clone(), names()).unwrap().metadata();
+        safetensors::write(&path, &init(&small(), 4), &metadata).unwrap();
+        let three = cnn(&Cnn { cdims: vec![2], hdims: vec![], ydim: 3, ..Cnn::default() }).unwrap();
+        assert!(Classifier::load(Some(three.clone()), &path).is_err());
+        let head = ["head".to_owned()];
+        let (loaded, initial) = Classifier::load_ignoring(Some(three), &path, &head).unwrap();
+        assert_eq!(initial, ["head.weight", "head.bias"]);
+        assert_eq!(loaded.description.classes(), ["0", "1", "2"]);
+        assert_eq!(loaded.description.normalization(), &normalization);
+        let (loaded, initial) = Classifier::load_ignoring(Some(small()), &path, &head).unwrap();
+        assert_eq!((loaded.description.classes(), initial.len()), (&names()[..], 0));
+        let message = Classifier::load_ignoring(None, &path, &["haed".into()]).unwrap_err().to_string();
+        assert!(message.contains("has no layer 'haed': did you mean 'head'?"), "{message}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (classifier, run) = self.classifier.load()?;
+        let (classifier, run) = self.classifier.load(console)?;
         let data = match (self.data.name(), run) {
             (Some(data), _) => data.to_owned(),
             (None, Some(run)) => run.config()?.data,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod convert;
 mod eval;
 mod filter;
 mod models;
@@ -19,6 +20,7 @@ pub(crate) enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Convert(convert::Args),
     Bench(bench::Args),
     Summary(summary::Args),
     Filter(filter::Args),
@@ -31,7 +33,8 @@ impl Command {
         match self {
             Command::Train(args) => args.run(console),
             Command::Eval(args) => args.run(console),
-            Command::Predict(args) => args.run(),
+            Command::Predict(args) => args.run(console),
+            Command::Convert(args) => args.run(console),
             Command::Bench(args) => args.run(),
             Command::Summary(args) => args.run(console),
             Command::Filter(args) => args.run(console),

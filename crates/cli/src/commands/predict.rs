@@ -10,7 +10,7 @@ use convnet::exec::Inference;
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, EngineArgs};
-use crate::console::{print, print_json};
+use crate::console::{Console, print, print_json};
 
 /// Pictures that go through the network at once.
 const BATCH: usize = 64;
@@ -78,8 +78,8 @@ struct Pictures {
 }
 
 impl Args {
-    pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, _) = self.classifier.load()?;
+    pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
         let pictures = self.pictures(&description)?;
         let batch = pictures.names.len().min(BATCH);
         let mut inference = Inference::new(description.net(), &self.engine.engine()?, batch, &weights)?;

@@ -333,6 +333,7 @@ mod tests {
             batch_size: Some(32),
             optimizer: Some(Optimizer::Sgd),
             lr: Some(0.1),
+            schedule: Some(Schedule::OneCycle),
             momentum: Some(0.5),
             nesterov: Some(true),
             weight_decay: Some(5e-4),
