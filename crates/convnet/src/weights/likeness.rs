@@ -27,7 +27,7 @@ impl Likeness {
 /// What the weights look like, such as `they look like 'resnet20' with 10 classes`; nothing when they look like no net of
 /// the zoo with its default settings. Nets whose weights have the same names and shapes are all named.
 pub fn looks_like(weights: &StateDict) -> Option<String> {
-    let likenesses: Vec<Likeness> = models().iter().filter_map(|model| likeness(model, weights)).collect();
+    let likenesses: Vec<Likeness> = models().filter_map(|model| likeness(model, weights)).collect();
     let best = likenesses.iter().map(Likeness::share).fold(0.0, f64::max);
     let mut likest = likenesses.iter().filter(|likeness| likeness.share() == best && best >= ENOUGH).peekable();
     let Likeness { classes, agreeing, all, .. } = **likest.peek()?;
