@@ -1,5 +1,6 @@
 //! `convnet lecture`: the lecture's rows with their figures, computed as they are printed.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal};
 
 use anstyle::{AnsiColor, Style};
@@ -70,7 +71,7 @@ impl Args {
         }
         if self.json {
             let rows = rows.iter().map(|row| Report::of(row, lang)).collect::<anyhow::Result<Vec<Report>>>()?;
-            return print_json(&rows);
+            return print_json(&BTreeMap::from([("rows", rows)]));
         }
         let pauses = !self.no_pause && io::stdin().is_terminal() && io::stdout().is_terminal();
         let page = Page { lang, columns: columns() };
@@ -194,8 +195,8 @@ impl Page {
                 Block::Figure(figure) => text += &self.figure(figure, name_width(blocks, i, self.lang)),
                 Block::Slip(words) => {
                     let label = match self.lang {
-                        Lang::En => "Note: ",
-                        Lang::Ko => "참고: ",
+                        Lang::En => "Careful: ",
+                        Lang::Ko => "주의: ",
                     };
                     text += &self.paragraph(label, words.get(self.lang), INDENT);
                 }
@@ -247,9 +248,10 @@ impl Page {
     /// Words broken at the page's width, each line indented, the first behind a label.
     fn paragraph(&self, label: &str, words: &str, indent: usize) -> String {
         let room = self.columns - indent;
-        let mut text = format!("{:indent$}{DIFFERS}{label}{DIFFERS:#}", "");
+        let label_style = if label.is_empty() { Style::new() } else { DIFFERS };
+        let mut text = format!("{:indent$}{label_style}{label}{label_style:#}", "");
         let mut used = width(label);
-        for (i, word) in words.split(' ').enumerate() {
+        for (i, word) in unbroken(words).iter().enumerate() {
             let space = usize::from(i > 0);
             if i > 0 && used + space + width(word) > room {
                 text += &format!("\n{:indent$}{word}", "");
@@ -264,6 +266,22 @@ impl Page {
     }
 }
 
+/// The words of a text; a sign stays with the numbers on its sides, as in `3 × 3` and `89 %`.
+fn unbroken(text: &str) -> Vec<String> {
+    const SIGNS: [&str; 6] = ["×", "·", "%", "//", "−", "="];
+    let mut words: Vec<String> = Vec::new();
+    let mut after_sign = false;
+    for word in text.split(' ') {
+        let sign = SIGNS.contains(&word);
+        match words.last_mut() {
+            Some(last) if (sign || after_sign) && width(last) < FEWEST_COLUMNS / 2 => *last += &format!(" {word}"),
+            _ => words.push(word.to_owned()),
+        }
+        after_sign = sign && word != "%";
+    }
+    words
+}
+
 fn is_list(block: &Block) -> bool {
     matches!(block, Block::Figure(_) | Block::Try(..))
 }
@@ -276,4 +294,43 @@ fn name_width(blocks: &[Block], place: usize, lang: Lang) -> usize {
     };
     let before = blocks[..place].iter().rev().map_while(name);
     before.chain(blocks[place..].iter().map_while(name)).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// A command line as a shell takes it apart.
+    fn arguments(line: &str) -> Vec<String> {
+        let quoted = line.split('"').enumerate();
+        quoted
+            .flat_map(|(i, part)| match i % 2 {
+                0 => part.split_whitespace().map(str::to_owned).collect(),
+                _ => vec![part.to_owned()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_to_try_is_understood() {
+        for row in lecture::rows() {
+            for block in row.explain().unwrap() {
+                if let Block::Try(command, _) = block {
+                    let parsed = crate::Cli::try_parse_from(arguments(command));
+                    assert!(parsed.is_ok(), "{}: {command}: {}", row.id(), parsed.err().unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_at_the_width_of_wide_letters() {
+        let page = Page { lang: Lang::Ko, columns: 40 };
+        let text = page.paragraph("", "합성곱 신경망은 이미지를 훑어서 특징을 뽑아낸다 3 × 3 filter", 2);
+        assert!(text.lines().count() == 2 && text.lines().all(|line| width(line) <= 40), "{text}");
+        assert_eq!(unbroken("a 3 × 3 filter, 89 % of them"), ["a", "3 × 3", "filter,", "89 %", "of", "them"]);
+        assert_eq!(unbroken(""), [""]);
+    }
 }

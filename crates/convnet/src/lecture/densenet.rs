@@ -40,17 +40,17 @@ pub(super) fn explain() -> Result<Vec<Block>> {
     let widest = outputs.iter().map(|output| output[0]).max().unwrap_or(1);
     let lines = |stage: fn(&(&'static str, &'static str, &'static str)) -> &'static str| {
         let rows = STAGES.iter().zip(&outputs).map(|(names, output)| {
-            let bar = "#".repeat((output[0] * 30).div_ceil(widest));
-            vec![stage(names).to_owned(), format!("{:>11}", product(&maps(output), "×")), bar]
+            let bar = "#".repeat((output[0] * 20).div_ceil(widest));
+            vec![stage(names).to_owned(), bar, product(&maps(output), "×")]
         });
         rows.collect::<Vec<_>>()
     };
     let headings = [
         Text::new("after", "위치"),
-        Text::new("h × w × channels", "h × w × channel"),
         Text::new("channels", "channel"),
+        Text::new("height × width × channels", "높이 × 너비 × 채널"),
     ];
-    let (en, ko) = (table(3, &headings, &lines(|names| names.1)), table(3, &headings, &lines(|names| names.2)));
+    let (en, ko) = (table(2, &headings, &lines(|names| names.1)), table(2, &headings, &lines(|names| names.2)));
     blocks.push(Block::Exhibit(Text::with(en.get(super::Lang::En).to_owned(), ko.get(super::Lang::Ko).to_owned())));
 
     let (stem, block1) = (channels("features.pool0")?, channels("features.denseblock1.concat6")?);

@@ -98,7 +98,7 @@ impl Figure {
 
     /// Height, width and channels.
     pub(super) fn size(name: Text, computed: [usize; 3]) -> Figure {
-        Figure::new(name, computed, Text::new("height × width × channels", "높이 × 너비 × 채널"))
+        Figure::new(name, computed, Text::new("(height × width × channels)", "(높이 × 너비 × 채널)"))
     }
 
     pub(super) fn working(self, working: impl Into<String>) -> Figure {
@@ -120,9 +120,9 @@ impl Figure {
 }
 
 /// The unit of most figures.
-pub(super) const WEIGHTS: Text = Text::new("weights", "가중치");
+pub(super) const WEIGHTS: Text = Text::new("weights", "개");
 /// Weights and biases.
-pub(super) const PARAMETERS: Text = Text::new("parameters", "파라미터");
+pub(super) const PARAMETERS: Text = Text::new("parameters", "개");
 /// Pixels along a side.
 pub(super) const PIXELS: Text = Text::new("pixels", "픽셀");
 /// Channels of maps.

@@ -43,14 +43,19 @@ pub(super) fn convolution() -> Result<Vec<Block>> {
     Ok(vec![
         Block::Words(Text::new(
             "A convolution lays a small filter K on every place of the picture I, multiplies what lies on top of each other \
-             and adds the products up: each output is a dot product. The formula (I ∗ K)(i, j) = Σ I(m, n) · K(i − m, j − n) \
-             turns the filter by 180° first. Networks leave that out: what they call convolution is the \
-             cross-correlation I ⋆ K. As the filter is learned, it can be learned turned, so nothing is lost.",
+             and adds the products up: each output is a dot product. The formula of the convolution turns the filter by 180° \
+             first (its indices have a minus). Networks leave that out: what they call convolution is the cross-correlation, \
+             written ⋆. As the filter is learned, it can be learned turned, so nothing is lost.",
             "Convolution은 작은 filter K를 전체 이미지 I의 모든 위치에 찍으면서, 겹치는 값끼리 곱해 모두 더하는 연산이다. \
-             즉 출력값 하나는 내적(dot product) 하나이다. 수식 (I ∗ K)(i, j) = Σ I(m, n) · K(i − m, j − n)대로라면 filter를 먼저 \
-             180° 돌려야 한다. 신경망은 이 과정을 생략하므로, 신경망에서 convolution이라고 부르는 것은 사실 cross-correlation \
-             I ⋆ K이다. filter 값은 학습으로 정해지니 돌아간 모양으로 학습되면 그만이고, 잃는 것은 없다.",
+             즉 출력값 하나는 내적(dot product) 하나이다. convolution의 수식대로라면 filter를 먼저 180° 돌려야 한다(수식의 index가 \
+             마이너스이다). 신경망은 이 과정을 생략하므로, 신경망에서 convolution이라고 부르는 것은 사실 cross-correlation(⋆)이다. \
+             filter 값은 학습으로 정해지니 돌아간 모양으로 학습되면 그만이고, 잃는 것은 없다.",
         )),
+        Block::Exhibit(Text::same(
+            "convolution        (I ∗ K)(i, j) = Σ I(i − m, j − n) · K(m, n)\n\
+             cross-correlation  (I ⋆ K)(i, j) = Σ I(i + m, j + n) · K(m, n)\n",
+        )),
+        Block::Words(Text::new("On a picture of 4×4 with a filter of 3×3:", "4×4 이미지에 3×3 filter를 적용하면:")),
         Block::Exhibit(Text::same(picture)),
         Block::Words(Text::new(
             "The top left output of each, computed by hand:",
@@ -75,11 +80,11 @@ pub(super) fn convolution() -> Result<Vec<Block>> {
              두 결과가 같은 것은 blur처럼 180° 돌려도 모양이 같은 filter뿐이다.",
         )),
         Block::Try(
-            "convnet filter --demo --filter sobel-x,emboss --sheet correlation.png",
+            "convnet filter --demo --filter emboss,relief --sheet correlation.png",
             Text::new("filters as networks apply them", "신경망 방식으로 filter를 적용한다"),
         ),
         Block::Try(
-            "convnet filter --demo --filter sobel-x,emboss --convolution --sheet convolution.png",
+            "convnet filter --demo --filter emboss,relief --convolution --sheet convolution.png",
             Text::new(
                 "the same, turned by 180°: light and shade change sides",
                 "filter를 180° 돌려 적용한다. 밝고 어두운 쪽이 뒤바뀐다",
@@ -92,16 +97,16 @@ pub(super) fn convolution() -> Result<Vec<Block>> {
 const SHADES: [char; 10] = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'];
 const PICTURE: [usize; 2] = [9, 16];
 
-/// A tilted letter of light before a grey wall.
+/// A bright board before a grey wall.
 fn picture() -> Result<Bitmap> {
     const ROWS: [&[u8; 16]; 9] = [
         b"................",
         b"................",
-        b"....########....",
-        b"....########....",
-        b".......##.......",
-        b".......##.......",
-        b".......##.......",
+        b"...##########...",
+        b"...##########...",
+        b"...##########...",
+        b"...##########...",
+        b"...##########...",
         b"................",
         b"................",
     ];
@@ -188,9 +193,6 @@ pub(super) fn channels() -> Result<Vec<Block>> {
     let table = net.table(1);
     let conv = layer(&table, "conv")?;
     let axes = weight_axes(&net, "conv")?;
-    let [kernel_height, kernel_width, channels, _] = axes[..] else {
-        unreachable!("a convolution's weights have 4 axes")
-    };
     Ok(vec![
         Block::Words(Text::new(
             "A colour picture has three planes: red, green and blue. \"A 5×5 filter\" on it is short for 5×5×3: a filter is \
@@ -205,16 +207,13 @@ pub(super) fn channels() -> Result<Vec<Block>> {
             format!("{} ∗ filter 1개 {} → {}\n", sizes(&conv.input), product(&axes[..3], "×"), sizes(&conv.output)),
         )),
         Block::Figure(
-            Figure::size(
-                Text::new("a 5×5 filter on RGB", "RGB에 쓰는 5×5 filter"),
-                [kernel_height, kernel_width, channels],
-            )
-            .notes([5, 5, 3]),
+            Figure::size(Text::new("a 5×5 filter on RGB", "RGB에 쓰는 5×5 filter"), [axes[0], axes[1], axes[2]])
+                .notes([5, 5, 3]),
         ),
         Block::Figure(weights(&net, "conv", Text::new("weights of one filter", "filter 1개의 가중치"))?),
         Block::Figure(Figure::size(Text::new("its output on 32×32×3", "32×32×3에 적용한 output"), maps(&conv.output))),
         Block::Slip(Text::new(
-            "\"The filter always has the same size\" holds for the depth. The exception are grouped convolutions, whose \
+            "\"The filter always has the same size\" holds for the depth. The exception is the grouped convolution, whose \
              filters see a part of the channels only: AlexNet's two towers (L10).",
             "\"filter 크기는 항상 같다\"는 말은 깊이(channel)에 대한 이야기이다. 예외는 channel의 일부만 보는 grouped convolution으로, \
              AlexNet의 두 갈래(L10)가 그렇다.",
@@ -312,10 +311,10 @@ mod tests {
         assert_eq!(agreeing(stamps()), ["3"]);
         let engine = Engine::new(1).unwrap();
         let of = |name| filtered(&engine, &picture().unwrap(), filter::find(name).unwrap()).unwrap();
-        // A flat corner stays, or answers 0; the left end of the bar has its neighbours' mean, and an outline.
+        // A flat corner stays, or answers 0; the board's corner has its neighbours' mean, and an outline; its middle none.
         assert_eq!(["box-blur", "emboss", "outline"].map(|name| of(name)[0]), [80, 80, 0]);
-        assert_eq!(of("box-blur")[3 * 16 + 4], 80 + (120.0 * 4.0_f32 / 9.0).round() as u8);
-        assert_eq!(of("outline")[3 * 16 + 4], 255);
+        assert_eq!(of("box-blur")[2 * 16 + 3], 80 + (120.0 * 4.0_f32 / 9.0).round() as u8);
+        assert_eq!([2 * 16 + 3, 4 * 16 + 7].map(|place| of("outline")[place]), [255, 0]);
     }
 
     #[test]

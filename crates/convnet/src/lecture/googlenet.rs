@@ -79,7 +79,10 @@ fn bottleneck() -> Result<Vec<Block>> {
                         "{:.1} times fewer, with the same input and output.",
                         whole as f64 / (first + second) as f64
                     ),
-                    format!("입력과 출력은 같은데 파라미터는 {:.1}분의 1이다.", whole as f64 / (first + second) as f64),
+                    format!(
+                        "입력과 출력은 같은데 파라미터는 약 {:.1}분의 1이다.",
+                        whole as f64 / (first + second) as f64
+                    ),
                 )),
         ),
     ])
@@ -119,13 +122,15 @@ fn order() -> Result<Vec<Block>> {
         Block::Slip(Text::with(
             format!(
                 "The notes name three reasons: smaller dense layers, no 11×11 filters, 1×1 convolutions. The dense layers are nearly all \
-                 of it: AlexNet's 11×11 filters have {} of its {} weights.",
+                 of it: AlexNet's 11×11 filters have {} of its {} weights, and all its convolutions together fewer parameters than \
+                 GoogLeNet's.",
                 thousands(first),
                 thousands(alexnet.total.weights)
             ),
             format!(
                 "노트는 세 가지 이유를 든다. Dense layer를 줄인 것, 11 × 11 filter를 쓰지 않은 것, 1 × 1 convolution을 쓴 것이다. 그러나 거의 전부는 \
-                 dense layer 덕분이다. AlexNet의 가중치 {}개 가운데 11 × 11 filter의 것은 {}개뿐이다.",
+                 dense layer 덕분이다. AlexNet의 가중치 {}개 가운데 11 × 11 filter의 것은 {}개뿐이고, convolution \
+                 부분만 보면 오히려 AlexNet이 GoogLeNet보다 적다.",
                 thousands(alexnet.total.weights),
                 thousands(first)
             ),

@@ -1,6 +1,6 @@
 //! L5 to L9: what a CNN is made of, and the arithmetic of its layers.
 
-use super::figure::{PARAMETERS, PIXELS, product};
+use super::figure::{NO_UNIT, PARAMETERS, PIXELS, product};
 use super::live::{chain, conv, layer, maps, named, run, side, table, weights};
 use super::{Block, Figure, Text};
 use crate::Result;
@@ -54,12 +54,12 @@ pub(super) fn parts() -> Result<Vec<Block>> {
     .chain([
         Block::Slip(Text::new(
             "Pooling is not only averaging: most of these networks take the maximum (max pooling). And many parameters need not \
-             overfit; regularisation, augmentation and more data matter as much. What is sure is that the fully connected part \
-             held most of the weights and could go at no loss: since GoogLeNet one mean per channel (global average pooling) \
+             overfit; regularisation, augmentation and more data matter as much. What is \
+             sure is that the fully connected part held most of the weights, and that networks without it do better: since GoogLeNet one mean per channel (global average pooling) \
              feeds a single layer.",
             "pooling이 average pooling만 있는 것은 아니다. 여기 나오는 신경망은 대부분 최댓값을 고르는 max pooling을 쓴다. 또 파라미터가 많다고 \
              반드시 overfitting하는 것은 아니며 regularization, data augmentation, 데이터의 양도 그만큼 중요하다. 분명한 것은 가중치 대부분이 \
-             fully connected 부분에 있었고 그것을 없애도 성능이 나빠지지 않았다는 점이다. GoogLeNet부터는 channel마다 평균 하나만 \
+             fully connected 부분에 있었고 그것을 없앤 신경망이 오히려 더 잘한다는 점이다. GoogLeNet부터는 channel마다 평균 하나만 \
              남기고(global average pooling) layer 하나로 결정한다.",
         )),
         Block::Try("convnet summary vgg16", Text::new("its last lines: features, classifier, total", "마지막 줄에서 features, classifier, total을 볼 수 있다")),
@@ -145,12 +145,13 @@ pub(super) fn padding() -> Result<Vec<Block>> {
     Ok(vec![
         Block::Words(Text::new(
             "A filter of size k fits n − k + 1 times into n pixels: each convolution eats the border. Zero padding adds p zeros on \
-             every side first. For odd k at stride 1, p = k // 2 keeps the spatial dimension. In general the output has \
-             ⌊(n + 2p − d(k − 1) − 1) / s⌋ + 1 pixels, with stride s and dilation d (d = 1 is an ordinary filter).",
+             every side first. For odd k at stride 1, p = k // 2 keeps the spatial dimension. In general, with stride s and dilation \
+             d (1 for an ordinary filter), the output has so many pixels:",
             "크기 k인 filter는 픽셀 n개에 n − k + 1번 들어가므로, convolution을 할 때마다 가장자리가 깎여 나간다. zero padding은 먼저 사방에 \
-             0을 p개씩 붙인다. k가 홀수이고 stride가 1이면 p = k // 2일 때 spatial dimension이 그대로 유지된다. 일반적으로 출력은 \
-             ⌊(n + 2p − d(k − 1) − 1) / s⌋ + 1픽셀이다. s는 stride, d는 dilation이며 보통의 filter는 d = 1이다.",
+             0을 p개씩 붙인다. k가 홀수이고 stride가 1이면 p = k // 2일 때 spatial dimension이 그대로 유지된다. 일반적으로 stride가 s, \
+             dilation이 d(보통의 filter는 1)일 때 출력의 픽셀 수는 다음과 같다.",
         )),
+        Block::Exhibit(Text::same("⌊(n + 2p − d(k − 1) − 1) / s⌋ + 1\n")),
         Block::Words(Text::new("224 pixels, at stride 1:", "224픽셀, stride 1일 때:")),
         Block::Exhibit(table(0, &headings, &rows)),
         Block::Figure(
@@ -293,8 +294,12 @@ pub(super) fn pointwise() -> Result<Vec<Block>> {
         )),
         Block::Exhibit(Text::same(planes)),
         Block::Figure(
-            Figure::new(Text::new("what one output sees", "출력 하나가 보는 영역"), reduced.receptive_field[0], PIXELS)
-                .notes(1_u64),
+            Figure::new(
+                Text::new("pixels that one output sees", "출력 하나가 보는 픽셀"),
+                reduced.receptive_field[0],
+                NO_UNIT,
+            )
+            .notes(1_u64),
         ),
         Block::Figure(Figure::size(
             Text::new("14×14×128 after 32 filters of 1×1", "14×14×128에 1×1 filter 32개"),

@@ -71,14 +71,14 @@ const fn row(
 
 #[rustfmt::skip]
 static ROWS: [Row; 15] = [
-    row(1, "convolution", ["Convolution", "컨볼루션(convolution)이란?"], filters::convolution),
+    row(1, "convolution", ["Convolution", "Convolution이란?"], filters::convolution),
     row(2, "filters", ["A filter stamps its shape on the picture", "filter 모양을 이미지에 찍는다"], filters::stamps),
     row(3, "channels", ["Convolution of an RGB picture", "RGB 이미지의 convolution"], filters::channels),
     row(4, "stack", ["As many output channels as filters", "filter 개수만큼 나오는 output channel"], filters::stack),
     row(5, "cnn", ["Convolutional neural networks", "Convolutional Neural Network의 구성"], layers::parts),
     row(6, "stride", ["Stride", "Stride"], layers::stride),
     row(7, "padding", ["Padding", "Padding"], layers::padding),
-    row(8, "arithmetic", ["Convolution arithmetic", "Convolution 산수"], layers::arithmetic),
+    row(8, "arithmetic", ["Convolution arithmetic", "Convolution Arithmetic, 파라미터 세기"], layers::arithmetic),
     row(9, "1x1", ["1×1 convolution", "1×1 convolution"], layers::pointwise),
     row(10, "alexnet", ["AlexNet", "AlexNet"], alexnet::explain),
     row(11, "vgg", ["VGGNet", "VGGNet"], vgg::explain),

@@ -146,7 +146,7 @@ fn bottleneck() -> Result<Vec<Block>> {
 const CIFAR_PICTURES: u64 = 50_000;
 /// Forward, gradient by the input, gradient by the weights.
 const PASSES: u64 = 3;
-/// Arithmetic of a desktop processor's two cores in training, in floating-point operations a second.
+/// A speed for the estimate, in floating-point operations a second.
 const ASSUMED_SPEED: f64 = 100e9;
 
 fn experiment() -> Result<Vec<Block>> {
@@ -166,13 +166,13 @@ fn experiment() -> Result<Vec<Block>> {
         Block::Words(Text::new(
             "The experiment itself takes hours, so it is not run here; the commands below train the four nets on CIFAR-10 and leave the \
              curves of training and test error. Plain and residual nets have the same parameters and the same multiply-adds: the \
-             shortcut is all that differs. The minutes are estimated from the multiply-adds (3 passes, 50,000 pictures) at \
-             100 GFLOP/s, about two desktop cores; `convnet bench MODEL --mode train` measures yours. The paper trains for some 160 epochs; 10 \
-             show the trend.",
+             shortcut is all that differs. The minutes are estimated from the multiply-adds (3 passes, 50,000 pictures) at an \
+             assumed 100 GFLOP/s; `convnet bench MODEL --mode train` measures your machine. The paper trains for 64,000 steps of 128 \
+             pictures, some 160 epochs (`--epochs`).",
             "이 실험은 몇 시간이 걸리므로 여기서 실행하지는 않는다. 아래 명령으로 네 신경망을 CIFAR-10으로 학습하면 training error와 test error \
              곡선이 남는다. plain과 residual은 파라미터도 계산량도 같고 shortcut만 다르다. 시간은 곱셈-덧셈 횟수(3회 통과, 이미지 50,000장)를 \
-             100 GFLOP/s(데스크톱 코어 두 개 정도)로 나눈 추정값이다. 내 컴퓨터의 속도는 `convnet bench MODEL --mode train`으로 잴 수 있다. 논문은 \
-             160 epoch 정도 학습하지만 경향은 10 epoch만으로도 보인다.",
+             100 GFLOP/s로 가정한 속도로 나눈 추정값이다. 내 컴퓨터의 속도는 `convnet bench MODEL --mode train`으로 잴 수 있다. 논문은 이미지 \
+             128장씩 64,000번, 약 160 epoch을 학습한다(`--epochs`).",
         )),
         Block::Exhibit(table(1, &headings, &rows)),
     ])
@@ -186,7 +186,7 @@ fn commands() -> Vec<Block> {
         ),
         Block::Try(
             "convnet train --model plain56 --data cifar-10-batches-bin --out runs/plain56",
-            Text::new("56 layers, plain: worse", "shortcut이 없는 56-layer: 더 나쁘다"),
+            Text::new("56 layers, plain: worse, says the paper", "shortcut이 없는 56-layer: 논문에서는 더 나쁘다"),
         ),
         Block::Try(
             "convnet train --model resnet20 --data cifar-10-batches-bin --out runs/resnet20",
@@ -194,7 +194,10 @@ fn commands() -> Vec<Block> {
         ),
         Block::Try(
             "convnet train --model resnet56 --data cifar-10-batches-bin --out runs/resnet56",
-            Text::new("56 layers with shortcuts: better", "shortcut이 있는 56-layer: 더 좋다"),
+            Text::new(
+                "56 layers with shortcuts: better, says the paper",
+                "shortcut이 있는 56-layer: 논문에서는 더 좋다",
+            ),
         ),
         Block::Try(
             "convnet summary resnet20 --shortcut b",
