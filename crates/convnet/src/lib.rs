@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod exec;
 pub mod files;
 pub mod filter;
+pub mod lecture;
 pub mod net;
 pub mod ops;
 mod random;

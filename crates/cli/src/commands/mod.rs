@@ -5,6 +5,7 @@ mod completions;
 mod convert;
 mod eval;
 mod filter;
+mod lecture;
 mod models;
 mod predict;
 mod summary;
@@ -24,6 +25,7 @@ pub(crate) enum Command {
     Bench(bench::Args),
     Summary(summary::Args),
     Filter(filter::Args),
+    Lecture(lecture::Args),
     Models(models::Args),
     Completions(completions::Args),
 }
@@ -38,6 +40,7 @@ impl Command {
             Command::Bench(args) => args.run(),
             Command::Summary(args) => args.run(console),
             Command::Filter(args) => args.run(console),
+            Command::Lecture(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Completions(args) => args.run(),
         }
