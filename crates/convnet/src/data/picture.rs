@@ -242,6 +242,20 @@ mod tests {
         assert!(is_picture(Path::new("a/b.JPEG")) && !is_picture(Path::new("png")) && !is_picture(Path::new("a.txt")));
     }
 
+    /// Four colours, all with every pixel, and then with black at half the resolution: which the decoder cannot do.
+    #[test]
+    fn cmyk_is_read_or_refused() {
+        let cmyk = |sampling: Subsampling| {
+            let encoder = Encoder::new(&[255; 4 * 32 * 32], 32, 32, PixelFormat::Cmyk).subsampling(sampling);
+            encoder.encode().unwrap()
+        };
+        let mut file = cmyk(Subsampling::S444);
+        assert_eq!(decode_bytes(&file, [3, 32, 32]).unwrap(), [255; 3 * 32 * 32]);
+        let frame = file.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        file[frame + 11] = 0x22;
+        assert!(decode_bytes(&file, [3, 32, 32]).unwrap_err().contains("fewer pixels in black than in cyan"));
+    }
+
     #[test]
     fn other_sizes_and_colours_are_refused() {
         let file = encoded(colour(), ImageFormat::Png);

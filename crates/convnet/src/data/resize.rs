@@ -1,6 +1,7 @@
 //! Bilinear, antialiased resizing of 8-bit pictures, to the same bytes as Pillow's `resize(…, BILINEAR)`, which torchvision
 //! uses: weights in units of 2⁻²², rounded to 8 bits after the horizontal and after the vertical pass
-//! (Pillow's `Resample.c`). Only what is kept is computed, so that nothing in between is larger than the original,
+//! (Pillow's `Resample.c`; version 13 does the vertical pass first for some pictures over twice as high as wide, which
+//! changes bytes by 1). Only what is kept is computed, so that nothing in between is larger than the original,
 //! however long and thin it is.
 
 /// Bits of a weight below 1.

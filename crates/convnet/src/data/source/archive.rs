@@ -79,9 +79,8 @@ fn add(archive: &Path, parts: &mut Parts, mut entry: Entry<'_, impl Read>, keep:
     if names.iter().any(|name| name.starts_with('.')) {
         return Ok(());
     }
-    let picture = !folder && !within.is_empty() && picture::is_picture(&name);
-    let top = folder && within.is_empty();
-    if !picture && !top {
+    let (class_folder, picture) = (folder && within.is_empty(), !folder && picture::is_picture(&name));
+    if !class_folder && (!picture || within.is_empty()) {
         return Ok(());
     }
     let pictures = parts[part].get_or_insert_default().entry((*class).to_owned()).or_default();
