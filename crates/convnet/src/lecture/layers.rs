@@ -141,7 +141,8 @@ pub(super) fn padding() -> Result<Vec<Block>> {
     let (begin, end) = same.pads([224; 2]);
     let strided = side(&window.stride(2), 224)?;
     // The notes' formula as its brackets say: only the padding is divided by the stride.
-    let misread = (224 - 3 + (2 * 1) / 2) + 1;
+    let [n, kernel, pixels, step] = [224, 3, 1, 2];
+    let misread = (n - kernel + (2 * pixels) / step) + 1;
     Ok(vec![
         Block::Words(Text::new(
             "A filter of size k fits n − k + 1 times into n pixels: each convolution eats the border. Zero padding adds p zeros on \
