@@ -10,12 +10,17 @@
 
 mod axis;
 mod backward_weights;
+mod choice;
 mod correlation;
 mod packing;
 pub(crate) mod tile;
+mod winograd;
+
+pub use choice::{Choice, Setting, Weights};
 
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
+use crate::memory::Buffer;
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
 use axis::{Axis, Kernel1d};
@@ -23,6 +28,7 @@ use backward_weights::BackwardWeights;
 use correlation::{Call, Correlation, Panel};
 use packing::Transposition;
 use std::ops::Range;
+use winograd::{WeightGradient, Winograd};
 
 /// Up to so many input channels, an input of the net is read as plain planes.
 pub const PLAIN_CHANNELS: usize = 4;
@@ -64,6 +70,39 @@ pub struct Conv {
     /// Absent for plain inputs, whose gradient nobody asks for.
     backward: Option<(Correlation, Transposition)>,
     backward_weights: BackwardWeights,
+    winograd: WinogradPlans,
+    setting: Setting,
+}
+
+/// The directions that Winograd's algorithm computes.
+#[derive(Clone, Debug, Default)]
+struct WinogradPlans {
+    forward: Option<Winograd>,
+    backward: Option<Winograd>,
+    backward_weights: Option<WeightGradient>,
+}
+
+impl WinogradPlans {
+    fn new(shape: &ConvShape, output: [usize; 2], isa: Isa, setting: Setting) -> WinogradPlans {
+        let ConvShape { in_channels, out_channels, input, window, .. } = *shape;
+        let begin = window.pads(input).0.map(|pixels| pixels as isize);
+        let blocks = [in_channels, out_channels].map(|channels| channels.div_ceil(LANES));
+        let turned = [blocks[1], blocks[0]];
+        let changing = setting.weights == Weights::Changing;
+        let wins = |blocks: [usize; 2], output: [usize; 2]| match setting.choice {
+            Choice::Auto => choice::winograd_wins(&choice::Work::new(blocks, output, &setting)),
+            Choice::Direct => false,
+            Choice::Winograd => true,
+        };
+        let forward = || Winograd::new(isa, blocks, input, output, begin);
+        let backward = || Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels));
+        let by_weights = || WeightGradient::new(isa, blocks, input, output, begin);
+        WinogradPlans {
+            forward: wins(blocks, output).then(forward),
+            backward: (changing && wins(turned, input)).then(backward),
+            backward_weights: (changing && wins(blocks, output)).then(by_weights),
+        }
+    }
 }
 
 impl Conv {
@@ -74,7 +113,7 @@ impl Conv {
     ///
     /// # Panics
     /// When groups do not divide the channels, or a plain input has groups or more than [`PLAIN_CHANNELS`] channels.
-    pub fn new(shape: ConvShape, plain: bool, isa: Isa) -> Result<Conv, TooSmall> {
+    pub fn new(shape: ConvShape, plain: bool, isa: Isa, setting: Setting) -> Result<Conv, TooSmall> {
         let ConvShape { in_channels, out_channels, groups, input, window } = shape;
         assert!(in_channels.is_multiple_of(groups) && out_channels.is_multiple_of(groups));
         assert!(!plain || (groups == 1 && in_channels <= PLAIN_CHANNELS));
@@ -101,7 +140,11 @@ impl Conv {
             (backward, transposition)
         });
         let backward_weights = BackwardWeights::new(&shape, output, unit, &forward);
-        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights })
+        let winograd = match choice::winograd_applies(&shape, plain) {
+            true => WinogradPlans::new(&shape, output, isa, setting),
+            false => WinogradPlans::default(),
+        };
+        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights, winograd, setting })
     }
 
     /// What it computes.
@@ -126,22 +169,41 @@ impl Conv {
 
     /// Floats of the packed weights.
     pub fn weights_len(&self) -> usize {
-        self.forward.weights_len()
+        match self.packs_transformed() {
+            Some(winograd) => winograd.weights_len(),
+            None => self.forward.weights_len(),
+        }
     }
 
-    /// Floats of scratch that [`Conv::forward`] needs.
-    pub fn forward_scratch(&self, threads: usize) -> usize {
-        self.forward.scratch_len() * threads
+    /// Floats of scratch that [`Conv::forward`] needs for up to `batch` pictures.
+    pub fn forward_scratch(&self, batch: usize, threads: usize) -> usize {
+        match (&self.winograd.forward, self.setting.weights) {
+            (Some(winograd), Weights::Constant) => winograd.scratch_len(batch, threads),
+            (Some(winograd), Weights::Changing) => winograd.weights_len() + winograd.scratch_len(batch, threads),
+            (None, _) => self.forward.scratch_len() * threads,
+        }
     }
 
-    /// Floats of scratch that [`Conv::backward_data`] needs.
-    pub fn backward_data_scratch(&self, threads: usize) -> usize {
-        self.backward.as_ref().map_or(0, |(b, _)| b.weights_len() + b.scratch_len() * threads)
+    /// Floats of scratch that [`Conv::backward_data`] needs for up to `batch` pictures.
+    pub fn backward_data_scratch(&self, batch: usize, threads: usize) -> usize {
+        match (&self.winograd.backward, &self.backward) {
+            (Some(winograd), _) => winograd.weights_len() + winograd.scratch_len(batch, threads),
+            (None, Some((backward, _))) => backward.weights_len() + backward.scratch_len() * threads,
+            (None, None) => 0,
+        }
     }
 
-    /// Floats of scratch that [`Conv::backward_weights`] needs.
+    /// Floats of scratch that [`Conv::backward_weights`] needs for up to `batch` pictures.
     pub fn backward_weights_scratch(&self, batch: usize, threads: usize) -> usize {
-        self.backward_weights.scratch_len(batch, threads, &self.forward)
+        match &self.winograd.backward_weights {
+            Some(winograd) => winograd.scratch_len(batch, threads),
+            None => self.backward_weights.scratch_len(batch, threads, &self.forward),
+        }
+    }
+
+    /// Winograd's algorithm forward, where weights are packed for it.
+    fn packs_transformed(&self) -> Option<&Winograd> {
+        self.winograd.forward.as_ref().filter(|_| self.setting.weights == Weights::Constant)
     }
 
     /// `y = x ∗ weights`, then the epilogue, for `batch` pictures.
@@ -161,7 +223,15 @@ impl Conv {
     ) {
         let Epilogue { bias, addend, relu } = *epilogue;
         let call = Call { batch, x, weights, bias, addend, relu, accumulate: false };
-        self.forward.run(self.isa, threads, &call, y, scratch);
+        let Some(winograd) = &self.winograd.forward else {
+            return self.forward.run(self.isa, threads, &call, y, scratch);
+        };
+        if self.packs_transformed().is_some() {
+            return winograd.run(self.isa, threads, &call, y, scratch);
+        }
+        let (weights, scratch) = scratch.split_at_mut(winograd.weights_len());
+        winograd.transform_weights(self.isa, threads, &self.forward.panels, false, call.weights, weights);
+        winograd.run(self.isa, threads, &Call { weights, ..call }, y, scratch);
     }
 
     /// `dx`: the gradient of `x`, from the gradient `dy` of the output; added to what `dx` holds if asked.
@@ -179,11 +249,17 @@ impl Conv {
         accumulate: bool,
         scratch: &mut [f32],
     ) {
+        assert_eq!(self.setting.weights, Weights::Changing, "constant weights have no backward direction");
         let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
+        let call = Call { batch, x: dy, weights, bias: None, addend: None, relu: false, accumulate };
+        if let Some(winograd) = &self.winograd.backward {
+            let (weights, scratch) = scratch.split_at_mut(winograd.weights_len());
+            winograd.transform_weights(self.isa, threads, &self.forward.panels, true, call.weights, weights);
+            return winograd.run(self.isa, threads, &Call { weights, ..call }, dx, scratch);
+        }
         let (transposed, scratch) = scratch.split_at_mut(backward.weights_len());
         transposition.run(self.isa, threads, weights, transposed);
-        let call = Call { batch, x: dy, weights: transposed, bias: None, addend: None, relu: false, accumulate };
-        backward.run(self.isa, threads, &call, dx, scratch);
+        backward.run(self.isa, threads, &Call { weights: transposed, ..call }, dx, scratch);
     }
 
     /// Plans for gradients of the output whose pictures are so many floats apart; at first they are one right after the
@@ -205,6 +281,10 @@ impl Conv {
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
+        assert_eq!(self.setting.weights, Weights::Changing, "constant weights have no backward direction");
+        if let Some(winograd) = &self.winograd.backward_weights {
+            return winograd.run(self.isa, threads, &self.forward.panels, batch, x, dy, dw, scratch);
+        }
         self.backward_weights.run(self.isa, threads, &self.forward, batch, x, dy, dw, scratch);
         if self.mixes_groups() {
             self.clear_between_groups(dw);
@@ -236,13 +316,25 @@ impl Conv {
     }
 
     /// Packs weights from OIHW; the rest of the packed blocks is 0.
-    pub fn pack_weights(&self, oihw: &[f32], packed: &mut [f32]) {
-        packed[..self.weights_len()].fill(0.0);
-        self.each_weight(|plain, at| packed[at] = oihw[plain]);
+    pub fn pack_weights(&self, threads: &Threads, oihw: &[f32], packed: &mut [f32]) {
+        let pack = |packed: &mut [f32]| {
+            packed.fill(0.0);
+            self.each_weight(|plain, at| packed[at] = oihw[plain]);
+        };
+        let Some(winograd) = self.packs_transformed() else {
+            return pack(&mut packed[..self.forward.weights_len()]);
+        };
+        let mut direct = Buffer::zeros(self.forward.weights_len());
+        pack(&mut direct);
+        winograd.transform_weights(self.isa, threads, &self.forward.panels, false, &direct, packed);
     }
 
-    /// The reverse of [`Conv::pack_weights`].
+    /// The reverse of [`Conv::pack_weights`] for weights that may change.
+    ///
+    /// # Panics
+    /// When they are constant.
     pub fn unpack_weights(&self, packed: &[f32], oihw: &mut [f32]) {
+        assert_eq!(self.setting.weights, Weights::Changing, "constant weights are not unpacked");
         self.each_weight(|plain, at| oihw[plain] = packed[at]);
     }
 
