@@ -17,22 +17,11 @@ pub enum Choice {
     Winograd,
 }
 
-/// How long weights stay the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Weights {
-    /// For all calls: they are packed for the algorithm, and no gradient is asked for.
-    Constant,
-    /// They may change between calls, and are packed for the direct algorithm.
-    Changing,
-}
-
 /// What a convolution is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Setting {
     /// Pictures of a call, at most.
     pub batch: usize,
-    /// How long weights stay the same.
-    pub weights: Weights,
     /// Which algorithm.
     pub choice: Choice,
 }
@@ -53,8 +42,6 @@ pub(super) struct Work {
     pub(super) pixels: usize,
     /// Tiles that cover them.
     pub(super) tiles: usize,
-    /// Whether weights are transformed in the call.
-    pub(super) transforms_weights: bool,
 }
 
 impl Work {
@@ -64,7 +51,6 @@ impl Work {
             blocks,
             pixels: setting.batch * output[0] * output[1],
             tiles: setting.batch * Grid::over(output).len(),
-            transforms_weights: setting.weights == Weights::Changing,
         }
     }
 }
@@ -79,7 +65,7 @@ pub(super) fn winograd_wins(work: &Work) -> bool {
     let direct = 9.0 * products * pixels;
     let multiply = 36.0 * products * tiles;
     let transforms = TILE_COST * tiles * (read + written) as f64;
-    let weights = products * if work.transforms_weights { TRANSFORM_COST } else { READ_COST };
+    let weights = WEIGHTS_COST * products;
     multiply * MULTIPLY_COST + transforms + weights < direct
 }
 
@@ -87,7 +73,5 @@ pub(super) fn winograd_wins(work: &Work) -> bool {
 const MULTIPLY_COST: f64 = 1.15;
 /// Transforming a tile of a block of channels, in or out.
 const TILE_COST: f64 = 600.0;
-/// Reading 36 vectors of transformed weights from L3.
-const READ_COST: f64 = 150.0;
-/// Transforming 9 vectors of weights into 36, and reading them.
-const TRANSFORM_COST: f64 = 500.0;
+/// Transforming 9 vectors of weights into 36.
+const WEIGHTS_COST: f64 = 300.0;

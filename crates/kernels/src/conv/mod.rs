@@ -16,11 +16,10 @@ mod packing;
 pub(crate) mod tile;
 mod winograd;
 
-pub use choice::{Choice, Setting, Weights};
+pub use choice::{Choice, Setting};
 
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
-use crate::memory::Buffer;
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
 use axis::{Axis, Kernel1d};
@@ -71,7 +70,6 @@ pub struct Conv {
     backward: Option<(Correlation, Transposition)>,
     backward_weights: BackwardWeights,
     winograd: WinogradPlans,
-    setting: Setting,
 }
 
 /// The directions that Winograd's algorithm computes.
@@ -88,19 +86,18 @@ impl WinogradPlans {
         let begin = window.pads(input).0.map(|pixels| pixels as isize);
         let blocks = [in_channels, out_channels].map(|channels| channels.div_ceil(LANES));
         let turned = [blocks[1], blocks[0]];
-        let changing = setting.weights == Weights::Changing;
         let wins = |blocks: [usize; 2], output: [usize; 2]| match setting.choice {
             Choice::Auto => choice::winograd_wins(&choice::Work::new(blocks, output, &setting)),
             Choice::Direct => false,
             Choice::Winograd => true,
         };
-        let forward = || Winograd::new(isa, blocks, input, output, begin);
-        let backward = || Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels));
+        let forward = || Winograd::new(isa, blocks, input, output, begin, false);
+        let backward = || Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
         let by_weights = || WeightGradient::new(isa, blocks, input, output, begin);
         WinogradPlans {
             forward: wins(blocks, output).then(forward),
-            backward: (changing && wins(turned, input)).then(backward),
-            backward_weights: (changing && wins(blocks, output)).then(by_weights),
+            backward: wins(turned, input).then(backward),
+            backward_weights: wins(blocks, output).then(by_weights),
         }
     }
 }
@@ -144,7 +141,7 @@ impl Conv {
             true => WinogradPlans::new(&shape, output, isa, setting),
             false => WinogradPlans::default(),
         };
-        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights, winograd, setting })
+        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights, winograd })
     }
 
     /// What it computes.
@@ -169,25 +166,21 @@ impl Conv {
 
     /// Floats of the packed weights.
     pub fn weights_len(&self) -> usize {
-        match self.packs_transformed() {
-            Some(winograd) => winograd.weights_len(),
-            None => self.forward.weights_len(),
-        }
+        self.forward.weights_len()
     }
 
     /// Floats of scratch that [`Conv::forward`] needs for up to `batch` pictures.
     pub fn forward_scratch(&self, batch: usize, threads: usize) -> usize {
-        match (&self.winograd.forward, self.setting.weights) {
-            (Some(winograd), Weights::Constant) => winograd.scratch_len(batch, threads),
-            (Some(winograd), Weights::Changing) => winograd.weights_len() + winograd.scratch_len(batch, threads),
-            (None, _) => self.forward.scratch_len() * threads,
+        match &self.winograd.forward {
+            Some(winograd) => winograd.scratch_len(batch, threads),
+            None => self.forward.scratch_len() * threads,
         }
     }
 
     /// Floats of scratch that [`Conv::backward_data`] needs for up to `batch` pictures.
     pub fn backward_data_scratch(&self, batch: usize, threads: usize) -> usize {
         match (&self.winograd.backward, &self.backward) {
-            (Some(winograd), _) => winograd.weights_len() + winograd.scratch_len(batch, threads),
+            (Some(winograd), _) => winograd.scratch_len(batch, threads),
             (None, Some((backward, _))) => backward.weights_len() + backward.scratch_len() * threads,
             (None, None) => 0,
         }
@@ -199,11 +192,6 @@ impl Conv {
             Some(winograd) => winograd.scratch_len(batch, threads),
             None => self.backward_weights.scratch_len(batch, threads, &self.forward),
         }
-    }
-
-    /// Winograd's algorithm forward, where weights are packed for it.
-    fn packs_transformed(&self) -> Option<&Winograd> {
-        self.winograd.forward.as_ref().filter(|_| self.setting.weights == Weights::Constant)
     }
 
     /// `y = x ∗ weights`, then the epilogue, for `batch` pictures.
@@ -223,15 +211,10 @@ impl Conv {
     ) {
         let Epilogue { bias, addend, relu } = *epilogue;
         let call = Call { batch, x, weights, bias, addend, relu, accumulate: false };
-        let Some(winograd) = &self.winograd.forward else {
-            return self.forward.run(self.isa, threads, &call, y, scratch);
-        };
-        if self.packs_transformed().is_some() {
-            return winograd.run(self.isa, threads, &call, y, scratch);
+        match &self.winograd.forward {
+            Some(winograd) => winograd.run(self.isa, threads, &self.forward.panels, &call, y, scratch),
+            None => self.forward.run(self.isa, threads, &call, y, scratch),
         }
-        let (weights, scratch) = scratch.split_at_mut(winograd.weights_len());
-        winograd.transform_weights(self.isa, threads, &self.forward.panels, false, call.weights, weights);
-        winograd.run(self.isa, threads, &Call { weights, ..call }, y, scratch);
     }
 
     /// `dx`: the gradient of `x`, from the gradient `dy` of the output; added to what `dx` holds if asked.
@@ -249,13 +232,10 @@ impl Conv {
         accumulate: bool,
         scratch: &mut [f32],
     ) {
-        assert_eq!(self.setting.weights, Weights::Changing, "constant weights have no backward direction");
         let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
         let call = Call { batch, x: dy, weights, bias: None, addend: None, relu: false, accumulate };
         if let Some(winograd) = &self.winograd.backward {
-            let (weights, scratch) = scratch.split_at_mut(winograd.weights_len());
-            winograd.transform_weights(self.isa, threads, &self.forward.panels, true, call.weights, weights);
-            return winograd.run(self.isa, threads, &Call { weights, ..call }, dx, scratch);
+            return winograd.run(self.isa, threads, &self.forward.panels, &call, dx, scratch);
         }
         let (transposed, scratch) = scratch.split_at_mut(backward.weights_len());
         transposition.run(self.isa, threads, weights, transposed);
@@ -281,7 +261,6 @@ impl Conv {
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
-        assert_eq!(self.setting.weights, Weights::Changing, "constant weights have no backward direction");
         if let Some(winograd) = &self.winograd.backward_weights {
             return winograd.run(self.isa, threads, &self.forward.panels, batch, x, dy, dw, scratch);
         }
@@ -316,25 +295,13 @@ impl Conv {
     }
 
     /// Packs weights from OIHW; the rest of the packed blocks is 0.
-    pub fn pack_weights(&self, threads: &Threads, oihw: &[f32], packed: &mut [f32]) {
-        let pack = |packed: &mut [f32]| {
-            packed.fill(0.0);
-            self.each_weight(|plain, at| packed[at] = oihw[plain]);
-        };
-        let Some(winograd) = self.packs_transformed() else {
-            return pack(&mut packed[..self.forward.weights_len()]);
-        };
-        let mut direct = Buffer::zeros(self.forward.weights_len());
-        pack(&mut direct);
-        winograd.transform_weights(self.isa, threads, &self.forward.panels, false, &direct, packed);
+    pub fn pack_weights(&self, oihw: &[f32], packed: &mut [f32]) {
+        packed[..self.weights_len()].fill(0.0);
+        self.each_weight(|plain, at| packed[at] = oihw[plain]);
     }
 
-    /// The reverse of [`Conv::pack_weights`] for weights that may change.
-    ///
-    /// # Panics
-    /// When they are constant.
+    /// The reverse of [`Conv::pack_weights`].
     pub fn unpack_weights(&self, packed: &[f32], oihw: &mut [f32]) {
-        assert_eq!(self.setting.weights, Weights::Changing, "constant weights are not unpacked");
         self.each_weight(|plain, at| oihw[plain] = packed[at]);
     }
 

@@ -1,6 +1,6 @@
 //! Every direction on every instruction set against the reference in f64, over the geometries that go wrong.
 
-use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting, Weights};
+use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
 use crate::reference::conv2d::{self as reference, ConvProblem};
@@ -61,7 +61,7 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
     let what = format!("{} {choice:?} {problem:?}", isa.name());
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
     let plain = in_channels <= PLAIN_CHANNELS && groups == 1;
-    let setting = Setting { batch, weights: Weights::Changing, choice };
+    let setting = Setting { batch, choice };
     let conv = Conv::new(shape, plain, isa, setting).unwrap();
     let [h, w] = conv.output();
     let (x, dy) = (noise(problem.input_len(), 1), noise(problem.output_len(), 2));
@@ -69,7 +69,7 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
 
     let mut packed = vec![f32::NAN; conv.weights_len()];
-    conv.pack_weights(threads, &weight, &mut packed);
+    conv.pack_weights(&weight, &mut packed);
     let mut unpacked = vec![0.0; weight.len()];
     conv.unpack_weights(&packed, &mut unpacked);
     assert_eq!(weight, unpacked);
@@ -122,7 +122,7 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
     assert_close(&format!("by weights {what}"), &got, &want);
     // What is zero by structure has no gradient.
     let mut zeroed = vec![0.0; conv.weights_len()];
-    conv.pack_weights(threads, &got, &mut zeroed);
+    conv.pack_weights(&got, &mut zeroed);
     assert_eq!(dw, zeroed, "padding of the gradient {what}");
 }
 
@@ -143,7 +143,7 @@ fn does_not_depend_on_the_number_of_threads() {
     let (conv_shape, batch) = (problem(7, [32, 64], 1, [14, 14], Window::square(3).padding(1)), 7);
     let ConvProblem { in_channels, out_channels, groups, input, window, .. } = conv_shape;
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
-    let setting = Setting { batch, weights: Weights::Changing, choice: Choice::Winograd };
+    let setting = Setting { batch, choice: Choice::Winograd };
     let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);

@@ -29,20 +29,22 @@ use std::ops::Range;
 pub(super) use tiles::Grid;
 use tiles::{Finish, Pictures, Strides, TILE};
 use transform::{Input, POINTS, SIDE};
-use weights::Matrices;
+use weights::{Direct, Matrices};
 
 /// Products per chunk of a sum, so that a chunk's weights stay in L1.
 const CHUNK_PRODUCTS: usize = 160;
-/// Floats of `V` that stay in L2 beside a panel's `M` and weights.
+/// Floats of `U` that are transformed once for all tasks, because they stay in L2.
+const SHARED_WEIGHTS: usize = 256 * 1024;
+/// Rows of `U` that a task transforms for itself at a time, in blocks of 16, so that they stay in L2.
+const OWN_ROWS: usize = 4;
+/// Floats of `V` that stay in L2 beside a panel's `M` and a shared `U`.
 const GROUP_FLOATS: usize = 192 * 1024;
-/// Tiles of a group: a multiple of the register tile's rows, and enough to read weights from L3 for.
-const GROUP_TILES: Range<usize> = 30..96;
+/// Tiles of a group that transforms weights for itself: enough to make that cheap.
+const GROUP_TILES: usize = 60;
 /// Tiles of the smallest groups, where a batch has few tiles.
 const SMALL_GROUP: usize = 12;
 /// Groups that are enough for any number of threads.
 const GROUPS: usize = 8;
-/// Floats of `U` that every task may read, because they stay in L2.
-const SHARED_WEIGHTS: usize = 256 * 1024;
 /// Rows that go to the register tile at once: whole tiles of 6, 9 and 14.
 const ROWS: usize = 126;
 
@@ -52,6 +54,8 @@ pub(super) struct Winograd {
     input: Pictures,
     output: [usize; 2],
     matrices: Matrices,
+    /// Whether it reads the forward direction's weights flipped and transposed.
+    flip: bool,
 }
 
 /// How a batch is cut.
@@ -65,34 +69,35 @@ enum Work {
 
 impl Winograd {
     /// A correlation of `[input, output]` blocks of channels, whose picture of inputs lies `begin` pixels inside the first
-    /// tile.
+    /// tile; `flip` says that it is by data.
     pub(super) fn new(
         isa: Isa,
         blocks: [usize; 2],
         size: [usize; 2],
         output: [usize; 2],
         begin: [isize; 2],
+        flip: bool,
     ) -> Winograd {
         let input = Pictures { grid: Grid::over(output), size, begin, blocks: blocks[0] };
-        Winograd { input, output, matrices: Matrices::new(blocks[0], blocks[1], isa.tile_width()) }
+        Winograd { input, output, matrices: Matrices::new(blocks[0], blocks[1], isa.tile_width()), flip }
     }
 
-    /// Floats of transformed weights.
-    pub(super) fn weights_len(&self) -> usize {
-        self.matrices.len()
+    /// Whether `U` is transformed once.
+    fn shares_weights(&self) -> bool {
+        self.matrices.len() <= SHARED_WEIGHTS
     }
 
-    /// Transforms weights of the direct layout; `flip` says that they are another direction's.
-    pub(super) fn transform_weights(
-        &self,
-        isa: Isa,
-        threads: &Threads,
-        direct: &[Panel],
-        flip: bool,
-        weights: &[f32],
-        transformed: &mut [f32],
-    ) {
-        self.matrices.transform(isa, threads, direct, flip, weights, transformed);
+    /// Floats of `U` that all tasks read, and of `U` for each thread.
+    fn u_lens(&self) -> [usize; 2] {
+        match self.shares_weights() {
+            true => [self.matrices.len(), 0],
+            false => [0, POINTS * self.own_point()],
+        }
+    }
+
+    /// Floats between points of a thread's own `U`.
+    fn own_point(&self) -> usize {
+        (OWN_ROWS * LANES * self.matrices.panels[0].width + 1) * LANES
     }
 
     /// Floats between tiles of `V`: not a power of two, so that tiles do not meet in one set of a cache.
@@ -112,52 +117,67 @@ impl Winograd {
 
     fn work(&self, batch: usize) -> Work {
         let tiles = batch * self.input.grid.len();
-        let fitting = GROUP_FLOATS / (POINTS * self.v_tile()) / 6 * 6;
-        let group = fitting.clamp(GROUP_TILES.start, GROUP_TILES.end);
-        if tiles >= GROUPS * group {
-            Work::Group(group)
-        } else if self.matrices.len() <= SHARED_WEIGHTS || self.matrices.panels.len() == 1 {
-            Work::Group(tiles.div_ceil(GROUPS).next_multiple_of(6).clamp(SMALL_GROUP, group))
+        if self.shares_weights() {
+            let most = (GROUP_FLOATS / (POINTS * self.v_tile()) / 6 * 6).max(SMALL_GROUP);
+            Work::Group(tiles.div_ceil(GROUPS).next_multiple_of(6).clamp(SMALL_GROUP, most))
+        } else if tiles >= GROUPS * GROUP_TILES {
+            Work::Group(GROUP_TILES)
         } else {
-            Work::Panel(tiles.div_ceil(tiles.div_ceil(GROUP_TILES.end)))
+            Work::Panel(tiles.div_ceil(tiles.div_ceil(GROUP_TILES)))
         }
     }
 
-    /// Floats of scratch: for groups a `V` and an `M` for each thread, for panels one `V` of the batch and an `M` for each
-    /// thread. Enough for any number of pictures up to `batch`.
+    /// Floats of scratch for up to `batch` pictures: a shared `U`, or one for each thread; an `M` for each thread; and for
+    /// groups a `V` for each thread, for panels one of all tiles.
     pub(super) fn scratch_len(&self, batch: usize, threads: usize) -> usize {
-        let certainly_groups = (GROUPS * GROUP_TILES.end).div_ceil(self.input.grid.len());
-        (1..=batch.min(certainly_groups)).map(|batch| self.scratch_of(batch, threads)).max().unwrap_or(0)
-    }
-
-    fn scratch_of(&self, batch: usize, threads: usize) -> usize {
-        let m = |group: usize| POINTS * self.m_strides(group).point;
-        let v = |group: usize| POINTS * self.v_strides(group).point;
-        match self.work(batch) {
-            Work::Group(group) => threads * (v(group) + m(group)),
-            Work::Panel(group) => self.groups(batch, group) * v(group) + threads * m(group),
-        }
+        // From so many pictures on, there are always enough groups.
+        let many = (GROUPS * GROUP_TILES).div_ceil(self.input.grid.len());
+        let scratch = |batch: usize| {
+            let work = self.work(batch);
+            let (Work::Group(group) | Work::Panel(group)) = work;
+            let (v, m) = (POINTS * self.v_strides(group).point, POINTS * self.m_strides(group).point);
+            let vs = match work {
+                Work::Group(_) => threads,
+                Work::Panel(_) => self.groups(batch, group),
+            };
+            vs * v + threads * m
+        };
+        let [shared, own] = self.u_lens();
+        shared + threads * own + (1..=batch.min(many)).chain([batch]).map(scratch).max().unwrap_or(0)
     }
 
     fn groups(&self, batch: usize, group: usize) -> usize {
         (batch * self.input.grid.len()).div_ceil(group)
     }
 
-    /// `y = correlate(x, weights)` with transformed weights.
-    pub(super) fn run(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: MapsMut<'_>, scratch: &mut [f32]) {
+    /// `y = correlate(x, weights)` with weights of the direct layout, whose panels are `direct`.
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        threads: &Threads,
+        direct: &[Panel],
+        call: &Call<'_>,
+        y: MapsMut<'_>,
+        scratch: &mut [f32],
+    ) {
         let blocks = self.matrices.panels.last().map_or(0, |panel| panel.block + panel.width);
         let y_len = blocks * self.output[0] * self.output[1] * LANES;
         assert!(call.x.hold(call.batch, self.input.len()) && y.as_maps().hold(call.batch, y_len));
-        assert!(call.weights.len() >= self.weights_len());
         assert!(call.bias.is_none_or(|b| b.len() >= blocks * LANES));
         assert!(call.addend.is_none_or(|a| a.hold(call.batch, y_len)));
+        let direct = Direct { panels: direct, weights: call.weights, flip: self.flip };
+        let ([shared_len, own_len], count) = (self.u_lens(), threads.count());
+        let (shared, scratch) = scratch.split_at_mut(shared_len);
+        if shared_len > 0 {
+            self.matrices.transform(isa, threads, &direct, shared);
+        }
         let work = self.work(call.batch);
         let (Work::Group(group) | Work::Panel(group)) = work;
         let groups = self.groups(call.batch, group);
         let (v_len, m_len) = (POINTS * self.v_strides(group).point, POINTS * self.m_strides(group).point);
-        let vs = if matches!(work, Work::Group(_)) { threads.count() } else { groups };
-        let (v, m) = scratch[..vs * v_len + threads.count() * m_len].split_at_mut(vs * v_len);
-        let (v, m) = (Parts::new(v), Parts::new(m));
+        let (own, scratch) = scratch.split_at_mut(count * own_len);
+        let (m, v) = scratch.split_at_mut(count * m_len);
+        let (own, m, v) = (Parts::new(own), Parts::new(m), Parts::new(v));
         let tiles = |i: usize| i * group..((i + 1) * group).min(call.batch * self.input.grid.len());
         let (blocks, panels) = (self.input.blocks, self.matrices.panels.len());
         let (y_stride, y) = (y.stride, Parts::new(y.data));
@@ -166,9 +186,11 @@ impl Winograd {
             isa.run(TransformTiles { plan: self, call, group, tiles: tiles(i), blocks, v, at });
         };
         let multiply = |i: usize, part: usize, panels: Range<usize>, thread: usize| {
-            let (v, m) = (v.pointer(part * v_len..(part + 1) * v_len), m.pointer(thread * m_len..(thread + 1) * m_len));
-            let panels = &self.matrices.panels[panels];
-            isa.run(MultiplyTiles { plan: self, call, group, tiles: tiles(i), panels, v, m, y, y_stride });
+            let v = v.pointer(part * v_len..(part + 1) * v_len);
+            let m = m.pointer(thread * m_len..(thread + 1) * m_len);
+            let own = own.pointer(thread * own_len..(thread + 1) * own_len);
+            let (tiles, panels) = (tiles(i), &self.matrices.panels[panels]);
+            isa.run(MultiplyTiles { plan: self, call, group, tiles, panels, direct, shared, own, v, m, y, y_stride });
         };
         match work {
             Work::Group(_) => threads.run(groups, &|i, thread| {
@@ -220,10 +242,42 @@ struct MultiplyTiles<'a> {
     group: usize,
     tiles: Range<usize>,
     panels: &'a [Panel],
+    direct: Direct<'a>,
+    /// All of `U`, or nothing.
+    shared: &'a [f32],
+    /// Room for some rows of `U`, where it is not shared.
+    own: *mut f32,
     v: *const f32,
     m: *mut f32,
     y: Parts<'a, f32>,
     y_stride: usize,
+}
+
+impl MultiplyTiles<'_> {
+    /// `M += V · U` at all points, for some rows of `U` that lie at `u`, with `u_point` floats between points.
+    ///
+    /// # Safety
+    /// These rows are there, and `V` and `M` of a group.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&self, s: S, width: usize, rows: Range<usize>, u: *const f32, u_point: usize) {
+        let (v_strides, m_strides) = (self.plan.v_strides(self.group), self.plan.m_strides(self.group));
+        let lanes = width * LANES;
+        for point in 0..POINTS {
+            for from in rows.clone().step_by(CHUNK_PRODUCTS) {
+                let run = CHUNK_PRODUCTS.min(rows.end - from);
+                let sum = Sum { taps: &[[0; 2]], run, a_step: 1, b_step: lanes, b_lane: LANES };
+                let start = if from == 0 { Start::Zero } else { Start::Output };
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let v = self.v.add(point * v_strides.point + from);
+                    let u = u.add(point * u_point + (from - rows.start) * lanes);
+                    let out = self.m.add(point * m_strides.point);
+                    let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                    even_rows(s, width, &sum, self.tiles.len(), [v_strides.tile, m_strides.tile], v, u, &target);
+                }
+            }
+        }
+    }
 }
 
 impl Kernel for MultiplyTiles<'_> {
@@ -232,25 +286,25 @@ impl Kernel for MultiplyTiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let MultiplyTiles { plan, call, ref tiles, .. } = self;
-        let (v_strides, m_strides) = (plan.v_strides(self.group), plan.m_strides(self.group));
-        let rows = plan.matrices.row_blocks * LANES;
+        let m_strides = plan.m_strides(self.group);
+        let (row_blocks, own_point) = (plan.matrices.row_blocks, plan.own_point());
         let plane = plan.output[0] * plan.output[1] * LANES;
         for panel in self.panels {
-            let lanes = panel.width * LANES;
-            for point in 0..POINTS {
-                let weights = &call.weights[point * plan.matrices.point() + panel.weights..][..rows * lanes];
-                // SAFETY: the scratch holds `V` and `M` of a group, and this task has its own `M`; the weights of a panel
-                // were sliced.
-                unsafe {
-                    let (v, m) = (self.v.add(point * v_strides.point), self.m.add(point * m_strides.point));
-                    for from in (0..rows).step_by(CHUNK_PRODUCTS) {
-                        let run = CHUNK_PRODUCTS.min(rows - from);
-                        let sum = Sum { taps: &[[0; 2]], run, a_step: 1, b_step: lanes, b_lane: LANES };
-                        let start = if from == 0 { Start::Zero } else { Start::Output };
-                        let target = Target { out: m, lane: LANES, start, addend: std::ptr::null(), relu: false };
-                        let strides = [v_strides.tile, m_strides.tile];
-                        let b = weights[from * lanes..].as_ptr();
-                        even_rows(s, panel.width, &sum, tiles.len(), strides, v.add(from), b, &target);
+            if plan.shares_weights() {
+                let u = self.shared[panel.weights..].as_ptr();
+                // SAFETY: the scratch holds `V` and `M` of a group, and this task has its own `M`; all of `U` is there.
+                unsafe { self.multiply(s, panel.width, 0..row_blocks * LANES, u, plan.matrices.point()) }
+            } else {
+                for first in (0..row_blocks).step_by(OWN_ROWS) {
+                    let blocks = first..(first + OWN_ROWS).min(row_blocks);
+                    // SAFETY: as above, and this task has its own room for rows of `U`.
+                    unsafe {
+                        for block in blocks.clone() {
+                            let to = self.own.add((block - first) * LANES * panel.width * LANES);
+                            self.direct.transform_rows(s, panel, block, to, own_point);
+                        }
+                        let rows = first * LANES..blocks.end * LANES;
+                        self.multiply(s, panel.width, rows, self.own, own_point);
                     }
                 }
             }

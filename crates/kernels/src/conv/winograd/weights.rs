@@ -41,23 +41,16 @@ impl Matrices {
         POINTS * self.point()
     }
 
-    /// Transforms weights of the direct layout, whose panels are cut as the forward direction's are.
+    /// Transforms all weights.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
-    pub(super) fn transform(
-        &self,
-        isa: Isa,
-        threads: &Threads,
-        direct: &[Panel],
-        flip: bool,
-        weights: &[f32],
-        transformed: &mut [f32],
-    ) {
+    pub(super) fn transform(&self, isa: Isa, threads: &Threads, direct: &Direct<'_>, transformed: &mut [f32]) {
         let transformed = Parts::new(&mut transformed[..self.len()]);
         threads.run(self.panels.len() * self.row_blocks, &|task, _| {
             let (panel, rows) = (&self.panels[task / self.row_blocks], task % self.row_blocks);
-            isa.run(TransformRows { to: self, panel, rows, direct, flip, weights, transformed });
+            let to = panel.weights + rows * LANES * panel.width * LANES;
+            isa.run(TransformRows { direct, panel, rows, transformed, to, point: self.point() });
         });
     }
 
@@ -82,6 +75,16 @@ impl Matrices {
     }
 }
 
+/// Weights in the direct layout of the forward direction.
+#[derive(Clone, Copy)]
+pub(super) struct Direct<'a> {
+    /// The forward direction's panels.
+    pub(super) panels: &'a [Panel],
+    pub(super) weights: &'a [f32],
+    /// Whether they are read for by data: flipped and transposed.
+    pub(super) flip: bool,
+}
+
 /// The block of weights of a block of inputs and one of outputs in the direct layout: its first float, and floats from row
 /// to row and from kernel element to kernel element.
 fn block_of(direct: &[Panel], input: usize, output: usize) -> [usize; 3] {
@@ -90,34 +93,23 @@ fn block_of(direct: &[Panel], input: usize, output: usize) -> [usize; 3] {
     [panel.weights + input * TAPS * LANES * row + (output - panel.block) * LANES, row, LANES * row]
 }
 
-/// Sixteen rows of a panel.
-struct TransformRows<'a> {
-    to: &'a Matrices,
-    panel: &'a Panel,
-    rows: usize,
-    direct: &'a [Panel],
-    flip: bool,
-    weights: &'a [f32],
-    transformed: Parts<'a, f32>,
-}
-
-impl Kernel for TransformRows<'_> {
-    type Output = ();
-
+impl Direct<'_> {
+    /// Transforms a panel's weights of a block of 16 rows, to `[point][row][16·width]` with `point` floats between points.
+    ///
+    /// # Safety
+    /// These floats are writable from `to`, and nobody else uses them.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let TransformRows { to, panel, rows, .. } = self;
-        let lanes = panel.width * LANES;
+    pub(super) unsafe fn transform_rows<S: Simd>(&self, s: S, panel: &Panel, rows: usize, to: *mut f32, point: usize) {
         let mut turned = [[0.0; LANES * LANES]; TAPS];
         for block in 0..panel.width {
             let (source, at, row_step, tap_step) = if self.flip {
-                let [at, row_step, tap_step] = block_of(self.direct, panel.block + block, rows);
+                let [at, row_step, tap_step] = block_of(self.panels, panel.block + block, rows);
                 for (tap, square) in turned.iter_mut().enumerate() {
                     s.transpose_square(&self.weights[at + tap * tap_step..], row_step, square, LANES);
                 }
                 (turned.as_flattened(), 0, LANES, LANES * LANES)
             } else {
-                let [at, row_step, tap_step] = block_of(self.direct, rows, panel.block + block);
+                let [at, row_step, tap_step] = block_of(self.panels, rows, panel.block + block);
                 (self.weights, at, row_step, tap_step)
             };
             for row in 0..LANES {
@@ -128,16 +120,37 @@ impl Kernel for TransformRows<'_> {
                         *element = s.read(&source[at + tap * tap_step + row * row_step..]);
                     }
                 }
-                let to_row = panel.weights + (rows * LANES + row) * lanes + block * LANES;
                 for (i, line) in square::<S, Kernel3, 3, SIDE>(s, kernel).into_iter().enumerate() {
                     for (j, element) in line.into_iter().enumerate() {
-                        let to = to_row + (i * SIDE + j) * to.point();
-                        // SAFETY: each task has rows of its own.
-                        s.write(unsafe { self.transformed.part(to..to + LANES) }, element);
+                        let to_row = (row * panel.width + block) * LANES;
+                        // SAFETY: the caller's promise.
+                        unsafe { s.store(to.add(to_row + (i * SIDE + j) * point), element) };
                     }
                 }
             }
         }
+    }
+}
+
+/// Sixteen rows of a panel.
+struct TransformRows<'a> {
+    direct: &'a Direct<'a>,
+    panel: &'a Panel,
+    rows: usize,
+    transformed: Parts<'a, f32>,
+    to: usize,
+    point: usize,
+}
+
+impl Kernel for TransformRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let last = (POINTS - 1) * self.point + LANES * self.panel.width * LANES;
+        let to = self.transformed.pointer(self.to..self.to + last);
+        // SAFETY: each task has rows of its own, of which the last float is `last`.
+        unsafe { self.direct.transform_rows(s, self.panel, self.rows, to, self.point) }
     }
 }
 
