@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads and --data
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads, --conv and --data
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "config", "out", "batch_size", "seed", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
         "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout", "shortcut",
@@ -160,7 +160,7 @@ impl Args {
             config.data = absolute(&folder)?.to_str().context("expected a folder whose name is UTF-8")?.to_owned();
         }
         config.net = config.net.as_deref().map(absolute).transpose()?;
-        let engine = Engine::new(config.threads)?;
+        let engine = Engine::new(config.threads)?.with_conv(config.conv);
         let splits = self.data.load(&config.data, console)?;
         Ok((Trainer::begin(config, splits, &engine, self.out.as_deref())?, engine))
     }
@@ -171,7 +171,8 @@ impl Args {
         config.max_steps = self.max_steps;
         config.epochs = self.epochs.unwrap_or(config.epochs);
         config.threads = self.engine.threads.unwrap_or(config.threads);
-        let engine = Engine::new(config.threads)?;
+        config.conv = self.engine.conv.unwrap_or(config.conv);
+        let engine = Engine::new(config.threads)?.with_conv(config.conv);
         let splits = self.data.load(&config.data, console)?;
         let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
         if let Some(problem) = problem {
@@ -206,6 +207,7 @@ impl Args {
             eps: None,
             seed: self.seed,
             threads: self.engine.threads,
+            conv: self.engine.conv,
         }
     }
 }

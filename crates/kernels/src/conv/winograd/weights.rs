@@ -10,6 +10,8 @@ use crate::threads::{Parts, Threads};
 
 /// Elements of a 3×3 kernel.
 const TAPS: usize = 9;
+/// Blocks of the widest panel of any instruction set.
+const MOST_WIDTH: usize = 4;
 
 /// How transformed weights lie.
 #[derive(Clone, Debug)]
@@ -100,19 +102,21 @@ impl Direct<'_> {
     /// These floats are writable from `to`, and nobody else uses them.
     #[inline(always)]
     pub(super) unsafe fn transform_rows<S: Simd>(&self, s: S, panel: &Panel, rows: usize, to: *mut f32, point: usize) {
-        let mut turned = [[0.0; LANES * LANES]; TAPS];
-        for block in 0..panel.width {
-            let (source, at, row_step, tap_step) = if self.flip {
+        let mut turned = [[[0.0; LANES * LANES]; TAPS]; MOST_WIDTH];
+        if self.flip {
+            for (block, turned) in turned[..panel.width].iter_mut().enumerate() {
                 let [at, row_step, tap_step] = block_of(self.panels, panel.block + block, rows);
                 for (tap, square) in turned.iter_mut().enumerate() {
                     s.transpose_square(&self.weights[at + tap * tap_step..], row_step, square, LANES);
                 }
-                (turned.as_flattened(), 0, LANES, LANES * LANES)
-            } else {
-                let [at, row_step, tap_step] = block_of(self.panels, rows, panel.block + block);
-                (self.weights, at, row_step, tap_step)
-            };
-            for row in 0..LANES {
+            }
+        }
+        for row in 0..LANES {
+            for (block, turned) in turned[..panel.width].iter().enumerate() {
+                let (source, [at, row_step, tap_step]) = match self.flip {
+                    true => (turned.as_flattened(), [0, LANES, LANES * LANES]),
+                    false => (self.weights, block_of(self.panels, rows, panel.block + block)),
+                };
                 let mut kernel = [[s.splat(0.0); 3]; 3];
                 for (i, line) in kernel.iter_mut().enumerate() {
                     for (j, element) in line.iter_mut().enumerate() {
