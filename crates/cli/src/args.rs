@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use convnet::classifier::Classifier;
 use convnet::data::{Dataset, Source, Splits, Target, labels};
-use convnet::exec::Engine;
+use convnet::exec::{ConvChoice, Engine};
 use convnet::net::Net;
 use convnet::ops::Shape;
 use convnet::train::RunFolder;
@@ -178,13 +178,18 @@ pub(crate) struct EngineArgs {
     /// Threads, 0 for one per core; results do not depend on it [default: 0]
     #[arg(long, value_name = "N", env = "CONVNET_THREADS", hide_env = true)]
     pub(crate) threads: Option<usize>,
+
+    /// How 3×3 convolutions are computed: auto takes the faster of direct and winograd for each layer, direct rounds
+    /// least [default: auto]
+    #[arg(long, value_name = "HOW", env = "CONVNET_CONV", hide_env = true)]
+    pub(crate) conv: Option<ConvChoice>,
 }
 
 impl EngineArgs {
     /// # Errors
     /// When the threads cannot be started, or `CONVNET_ISA` names no instruction set of this machine.
     pub(crate) fn engine(&self) -> Result<Engine> {
-        Engine::new(self.threads.unwrap_or(0))
+        Ok(Engine::new(self.threads.unwrap_or(0))?.with_conv(self.conv.unwrap_or_default()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Speed of the convolution kernels in GFLOP/s, beside the machine's peak measured at the same moment.
 //!
-//! `cargo run --release -p convnet-kernels --example conv_speed [threads] [isa]`
+//! `cargo run --release -p convnet-kernels --example conv_speed [threads] [isa] [part of a case's name]`
 
-use convnet_kernels::conv::{Conv, ConvShape, Epilogue};
+use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting, Weights};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
@@ -28,88 +28,159 @@ impl Kernel for Peak {
     }
 }
 
-fn best_of(repeats: usize, mut f: impl FnMut()) -> f64 {
+fn seconds(f: impl FnOnce()) -> f64 {
+    let start = Instant::now();
     f();
-    let time = |f: &mut dyn FnMut()| {
-        let start = Instant::now();
-        f();
-        start.elapsed().as_secs_f64()
-    };
-    (0..repeats).map(|_| time(&mut f)).fold(f64::MAX, f64::min)
+    start.elapsed().as_secs_f64()
+}
+
+/// Channels in and out, side of the pictures, side of the kernel and stride.
+struct Case {
+    name: &'static str,
+    batch: usize,
+    channels: [usize; 2],
+    side: usize,
+    kernel: usize,
+    stride: usize,
+}
+
+/// A planned convolution with its buffers.
+struct Run {
+    conv: Conv,
+    batch: usize,
+    plain: bool,
+    x: Buffer,
+    y: Buffer,
+    dx: Buffer,
+    weights: Buffer,
+    dw: Buffer,
+    scratch: Buffer,
+}
+
+impl Run {
+    fn new(case: &Case, isa: Isa, count: usize, choice: Choice) -> Run {
+        let &Case { batch, channels: [in_channels, out_channels], side, kernel, stride, .. } = case;
+        let window = Window::square(kernel).padding(kernel / 2).stride(stride);
+        let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side; 2], window };
+        let plain = in_channels < 4;
+        let conv = Conv::new(shape, plain, isa, Setting { batch, weights: Weights::Changing, choice }).expect("fits");
+        let filled = |len: usize, value: f32| {
+            let mut buffer = Buffer::zeros(len);
+            buffer.fill(value);
+            buffer
+        };
+        let scratch = [
+            conv.forward_scratch(batch, count),
+            conv.backward_data_scratch(batch, count),
+            conv.backward_weights_scratch(batch, count),
+        ];
+        Run {
+            batch,
+            plain,
+            x: filled(batch * conv.input_len(), 0.5),
+            y: Buffer::zeros(batch * conv.output_len()),
+            dx: Buffer::zeros(batch * conv.input_len()),
+            weights: filled(conv.weights_len(), 0.1),
+            dw: Buffer::zeros(conv.weights_len()),
+            scratch: filled(scratch.into_iter().max().unwrap_or(0), 0.0),
+            conv,
+        }
+    }
+
+    /// Seconds of forward, by data and by weights.
+    fn time(&mut self, threads: &Threads) -> [f64; 3] {
+        let Run { conv, batch, x, y, dx, weights, dw, scratch, .. } = self;
+        let (batch, x) = (*batch, Maps::packed(x, conv.input_len()));
+        let none = Epilogue::default();
+        let forward = seconds(|| {
+            conv.forward(threads, batch, x, weights, &none, MapsMut::packed(y, conv.output_len()), scratch);
+        });
+        let dy = Maps::packed(y, conv.output_len());
+        let data = match self.plain {
+            true => f64::NAN,
+            false => seconds(|| {
+                let dx = MapsMut::packed(dx, conv.input_len());
+                conv.backward_data(threads, batch, dy, weights, dx, false, scratch);
+            }),
+        };
+        [forward, data, seconds(|| conv.backward_weights(threads, batch, x, dy, dw, scratch))]
+    }
 }
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let threads = Threads::new(args.next().and_then(|t| t.parse().ok()).unwrap_or(2)).expect("threads start");
     let isa = args.next().and_then(|name| Isa::named(&name)).unwrap_or_else(Isa::best);
-    println!("{} x {} threads; each line with the peak of its moment", isa.name(), threads.count());
-    let turns = 100_000;
-    let peak = || {
-        let seconds = best_of(20, || {
+    let filter = args.next().unwrap_or_default();
+    println!("{} x {} threads; GFLOP/s of the direct method's multiply-adds", isa.name(), threads.count());
+    let case = |name, batch, channels, [side, kernel, stride]: [usize; 3]| Case {
+        name,
+        batch,
+        channels,
+        side,
+        kernel,
+        stride,
+    };
+    let cases = [
+        case("lecture 1", 256, [1, 32], [28, 3, 1]),
+        case("lecture 2", 256, [32, 64], [14, 3, 1]),
+        case("cifar 16", 128, [16, 16], [32, 3, 1]),
+        case("cifar 32", 128, [32, 32], [16, 3, 1]),
+        case("cifar 64", 128, [64, 64], [8, 3, 1]),
+        case("resnet 64", 16, [64, 64], [56, 3, 1]),
+        case("resnet 128", 16, [128, 128], [28, 3, 1]),
+        case("resnet 256", 16, [256, 256], [14, 3, 1]),
+        case("resnet 512", 16, [512, 512], [7, 3, 1]),
+        case("resnet 64", 1, [64, 64], [56, 3, 1]),
+        case("resnet 128", 1, [128, 128], [28, 3, 1]),
+        case("resnet 256", 1, [256, 256], [14, 3, 1]),
+        case("resnet 512", 1, [512, 512], [7, 3, 1]),
+        case("vgg 64", 1, [64, 64], [224, 3, 1]),
+        case("vgg 128", 1, [128, 128], [112, 3, 1]),
+        case("vgg 256", 1, [256, 256], [56, 3, 1]),
+        case("vgg 512", 1, [512, 512], [28, 3, 1]),
+        case("vgg 512", 1, [512, 512], [14, 3, 1]),
+        case("dense 32", 16, [128, 32], [28, 3, 1]),
+        case("dense 32", 1, [128, 32], [28, 3, 1]),
+        case("dense 32", 1, [128, 32], [7, 3, 1]),
+        case("resnet /2", 4, [64, 128], [56, 3, 2]),
+        case("resnet 1x1", 4, [256, 64], [56, 1, 1]),
+        case("resnet 7x7", 4, [3, 64], [224, 7, 2]),
+    ];
+    for case in cases.iter().filter(|case| case.name.contains(&filter)) {
+        compare(case, isa, &threads);
+    }
+}
+
+/// The best of many repeats of either method, in turns, and of the peak.
+fn compare(case: &Case, isa: Isa, threads: &Threads) {
+    let choices = [Choice::Direct, Choice::Winograd, Choice::Auto];
+    let mut runs = choices.map(|choice| Run::new(case, isa, threads.count(), choice));
+    let (mut best, mut peak) = ([[f64::MAX; 3]; 3], f64::MAX);
+    let turns = 20_000;
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 1.0 {
+        for (run, best) in runs.iter_mut().zip(&mut best).take(2) {
+            for (best, seconds) in best.iter_mut().zip(run.time(threads)) {
+                *best = seconds.min(*best);
+            }
+        }
+        let seconds = seconds(|| {
             threads.run(threads.count(), &|_, _| {
                 std::hint::black_box(isa.run(Peak(turns)));
             });
         });
-        (threads.count() * turns * 12 * 32) as f64 / seconds / 1e9
-    };
-    let cases = [
-        ("lecture 1", 256, 1, 32, 28, 3, 1),
-        ("lecture 2", 256, 32, 64, 14, 3, 1),
-        ("cifar 16", 128, 16, 16, 32, 3, 1),
-        ("cifar 64", 128, 64, 64, 8, 3, 1),
-        ("resnet 64", 4, 64, 64, 56, 3, 1),
-        ("resnet 128 /2", 4, 64, 128, 56, 3, 2),
-        ("resnet 256", 4, 256, 256, 14, 3, 1),
-        ("resnet 512", 4, 512, 512, 7, 3, 1),
-        ("resnet 1x1", 4, 256, 64, 56, 1, 1),
-        ("resnet 7x7", 4, 3, 64, 224, 7, 2),
-        ("vgg 224", 1, 64, 64, 224, 3, 1),
-        ("dense 32", 4, 128, 32, 28, 3, 1),
-    ];
-    for (name, batch, in_channels, out_channels, side, kernel, stride) in cases {
-        let window = Window::square(kernel).padding(kernel / 2).stride(stride);
-        let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side; 2], window };
-        let plain = in_channels < 4;
-        let conv = Conv::new(shape, plain, isa).expect("fits");
-        let [h, w] = conv.output();
-        let flops = 2.0 * (batch * h * w * out_channels * in_channels * kernel * kernel) as f64;
-        let mut x = Buffer::zeros(batch * conv.input_len());
-        x.fill(0.5);
-        let mut weights = Buffer::zeros(conv.weights_len());
-        weights.fill(0.1);
-        let (mut y, mut dx) = (Buffer::zeros(batch * conv.output_len()), x.clone());
-        let mut dw = weights.clone();
-        let count = threads.count();
-        let mut scratch = Buffer::zeros(conv.forward_scratch(count));
-        let forward = best_of(10, || {
-            conv.forward(
-                &threads,
-                batch,
-                Maps::packed(&x, conv.input_len()),
-                &weights,
-                &Epilogue::default(),
-                MapsMut::packed(&mut y, conv.output_len()),
-                &mut scratch,
-            );
-        });
-        let mut data = f64::NAN;
-        if !plain {
-            let mut scratch = Buffer::zeros(conv.backward_data_scratch(count));
-            let dy = Maps::packed(&y, conv.output_len());
-            data = best_of(10, || {
-                let dx = MapsMut::packed(&mut dx, conv.input_len());
-                conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch)
-            });
-        }
-        let mut scratch = Buffer::zeros(conv.backward_weights_scratch(batch, count));
-        let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&y, conv.output_len()));
-        let by_weights = best_of(10, || conv.backward_weights(&threads, batch, x, dy, &mut dw, &mut scratch));
-        let peak = peak();
-        print!("{name:14} peak {peak:4.0}");
-        for (what, seconds) in [("forward", forward), ("data", data), ("weights", by_weights)] {
-            let rate = flops / seconds / 1e9;
-            print!("  {what} {:7.2} ms {rate:4.0} ({:3.0} %)", seconds * 1e3, 100.0 * rate / peak);
-        }
-        println!();
+        peak = peak.min(seconds);
     }
+    let peak = (threads.count() * turns * 12 * 32) as f64 / peak / 1e9;
+    let &Case { name, batch, channels: [read, written], side, kernel, .. } = case;
+    let [h, w] = runs[0].conv.output();
+    let flops = 2.0 * (batch * h * w * written * read * kernel * kernel) as f64;
+    print!("{name:10} {batch:3} x {read:3} -> {written:3} {side:3}  peak {peak:4.0}");
+    for (what, direction) in ["forward", "data", "weights"].into_iter().zip(0..) {
+        let [direct, winograd, _] = best.map(|best| flops / best[direction] / 1e9);
+        let ratio = winograd / direct;
+        print!("  {what} {direct:4.0} -> {winograd:4.0} ({ratio:4.2})");
+    }
+    println!();
 }

@@ -5,26 +5,28 @@
 //! this order; a sum + ReLU; in inference also a convolution + the sum that it is the last part of. Nodes that no output
 //! needs become none.
 
+use super::engine::Engine;
 use super::parameters::Parameters;
 use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
 use crate::ops::{Conv2d, Op, Shape};
 use crate::{Error, Result};
-use convnet_kernels::conv::{Conv, ConvShape, PLAIN_CHANNELS};
+use convnet_kernels::conv::{Conv, ConvShape, PLAIN_CHANNELS, Setting};
 use convnet_kernels::linear::Linear;
 use convnet_kernels::local_response_norm::LocalResponseNorm;
 use convnet_kernels::norm::NormChain;
 use convnet_kernels::pool::{Pool, PoolKind};
 use convnet_kernels::simd::Isa;
 
-/// Cuts a net into stages.
-pub(super) fn cut(net: &Net, purpose: Purpose, isa: Isa) -> Result<Stages> {
+/// Cuts a net into stages for batches of up to `batch` pictures.
+pub(super) fn cut(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) -> Result<Stages> {
     let readers = readers(net, purpose);
     let mut cutter = Cutter {
         net,
         purpose,
-        isa,
+        isa: engine.set(),
+        conv: Setting { batch, choice: engine.conv_choice() },
         readers,
         stages: Vec::new(),
         of_node: Vec::new(),
@@ -65,6 +67,7 @@ struct Cutter<'a> {
     net: &'a Net,
     purpose: Purpose,
     isa: Isa,
+    conv: Setting,
     readers: Vec<Vec<usize>>,
     stages: Vec<Stage>,
     /// The stage that computes each node.
@@ -162,7 +165,7 @@ impl Cutter<'_> {
         let conv = ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window };
         let input = self.of_node(self.net.nodes()[node].inputs[0]);
         let plain = matches!(self.stages[input].output, Layout::Plain(_));
-        let conv = Conv::new(conv, plain, self.isa).map_err(|e| self.problem(node, e.to_string()))?;
+        let conv = Conv::new(conv, plain, self.isa, self.conv).map_err(|e| self.problem(node, e.to_string()))?;
         let conv = Box::new(conv);
         let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), conv.weights_len());
         let bias = op.bias.then(|| self.vector(node, "bias"));

@@ -1,18 +1,48 @@
 //! What plans run on: a pool of threads and an instruction set.
 
 use crate::{Error, Result};
+use convnet_kernels::conv::Choice;
 use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Most threads that an engine has.
 const MAX_THREADS: usize = 1024;
 
-/// Threads and the instruction set of this machine's CPU. Clones share the threads.
+/// How plans compute 3×3 convolutions of stride 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConvChoice {
+    /// Whichever way should be faster for a layer's shape and the batch.
+    #[default]
+    Auto,
+    /// Directly, which rounds least.
+    Direct,
+    /// By Winograd's algorithm wherever it applies; to compare.
+    Winograd,
+}
+
+impl FromStr for ConvChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<ConvChoice, String> {
+        match text {
+            "auto" => Ok(ConvChoice::Auto),
+            "direct" => Ok(ConvChoice::Direct),
+            "winograd" => Ok(ConvChoice::Winograd),
+            _ => Err("expected auto, direct or winograd".to_owned()),
+        }
+    }
+}
+
+/// Threads, the instruction set of this machine's CPU, and how convolutions are computed. Clones share the threads.
 #[derive(Clone)]
 pub struct Engine {
     threads: Arc<Threads>,
     isa: Isa,
+    conv: ConvChoice,
 }
 
 impl Engine {
@@ -43,7 +73,23 @@ impl Engine {
             given => given,
         };
         let threads = Threads::new(threads).map_err(|e| Error::invalid(format!("starting {threads} threads: {e}")))?;
-        Ok(Engine { threads: Arc::new(threads), isa })
+        Ok(Engine { threads: Arc::new(threads), isa, conv: ConvChoice::Auto })
+    }
+
+    /// The same engine for plans that compute convolutions in a given way; at first it is [`ConvChoice::Auto`].
+    ///
+    /// ```
+    /// use convnet::exec::{ConvChoice, Engine};
+    /// let engine = Engine::new(1).unwrap().with_conv(ConvChoice::Direct);
+    /// assert_eq!(engine.conv(), ConvChoice::Direct);
+    /// ```
+    pub fn with_conv(self, conv: ConvChoice) -> Engine {
+        Engine { conv, ..self }
+    }
+
+    /// How its plans compute convolutions.
+    pub fn conv(&self) -> ConvChoice {
+        self.conv
     }
 
     /// Number of threads that compute.
@@ -58,6 +104,14 @@ impl Engine {
 
     pub(crate) fn pool(&self) -> &Threads {
         &self.threads
+    }
+
+    pub(super) fn conv_choice(&self) -> Choice {
+        match self.conv {
+            ConvChoice::Auto => Choice::Auto,
+            ConvChoice::Direct => Choice::Direct,
+            ConvChoice::Winograd => Choice::Winograd,
+        }
     }
 
     pub(crate) fn set(&self) -> Isa {

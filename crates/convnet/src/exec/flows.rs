@@ -77,7 +77,7 @@ impl Flows {
             }
             let len = match &stage.kind {
                 Kind::Conv { conv, .. } => {
-                    conv.backward_weights_scratch(batch, threads).max(conv.backward_data_scratch(threads))
+                    conv.backward_weights_scratch(batch, threads).max(conv.backward_data_scratch(batch, threads))
                 }
                 Kind::Linear { linear, .. } => linear.scratch_len(threads),
                 Kind::Chain { chain, .. } => chain.scratch_len(batch),

@@ -156,7 +156,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
     }
     let scratch = list.iter().enumerate().map(|(i, stage)| {
         let len = match &stage.kind {
-            Kind::Conv { conv, .. } => conv.forward_scratch(threads),
+            Kind::Conv { conv, .. } => conv.forward_scratch(batch, threads),
             Kind::Chain { chain, norm: Some(_), .. } => chain.scratch_len(batch),
             Kind::Linear { linear, .. } => linear.scratch_len(threads),
             Kind::Chain { norm: None, .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,

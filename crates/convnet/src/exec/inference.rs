@@ -26,7 +26,7 @@ impl Inference {
     pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
         super::check_batch(net, batch)?;
         let (net, state) = rewrite::inference(net, weights)?;
-        let stages = cut(&net, Purpose::Inference, engine.set())?;
+        let stages = cut(&net, Purpose::Inference, engine, batch)?;
         let plan = plan(&stages, Purpose::Inference, batch, engine.threads());
         let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
         fold_running(&mut executor);

@@ -1,7 +1,7 @@
 //! The fast executors against the reference in f64, on every instruction set.
 
 use super::reference::{Mode, Reference};
-use super::{Engine, Inference, Training, Update};
+use super::{ConvChoice, Engine, Inference, Training, Update};
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
 use crate::ops::{
@@ -16,7 +16,11 @@ const ADAM: Update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay
 
 fn engines() -> Vec<Engine> {
     let sets = Isa::NAMES.into_iter().filter_map(Isa::named);
-    sets.map(|isa| Engine::with_isa(2, isa).unwrap()).collect()
+    let both = |isa: Isa| {
+        let engine = Engine::with_isa(2, isa).unwrap();
+        [ConvChoice::Direct, ConvChoice::Winograd].map(|conv| engine.clone().with_conv(conv))
+    };
+    sets.flat_map(both).collect()
 }
 
 fn numbers(tag: u32, len: usize) -> Vec<f32> {
@@ -232,9 +236,10 @@ fn dense_blocks_and_inceptions_are_not_copied() {
     use super::cut::cut;
     use super::forward::copied_inputs;
     use super::stage::{Kind, Purpose};
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     for (net, copied) in [(dense(16), 0), (dense(12), 2), (inception(), 3)] {
         for purpose in [Purpose::Training, Purpose::Inference] {
-            let stages = cut(&net, purpose, Isa::PORTABLE).unwrap();
+            let stages = cut(&net, purpose, &engine, 1).unwrap();
             let places = super::views::place(&stages, purpose);
             let concats = (0..stages.stages.len()).filter(|&i| matches!(stages.stages[i].kind, Kind::Concat));
             let most = concats.map(|i| copied_inputs(&stages, &places, i).len()).max();

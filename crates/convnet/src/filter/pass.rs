@@ -11,7 +11,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use convnet_kernels::conv::{Conv, ConvShape, Epilogue};
+use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
 
@@ -125,7 +125,9 @@ impl<'a> Pass<'a> {
         };
         let input = [(rows - 1) * stride[0] + kernel[0], (groups * LANES - 1) * stride[1] + kernel[1]];
         let shape = ConvShape { in_channels: 1, out_channels: LANES * filters.len(), groups: 1, input, window: wide };
-        let conv = Conv::new(shape, true, engine.set()).expect("the tile holds its outputs");
+        // Each of up to three channels is a picture of its own.
+        let setting = Setting { batch: 3, choice: Choice::Direct };
+        let conv = Conv::new(shape, true, engine.set(), setting).expect("the tile holds its outputs");
         let kernels =
             filters.iter().map(|filter| if convolution { filter.kernel.flipped() } else { filter.kernel.clone() });
         let mut weights = Buffer::zeros(conv.weights_len());
@@ -153,7 +155,7 @@ impl<'a> Pass<'a> {
         let scratch = || Scratch {
             input: Buffer::zeros(channels * self.conv.input_len()),
             output: Buffer::zeros(channels * self.conv.output_len()),
-            conv: Buffer::zeros(self.conv.forward_scratch(1)),
+            conv: Buffer::zeros(self.conv.forward_scratch(channels, 1)),
             lanes: vec![Lanes::NOTHING; filters],
         };
         let scratch: Vec<Mutex<Scratch>> = (0..threads.count()).map(|_| Mutex::new(scratch())).collect();

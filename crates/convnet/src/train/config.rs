@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Schedule;
 use crate::data::Target;
-use crate::exec::Update;
+use crate::exec::{ConvChoice, Update};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::zoo::{self, Shortcut, ZooOptions};
@@ -91,6 +91,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Threads; 0 takes all cores. The result does not depend on it.
     pub threads: usize,
+    /// How 3×3 convolutions are computed. The result depends on it in its last digits.
+    pub conv: ConvChoice,
 }
 
 impl Default for TrainConfig {
@@ -119,6 +121,7 @@ impl Default for TrainConfig {
             eps: 1e-8,
             seed: 0,
             threads: 0,
+            conv: ConvChoice::default(),
         }
     }
 }
@@ -151,6 +154,7 @@ pub struct TrainOverrides {
     pub eps: Option<f64>,
     pub seed: Option<u64>,
     pub threads: Option<usize>,
+    pub conv: Option<ConvChoice>,
 }
 
 impl TrainOverrides {
@@ -371,6 +375,7 @@ mod tests {
             eps: Some(1e-7),
             seed: Some(3),
             threads: Some(1),
+            conv: Some(ConvChoice::Direct),
         }
     }
 

@@ -104,7 +104,7 @@ impl Trainer {
     }
 
     /// Goes on with a run from its last checkpoint, or from its beginning when it was killed before the first. `config` is
-    /// the run's own, in which `epochs`, `max_steps`, `threads` and `data` may be others. When the last checkpoint is
+    /// the run's own, in which `epochs`, `max_steps`, `threads`, `conv` and `data` may be others. When the last checkpoint is
     /// missing or damaged and the previous one took its place, the error beside the trainer says why.
     ///
     /// # Errors

@@ -10,9 +10,13 @@
 
 mod axis;
 mod backward_weights;
+mod choice;
 mod correlation;
 mod packing;
 pub(crate) mod tile;
+mod winograd;
+
+pub use choice::{Choice, Setting};
 
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
@@ -23,6 +27,7 @@ use backward_weights::BackwardWeights;
 use correlation::{Call, Correlation, Panel};
 use packing::Transposition;
 use std::ops::Range;
+use winograd::{WeightGradient, Winograd};
 
 /// Up to so many input channels, an input of the net is read as plain planes.
 pub const PLAIN_CHANNELS: usize = 4;
@@ -64,6 +69,37 @@ pub struct Conv {
     /// Absent for plain inputs, whose gradient nobody asks for.
     backward: Option<(Correlation, Transposition)>,
     backward_weights: BackwardWeights,
+    winograd: WinogradPlans,
+}
+
+/// The directions that Winograd's algorithm computes.
+#[derive(Clone, Debug, Default)]
+struct WinogradPlans {
+    forward: Option<Winograd>,
+    backward: Option<Winograd>,
+    backward_weights: Option<WeightGradient>,
+}
+
+impl WinogradPlans {
+    fn new(shape: &ConvShape, output: [usize; 2], isa: Isa, setting: Setting) -> WinogradPlans {
+        let ConvShape { in_channels, out_channels, input, window, .. } = *shape;
+        let begin = window.pads(input).0.map(|pixels| pixels as isize);
+        let blocks = [in_channels, out_channels].map(|channels| channels.div_ceil(LANES));
+        let turned = [blocks[1], blocks[0]];
+        let wins = |blocks: [usize; 2], output: [usize; 2]| match setting.choice {
+            Choice::Auto => choice::winograd_wins(&choice::Work::new(blocks, output, &setting)),
+            Choice::Direct => false,
+            Choice::Winograd => true,
+        };
+        let forward = || Winograd::new(isa, blocks, input, output, begin, false);
+        let backward = || Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
+        let by_weights = || WeightGradient::new(isa, blocks, input, output, begin);
+        WinogradPlans {
+            forward: wins(blocks, output).then(forward),
+            backward: wins(turned, input).then(backward),
+            backward_weights: wins(blocks, output).then(by_weights),
+        }
+    }
 }
 
 impl Conv {
@@ -74,7 +110,7 @@ impl Conv {
     ///
     /// # Panics
     /// When groups do not divide the channels, or a plain input has groups or more than [`PLAIN_CHANNELS`] channels.
-    pub fn new(shape: ConvShape, plain: bool, isa: Isa) -> Result<Conv, TooSmall> {
+    pub fn new(shape: ConvShape, plain: bool, isa: Isa, setting: Setting) -> Result<Conv, TooSmall> {
         let ConvShape { in_channels, out_channels, groups, input, window } = shape;
         assert!(in_channels.is_multiple_of(groups) && out_channels.is_multiple_of(groups));
         assert!(!plain || (groups == 1 && in_channels <= PLAIN_CHANNELS));
@@ -101,7 +137,11 @@ impl Conv {
             (backward, transposition)
         });
         let backward_weights = BackwardWeights::new(&shape, output, unit, &forward);
-        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights })
+        let winograd = match choice::winograd_applies(&shape, plain) {
+            true => WinogradPlans::new(&shape, output, isa, setting),
+            false => WinogradPlans::default(),
+        };
+        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights, winograd })
     }
 
     /// What it computes.
@@ -129,19 +169,29 @@ impl Conv {
         self.forward.weights_len()
     }
 
-    /// Floats of scratch that [`Conv::forward`] needs.
-    pub fn forward_scratch(&self, threads: usize) -> usize {
-        self.forward.scratch_len() * threads
+    /// Floats of scratch that [`Conv::forward`] needs for up to `batch` pictures.
+    pub fn forward_scratch(&self, batch: usize, threads: usize) -> usize {
+        match &self.winograd.forward {
+            Some(winograd) => winograd.scratch_len(batch, threads),
+            None => self.forward.scratch_len() * threads,
+        }
     }
 
-    /// Floats of scratch that [`Conv::backward_data`] needs.
-    pub fn backward_data_scratch(&self, threads: usize) -> usize {
-        self.backward.as_ref().map_or(0, |(b, _)| b.weights_len() + b.scratch_len() * threads)
+    /// Floats of scratch that [`Conv::backward_data`] needs for up to `batch` pictures.
+    pub fn backward_data_scratch(&self, batch: usize, threads: usize) -> usize {
+        match (&self.winograd.backward, &self.backward) {
+            (Some(winograd), _) => winograd.scratch_len(batch, threads),
+            (None, Some((backward, _))) => backward.weights_len() + backward.scratch_len() * threads,
+            (None, None) => 0,
+        }
     }
 
-    /// Floats of scratch that [`Conv::backward_weights`] needs.
+    /// Floats of scratch that [`Conv::backward_weights`] needs for up to `batch` pictures.
     pub fn backward_weights_scratch(&self, batch: usize, threads: usize) -> usize {
-        self.backward_weights.scratch_len(batch, threads, &self.forward)
+        match &self.winograd.backward_weights {
+            Some(winograd) => winograd.scratch_len(batch, threads),
+            None => self.backward_weights.scratch_len(batch, threads, &self.forward),
+        }
     }
 
     /// `y = x ∗ weights`, then the epilogue, for `batch` pictures.
@@ -161,7 +211,10 @@ impl Conv {
     ) {
         let Epilogue { bias, addend, relu } = *epilogue;
         let call = Call { batch, x, weights, bias, addend, relu, accumulate: false };
-        self.forward.run(self.isa, threads, &call, y, scratch);
+        match &self.winograd.forward {
+            Some(winograd) => winograd.run(self.isa, threads, &self.forward.panels, &call, y, scratch),
+            None => self.forward.run(self.isa, threads, &call, y, scratch),
+        }
     }
 
     /// `dx`: the gradient of `x`, from the gradient `dy` of the output; added to what `dx` holds if asked.
@@ -180,10 +233,13 @@ impl Conv {
         scratch: &mut [f32],
     ) {
         let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
+        let call = Call { batch, x: dy, weights, bias: None, addend: None, relu: false, accumulate };
+        if let Some(winograd) = &self.winograd.backward {
+            return winograd.run(self.isa, threads, &self.forward.panels, &call, dx, scratch);
+        }
         let (transposed, scratch) = scratch.split_at_mut(backward.weights_len());
         transposition.run(self.isa, threads, weights, transposed);
-        let call = Call { batch, x: dy, weights: transposed, bias: None, addend: None, relu: false, accumulate };
-        backward.run(self.isa, threads, &call, dx, scratch);
+        backward.run(self.isa, threads, &Call { weights: transposed, ..call }, dx, scratch);
     }
 
     /// Plans for gradients of the output whose pictures are so many floats apart; at first they are one right after the
@@ -205,6 +261,9 @@ impl Conv {
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
+        if let Some(winograd) = &self.winograd.backward_weights {
+            return winograd.run(self.isa, threads, &self.forward.panels, batch, x, dy, dw, scratch);
+        }
         self.backward_weights.run(self.isa, threads, &self.forward, batch, x, dy, dw, scratch);
         if self.mixes_groups() {
             self.clear_between_groups(dw);

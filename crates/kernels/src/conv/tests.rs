@@ -1,6 +1,6 @@
 //! Every direction on every instruction set against the reference in f64, over the geometries that go wrong.
 
-use super::{Conv, ConvShape, Epilogue, PLAIN_CHANNELS};
+use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
 use crate::reference::conv2d::{self as reference, ConvProblem};
@@ -56,12 +56,13 @@ fn problems() -> Vec<ConvProblem> {
     ]
 }
 
-fn check(isa: Isa, threads: &Threads, problem: &ConvProblem) {
+fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
-    let what = format!("{} {problem:?}", isa.name());
+    let what = format!("{} {choice:?} {problem:?}", isa.name());
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
     let plain = in_channels <= PLAIN_CHANNELS && groups == 1;
-    let conv = Conv::new(shape, plain, isa).unwrap();
+    let setting = Setting { batch, choice };
+    let conv = Conv::new(shape, plain, isa, setting).unwrap();
     let [h, w] = conv.output();
     let (x, dy) = (noise(problem.input_len(), 1), noise(problem.output_len(), 2));
     let (weight, bias) = (noise(problem.weight_len(), 3), noise(out_channels, 4));
@@ -84,7 +85,7 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem) {
     let mut bias_engine = bias.clone();
     bias_engine.resize(blocks(out_channels) * LANES, 0.0);
     let mut y = vec![f32::NAN; batch * conv.output_len()];
-    let mut scratch = vec![f32::NAN; conv.forward_scratch(threads.count())];
+    let mut scratch = vec![f32::NAN; conv.forward_scratch(batch, threads.count())];
     let epilogue = Epilogue { bias: Some(&bias_engine), ..Epilogue::default() };
     conv.forward(threads, batch, x_maps, &packed, &epilogue, MapsMut::packed(&mut y, conv.output_len()), &mut scratch);
     let mut got = vec![0.0; problem.output_len()];
@@ -103,7 +104,7 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem) {
     let dy_maps = Maps::packed(&dy_engine, conv.output_len());
     if !plain {
         let mut dx = vec![f32::NAN; batch * conv.input_len()];
-        let mut scratch = vec![f32::NAN; conv.backward_data_scratch(threads.count())];
+        let mut scratch = vec![f32::NAN; conv.backward_data_scratch(batch, threads.count())];
         let dx_maps = MapsMut::packed(&mut dx, conv.input_len());
         conv.backward_data(threads, batch, dy_maps, &packed, dx_maps, false, &mut scratch);
         let mut got = vec![0.0; x.len()];
@@ -130,7 +131,9 @@ fn agrees_with_the_reference_on_every_set() {
     let threads = Threads::new(2).unwrap();
     for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
         for problem in problems() {
-            check(isa, &threads, &problem);
+            for choice in [Choice::Direct, Choice::Winograd] {
+                check(isa, &threads, &problem, choice);
+            }
         }
     }
 }
@@ -139,7 +142,9 @@ fn agrees_with_the_reference_on_every_set() {
 fn does_not_depend_on_the_number_of_threads() {
     let (conv_shape, batch) = (problem(7, [32, 64], 1, [14, 14], Window::square(3).padding(1)), 7);
     let ConvProblem { in_channels, out_channels, groups, input, window, .. } = conv_shape;
-    let conv = Conv::new(ConvShape { in_channels, out_channels, groups, input, window }, false, Isa::best()).unwrap();
+    let shape = ConvShape { in_channels, out_channels, groups, input, window };
+    let setting = Setting { batch, choice: Choice::Winograd };
+    let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);
     let run = |count: usize| {
@@ -147,11 +152,11 @@ fn does_not_depend_on_the_number_of_threads() {
         let mut results =
             [vec![0.0; batch * conv.output_len()], vec![0.0; batch * conv.input_len()], vec![0.0; conv.weights_len()]];
         let [y, dx, dw] = &mut results;
-        let mut scratch = vec![0.0; conv.forward_scratch(count)];
+        let mut scratch = vec![0.0; conv.forward_scratch(batch, count)];
         let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&dy, conv.output_len()));
         let y = MapsMut::packed(y, conv.output_len());
         conv.forward(&threads, batch, x, &weights, &Epilogue::default(), y, &mut scratch);
-        let mut scratch = vec![0.0; conv.backward_data_scratch(count)];
+        let mut scratch = vec![0.0; conv.backward_data_scratch(batch, count)];
         let dx = MapsMut::packed(dx, conv.input_len());
         conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch);
         let mut scratch = vec![0.0; conv.backward_weights_scratch(batch, count)];

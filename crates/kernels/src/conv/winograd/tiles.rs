@@ -1,0 +1,222 @@
+//! Tiles of pictures: where they lie, from pictures into matrices, and from sums back into pictures.
+//!
+//! A picture of outputs is cut into tiles of 4×4, row by row; tiles are numbered through all pictures of a batch. What a
+//! tile reads beyond the picture is 0, and what it computes beyond the picture is left out.
+
+use super::transform::{Line, Output, SIDE, square};
+use crate::layout::Maps;
+use crate::simd::{LANES, Simd};
+use std::ops::Range;
+
+/// Outputs along the side of a tile.
+pub(super) const TILE: usize = 4;
+
+/// The tiles of one picture.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Grid {
+    /// Rows and columns of tiles.
+    counts: [usize; 2],
+}
+
+/// A tile's picture, and its place in it in tiles.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    picture: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Grid {
+    /// The tiles that cover so many outputs.
+    pub(in super::super) fn over(output: [usize; 2]) -> Grid {
+        Grid { counts: output.map(|n| n.div_ceil(TILE)) }
+    }
+
+    /// Tiles of a picture.
+    pub(in super::super) fn len(&self) -> usize {
+        self.counts[0] * self.counts[1]
+    }
+
+    fn place(&self, tile: usize) -> Place {
+        let (picture, rest) = (tile / self.len(), tile % self.len());
+        Place { picture, row: rest / self.counts[1], column: rest % self.counts[1] }
+    }
+
+    #[inline(always)]
+    fn advance(&self, place: &mut Place) {
+        place.column += 1;
+        if place.column == self.counts[1] {
+            (place.column, place.row) = (0, place.row + 1);
+        }
+        if place.row == self.counts[0] {
+            (place.row, place.picture) = (0, place.picture + 1);
+        }
+    }
+}
+
+/// Pictures that tiles are read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pictures {
+    /// The tiles.
+    pub(super) grid: Grid,
+    /// Height and width.
+    pub(super) size: [usize; 2],
+    /// Pixels that the first tile begins before the picture.
+    pub(super) begin: [isize; 2],
+    /// Blocks of channels.
+    pub(super) blocks: usize,
+}
+
+/// How transformed tiles lie: `[point][tile][…16]`, each in floats.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strides {
+    /// From one point to the next.
+    pub(super) point: usize,
+    /// From one tile to the next.
+    pub(super) tile: usize,
+}
+
+impl Pictures {
+    /// Floats of a picture.
+    pub(super) fn len(&self) -> usize {
+        self.blocks * self.plane()
+    }
+
+    /// Floats of a block of channels.
+    pub(super) fn plane(&self) -> usize {
+        self.size[0] * self.size[1] * LANES
+    }
+
+    /// Transforms tiles of `I` × `I` pixels of some blocks of channels, each block 16 floats after the one before.
+    ///
+    /// # Safety
+    /// `x` holds the tiles' pictures; 16 floats are writable at each point, tile and block from `to`, and nobody else
+    /// uses them.
+    #[inline(always)]
+    pub(super) unsafe fn transform<S: Simd, L: Line<I, SIDE>, const I: usize>(
+        &self,
+        s: S,
+        x: Maps<'_>,
+        tiles: Range<usize>,
+        blocks: Range<usize>,
+        to: *mut f32,
+        strides: Strides,
+    ) {
+        let mut place = self.grid.place(tiles.start);
+        let row_step = self.size[1] * LANES;
+        for tile in 0..tiles.len() {
+            let top = (place.row * TILE) as isize - self.begin[0];
+            let left = (place.column * TILE) as isize - self.begin[1];
+            let inside = |from: isize, size: usize| {
+                let first = (-from).clamp(0, I as isize) as usize;
+                first..(size as isize - from).clamp(first as isize, I as isize) as usize
+            };
+            let (rows, columns) = (inside(top, self.size[0]), inside(left, self.size[1]));
+            let picture = x.picture(place.picture, self.len());
+            let corner = (top * self.size[1] as isize + left) * LANES as isize;
+            for (i, block) in blocks.clone().enumerate() {
+                let start = picture[block * self.plane()..].as_ptr().wrapping_offset(corner);
+                let mut pixels = [[s.splat(0.0); I]; I];
+                for (r, line) in pixels.iter_mut().enumerate() {
+                    if rows.contains(&r) {
+                        for (c, pixel) in line.iter_mut().enumerate() {
+                            if columns.contains(&c) {
+                                // SAFETY: this row and column are inside the picture.
+                                *pixel = unsafe { s.load(start.wrapping_add(r * row_step + c * LANES)) };
+                            }
+                        }
+                    }
+                }
+                let transformed = square::<S, L, I, SIDE>(s, pixels);
+                for (r, line) in transformed.into_iter().enumerate() {
+                    for (c, v) in line.into_iter().enumerate() {
+                        let at = (r * SIDE + c) * strides.point + tile * strides.tile + i * LANES;
+                        // SAFETY: the caller's promise.
+                        unsafe { s.store(to.add(at), v) };
+                    }
+                }
+            }
+            self.grid.advance(&mut place);
+        }
+    }
+}
+
+/// Where results go, and what happens on the way.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a> {
+    /// The tiles.
+    pub(super) grid: Grid,
+    /// Height and width of a picture of results.
+    pub(super) size: [usize; 2],
+    /// A number per channel of the block.
+    pub(super) bias: Option<&'a [f32]>,
+    /// Added to the results; from the block's first float in the first picture.
+    pub(super) addend: Option<Maps<'a>>,
+    /// Whether what is there is added.
+    pub(super) accumulate: bool,
+    /// Whether negative results become 0.
+    pub(super) relu: bool,
+}
+
+impl Finish<'_> {
+    /// The results of one block of channels, from the sums of its tiles.
+    ///
+    /// # Safety
+    /// 16 floats are readable at each point and tile from `sums`; `out` points to the block in the first picture, the
+    /// tiles' pictures are `out_stride` apart and all there, and nobody else uses these tiles of them.
+    #[inline(always)]
+    pub(super) unsafe fn block<S: Simd>(
+        &self,
+        s: S,
+        tiles: Range<usize>,
+        sums: *const f32,
+        strides: Strides,
+        out: *mut f32,
+        out_stride: usize,
+    ) {
+        let mut place = self.grid.place(tiles.start);
+        let bias = match self.bias {
+            Some(bias) => s.read(bias),
+            None => s.splat(0.0),
+        };
+        for tile in 0..tiles.len() {
+            let mut m = [[s.splat(0.0); SIDE]; SIDE];
+            for (r, line) in m.iter_mut().enumerate() {
+                for (c, v) in line.iter_mut().enumerate() {
+                    // SAFETY: the caller's promise.
+                    *v = unsafe { s.load(sums.add((r * SIDE + c) * strides.point + tile * strides.tile)) };
+                }
+            }
+            let results = square::<S, Output, SIDE, TILE>(s, m);
+            let (top, left) = (place.row * TILE, place.column * TILE);
+            let (height, width) = (TILE.min(self.size[0] - top), TILE.min(self.size[1] - left));
+            for (r, line) in results.into_iter().enumerate() {
+                if r >= height {
+                    break;
+                }
+                for (c, v) in line.into_iter().enumerate() {
+                    if c >= width {
+                        break;
+                    }
+                    let pixel = ((top + r) * self.size[1] + left + c) * LANES;
+                    let mut v = s.add(v, bias);
+                    if let Some(addend) = self.addend {
+                        v = s.add(v, s.read(&addend.data[place.picture * addend.stride + pixel..]));
+                    }
+                    // SAFETY: this pixel is inside its picture; the caller's promise.
+                    unsafe {
+                        let out = out.add(place.picture * out_stride + pixel);
+                        if self.accumulate {
+                            v = s.add(v, s.load(out));
+                        }
+                        if self.relu {
+                            v = s.max(s.splat(0.0), v);
+                        }
+                        s.store(out, v);
+                    }
+                }
+            }
+            self.grid.advance(&mut place);
+        }
+    }
+}
