@@ -15,6 +15,7 @@ pub mod files;
 pub mod net;
 pub mod ops;
 mod random;
+pub mod roofline;
 mod suggest;
 mod tensor;
 pub mod train;

@@ -5,27 +5,10 @@
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::simd::{Isa, Kernel, Simd};
+use convnet_kernels::roofline::gflops;
+use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
 use std::time::Instant;
-
-/// Sixteen to twenty-four independent chains of fused multiply-adds.
-struct Peak(usize);
-
-impl Kernel for Peak {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let (a, b) = (s.splat(std::hint::black_box(0.999)), s.splat(std::hint::black_box(0.001)));
-        let mut acc = [s.splat(1.0); 12];
-        for _ in 0..self.0 {
-            for x in &mut acc {
-                *x = s.fma(*x, a, b);
-            }
-        }
-        acc.iter().map(|&x| s.lanes(x)[0]).sum()
-    }
-}
 
 fn best_of(repeats: usize, mut f: impl FnMut()) -> f64 {
     f();
@@ -42,15 +25,6 @@ fn main() {
     let threads = Threads::new(args.next().and_then(|t| t.parse().ok()).unwrap_or(2)).expect("threads start");
     let isa = args.next().and_then(|name| Isa::named(&name)).unwrap_or_else(Isa::best);
     println!("{} x {} threads; each line with the peak of its moment", isa.name(), threads.count());
-    let turns = 100_000;
-    let peak = || {
-        let seconds = best_of(20, || {
-            threads.run(threads.count(), &|_, _| {
-                std::hint::black_box(isa.run(Peak(turns)));
-            });
-        });
-        (threads.count() * turns * 12 * 32) as f64 / seconds / 1e9
-    };
     let cases = [
         ("lecture 1", 256, 1, 32, 28, 3, 1),
         ("lecture 2", 256, 32, 64, 14, 3, 1),
@@ -90,7 +64,7 @@ fn main() {
         }
         let mut scratch = Buffer::zeros(conv.backward_weights_scratch(batch, count));
         let by_weights = best_of(10, || conv.backward_weights(&threads, batch, &x, &y, &mut dw, &mut scratch));
-        let peak = peak();
+        let peak = gflops(&threads, isa);
         print!("{name:14} peak {peak:4.0}");
         for (what, seconds) in [("forward", forward), ("data", data), ("weights", by_weights)] {
             let rate = flops / seconds / 1e9;
