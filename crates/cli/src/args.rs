@@ -11,7 +11,7 @@ use convnet::exec::Engine;
 use convnet::net::Net;
 use convnet::ops::Shape;
 use convnet::train::RunFolder;
-use convnet::zoo::{self, ZooOptions};
+use convnet::zoo::{self, Shortcut, ZooOptions};
 use convnet::{Error, Result};
 
 use crate::console::Console;
@@ -51,6 +51,10 @@ pub(crate) struct NetworkArgs {
     /// Probability of dropout, 0 for none [default: the network's own; cnn: 0.5]
     #[arg(long, value_name = "P", conflicts_with = "net")]
     pub(crate) dropout: Option<f64>,
+
+    /// resnet20 and its like: what carries a block's input past it, the paper's options a, b or c [default: a]
+    #[arg(long, value_name = "OPTION", conflicts_with = "net")]
+    pub(crate) shortcut: Option<Shortcut>,
 }
 
 /// A network for pictures of any size. Flatten it last, as [`NetworkArgs`].
@@ -75,7 +79,7 @@ impl ModelArgs {
     /// # Errors
     /// When the name or the file is not known, or the settings do not fit together.
     pub(crate) fn net(&self, positional: Option<&str>) -> Result<Net> {
-        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout } = &self.network;
+        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         if let Some(path) = net {
             let net = Net::load(path)?;
             return match &self.input {
@@ -92,6 +96,8 @@ impl ModelArgs {
             input,
             classes: self.classes,
             dropout: dropout.map(|p| p as f32),
+            auxiliaries: None,
+            shortcut: *shortcut,
             ksize: *ksize,
             cdims: cdims.clone().map(|Dims(dims)| dims),
             hdims: hdims.clone().map(|Dims(dims)| dims),

@@ -31,7 +31,7 @@ fn splits() -> Splits {
 
 /// Seven steps an epoch, dropout and batch norm at work.
 fn config() -> TrainConfig {
-    let (cdims, hdims) = (vec![4], vec![8]);
+    let (cdims, hdims) = (Some(vec![4]), Some(vec![8]));
     TrainConfig { cdims, hdims, batch_size: 8, epochs: 3, lr: 0.01, seed: 5, ..TrainConfig::default() }
 }
 
@@ -163,7 +163,7 @@ fn max_steps_at_the_end_of_an_epoch_let_it_end() {
 #[test]
 fn a_loss_that_is_no_number_ends_training_and_leaves_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let config = TrainConfig { lr: 1e38, optimizer: Optimizer::Sgd, batch_norm: false, ..config() };
+    let config = TrainConfig { lr: 1e38, optimizer: Optimizer::Sgd, batch_norm: Some(false), ..config() };
     let path = folder.path().join("new");
     let message = begin(&path, config.clone()).fit(&mut ()).unwrap_err().to_string();
     assert!(message.contains("in epoch 1: training has diverged"), "{message}");
@@ -213,7 +213,7 @@ fn nothing_is_made_when_net_and_data_do_not_fit() {
     let none = Splits { train: dataset(50), test: dataset(0) };
     let problem = |config, splits| Trainer::begin(config, splits, &engine(), Some(&path)).err().unwrap().to_string();
     assert!(problem(config(), none).contains("expected at least one picture"));
-    assert!(problem(TrainConfig { cdims: vec![4; 3], ..config() }, splits()).contains("layer 'pool3'"));
+    assert!(problem(TrainConfig { cdims: Some(vec![4; 3]), ..config() }, splits()).contains("layer 'pool3'"));
     let text =
         "name = 'mine'\ninput = [1, 6, 7]\n[[layer]]\nop = 'flatten'\n[[layer]]\nop = 'linear'\nout_features = 3\n";
     let file = folder.path().join("mine.toml");

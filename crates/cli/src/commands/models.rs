@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use convnet::columns::{Columns, Style, thousands};
-use convnet::zoo;
+use convnet::zoo::{self, Model};
 
 use crate::console::{Console, print, print_json};
 
@@ -18,13 +18,17 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let models: Vec<&Model> = zoo::models().collect();
         if self.json {
-            return print_json(&BTreeMap::from([("models", zoo::models())]));
+            return print_json(&BTreeMap::from([("models", models)]));
         }
-        let mut columns = Columns::new(2, &["model", "what it is", "input", "classes", "params"]);
-        for model in zoo::models() {
+        let mut columns = Columns::new(3, &["family", "model", "what it is", "input", "classes", "params"]);
+        let mut last = "";
+        for model in models {
             let [c, h, w] = model.input;
-            let words = [model.name, model.description].map(str::to_owned);
+            let family = if model.family == last { "" } else { model.family };
+            last = model.family;
+            let words = [family, model.name, model.description].map(str::to_owned);
             let sizes = [format!("{c}x{h}x{w}"), model.classes.to_string(), thousands(model.params)];
             columns.row(words.into_iter().chain(sizes));
         }

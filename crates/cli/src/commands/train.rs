@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads and --data
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "config", "out", "batch_size", "seed", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
-        "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout",
+        "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout", "shortcut",
     ])]
     resume: Option<PathBuf>,
 
@@ -182,7 +182,7 @@ impl Args {
 
     fn overrides(&self) -> TrainOverrides {
         let list = |dims: &Option<Dims>| dims.clone().map(|Dims(dims)| dims);
-        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout } = &self.network;
+        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         let OptimizerArgs { optimizer, lr, momentum, nesterov, weight_decay } = &self.optimizer;
         TrainOverrides {
             data: self.data.name().map(str::to_owned),
@@ -193,6 +193,7 @@ impl Args {
             ksize: *ksize,
             batch_norm: no_batch_norm.then_some(false),
             dropout: *dropout,
+            shortcut: *shortcut,
             epochs: self.epochs,
             max_steps: self.max_steps,
             batch_size: self.batch_size,
@@ -290,6 +291,7 @@ fn shell(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use convnet::zoo::Cnn;
 
     use super::*;
 
@@ -297,15 +299,15 @@ mod tests {
     fn the_defaults_in_the_help_are_those_of_the_library() {
         let mut command = crate::Cli::command();
         let train = command.find_subcommand_mut("train").unwrap();
-        let config = TrainConfig::default();
+        let (config, cnn) = (TrainConfig::default(), Cnn::default());
         let list = |dims: &[usize]| dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         for (id, default) in [
             ("data", format!("the run's own; without a run: {}", config.data)),
             ("model", config.model.clone()),
-            ("cdims", list(&config.cdims)),
-            ("hdims", list(&config.hdims)),
-            ("ksize", config.ksize.to_string()),
-            ("dropout", format!("the network's own; cnn: {}", config.dropout)),
+            ("cdims", list(&cnn.cdims)),
+            ("hdims", list(&cnn.hdims)),
+            ("ksize", cnn.ksize.to_string()),
+            ("dropout", format!("the network's own; cnn: {}", cnn.dropout)),
             ("epochs", config.epochs.to_string()),
             ("batch_size", config.batch_size.to_string()),
             ("lr", config.lr.to_string()),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::exec::Update;
 use crate::net::Net;
 use crate::ops::Shape;
-use crate::zoo::{self, Cnn, ZooOptions};
+use crate::zoo::{self, Shortcut, ZooOptions};
 use crate::{Error, Result};
 
 /// Before the name of a setting in the environment.
@@ -28,7 +28,8 @@ pub enum Optimizer {
     Sgd,
 }
 
-/// Everything that decides a training run, with every default filled in: what a run folder's `config.toml` holds.
+/// Everything that decides a training run, with every default filled in but the network's own settings, where `None` is
+/// what the network has by default: what a run folder's `config.toml` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
@@ -39,16 +40,24 @@ pub struct TrainConfig {
     /// A TOML file that describes the network, instead of `model`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<PathBuf>,
+    /// Probability of every dropout, 0 for none, instead of the network's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// What carries a block's input past it, where the network leaves that open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortcut: Option<Shortcut>,
     /// Model `cnn`: output channels of each convolution.
-    pub cdims: Vec<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cdims: Option<Vec<usize>>,
     /// Model `cnn`: output features of each hidden linear layer.
-    pub hdims: Vec<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hdims: Option<Vec<usize>>,
     /// Model `cnn`: side of the square kernels.
-    pub ksize: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ksize: Option<usize>,
     /// Model `cnn`: whether each convolution is followed by batch norm.
-    pub batch_norm: bool,
-    /// Model `cnn`: probability of the channel dropout after each pooling; 0 leaves it out.
-    pub dropout: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_norm: Option<bool>,
     /// Passes over the training set.
     pub epochs: usize,
     /// Steps after which training stops, wherever in an epoch it is.
@@ -78,16 +87,16 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> TrainConfig {
-        let Cnn { ksize, cdims, hdims, batch_norm, dropout, .. } = Cnn::default();
         TrainConfig {
             data: "digits".into(),
             model: "cnn".into(),
             net: None,
-            cdims,
-            hdims,
-            ksize,
-            batch_norm,
-            dropout: dropout.into(),
+            dropout: None,
+            shortcut: None,
+            cdims: None,
+            hdims: None,
+            ksize: None,
+            batch_norm: None,
             epochs: 10,
             max_steps: None,
             batch_size: 256,
@@ -117,6 +126,7 @@ pub struct TrainOverrides {
     pub ksize: Option<usize>,
     pub batch_norm: Option<bool>,
     pub dropout: Option<f64>,
+    pub shortcut: Option<Shortcut>,
     pub epochs: Option<usize>,
     pub max_steps: Option<u64>,
     pub batch_size: Option<usize>,
@@ -233,11 +243,13 @@ impl TrainConfig {
             let options = ZooOptions {
                 input: Some(input),
                 classes: Some(classes),
-                dropout: Some(self.dropout as f32),
-                ksize: Some(self.ksize),
-                cdims: Some(self.cdims.clone()),
-                hdims: Some(self.hdims.clone()),
-                batch_norm: Some(self.batch_norm),
+                dropout: self.dropout.map(|p| p as f32),
+                auxiliaries: None,
+                shortcut: self.shortcut,
+                ksize: self.ksize,
+                cdims: self.cdims.clone(),
+                hdims: self.hdims.clone(),
+                batch_norm: self.batch_norm,
             };
             return zoo::by_name(&self.model, &options);
         };
@@ -278,7 +290,8 @@ impl TrainConfig {
         expect(self.max_steps != Some(0), "max_steps", "at least 1", &0)?;
         expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
         expect(self.lr.is_finite() && self.lr > 0.0, "lr", "a number above 0", &self.lr)?;
-        expect(share(self.dropout), "dropout", below_1, &self.dropout)?;
+        let dropout = self.dropout.unwrap_or_default();
+        expect(share(dropout), "dropout", below_1, &dropout)?;
         expect(share(self.momentum), "momentum", below_1, &self.momentum)?;
         expect(!self.nesterov || self.momentum > 0.0, "momentum", "more than 0 with nesterov", &self.momentum)?;
         expect(self.betas.into_iter().all(share), "betas", "two numbers from 0 to below 1", &self.betas)?;
@@ -309,6 +322,7 @@ mod tests {
             ksize: Some(5),
             batch_norm: Some(false),
             dropout: Some(0.25),
+            shortcut: Some(Shortcut::B),
             epochs: Some(2),
             max_steps: Some(7),
             batch_size: Some(32),
@@ -348,7 +362,7 @@ mod tests {
     fn later_layers_win_and_leave_the_rest() {
         let flags = TrainOverrides { lr: Some(0.2), ..Default::default() };
         let config = TrainConfig::resolve([full(), flags]).unwrap();
-        assert_eq!((config.lr, config.ksize), (0.2, 5));
+        assert_eq!((config.lr, config.ksize), (0.2, Some(5)));
     }
 
     #[test]

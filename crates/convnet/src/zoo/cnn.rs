@@ -5,11 +5,19 @@
 //! | --- | --- | --- |
 //! | `[32, 64]`, `[1024, 128]`, yes | 3,363,786 | 7,182,080 |
 
-use super::ZooOptions;
+use super::{Family, Model, ZooOptions};
 use crate::geometry::Window;
 use crate::net::Net;
 use crate::ops::{BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, Op, Shape};
 use crate::{Error, Result};
+
+pub(super) const FAMILY: Family =
+    Family { name: "CNN", paper: "the lecture's exercise", input: [1, 28, 28], classes: 10 };
+
+pub(super) const MODELS: &[Model] =
+    &[FAMILY.row("cnn", "the lecture's CNN: convolutions and pooling, then linear layers", 3_363_786, |_, options| {
+        cnn(&Cnn::from(options))
+    })];
 
 /// Settings of [`cnn`], with the lecture's names and defaults.
 #[derive(Clone, Debug, PartialEq)]
