@@ -18,6 +18,7 @@ pub mod lecture;
 pub mod net;
 pub mod ops;
 mod random;
+pub mod roofline;
 mod suggest;
 mod tensor;
 pub mod train;

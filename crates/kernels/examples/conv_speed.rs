@@ -2,31 +2,14 @@
 //!
 //! `cargo run --release -p convnet-kernels --example conv_speed [threads] [isa] [part of a case's name]`
 
-use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting, Weights};
+use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::simd::{Isa, Kernel, Simd};
+use convnet_kernels::roofline::gflops;
+use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
 use std::time::Instant;
-
-/// Sixteen to twenty-four independent chains of fused multiply-adds.
-struct Peak(usize);
-
-impl Kernel for Peak {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let (a, b) = (s.splat(std::hint::black_box(0.999)), s.splat(std::hint::black_box(0.001)));
-        let mut acc = [s.splat(1.0); 12];
-        for _ in 0..self.0 {
-            for x in &mut acc {
-                *x = s.fma(*x, a, b);
-            }
-        }
-        acc.iter().map(|&x| s.lanes(x)[0]).sum()
-    }
-}
 
 fn seconds(f: impl FnOnce()) -> f64 {
     let start = Instant::now();
@@ -63,7 +46,7 @@ impl Run {
         let window = Window::square(kernel).padding(kernel / 2).stride(stride);
         let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side; 2], window };
         let plain = in_channels < 4;
-        let conv = Conv::new(shape, plain, isa, Setting { batch, weights: Weights::Changing, choice }).expect("fits");
+        let conv = Conv::new(shape, plain, isa, Setting { batch, choice }).expect("fits");
         let filled = |len: usize, value: f32| {
             let mut buffer = Buffer::zeros(len);
             buffer.fill(value);
@@ -156,8 +139,7 @@ fn main() {
 fn compare(case: &Case, isa: Isa, threads: &Threads) {
     let choices = [Choice::Direct, Choice::Winograd, Choice::Auto];
     let mut runs = choices.map(|choice| Run::new(case, isa, threads.count(), choice));
-    let (mut best, mut peak) = ([[f64::MAX; 3]; 3], f64::MAX);
-    let turns = 20_000;
+    let (mut best, mut peak) = ([[f64::MAX; 3]; 3], 0.0f64);
     let start = Instant::now();
     while start.elapsed().as_secs_f64() < 1.0 {
         for (run, best) in runs.iter_mut().zip(&mut best).take(2) {
@@ -165,14 +147,8 @@ fn compare(case: &Case, isa: Isa, threads: &Threads) {
                 *best = seconds.min(*best);
             }
         }
-        let seconds = seconds(|| {
-            threads.run(threads.count(), &|_, _| {
-                std::hint::black_box(isa.run(Peak(turns)));
-            });
-        });
-        peak = peak.min(seconds);
+        peak = gflops(threads, isa).max(peak);
     }
-    let peak = (threads.count() * turns * 12 * 32) as f64 / peak / 1e9;
     let &Case { name, batch, channels: [read, written], side, kernel, .. } = case;
     let [h, w] = runs[0].conv.output();
     let flops = 2.0 * (batch * h * w * written * read * kernel * kernel) as f64;

@@ -16,5 +16,6 @@ pub mod pool;
 pub mod random;
 pub mod reduce;
 pub mod reference;
+pub mod roofline;
 pub mod simd;
 pub mod threads;

@@ -1,9 +1,16 @@
 //! A net is data: a list of named nodes in an order in which they can run. Everything else is derived from it.
 
+mod blocks;
+mod cost;
+mod draw;
 pub mod rewrite;
+#[cfg(test)]
+mod samples;
 mod table;
 mod text;
 
+pub use blocks::{Block, Depth};
+pub use cost::{Estimate, Level, Roofline};
 pub use table::{LayerRow, Part, Table};
 
 use crate::ops::{Op, Parameter, Role, Shape};

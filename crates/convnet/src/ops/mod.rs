@@ -5,6 +5,7 @@
 
 mod batch_norm;
 mod conv2d;
+pub(crate) mod describe;
 mod dropout;
 mod init;
 mod linear;

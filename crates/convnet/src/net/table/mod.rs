@@ -6,8 +6,9 @@
 
 use serde::Serialize;
 
-use super::{Net, Node, NodeId};
-use crate::columns::{Columns, Style, bytes, thousands};
+mod render;
+
+use super::{Estimate, Net, Node, NodeId};
 use crate::geometry::{ReceptiveField, Window};
 use crate::ops::{Op, Role, Shape};
 
@@ -36,6 +37,10 @@ pub struct LayerRow {
     pub name: String,
     /// PyTorch's name of the operation in lower case.
     pub op: &'static str,
+    /// The operation's settings in short: [`Op::settings`].
+    pub settings: String,
+    /// Names of the nodes whose outputs it takes.
+    pub inputs: Vec<String>,
     /// Axes of its first input, without the batch.
     pub input: Vec<usize>,
     /// Axes of its output, without the batch.
@@ -55,7 +60,7 @@ pub struct LayerRow {
 }
 
 /// A net's layers and their sums. `serde` writes it as the JSON of `convnet summary --json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Table {
     /// Name of the net.
     pub model: String,
@@ -68,12 +73,18 @@ pub struct Table {
     pub features: Part,
     /// Sums over the layers after the last feature maps: from the last flatten on.
     pub classifier: Part,
+    /// Sums over the layers that only auxiliary outputs need, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<Part>,
     /// Pictures that the bytes are counted for.
     pub batch_size: u64,
     /// Bytes of the input and of all outputs together, which training keeps at most (fusion keeps less).
     pub training_activation_bytes: u64,
     /// Most bytes of activations that are needed at any one moment of inference, when each is freed after its last use.
     pub inference_activation_bytes: u64,
+    /// The least time that a step takes on a machine, once it has been asked for: [`Net::estimate`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roofline: Option<Estimate>,
     /// One row for each node but the input, in running order.
     pub layers: Vec<LayerRow>,
 }
@@ -82,83 +93,45 @@ impl Net {
     /// Describes every layer; bytes are for `batch_size` pictures. Sums that overflow stay at `u64::MAX`.
     ///
     /// ```
+    /// use convnet::{columns::Style, net::Depth};
     /// let net = convnet::zoo::cnn(&convnet::zoo::Cnn::default()).unwrap();
     /// let table = net.table(1);
     /// assert_eq!(table.total.macs, 7_182_080);
-    /// println!("{table}");
+    /// println!("{}", table.render(Style::Plain, &net.blocks(Depth::Auto)));
     /// ```
     pub fn table(&self, batch_size: u64) -> Table {
         let fields = receptive_fields(self);
         let row = |id: NodeId| layer_row(self, id, fields[id.0], batch_size);
         let layers: Vec<LayerRow> = (1..self.nodes().len()).map(|index| row(NodeId(index))).collect();
-        let last_map = self.nodes().iter().rposition(|node| matches!(node.shape, Shape::Map(_)));
-        let (features, classifier) = layers.split_at(last_map.unwrap_or(0));
+        let (needed, trained) = (self.needed(false), self.needed(true));
+        let last_map = self.nodes().iter().rposition(|node| matches!(node.shape, Shape::Map(_))).unwrap_or(0);
+        let part = |among: &dyn Fn(usize) -> bool| {
+            Part::of(layers.iter().enumerate().filter(|(row, _)| among(row + 1)).map(|(_, row)| row))
+        };
+        let auxiliary = |node: usize| trained[node] && !needed[node];
         let kept: u64 = self.nodes().iter().map(picture_bytes).sum();
         Table {
             model: self.name().to_owned(),
             input: self.input_shape().dims(),
-            total: Part::of(&layers),
-            features: Part::of(features),
-            classifier: Part::of(classifier),
+            total: part(&|_| true),
+            features: part(&|node| !auxiliary(node) && node <= last_map),
+            classifier: part(&|node| !auxiliary(node) && node > last_map),
+            auxiliary: (!self.auxiliaries().is_empty()).then(|| part(&auxiliary)),
             batch_size,
             training_activation_bytes: kept.saturating_mul(batch_size),
-            inference_activation_bytes: peak_bytes(self).saturating_mul(batch_size),
+            inference_activation_bytes: peak_bytes(self, &auxiliary).saturating_mul(batch_size),
+            roofline: None,
             layers,
         }
     }
 }
 
 impl Part {
-    fn of(layers: &[LayerRow]) -> Part {
-        let sum = |f: fn(&LayerRow) -> u64| layers.iter().map(f).fold(0, u64::saturating_add);
+    fn of<'a>(layers: impl Iterator<Item = &'a LayerRow> + Clone) -> Part {
+        let sum = |f: fn(&LayerRow) -> u64| layers.clone().map(f).fold(0, u64::saturating_add);
         let (weights, biases, macs) = (sum(|row| row.weights), sum(|row| row.biases), sum(|row| row.macs));
         Part { params: weights + biases, weights, biases, macs, flops: macs.saturating_mul(2) }
     }
-}
-
-impl Table {
-    /// The table for people, in a style.
-    pub fn render(&self, style: Style) -> String {
-        let header = ["layer", "op", "output", "weights", "biases", "MACs", "field", "stride", "activations"];
-        let mut layers = Columns::new(2, &header);
-        for row in &self.layers {
-            let counts = [row.weights, row.biases, row.macs].map(count);
-            let windows = [&row.receptive_field[..], &row.effective_stride[..]].map(dims);
-            let cells = [row.name.clone(), row.op.to_owned(), dims(&row.output)].into_iter().chain(counts);
-            layers.row(cells.chain(windows).chain([bytes(row.activation_bytes)]));
-        }
-        let mut parts = Columns::new(1, &["", "params", "weights", "biases", "MACs", "FLOPs"]);
-        for (name, part) in [("features", self.features), ("classifier", self.classifier), ("total", self.total)] {
-            let counts = [part.params, part.weights, part.biases, part.macs, part.flops].map(count);
-            parts.row([name.to_owned()].into_iter().chain(counts));
-        }
-        let title = format!("{}, input {}", self.model, dims(&self.input));
-        let title = if style == Style::Markdown { format!("### {title}") } else { format!(" {title}") };
-        let pictures = if self.batch_size == 1 { "picture" } else { "pictures" };
-        let memory = format!(
-            "activations of {} {pictures}: {} in training, {} in inference",
-            thousands(self.batch_size),
-            bytes(self.training_activation_bytes),
-            bytes(self.inference_activation_bytes)
-        );
-        let indent = if style == Style::Markdown { "" } else { " " };
-        format!("{title}\n\n{}\n{}\n{indent}{memory}\n", layers.render(style), parts.render(style))
-    }
-}
-
-impl std::fmt::Display for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.render(Style::Plain))
-    }
-}
-
-/// A number with separators; a dash for none.
-fn count(number: u64) -> String {
-    if number == 0 { "-".to_owned() } else { thousands(number) }
-}
-
-fn dims(dims: &[usize]) -> String {
-    dims.iter().map(usize::to_string).collect::<Vec<String>>().join("x")
 }
 
 fn layer_row(net: &Net, id: NodeId, field: ReceptiveField, batch_size: u64) -> LayerRow {
@@ -170,6 +143,8 @@ fn layer_row(net: &Net, id: NodeId, field: ReceptiveField, batch_size: u64) -> L
     LayerRow {
         name: node.name.clone(),
         op: node.op.name(),
+        settings: node.op.settings(&inputs),
+        inputs: node.inputs.iter().map(|&id| net.node(id).name.clone()).collect(),
         input: inputs.first().map(Shape::dims).unwrap_or_default(),
         output: node.shape.dims(),
         weights: elements(Role::Weight),
@@ -211,21 +186,23 @@ fn picture_bytes(node: &Node) -> u64 {
     node.shape.elements() as u64 * ELEMENT_BYTES
 }
 
-/// Most bytes alive at once for one picture, when each output is freed after its last reader has run.
-fn peak_bytes(net: &Net) -> u64 {
+/// Most bytes alive at once for one picture, when each output is freed after its last reader has run; without the nodes
+/// that only auxiliary outputs need.
+fn peak_bytes(net: &Net, auxiliary: &dyn Fn(usize) -> bool) -> u64 {
+    let runs: Vec<usize> = (0..net.nodes().len()).filter(|&index| !auxiliary(index)).collect();
     let mut last_reader: Vec<usize> = (0..net.nodes().len()).collect();
-    for (index, node) in net.nodes().iter().enumerate() {
-        node.inputs.iter().for_each(|id| last_reader[id.0] = index);
+    for &index in &runs {
+        net.nodes()[index].inputs.iter().for_each(|id| last_reader[id.0] = index);
     }
     let mut dying = vec![0; net.nodes().len()];
-    for (node, &reader) in net.nodes().iter().zip(&last_reader) {
-        dying[reader] += picture_bytes(node);
+    for &index in &runs {
+        dying[last_reader[index]] += picture_bytes(&net.nodes()[index]);
     }
     let (mut alive, mut peak) = (0, 0);
-    for (node, dying) in net.nodes().iter().zip(dying) {
-        alive += picture_bytes(node);
+    for index in runs {
+        alive += picture_bytes(&net.nodes()[index]);
         peak = peak.max(alive);
-        alive -= dying;
+        alive -= dying[index];
     }
     peak
 }
@@ -233,8 +210,9 @@ fn peak_bytes(net: &Net) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::rewrite::without_auxiliaries;
     use crate::ops::{Conv2d, Linear};
-    use crate::zoo::{Cnn, cnn};
+    use crate::zoo::{Cnn, ZooOptions, by_name, cnn};
 
     fn lecture_cnn(batch_size: u64) -> Table {
         cnn(&Cnn::default()).unwrap().table(batch_size)
@@ -311,6 +289,57 @@ mod tests {
         // While b runs, a is read and the input still waits for c.
         assert_eq!(net.table(1).inference_activation_bytes, 4 * 130);
         assert_eq!(net.table(u64::MAX).training_activation_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn lecture_l12_an_inception_branch_reduces_before_it_convolves() {
+        let mut net = Net::new("l12", Shape::Map([128, 9, 9])).unwrap();
+        let conv =
+            |channels, kernel| Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(channels, Window::square(kernel)) });
+        net.then("wide", conv(128, 3)).unwrap();
+        net.add("reduce", conv(32, 1), &[NodeId(0)]).unwrap();
+        net.then("narrow", conv(128, 3)).unwrap();
+        let weights: Vec<u64> = net.table(1).layers.iter().map(|row| row.weights).collect();
+        assert_eq!(weights, [147_456, 4_096, 36_864]);
+        assert_eq!(weights[1] + weights[2], 40_960);
+    }
+
+    #[test]
+    fn lecture_l12_googlenet_is_smaller_than_alexnet_and_alexnet_than_vgg() {
+        let params = |name| by_name(name, &ZooOptions::default()).unwrap().table(1);
+        let googlenet = params("googlenet");
+        assert_eq!(googlenet.total.params, 13_004_888);
+        let auxiliary = googlenet.auxiliary.unwrap();
+        assert_eq!(googlenet.total.params - auxiliary.params, 6_624_904);
+        let plain = without_auxiliaries(&by_name("googlenet", &ZooOptions::default()).unwrap()).unwrap().table(1);
+        assert_eq!((plain.total.params, plain.auxiliary), (6_624_904, None));
+        assert_eq!((plain.features, plain.classifier), (googlenet.features, googlenet.classifier));
+        assert_eq!(plain.inference_activation_bytes, googlenet.inference_activation_bytes);
+        assert!(plain.total.params < params("alexnet").total.params);
+        assert!(params("alexnet").total.params < params("vgg16").total.params);
+    }
+
+    #[test]
+    fn lecture_l5_features_and_classifier_apart() {
+        // The fully connected part of AlexNet has nearly all weights, that of the later networks ever fewer.
+        let share = |name| {
+            let table = without_auxiliaries(&by_name(name, &ZooOptions::default()).unwrap()).unwrap().table(1);
+            assert_eq!(table.features.params + table.classifier.params, table.total.params);
+            (100.0 * table.classifier.params as f64 / table.total.params as f64).round()
+        };
+        assert_eq!(["alexnet", "vgg16", "googlenet", "resnet50"].map(share), [96.0, 89.0, 15.0, 8.0]);
+    }
+
+    #[test]
+    fn fields_are_the_published_ones() {
+        // Of the last layer under a path.
+        let field = |net: &str, path: &str| {
+            let table = by_name(net, &ZooOptions::default()).unwrap().table(1);
+            table.layers.iter().rfind(|row| row.name.starts_with(path)).unwrap().receptive_field
+        };
+        assert_eq!(field("vgg16", "features."), [212; 2]);
+        assert_eq!(field("resnet18", "layer4."), [435; 2]);
+        assert_eq!(field("resnet50", "layer4."), [427; 2]);
     }
 
     #[test]
