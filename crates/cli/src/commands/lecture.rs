@@ -73,7 +73,7 @@ impl Args {
             let rows = rows.iter().map(|row| Report::of(row, lang)).collect::<anyhow::Result<Vec<Report>>>()?;
             return print_json(&BTreeMap::from([("rows", rows)]));
         }
-        let pauses = !self.no_pause && io::stdin().is_terminal() && io::stdout().is_terminal();
+        let pauses = !self.no_pause && !console.is_quiet() && io::stdin().is_terminal() && io::stdout().is_terminal();
         let page = Page { lang, columns: columns() };
         for (i, row) in rows.iter().enumerate() {
             print_styled(&page.row(row, &row.explain()?))?;
