@@ -1,12 +1,12 @@
 //! Arguments that several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
 use clap::Args;
 use convnet::classifier::Classifier;
-use convnet::data::{Source, Splits};
+use convnet::data::{Dataset, Source, Splits, Target, labels};
 use convnet::exec::Engine;
 use convnet::net::Net;
 use convnet::ops::Shape;
@@ -109,8 +109,8 @@ impl ModelArgs {
 /// Which data.
 #[derive(Args)]
 pub(crate) struct DataArgs {
-    /// Pictures: digits (built in), mnist (in the cache folder), or a folder with IDX files [default: the run's own;
-    /// without a run: digits]
+    /// Pictures: digits (built in), mnist (in the cache folder), a folder with train/CLASS/* and val/CLASS/* (or test/), a
+    /// tar of one, or a folder with CIFAR's binary files or IDX files [default: the run's own; without a run: digits]
     #[arg(long, value_name = "SET")]
     data: Option<String>,
 
@@ -125,22 +125,42 @@ impl DataArgs {
         self.data.as_deref()
     }
 
-    /// Reads what `--data` says, else what is called `otherwise`.
+    /// Reads what `--data` says, else what is called `otherwise`, for nets that take pictures as the target says.
     ///
     /// # Errors
     /// When they are not known, missing or damaged, or cannot be fetched.
-    pub(crate) fn load(&self, otherwise: &str, console: &Console) -> Result<Splits> {
+    pub(crate) fn load(&self, otherwise: &str, target: Option<Target>, console: &Console) -> Result<Splits> {
+        let source = self.source(otherwise, console)?;
+        let start = Instant::now();
+        let splits = source.load(target)?;
+        tell_read(console, splits.train.len() + splits.test.len(), start);
+        Ok(splits)
+    }
+
+    /// The same of the held-out pictures alone.
+    ///
+    /// # Errors
+    /// As [`DataArgs::load`].
+    pub(crate) fn load_test(&self, otherwise: &str, target: Target, console: &Console) -> Result<Dataset> {
+        let source = self.source(otherwise, console)?;
+        let start = Instant::now();
+        let test = source.load_test(Some(target))?;
+        tell_read(console, test.len(), start);
+        Ok(test)
+    }
+
+    fn source(&self, otherwise: &str, console: &Console) -> Result<Source> {
         let source = Source::parse(self.name().unwrap_or(otherwise))?;
         if self.download {
             let mut progress = Download::new(console);
             source.download(&mut |state| progress.tell(state))?;
         }
-        let start = Instant::now();
-        let splits = source.load()?;
-        console
-            .detail(|| format!("{} pictures read in {:.1?}", splits.train.len() + splits.test.len(), start.elapsed()));
-        Ok(splits)
+        Ok(source)
     }
+}
+
+fn tell_read(console: &Console, pictures: usize, start: Instant) {
+    console.detail(|| format!("{pictures} pictures read in {:.1?}", start.elapsed()));
 }
 
 /// For flags that take a number above 0.
@@ -172,41 +192,100 @@ impl EngineArgs {
 #[derive(Args)]
 pub(crate) struct ClassifierArgs {
     /// Folder of a run: its best weights are used
-    #[arg(long, value_name = "RUN", required_unless_present = "weights", conflicts_with_all = ["weights", "model", "net"])]
+    #[arg(long, value_name = "RUN", required_unless_present = "weights",
+        conflicts_with_all = ["weights", "model", "net", "ignore_mismatched"])]
     run: Option<PathBuf>,
 
-    /// File of weights (safetensors); one of a run knows its network, for another name it with --model or --net
+    /// File of weights (safetensors, or PyTorch's); one of a run knows its network, for another name it with --model or
+    /// --net
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 
+    /// File with the names of the classes, one a line [default: those that the weights know; ImageNet's or CIFAR's for a
+    /// network of their size; else numbers]
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+
     #[command(flatten)]
-    model: ModelArgs,
+    fitting: FittingArgs,
 }
 
 impl ClassifierArgs {
     /// What was trained, and the folder of its run where there is one.
     ///
     /// # Errors
-    /// When there is no such run, or the weights cannot be read or do not fit the network.
-    pub(crate) fn load(&self) -> Result<(Classifier, Option<RunFolder>)> {
+    /// When there is no such run, the weights cannot be read or do not fit the network, or the names its classes.
+    pub(crate) fn load(&self, console: &Console) -> Result<(Classifier, Option<RunFolder>)> {
+        let (mut classifier, run) = self.trained(console)?;
+        if let Some(path) = &self.labels {
+            let names = labels::read(path)?;
+            let description = classifier.description.with_classes(names);
+            classifier.description = description.map_err(|error| Error::file(path, error.to_string()))?;
+        }
+        Ok((classifier, run))
+    }
+
+    fn trained(&self, console: &Console) -> Result<(Classifier, Option<RunFolder>)> {
         if let Some(run) = &self.run {
             let run = RunFolder::open(run)?;
             return Ok((Classifier::of_run(&run)?, Some(run)));
         }
         let path = self.weights.as_ref().ok_or_else(|| Error::invalid("expected --run or --weights"))?;
-        let named = self.model != ModelArgs::default();
-        let net = if named { Some(self.model.net(None)?) } else { None };
-        Ok((Classifier::load(net, path)?, None))
+        Ok((self.fitting.load(self.fitting.net()?, path, console)?, None))
+    }
+}
+
+/// For which network weights are, and how well they must fit it. Flatten it last, as [`NetworkArgs`].
+#[derive(Args)]
+pub(crate) struct FittingArgs {
+    /// Layers whose weights need not fit, for they keep their first values then: head is the last linear layer, other
+    /// layers go by their name or its beginning
+    #[arg(long, value_name = "LAYER,…", value_delimiter = ',')]
+    ignore_mismatched: Vec<String>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl FittingArgs {
+    /// The network that is named, if one is.
+    ///
+    /// # Errors
+    /// As [`ModelArgs::net`], and for layers to ignore of no network.
+    pub(crate) fn net(&self) -> Result<Option<Net>> {
+        if self.model != ModelArgs::default() {
+            return self.model.net(None).map(Some);
+        }
+        match self.ignore_mismatched[..] {
+            [] => Ok(None),
+            [..] => Err(Error::invalid("--ignore-mismatched: name the network, too, with --model or --net")),
+        }
+    }
+
+    /// Reads weights for `net`, or else for the net that the file describes, and says which ones are first values.
+    ///
+    /// # Errors
+    /// As [`Classifier::load_ignoring`].
+    pub(crate) fn load(&self, net: Option<Net>, path: &Path, console: &Console) -> Result<Classifier> {
+        let (classifier, initial) = Classifier::load_ignoring(net, path, &self.ignore_mismatched)?;
+        if !initial.is_empty() {
+            console.warn(&format!(
+                "{}: not trained, these have their first values: {}",
+                path.display(),
+                initial.join(", ")
+            ));
+        }
+        Ok(classifier)
     }
 }
 
 /// `3x224x224`, `28x28`, or `784` for nets that take vectors.
 #[derive(Clone, Debug, PartialEq)]
-struct InputSize(Vec<usize>);
+pub(crate) struct InputSize(Vec<usize>);
 
 impl InputSize {
     /// Channels, height and width, where the channels may come from the network's own input.
-    fn picture(&self, [channels, ..]: [usize; 3]) -> Result<[usize; 3]> {
+    pub(crate) fn picture(&self, [channels, ..]: [usize; 3]) -> Result<[usize; 3]> {
         match self.0[..] {
             [height, width] => Ok([channels, height, width]),
             [channels, height, width] => Ok([channels, height, width]),

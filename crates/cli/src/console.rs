@@ -55,6 +55,15 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
 }
 
+/// Writes a result with colours to stdout; they are left out where nobody sees them or `NO_COLOR` is set.
+///
+/// # Errors
+/// As [`print()`].
+pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
+}
+
 /// Writes a result to stdout as one JSON document on one line.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! A classifier is a net with its weights and all that is needed to use it: how pixels are normalised and what the classes
+//! A classifier is a net with its weights and all that is needed to use it: what is done to a picture, and what the classes
 //! are called. That description travels in the metadata of the weights' file, so nobody has to remember it.
 
 use std::collections::BTreeMap;
@@ -7,18 +7,20 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::data::{Dataset, Normalization};
+use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
-use crate::weights::{self, Checkpoint};
+use crate::weights::{self, Checkpoint, Fitted, looks_like};
 use crate::{Error, Result, StateDict};
 
 /// Metadata key of the net, in its text form.
 const NET_KEY: &str = "net";
 /// Metadata key of the classes' names, a JSON list.
 const CLASSES_KEY: &str = "classes";
-/// Metadata key of the normalisation, as JSON.
+/// Metadata key of the preprocessing, as JSON.
+const PREPROCESSING_KEY: &str = "preprocessing";
+/// Its key in older files, which knew the normalisation alone.
 const NORMALIZATION_KEY: &str = "normalization";
 
 /// What a classifier does, apart from its weights.
@@ -26,7 +28,7 @@ const NORMALIZATION_KEY: &str = "normalization";
 pub struct Description {
     net: Net,
     input: [usize; 3],
-    normalization: Normalization,
+    preprocessing: Preprocessing,
     classes: Vec<String>,
 }
 
@@ -40,19 +42,16 @@ pub struct Classifier {
 }
 
 impl Description {
-    /// Checks that the net turns pictures that are normalised so into these classes.
+    /// Checks that the net turns pictures that are prepared so into these classes.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it does not.
-    pub fn new(net: Net, normalization: Normalization, classes: Vec<String>) -> Result<Description> {
-        let Shape::Map(input) = net.input_shape() else {
-            let input = net.input_shape();
-            return Err(Error::invalid(format!("net '{}': expected pictures as input, got {input}", net.name())));
-        };
-        normalization.normalizer(input[0])?;
+    pub fn new(net: Net, preprocessing: Preprocessing, classes: Vec<String>) -> Result<Description> {
+        let input = picture_shape(&net)?;
+        preprocessing.check(input)?;
         match net.output_shape() {
             Shape::Vector(outputs) if outputs == classes.len() => {
-                Ok(Description { net, input, normalization, classes })
+                Ok(Description { net, input, preprocessing, classes })
             }
             output => Err(Error::invalid(format!(
                 "net '{}': expected an output for each of {} classes, got {output}",
@@ -62,14 +61,31 @@ impl Description {
         }
     }
 
-    /// For a net of which nothing more is known: pixels in 0..1, classes called by their number.
+    /// For a net that is used as others of its family.
     ///
     /// # Errors
     /// As [`Description::new`].
-    pub fn plain(net: Net) -> Result<Description> {
-        let channels = net.input_shape().dims()[0];
-        let classes = (0..net.output_shape().elements()).map(|class| class.to_string()).collect();
-        Description::new(net, Normalization::unit(channels), classes)
+    pub fn from_preset(net: Net, preset: Preset) -> Result<Description> {
+        let preprocessing = preset.preprocessing(picture_shape(&net)?);
+        let classes = preset.classes(net.output_shape().elements());
+        Description::new(net, preprocessing, classes)
+    }
+
+    /// For a net of which nothing more is known: what is customary for its input and its number of classes.
+    ///
+    /// # Errors
+    /// As [`Description::new`].
+    pub fn customary(net: Net) -> Result<Description> {
+        let preset = Preset::of(picture_shape(&net)?, net.output_shape().elements());
+        Description::from_preset(net, preset)
+    }
+
+    /// The same with other names for the classes.
+    ///
+    /// # Errors
+    /// As [`Description::new`], when there are more or fewer than the net's outputs.
+    pub fn with_classes(self, classes: Vec<String>) -> Result<Description> {
+        Description::new(self.net, self.preprocessing, classes)
     }
 
     /// The net.
@@ -82,9 +98,19 @@ impl Description {
         self.input
     }
 
-    /// From pixels to what the net takes.
+    /// What is done to a picture.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Its last part: from pixels to what the net takes.
     pub fn normalization(&self) -> &Normalization {
-        &self.normalization
+        &self.preprocessing.normalization
+    }
+
+    /// What pictures are brought to as they are read.
+    pub fn target(&self) -> Target {
+        Target { shape: self.input, resize: self.preprocessing.resize }
     }
 
     /// What each class is called.
@@ -117,12 +143,12 @@ impl Description {
         BTreeMap::from([
             (NET_KEY.into(), self.net.to_toml()),
             (CLASSES_KEY.into(), json!(self.classes).to_string()),
-            (NORMALIZATION_KEY.into(), json!(self.normalization).to_string()),
+            (PREPROCESSING_KEY.into(), json!(self.preprocessing).to_string()),
         ])
     }
 
     /// What [`Description::metadata`] wrote, for `net` or else for the net that the metadata describe; what they lack
-    /// is as in [`Description::plain`].
+    /// is as in [`Description::customary`].
     pub(crate) fn from_metadata(net: Option<Net>, metadata: &BTreeMap<String, String>) -> Result<Description> {
         let net = match (net, metadata.get(NET_KEY)) {
             (Some(net), _) => net,
@@ -135,9 +161,21 @@ impl Description {
                 ));
             }
         };
-        let Description { net, normalization, classes, .. } = Description::plain(net)?;
+        let Description { net, preprocessing, classes, .. } = Description::customary(net)?;
         let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
-        Description::new(net, parsed(metadata, NORMALIZATION_KEY)?.unwrap_or(normalization), classes)
+        let named = parsed(metadata, PREPROCESSING_KEY)?;
+        let named = if named.is_some() { named } else { parsed(metadata, NORMALIZATION_KEY)? };
+        Description::new(net, named.unwrap_or(preprocessing), classes)
+    }
+}
+
+/// Channels, height and width of the pictures that a net takes.
+fn picture_shape(net: &Net) -> Result<[usize; 3]> {
+    match net.input_shape() {
+        Shape::Map(input) => Ok(input),
+        input @ Shape::Vector(_) => {
+            Err(Error::invalid(format!("net '{}': expected pictures as input, got {input}", net.name())))
+        }
     }
 }
 
@@ -149,20 +187,40 @@ fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -
 }
 
 impl Classifier {
-    /// Reads weights from a safetensors file, for `net` or else for the net that the file describes.
+    /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
     ///
     /// # Errors
     /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net, or the file describes none.
     pub fn load(net: Option<Net>, path: &Path) -> Result<Classifier> {
+        Ok(Classifier::load_ignoring(net, path, &[])?.0)
+    }
+
+    /// As [`Classifier::load`], but the layers `ignored` need not fit, as in [`weights::fitted`]; also the names of the
+    /// parameters that have their first values therefore. Names of classes that are not as many as the outputs of `net` are
+    /// passed over.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`]; [`Error::File`] also when the net has no such layer.
+    pub fn load_ignoring(net: Option<Net>, path: &Path, ignored: &[String]) -> Result<(Classifier, Vec<String>)> {
         let in_file = |error: Error| Error::file(path, error.to_string());
-        let Checkpoint { weights, metadata, .. } = Checkpoint::load(path)?;
+        let Checkpoint { weights, mut metadata, .. } = Checkpoint::load(path)?;
         let known = net.is_none() || !metadata.contains_key(NET_KEY);
-        let description = Description::from_metadata(net, &metadata).map_err(in_file)?;
-        let weights = weights::fitting(description.net(), weights).map_err(|error| match known {
-            true => in_file(error),
-            false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
+        let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
+        let outputs = net.as_ref().map(|net| net.output_shape().elements());
+        if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
+            metadata.remove(CLASSES_KEY);
+        }
+        let unnamed = net.is_none() && !metadata.contains_key(NET_KEY);
+        let description = Description::from_metadata(net, &metadata).map_err(|error| match looks_like(&weights) {
+            Some(likeness) if unnamed => Error::file(path, format!("{error}; {likeness}")),
+            _ => in_file(error),
         })?;
-        Ok(Classifier { description, weights })
+        let Fitted { weights, initial } =
+            weights::fitted(description.net(), weights, ignored).map_err(|error| match known {
+                true => in_file(error),
+                false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
+            })?;
+        Ok((Classifier { description, weights }, initial))
     }
 
     /// What a run has learned: its best weights, or its last ones when no epoch has ended.
@@ -194,12 +252,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         let normalization = Normalization { mean: vec![0.1307], std: vec![0.3081] };
-        let description = Description::new(small(), normalization.clone(), names()).unwrap();
+        let preprocessing = Preprocessing { resize: Some(32), normalization };
+        let description = Description::new(small(), preprocessing.clone(), names()).unwrap();
         let weights = init(&small(), 0);
         let metadata = description.metadata();
         Checkpoint { weights: weights.clone(), metadata, ..Checkpoint::default() }.save(&path).unwrap();
         let loaded = Classifier::load(None, &path).unwrap();
-        assert_eq!((loaded.weights, loaded.description.normalization()), (weights, &normalization));
+        assert_eq!((loaded.weights, loaded.description.preprocessing()), (weights, &preprocessing));
         assert_eq!(
             (loaded.description.classes(), loaded.description.net().to_toml()),
             (&names()[..], small().to_toml())
@@ -218,6 +277,44 @@ mod tests {
         assert!(message.contains("w.safetensors: the file does not say"), "{message}");
         let loaded = Classifier::load(Some(small()), &path).unwrap();
         assert_eq!(loaded.description.classes(), ["0", "1"]);
+        safetensors::write(&path, &init(&cnn(&Cnn::default()).unwrap(), 0), &BTreeMap::new()).unwrap();
+        let message = Classifier::load(None, &path).unwrap_err().to_string();
+        assert!(message.ends_with("name it with --model; they look like 'cnn' with 10 classes"), "{message}");
+        let named = loaded.description.with_classes(names()).unwrap();
+        assert_eq!(named.classes(), names());
+        assert!(named.with_classes(vec!["one".into()]).unwrap_err().to_string().contains("each of 1 classes, got 2"));
+    }
+
+    #[test]
+    fn another_number_of_classes_when_the_head_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let normalization = Normalization { mean: vec![0.1307], std: vec![0.3081] };
+        let metadata = Description::new(small(), Preprocessing::new([1, 28, 28], normalization.clone()), names())
+            .unwrap()
+            .metadata();
+        safetensors::write(&path, &init(&small(), 4), &metadata).unwrap();
+        let three = cnn(&Cnn { cdims: vec![2], hdims: vec![], ydim: 3, ..Cnn::default() }).unwrap();
+        assert!(Classifier::load(Some(three.clone()), &path).is_err());
+        let head = ["head".to_owned()];
+        let (loaded, initial) = Classifier::load_ignoring(Some(three), &path, &head).unwrap();
+        assert_eq!(initial, ["head.weight", "head.bias"]);
+        assert_eq!(loaded.description.classes(), ["0", "1", "2"]);
+        assert_eq!(loaded.description.normalization(), &normalization);
+        let (loaded, initial) = Classifier::load_ignoring(Some(small()), &path, &head).unwrap();
+        assert_eq!((loaded.description.classes(), initial.len()), (&names()[..], 0));
+        let message = Classifier::load_ignoring(None, &path, &["haed".into()]).unwrap_err().to_string();
+        assert!(message.contains("has no layer 'haed': did you mean 'head'?"), "{message}");
+    }
+
+    /// Files of before, which know nothing of resizing.
+    #[test]
+    fn older_files_name_a_normalization() {
+        let text = "{\"mean\": [0.5], \"std\": [0.25]}";
+        let metadata = BTreeMap::from([(NORMALIZATION_KEY.to_owned(), text.to_owned())]);
+        let description = Description::from_metadata(Some(small()), &metadata).unwrap();
+        assert_eq!(description.normalization(), &Normalization { mean: vec![0.5], std: vec![0.25] });
+        assert_eq!(description.target(), Target { shape: [1, 28, 28], resize: None });
     }
 
     #[test]
@@ -225,6 +322,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         for (key, value, expected) in [
+            (PREPROCESSING_KEY, "{\"mean\": [0], \"std\": [1], \"resize\": 27}", "expected 28"),
+            (PREPROCESSING_KEY, "{\"mean\": [0], \"std\": [1], \"resize\": -1}", "metadata 'preprocessing'"),
+            (PREPROCESSING_KEY, "{\"mean\": [0, 0], \"std\": [1]}", "the pictures have 1 channels"),
             (CLASSES_KEY, "[\"a\"]", "expected an output for each of 1 classes, got 2"),
             (CLASSES_KEY, "cat", "metadata 'classes': expected value"),
             (NORMALIZATION_KEY, "{\"mean\": [0], \"std\": [0]}", "deviation above 0"),
@@ -240,7 +340,7 @@ mod tests {
 
     #[test]
     fn data_must_fit() {
-        let description = Description::new(small(), Normalization::unit(1), names()).unwrap();
+        let description = Description::customary(small()).unwrap().with_classes(names()).unwrap();
         let problem = |shape: [usize; 3], labels: Vec<u32>, classes| {
             let pixels = vec![0; shape.iter().product::<usize>() * labels.len()];
             let data = Dataset::new("t", shape, pixels, labels, classes).unwrap();

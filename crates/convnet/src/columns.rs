@@ -1,4 +1,6 @@
-//! Aligned columns for people: on a terminal, or as Markdown.
+//! Aligned columns for people: on a terminal, or as Markdown. Widths are a terminal's: a Korean letter takes two.
+
+use unicode_width::UnicodeWidthStr;
 
 /// How columns are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +34,12 @@ impl Columns {
 
     /// All lines, each ended by a newline.
     pub fn render(&self, style: Style) -> String {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
-        let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
+        let widest = |column: usize| self.rows.iter().map(|row| width(&row[column])).max().unwrap_or(0).max(3);
+        let widths: Vec<usize> = (0..self.rows[0].len()).map(widest).collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column < self.left {
-                true => format!("{cell:<width$}"),
-                false => format!("{cell:>width$}"),
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &widest))| {
+                let gap = " ".repeat(widest - width(cell));
+                if column < self.left { format!("{cell}{gap}") } else { format!("{gap}{cell}") }
             });
             let cells: Vec<String> = cells.collect();
             match style {
@@ -58,6 +60,11 @@ impl Columns {
         let (header, rows) = (line(&self.rows[0]), self.rows[1..].iter().map(line));
         [header, rule].into_iter().chain(rows).collect()
     }
+}
+
+/// Columns of a terminal that a text takes.
+pub fn width(text: &str) -> usize {
+    text.width()
 }
 
 /// `1234567` as `1,234,567`.
@@ -93,6 +100,17 @@ mod tests {
         assert_eq!(columns.render(Style::Plain), " layer   MACs\n ────────────\n é      1,000\n head\n");
         let markdown = "| layer |  MACs |\n| ----- | ----: |\n| é     | 1,000 |\n| head  |       |\n";
         assert_eq!(columns.render(Style::Markdown), markdown);
+    }
+
+    #[test]
+    fn wide_letters_are_aligned() {
+        let mut columns = Columns::new(1, &["층", "값"]);
+        columns.row(["합성곱".into(), "7".into()]);
+        columns.row(["pool".into(), "가중치".into()]);
+        assert_eq!(
+            columns.render(Style::Plain),
+            " 층          값\n ──────────────\n 합성곱       7\n pool    가중치\n"
+        );
     }
 
     #[test]

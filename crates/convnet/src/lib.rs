@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod canvas;
 pub mod classifier;
 pub mod columns;
 pub mod data;
@@ -12,6 +13,8 @@ mod error;
 pub mod evaluate;
 pub mod exec;
 pub mod files;
+pub mod filter;
+pub mod lecture;
 pub mod net;
 pub mod ops;
 mod random;

@@ -39,15 +39,15 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (classifier, run) = self.classifier.load()?;
+        let (classifier, run) = self.classifier.load(console)?;
         let data = match (self.data.name(), run) {
             (Some(data), _) => data.to_owned(),
             (None, Some(run)) => run.config()?.data,
             (None, None) => anyhow::bail!("--weights alone says nothing of the data: name them with --data"),
         };
         let engine = self.engine.engine()?;
-        let test = Arc::new(self.data.load(&data, console)?.test);
         let (description, weights) = (&classifier.description, &classifier.weights);
+        let test = Arc::new(self.data.load_test(&data, description.target(), console)?);
         let mut watch = |_| ControlFlow::Continue(());
         let evaluation = evaluate(description, weights, &test, &engine, self.batch_size, &mut watch)?;
         let evaluation = evaluation.context("the evaluation was broken off")?;

@@ -2,7 +2,10 @@
 
 mod bench;
 mod completions;
+mod convert;
 mod eval;
+mod filter;
+mod lecture;
 mod models;
 mod predict;
 mod summary;
@@ -18,8 +21,11 @@ pub(crate) enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Convert(convert::Args),
     Bench(bench::Args),
     Summary(summary::Args),
+    Filter(filter::Args),
+    Lecture(lecture::Args),
     Models(models::Args),
     Completions(completions::Args),
 }
@@ -29,9 +35,12 @@ impl Command {
         match self {
             Command::Train(args) => args.run(console),
             Command::Eval(args) => args.run(console),
-            Command::Predict(args) => args.run(),
+            Command::Predict(args) => args.run(console),
+            Command::Convert(args) => args.run(console),
             Command::Bench(args) => args.run(),
             Command::Summary(args) => args.run(console),
+            Command::Filter(args) => args.run(console),
+            Command::Lecture(args) => args.run(console),
             Command::Models(args) => args.run(console),
             Command::Completions(args) => args.run(),
         }

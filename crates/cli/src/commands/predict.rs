@@ -10,7 +10,7 @@ use convnet::exec::Inference;
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, EngineArgs};
-use crate::console::{print, print_json};
+use crate::console::{Console, print, print_json};
 
 /// Pictures that go through the network at once.
 const BATCH: usize = 64;
@@ -19,7 +19,8 @@ const GUESSES: [usize; 2] = [5, 3];
 
 /// Say what a trained network sees in pictures
 ///
-/// Pictures (PNG, JPEG, BMP, WebP) must have the size and colour that the network takes.
+/// Pictures (PNG, JPEG, BMP, WebP) that a colour network takes may have any size: the shorter side is resized, the middle
+/// cut out, as the weights say. For grey networks they must have the right size and be grey.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet predict --run runs/cnn-1 runs/cnn-1/sample.png\n  \
@@ -78,8 +79,8 @@ struct Pictures {
 }
 
 impl Args {
-    pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, _) = self.classifier.load()?;
+    pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
         let pictures = self.pictures(&description)?;
         let batch = pictures.names.len().min(BATCH);
         let mut inference = Inference::new(description.net(), &self.engine.engine()?, batch, &weights)?;
@@ -122,7 +123,7 @@ impl Args {
 
 impl Pictures {
     fn add(&mut self, file: &Path, description: &Description) -> Result<()> {
-        let planes = picture::read(file, description.input())?;
+        let planes = picture::read(file, description.target())?;
         let start = self.pixels.len();
         self.pixels.resize(start + planes.len(), 0.0);
         let normalizer = description.normalization().normalizer(description.input()[0])?;

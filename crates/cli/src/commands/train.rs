@@ -14,7 +14,7 @@ use convnet::train::{
 };
 use serde::Serialize;
 
-use crate::args::{DataArgs, Dims, EngineArgs, NetworkArgs};
+use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs};
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Narrator;
@@ -36,6 +36,11 @@ use crate::progress::Narrator;
 pub(crate) struct Args {
     #[command(flatten)]
     data: DataArgs,
+
+    /// Size that pictures from files are brought to, such as 3x224x224 or 224x224 [default: their own; with --net what it
+    /// takes]
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<InputSize>,
 
     /// Passes over the training pictures [default: 10]
     #[arg(long, value_name = "N")]
@@ -66,7 +71,7 @@ pub(crate) struct Args {
 
     /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads and --data
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "config", "out", "batch_size", "seed", "optimizer", "lr", "schedule", "momentum", "nesterov", "weight_decay",
+        "config", "out", "input", "batch_size", "seed", "optimizer", "lr", "schedule", "momentum", "nesterov", "weight_decay",
         "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout", "shortcut",
     ])]
     resume: Option<PathBuf>,
@@ -81,6 +86,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     network: NetworkArgs,
 }
+
+/// Pictures whose size is given without channels are in colour.
+const COLOUR: [usize; 3] = [3, 1, 1];
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Optimizer")]
@@ -164,14 +172,14 @@ impl Args {
     fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
         let file = self.config.as_deref().map(TrainOverrides::read).transpose()?.unwrap_or_default();
         let environment = TrainOverrides::from_env(|name| env::var(name).ok())?;
-        let mut config = TrainConfig::resolve([file, environment, self.overrides()])?;
+        let mut config = TrainConfig::resolve([file, environment, self.overrides()?])?;
         // So that the run can be used from any folder.
-        if let Source::Folder(folder) = Source::parse(&config.data)? {
-            config.data = absolute(&folder)?.to_str().context("expected a folder whose name is UTF-8")?.to_owned();
+        if let Some(path) = Source::parse(&config.data)?.path() {
+            config.data = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
         }
         config.net = config.net.as_deref().map(absolute).transpose()?;
         let engine = Engine::new(config.threads)?;
-        let splits = self.data.load(&config.data, console)?;
+        let splits = self.data.load(&config.data, config.target()?, console)?;
         Ok((Trainer::begin(config, splits, &engine, self.out.as_deref())?, engine))
     }
 
@@ -182,7 +190,7 @@ impl Args {
         config.epochs = self.epochs.unwrap_or(config.epochs);
         config.threads = self.engine.threads.unwrap_or(config.threads);
         let engine = Engine::new(config.threads)?;
-        let splits = self.data.load(&config.data, console)?;
+        let splits = self.data.load(&config.data, config.target()?, console)?;
         let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
         if let Some(problem) = problem {
             console.warn(&format!("{problem}. Going on from the checkpoint before it."));
@@ -190,12 +198,13 @@ impl Args {
         Ok((trainer, engine))
     }
 
-    fn overrides(&self) -> TrainOverrides {
+    fn overrides(&self) -> convnet::Result<TrainOverrides> {
         let list = |dims: &Option<Dims>| dims.clone().map(|Dims(dims)| dims);
         let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         let OptimizerArgs { optimizer, lr, schedule, momentum, nesterov, weight_decay } = &self.optimizer;
-        TrainOverrides {
+        Ok(TrainOverrides {
             data: self.data.name().map(str::to_owned),
+            input: self.input.as_ref().map(|size| size.picture(COLOUR)).transpose()?,
             model: model.clone(),
             net: net.clone(),
             cdims: list(cdims),
@@ -217,7 +226,7 @@ impl Args {
             eps: None,
             seed: self.seed,
             threads: self.engine.threads,
-        }
+        })
     }
 }
 

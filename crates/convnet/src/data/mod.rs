@@ -1,23 +1,31 @@
 //! Data: sets of labelled pictures, where they come from, and batches of them.
 //!
 //! A [`Source`] (what `--data` names) gives [`Splits`] of two [`Dataset`]s, whose pixels stay bytes, one copy in memory.
-//! A [`Loader`] turns one of them into an epoch of batches on background threads: shuffled by seed and epoch alone,
+//! Pictures from files are brought to one size as they are read ([`Preprocessing`]). A [`Loader`] turns one of them into an epoch of batches on background threads: shuffled by seed and epoch alone,
 //! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
 //! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
 
+pub mod bitmap;
 mod dataset;
 pub mod digits;
 pub mod download;
 pub mod idx;
+mod jpeg;
+pub mod labels;
 mod loader;
 mod normalize;
 pub mod npy;
 pub mod picture;
+mod preprocessing;
+mod preset;
+mod resize;
 mod source;
 
 pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};
 pub use normalize::{Normalization, Normalizer};
+pub use preprocessing::{Preprocessing, Target};
+pub use preset::Preset;
 pub use source::{Source, cache_folder};
 
 use std::fs::{self, File};
@@ -26,7 +34,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Opens a regular file and says how many bytes it has; a pipe or a device could keep its reader waiting for ever.
-fn open(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let meta = fs::metadata(path).map_err(Error::io("opening", path))?;
     if !meta.is_file() {
         return Err(Error::file(path, "expected a regular file"));

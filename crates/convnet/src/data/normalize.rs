@@ -14,6 +14,18 @@ pub struct Normalization {
 }
 
 impl Normalization {
+    /// ImageNet's mean and standard deviation in red, green and blue, with which torchvision's models and the usual CIFAR
+    /// ones were trained.
+    pub fn imagenet() -> Normalization {
+        Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
+    /// Pixels in -1..1, as the inception networks were trained. Torchvision's GoogLeNet undoes [`Normalization::imagenet`]
+    /// and does this inside the net (`transform_input`); without that step its weights want this normalisation.
+    pub fn inception() -> Normalization {
+        Normalization { mean: vec![0.5; 3], std: vec![0.5; 3] }
+    }
+
     /// Pixels in 0..1 and nothing more, as the lecture has it (torchvision's `ToTensor`).
     pub fn unit(channels: usize) -> Normalization {
         Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] }
@@ -78,6 +90,20 @@ mod tests {
         let mut out = [9.0; 4];
         normalization.normalizer(2).unwrap().apply(&[0, 255, 0, 51], &mut out);
         assert_eq!(out, [0.0, 1.0, -2.0, (0.2 - 0.5) / 0.25]);
+    }
+
+    /// What torchvision's `transform_input` computes, after the normalisation that its preprocessing has done.
+    #[test]
+    fn inception_is_transform_input_after_imagenet() {
+        let Normalization { mean, std } = Normalization::imagenet();
+        let planes: Vec<u8> = (0..3).flat_map(|_| 0..=255).collect();
+        let mut out = [[0.0; 768]; 2];
+        Normalization::imagenet().normalizer(3).unwrap().apply(&planes, &mut out[0]);
+        Normalization::inception().normalizer(3).unwrap().apply(&planes, &mut out[1]);
+        for (i, (x, expected)) in out[0].iter().zip(out[1]).enumerate() {
+            let transformed = x * (std[i / 256] / 0.5) + (mean[i / 256] - 0.5) / 0.5;
+            assert!((transformed - expected).abs() < 1e-6, "{transformed} instead of {expected}");
+        }
     }
 
     #[test]

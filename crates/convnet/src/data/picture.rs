@@ -1,73 +1,156 @@
 //! Pictures from PNG, JPEG, BMP and WebP files, as the planes of bytes that a net takes; and PNG files of such planes.
 //!
-//! Nothing is resized or recoloured here: a picture that is not what the net expects is an error. Sizes are compared
-//! before anything is decoded, so a picture cannot claim more memory than the net's own input needs.
+//! A header is only a claim: the size in it is checked before anything is decoded.
 
-use std::io::{BufReader, Cursor};
+use std::io::{Cursor, Read};
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::Target;
+use super::jpeg::JpegDecoder;
 use crate::{Error, Result, files};
 
+/// No file of a picture is larger, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// No picture has more pixels.
+const MAX_PIXELS: u64 = 100_000_000;
 /// Beyond the decoded picture itself, what a decoder may use.
 const DECODER_MEMORY: u64 = 64 << 20;
+/// How the names of files end that are pictures.
+const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "webp", "bmp"];
+/// The formats that are read, for messages.
+pub(super) const FORMATS: &str = "PNG, JPEG, WebP or BMP";
 
-/// Reads a picture as planes of `shape` (channels, height, width): 1 channel is grey, 3 are red, green and blue.
+/// Reads a picture as planes of the target's shape.
 ///
-/// A colour file whose channels are all equal counts as grey; 16 bits a channel are rounded to 8.
+/// A colour file whose channels are all equal counts as grey where grey is wanted; 16 bits a channel are rounded to 8.
+/// For RGB, grey is repeated in each channel and transparency left out, as Pillow's `convert("RGB")` does. The
+/// orientation that a camera noted is honoured.
 ///
 /// # Errors
-/// A file that cannot be read or decoded, or whose size or colour is not that of `shape`; or transparent pixels.
-pub fn read(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>> {
-    let (file, _) = super::open(path)?;
-    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(Error::io("reading", path))?;
-    decode(reader, shape).map_err(|problem| Error::file(path, problem))
+/// A file that cannot be read or decoded, a size that is not the target's where it says nothing of resizing, a colour
+/// picture for a grey target, or transparent pixels for one.
+pub fn read(path: &Path, target: Target) -> Result<Vec<u8>> {
+    decode(&read_bytes(path)?, target).map_err(|problem| Error::file(path, problem))
 }
 
-fn decode<R: std::io::BufRead + std::io::Seek>(
-    mut reader: ImageReader<R>,
-    shape: [usize; 3],
-) -> Result<Vec<u8>, String> {
-    let [channels, height, width] = shape;
-    let side = |n: usize| u32::try_from(n).map_err(|_| format!("no picture can be {width}x{height} pixels"));
-    let (wide, high) = (side(width)?, side(height)?);
+/// Whether a file of that name is taken for a picture.
+pub(super) fn is_picture(name: &Path) -> bool {
+    let extension = name.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
+}
+
+/// The content of a picture's file.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let (file, size) = super::open(path)?;
+    check_bytes(size).map_err(|problem| Error::file(path, problem))?;
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    Ok(bytes)
+}
+
+/// Whether a picture's file may have this size.
+pub(super) fn check_bytes(size: u64) -> Result<(), String> {
+    if size > MAX_BYTES {
+        return Err(format!("a picture of {size} bytes: expected at most {MAX_BYTES}"));
+    }
+    Ok(())
+}
+
+/// Channels (1 or 3), height and width of the picture in a file's content.
+pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], String> {
+    let mut decoder = decoder(bytes, MAX_PIXELS)?;
+    let (height, width) = size(&mut *decoder);
+    Ok([if is_grey(decoder.color_type()) { 1 } else { 3 }, height, width])
+}
+
+/// The planes of a picture from its file's content.
+pub(super) fn decode(bytes: &[u8], target: Target) -> Result<Vec<u8>, String> {
+    let [channels, high, wide] = target.shape;
     if channels != 1 && channels != 3 {
         return Err(format!("the net takes {channels} channels, but a picture has 1 (grey) or 3 (RGB)"));
     }
-    let unreadable = |error: image::ImageError| format!("cannot be decoded as a picture: {error}");
-    match reader.format() {
-        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::WebP) => (),
-        _ => return Err("not a PNG, JPEG, BMP or WebP file".into()),
+    let mut decoder = decoder(bytes, MAX_PIXELS)?;
+    let (height, width) = size(&mut *decoder);
+    let resize = target.resize.filter(|_| !target.is(height, width));
+    if resize.is_none() && !target.is(height, width) {
+        return Err(format!("a picture of {width}x{height} pixels, but the net takes {wide}x{high} (width x height)"));
     }
-    let mut limits = Limits::default();
-    // Decoded are at most 4 channels of 4 bytes.
-    limits.max_alloc = Some(DECODER_MEMORY + 16 * u64::from(wide) * u64::from(high));
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(unreadable)?;
-    let (found_width, found_height) = decoder.dimensions();
-    if (found_width, found_height) != (wide, high) {
-        return Err(format!(
-            "a picture of {found_width}x{found_height} pixels, but the net takes {width}x{height} (width x height)"
-        ));
-    }
-    planes(DynamicImage::from_decoder(decoder).map_err(unreadable)?, channels)
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    picture.apply_orientation(orientation);
+    let pixels = interleaved(picture, channels)?;
+    let pixels = match resize {
+        Some(resize) => target.fit(&pixels, [height, width], resize)?,
+        None => pixels,
+    };
+    Ok((0..channels).flat_map(|channel| pixels[channel..].iter().step_by(channels).copied()).collect())
 }
 
-/// The planes of a decoded picture in one or three channels.
-fn planes(picture: DynamicImage, channels: usize) -> Result<Vec<u8>, String> {
-    let grey = matches!(picture.color(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
+/// For `map_err`: why a file is no picture.
+pub(super) fn unreadable(error: image::ImageError) -> String {
+    format!("cannot be decoded as a picture: {error}")
+}
+
+/// The decoder for a file's content, which has read its header and may go on.
+/// Refuses a picture of more than `most` pixels.
+pub(super) fn decoder(bytes: &[u8], most: u64) -> Result<Box<dyn ImageDecoder + '_>, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(DECODER_MEMORY);
+    reader.limits(limits.clone());
+    let mut decoder: Box<dyn ImageDecoder> = match reader.format() {
+        Some(ImageFormat::Jpeg) => Box::new(JpegDecoder::new(bytes).map_err(unreadable)?),
+        Some(ImageFormat::Png | ImageFormat::Bmp | ImageFormat::WebP) => {
+            Box::new(reader.into_decoder().map_err(unreadable)?)
+        }
+        _ => return Err("not a PNG, JPEG, BMP or WebP file".into()),
+    };
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 || pixels > most {
+        return Err(format!("a picture of {width}x{height} pixels: expected 1 to {most} of them"));
+    }
+    // Decoded are at most 4 channels of 2 bytes, once more for what a decoder keeps on the way.
+    limits.max_alloc = Some(DECODER_MEMORY + 16 * pixels);
+    decoder.set_limits(limits).map_err(unreadable)?;
+    Ok(decoder)
+}
+
+/// Height and width of the picture as it is to be looked at.
+fn size(decoder: &mut dyn ImageDecoder) -> (usize, usize) {
+    let (width, height) = decoder.dimensions();
+    let turned = match decoder.orientation().unwrap_or(Orientation::NoTransforms) {
+        Orientation::Rotate90 | Orientation::Rotate270 => true,
+        Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => true,
+        Orientation::NoTransforms | Orientation::Rotate180 => false,
+        Orientation::FlipHorizontal | Orientation::FlipVertical => false,
+    };
+    let (width, height) = (width as usize, height as usize);
+    if turned { (width, height) } else { (height, width) }
+}
+
+fn is_grey(color: ColorType) -> bool {
+    matches!(color, ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16)
+}
+
+/// The pixels of a decoded picture in one or three channels.
+fn interleaved(picture: DynamicImage, channels: usize) -> Result<Vec<u8>, String> {
+    if channels == 3 {
+        return Ok(picture.into_rgb8().into_raw());
+    }
+    let grey = is_grey(picture.color());
     let pixels = picture.into_rgba8().into_raw();
     let (pixels, _) = pixels.as_chunks::<4>();
     if pixels.iter().any(|&[.., alpha]| alpha != 255) {
         return Err("the picture has transparent pixels: save it without transparency".into());
     }
-    match channels {
-        1 if grey || pixels.iter().all(|[r, g, b, _]| r == g && g == b) => Ok(pixels.iter().map(|p| p[0]).collect()),
-        1 => Err("a colour picture, but the net takes grey ones (1 channel)".into()),
-        _ if grey => Err("a grey picture, but the net takes RGB ones (3 channels)".into()),
-        _ => Ok((0..channels).flat_map(|channel| pixels.iter().map(move |p| p[channel])).collect()),
+    if !grey && pixels.iter().any(|[r, g, b, _]| r != g || g != b) {
+        return Err("a colour picture, but the net takes grey ones (1 channel)".into());
     }
+    Ok(pixels.iter().map(|pixel| pixel[0]).collect())
 }
 
 /// Writes planes of `shape` (channels, height, width) as a PNG file: 1 channel is grey, 3 are red, green and blue.
@@ -96,7 +179,8 @@ pub fn write_png(path: &Path, shape: [usize; 3], planes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use image::{Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{GrayImage, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
+    use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
     use super::*;
 
@@ -106,8 +190,19 @@ mod tests {
         file.into_inner()
     }
 
+    fn jpeg(picture: &RgbImage, progressive: bool) -> Vec<u8> {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let encoder = Encoder::new(picture.as_raw(), width, height, PixelFormat::Rgb).quality(90);
+        encoder.subsampling(Subsampling::S420).progressive(progressive).encode().unwrap()
+    }
+
+    /// Pictures of this shape as they are.
+    fn exactly(shape: [usize; 3]) -> Target {
+        Target { shape, resize: None }
+    }
+
     fn decode_bytes(bytes: &[u8], shape: [usize; 3]) -> Result<Vec<u8>, String> {
-        decode(ImageReader::new(Cursor::new(bytes)).with_guessed_format().unwrap(), shape)
+        decode(bytes, exactly(shape))
     }
 
     fn colour() -> RgbImage {
@@ -121,7 +216,7 @@ mod tests {
             let path = folder.path().join("picture.png");
             let planes: Vec<u8> = (0..shape.iter().product::<usize>() as u8).collect();
             write_png(&path, shape, &planes).unwrap();
-            assert_eq!(read(&path, shape).unwrap(), planes);
+            assert_eq!(read(&path, exactly(shape)).unwrap(), planes);
         }
         assert!(write_png(&folder.path().join("x.png"), [2, 2, 3], &[0; 12]).is_err());
         assert!(write_png(&folder.path().join("x.png"), [1, 2, 3], &[0; 5]).is_err());
@@ -133,9 +228,32 @@ mod tests {
         let planes = decode_bytes(&encoded(colour(), ImageFormat::Bmp), [3, 2, 3]).unwrap();
         assert_eq!(planes, [0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 1, 1, 100, 101, 102, 100, 101, 102]);
         for format in [ImageFormat::Png, ImageFormat::WebP] {
-            assert_eq!(decode_bytes(&encoded(colour(), format), [3, 2, 3]).unwrap(), planes);
+            let file = encoded(colour(), format);
+            assert_eq!((shape(&file), decode_bytes(&file, [3, 2, 3]).unwrap()), (Ok([3, 2, 3]), planes.clone()));
         }
-        assert_eq!(decode_bytes(&encoded(colour(), ImageFormat::Jpeg), [3, 2, 3]).unwrap().len(), 18);
+        for progressive in [false, true] {
+            let file = jpeg(&colour(), progressive);
+            assert_eq!((shape(&file), decode_bytes(&file, [3, 2, 3]).unwrap().len()), (Ok([3, 2, 3]), 18));
+        }
+        let grey = Encoder::new(&[7; 6], 3, 2, PixelFormat::Grayscale).encode().unwrap();
+        assert_eq!(shape(&grey), Ok([1, 2, 3]));
+        assert_eq!(decode_bytes(&grey, [1, 2, 3]).unwrap(), [7; 6]);
+        assert_eq!(decode_bytes(&grey, [3, 2, 3]).unwrap(), [7; 18]);
+        assert!(is_picture(Path::new("a/b.JPEG")) && !is_picture(Path::new("png")) && !is_picture(Path::new("a.txt")));
+    }
+
+    /// Four colours, all with every pixel, and then with black at half the resolution: which the decoder cannot do.
+    #[test]
+    fn cmyk_is_read_or_refused() {
+        let cmyk = |sampling: Subsampling| {
+            let encoder = Encoder::new(&[255; 4 * 32 * 32], 32, 32, PixelFormat::Cmyk).subsampling(sampling);
+            encoder.encode().unwrap()
+        };
+        let mut file = cmyk(Subsampling::S444);
+        assert_eq!(decode_bytes(&file, [3, 32, 32]).unwrap(), [255; 3 * 32 * 32]);
+        let frame = file.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        file[frame + 11] = 0x22;
+        assert!(decode_bytes(&file, [3, 32, 32]).unwrap_err().contains("fewer pixels in black than in cyan"));
     }
 
     #[test]
@@ -150,28 +268,99 @@ mod tests {
         let same = encoded(same, ImageFormat::Png);
         assert_eq!(decode_bytes(&same, [1, 2, 3]).unwrap(), [0, 1, 2, 0, 1, 2]);
         assert_eq!(decode_bytes(&same, [3, 2, 3]).unwrap().len(), 18);
-        let grey = encoded(image::GrayImage::new(3, 2), ImageFormat::Png);
-        assert!(decode_bytes(&grey, [3, 2, 3]).unwrap_err().contains("the net takes RGB ones"));
-        let clear = encoded(RgbaImage::from_pixel(3, 2, Rgba([1, 1, 1, 9])), ImageFormat::Png);
+    }
+
+    /// As Pillow's `convert("RGB")` does.
+    #[test]
+    fn grey_is_repeated_and_transparency_left_out() {
+        let grey = encoded(GrayImage::from_fn(3, 2, |x, _| image::Luma([x as u8])), ImageFormat::Png);
+        assert_eq!(decode_bytes(&grey, [3, 2, 3]).unwrap(), [0, 1, 2].repeat(6));
+        let clear = encoded(RgbaImage::from_pixel(3, 2, Rgba([1, 2, 3, 9])), ImageFormat::Png);
+        let planes: Vec<u8> = [[1; 6], [2; 6], [3; 6]].concat();
+        assert_eq!(decode_bytes(&clear, [3, 2, 3]).unwrap(), planes);
         assert!(decode_bytes(&clear, [1, 2, 3]).unwrap_err().contains("transparent"));
+        let both = image::ImageBuffer::from_pixel(3, 2, LumaA([4_u8, 0]));
+        assert_eq!(decode_bytes(&encoded(both, ImageFormat::Png), [3, 2, 3]).unwrap(), [4; 18]);
+        let deep = image::ImageBuffer::from_pixel(3, 2, Rgb([0x0100_u16, 0x80FF, 0xFFFF]));
+        let planes: Vec<u8> = [[1; 6], [128; 6], [255; 6]].concat();
+        assert_eq!(decode_bytes(&encoded(deep, ImageFormat::Png), [3, 2, 3]).unwrap(), planes);
+    }
+
+    /// A camera that was held upright notes a rotation by 90 degrees.
+    #[test]
+    fn the_noted_orientation_is_honoured() {
+        let picture = RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 250 } else { 5 }; 3]));
+        let tiff = |orientation: u8| {
+            let head = [b'M', b'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0];
+            [&head[..], &[0; 4]].concat()
+        };
+        let file = |orientation| {
+            let tiff = tiff(orientation);
+            let encoder = Encoder::new(picture.as_raw(), 16, 8, PixelFormat::Rgb).quality(100);
+            encoder.exif_data(&tiff).encode().unwrap()
+        };
+        assert_eq!(shape(&file(1)), Ok([3, 8, 16]));
+        assert_eq!(shape(&file(6)), Ok([3, 16, 8]));
+        let upright = decode_bytes(&file(6), [1, 16, 8]).unwrap();
+        assert!(upright[..64].iter().all(|&x| x > 128) && upright[64..].iter().all(|&x| x < 128), "{upright:?}");
+        let mirrored = decode_bytes(&file(2), [1, 8, 16]).unwrap();
+        assert!(mirrored[0] < 128 && mirrored[15] > 128, "{mirrored:?}");
     }
 
     #[test]
     fn damaged_files_are_errors() {
-        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
-            let file = encoded(colour(), format);
-            for end in 0..file.len() {
-                let _ = decode_bytes(&file[..end], [3, 2, 3]);
+        let picture = RgbImage::from_fn(40, 24, |x, y| Rgb([(x * y) as u8, (7 * x) as u8, y as u8]));
+        let files =
+            [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp].map(|format| encoded(picture.clone(), format));
+        for file in files.into_iter().chain([jpeg(&picture, false), jpeg(&picture, true)]) {
+            assert!(decode_bytes(&file, [3, 24, 40]).is_ok());
+            for end in 0..file.len() - 64 {
+                assert!(decode_bytes(&file[..end], [3, 24, 40]).is_err(), "{end} of {} bytes", file.len());
             }
-            assert!(decode_bytes(&file[..file.len() / 2], [3, 2, 3]).is_err());
+            for end in file.len() - 64..file.len() {
+                let _ = decode_bytes(&file[..end], [3, 24, 40]);
+            }
         }
         assert_eq!(decode_bytes(b"GIF89a......", [1, 1, 1]).unwrap_err(), "not a PNG, JPEG, BMP or WebP file");
-        // A header that claims 60,000 × 60,000 pixels is refused by its size alone.
+        let error = read(Path::new("/none/picture.png"), exactly([1, 1, 1])).unwrap_err().to_string();
+        assert!(error.starts_with("opening /none/picture.png"));
+    }
+
+    /// Headers that claim 60,000 × 60,000 pixels.
+    #[test]
+    fn huge_sizes_are_refused_before_anything_is_decoded() {
         let mut file = encoded(colour(), ImageFormat::Bmp);
         file[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
         file[22..26].copy_from_slice(&60_000_u32.to_le_bytes());
-        assert!(decode_bytes(&file, [3, 2, 3]).unwrap_err().contains("60000x60000"));
-        let error = read(Path::new("/none/picture.png"), [1, 1, 1]).unwrap_err().to_string();
-        assert!(error.starts_with("opening /none/picture.png"));
+        let mut photo = jpeg(&colour(), true);
+        let frame = photo.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();
+        photo[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
+        for file in [file, photo] {
+            let target = Target::customary([3, 224, 224]);
+            let error = decode(&file, target).unwrap_err();
+            assert_eq!(error, "a picture of 60000x60000 pixels: expected 1 to 100000000 of them");
+            assert!(shape(&file).is_err());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn mutated_files_do_not_panic(place: usize, byte: u8, end: usize, format in 0..5_usize) {
+            let picture = RgbImage::from_fn(20, 12, |x, y| Rgb([(x * y) as u8, (7 * x) as u8, y as u8]));
+            let mut file = match format {
+                0 => encoded(picture, ImageFormat::Png),
+                1 => encoded(picture, ImageFormat::WebP),
+                2 => encoded(picture, ImageFormat::Bmp),
+                _ => jpeg(&picture, format == 3),
+            };
+            let place = place % file.len();
+            file[place] = byte;
+            if end % 4 == 0 {
+                file.truncate(end % file.len());
+            }
+            if let Ok(planes) = decode(&file, Target::customary([3, 8, 8])) {
+                proptest::prop_assert_eq!(planes.len(), 192);
+            }
+        }
     }
 }

@@ -56,11 +56,11 @@ impl Engine {
         self.isa.name()
     }
 
-    pub(super) fn pool(&self) -> &Threads {
+    pub(crate) fn pool(&self) -> &Threads {
         &self.threads
     }
 
-    pub(super) fn set(&self) -> Isa {
+    pub(crate) fn set(&self) -> Isa {
         self.isa
     }
 }

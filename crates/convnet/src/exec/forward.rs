@@ -6,7 +6,7 @@ use super::parameters::{flat_len, pack};
 use super::profile::Profile;
 use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
 use super::views::{Places, channel_offsets, place};
-use crate::{Result, StateDict};
+use crate::{Result, Tensor};
 use convnet_kernels::conv::Epilogue;
 use convnet_kernels::layout::{Maps, MapsMut, blocks, from_blocked_rows, to_blocked};
 use convnet_kernels::memory::Buffer;
@@ -15,6 +15,8 @@ use convnet_kernels::norm::Drop;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::threads::Threads;
 use convnet_kernels::{activation, random};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 
 /// Numbers per channel that a chain computes with, each padded to whole blocks.
 #[derive(Debug)]
@@ -169,12 +171,12 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
 
 impl Executor {
     /// Places the plan's buffers and packs the parameters.
-    pub(super) fn new(
+    pub(super) fn new<T: Borrow<Tensor>>(
         engine: &Engine,
         stages: Stages,
         plan: ForwardPlan,
         batch: usize,
-        state: &StateDict,
+        state: &BTreeMap<String, T>,
     ) -> Result<Executor> {
         let steps = plan.scratch.into_iter().enumerate().map(|(i, scratch)| {
             let copied = match stages.stages[i].kind {

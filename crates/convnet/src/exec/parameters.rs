@@ -7,6 +7,8 @@ use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::simd::LANES;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Where one named tensor lies.
@@ -63,11 +65,17 @@ impl Parameters {
 }
 
 /// A flat buffer with every slot's tensor from a state, under its name with `prefix` before it.
-pub(super) fn pack(slots: &[Slot], stages: &[Stage], prefix: &str, state: &StateDict) -> Result<Buffer> {
+pub(super) fn pack<T: Borrow<Tensor>>(
+    slots: &[Slot],
+    stages: &[Stage],
+    prefix: &str,
+    state: &BTreeMap<String, T>,
+) -> Result<Buffer> {
     let mut flat = Buffer::zeros(flat_len(slots));
     for slot in slots {
         let name = format!("{prefix}{}", slot.name);
         let tensor = state.get(&name).ok_or_else(|| Error::invalid(format!("parameter '{name}' is missing")))?;
+        let tensor: &Tensor = tensor.borrow();
         if tensor.shape() != slot.shape {
             let (want, got) = (&slot.shape, tensor.shape());
             return Err(Error::invalid(format!("parameter '{name}': expected shape {want:?}, got {got:?}")));

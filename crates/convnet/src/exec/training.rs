@@ -11,6 +11,7 @@ use crate::net::Net;
 use crate::{Error, Result, StateDict};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::{loss, optimizer, random};
+use std::collections::BTreeSet;
 
 /// How gradients change weights; PyTorch's formulas. The learning rate is given with each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,12 +109,12 @@ impl Training {
             Update::Adam { .. } => len,
             Update::Sgd { .. } => 0,
         };
-        let mut known = StateDict::new();
-        unpack(&executor.slots.trained, &executor.stages, "", &executor.weights, &mut known);
-        unpack(&executor.slots.buffers, &executor.stages, "", &executor.running, &mut known);
-        let kept = weights.iter().filter(|(name, _)| !known.contains_key(*name));
+        let slots = || executor.slots.trained.iter().chain(&executor.slots.buffers);
+        let known: BTreeSet<&str> = slots().map(|slot| slot.name.as_str()).collect();
+        let kept = weights.iter().filter(|(name, _)| !known.contains(name.as_str()));
+        let kept = kept.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         Ok(Training {
-            kept: kept.map(|(name, tensor)| (name.clone(), tensor.clone())).collect(),
+            kept,
             gradients: Gradients::new(&executor),
             backward,
             update,

@@ -8,6 +8,7 @@
 //!
 //! Nodes keep their names, so parameters do too. The last node computes what the last node did.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -15,12 +16,16 @@ use super::{Net, NodeId};
 use crate::ops::{BatchNorm2d, Conv2d, Op};
 use crate::{Error, Result, StateDict, Tensor};
 
+/// Parameters by name: those of a state, and new ones in place of some.
+pub type Parameters<'a> = BTreeMap<String, Cow<'a, Tensor>>;
+
 /// The net and its parameters for inference alone: without dropout, and with each batch norm folded into the convolution
-/// before it where nothing else reads that convolution. The result's parameters are exactly those that its net names.
+/// before it where nothing else reads that convolution. The result's parameters are exactly those that its net names;
+/// what is not folded is not copied.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a parameter that is missing from `state` or has another shape than the net's.
-pub fn inference(net: &Net, state: &StateDict) -> Result<(Net, StateDict)> {
+pub fn inference<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
     fold_batch_norm(&without_dropout(net)?, state)
 }
 
@@ -42,24 +47,24 @@ fn without_dropout(net: &Net) -> Result<Net> {
 }
 
 /// Each batch norm that can be is folded into its convolution, which gains a bias.
-fn fold_batch_norm(net: &Net, state: &StateDict) -> Result<(Net, StateDict)> {
+fn fold_batch_norm<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
     let folds = foldable(net);
     let folded = rebuild(net, |id| match (folds.get(&id), &net.node(id).op) {
         (Some(fold), _) => Some(Op::Conv2d(Conv2d { bias: true, ..fold.conv.clone() })),
         (None, Op::BatchNorm2d(_)) if folds.contains_key(&net.node(id).inputs[0]) => None,
         (None, op) => Some(op.clone()),
     })?;
-    let mut parameters = StateDict::new();
+    let mut parameters = Parameters::new();
     for (&id, fold) in &folds {
         let weight_shape = &net.node(id).op.parameters(&net.input_shapes(id))[0].shape;
         let name = &net.node(id).name;
         let (weight, bias) = fold.parameters(state, name, weight_shape)?;
-        parameters.extend([(format!("{name}.weight"), weight), (format!("{name}.bias"), bias)]);
+        parameters.extend([(format!("{name}.weight"), Cow::Owned(weight)), (format!("{name}.bias"), Cow::Owned(bias))]);
     }
     for (name, _, parameter) in folded.parameters() {
         if let Entry::Vacant(entry) = parameters.entry(name) {
-            let tensor = find(state, entry.key(), &parameter.shape)?.clone();
-            entry.insert(tensor);
+            let tensor = find(state, entry.key(), &parameter.shape)?;
+            entry.insert(Cow::Borrowed(tensor));
         }
     }
     Ok((folded, parameters))
@@ -177,7 +182,8 @@ mod tests {
         net.then("aux_flatten", Op::Flatten).unwrap();
         net.then("aux_head", Op::Linear(Linear::new(3))).unwrap();
         net.add("norm", Op::BatchNorm2d(BatchNorm2d::default()), &[conv]).unwrap();
-        let (rewritten, state) = inference(&net, &numbered(&net)).unwrap();
+        let numbered = numbered(&net);
+        let (rewritten, state) = inference(&net, &numbered).unwrap();
         // The auxiliary head read the convolution too, but it is gone before folding asks.
         assert_eq!(names(&rewritten), ["input", "conv"]);
         assert_eq!(state.keys().collect::<Vec<_>>(), ["conv.bias", "conv.weight"]);
@@ -236,7 +242,8 @@ mod tests {
             "input conv1 relu1 pool1 conv2 relu2 pool2 flatten linear1 relu_linear1 linear2 relu_linear2 head";
         assert_eq!(names(&rewritten).join(" "), expected);
         assert_eq!(rewritten.output_shape(), net.output_shape());
-        assert_eq!(folded["head.weight"], state["head.weight"]);
+        assert_eq!(*folded["head.weight"], state["head.weight"]);
+        assert!(matches!(folded["head.weight"], Cow::Borrowed(_)));
         assert!(rewritten.parameters().iter().all(|(name, _, p)| folded[name].shape() == p.shape));
         assert_eq!(folded.len(), rewritten.parameters().len());
     }

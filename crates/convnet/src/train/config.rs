@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
+use crate::data::Target;
 use crate::exec::Update;
 use crate::net::Net;
 use crate::ops::Shape;
@@ -34,8 +35,12 @@ pub enum Optimizer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// A built-in data set's name or a folder.
+    /// A built-in data set's name, a folder or an archive.
     pub data: String,
+    /// Channels, height and width that pictures from files are brought to, and that the net takes; without it the
+    /// pictures must all be of one size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<[usize; 3]>,
     /// A named network.
     pub model: String,
     /// A TOML file that describes the network, instead of `model`.
@@ -92,6 +97,7 @@ impl Default for TrainConfig {
     fn default() -> TrainConfig {
         TrainConfig {
             data: "digits".into(),
+            input: None,
             model: "cnn".into(),
             net: None,
             dropout: None,
@@ -123,6 +129,7 @@ impl Default for TrainConfig {
 #[expect(missing_docs, reason = "each field is the one of the same name in TrainConfig")]
 pub struct TrainOverrides {
     pub data: Option<String>,
+    pub input: Option<[usize; 3]>,
     pub model: Option<String>,
     pub net: Option<PathBuf>,
     pub cdims: Option<Vec<usize>>,
@@ -238,12 +245,32 @@ impl TrainConfig {
         toml::to_string(self).map_err(|e| Error::invalid(format!("configuration: {e}")))
     }
 
+    /// What pictures from files are to be brought to: `input`, else what a net from a TOML file takes.
+    ///
+    /// # Errors
+    /// As [`Net::load`].
+    pub fn target(&self) -> Result<Option<Target>> {
+        let input = match (self.input, &self.net) {
+            (Some(input), _) => Some(input),
+            (None, Some(path)) => match Net::load(path)?.input_shape() {
+                Shape::Map(input) => Some(input),
+                Shape::Vector(_) => None,
+            },
+            (None, None) => None,
+        };
+        Ok(input.map(Target::customary))
+    }
+
     /// The net, for pictures of shape `input` (channels, height, width) and so many classes. A net from a TOML file is
     /// as it is there.
     ///
     /// # Errors
-    /// As [`Net::load`], [`zoo::by_name`] and [`Net::add`].
+    /// As [`Net::load`], [`zoo::by_name`] and [`Net::add`]; pictures that are not as `self.input` says.
     pub fn build(&self, input: [usize; 3], classes: usize) -> Result<Net> {
+        if let Some(wanted) = self.input.filter(|&wanted| wanted != input) {
+            let [wanted, found] = [wanted, input].map(Shape::Map);
+            return Err(Error::invalid(format!("input: {wanted}, but the pictures are {found} and cannot be resized")));
+        }
         let Some(path) = &self.net else {
             let options = ZooOptions {
                 input: Some(input),
@@ -289,6 +316,8 @@ impl TrainConfig {
             true => Ok(()),
             false => Err(Error::invalid(format!("{name}: expected {expected}, got {got:?}"))),
         };
+        let input = self.input.unwrap_or([1; 3]);
+        expect(!input.contains(&0), "input", "channels, height and width above 0", &input)?;
         let share = |value: f64| (0.0..1.0).contains(&value);
         let below_1 = "a number from 0 to below 1";
         expect(self.epochs > 0, "epochs", "at least 1", &self.epochs)?;
@@ -320,6 +349,7 @@ mod tests {
     fn full() -> TrainOverrides {
         TrainOverrides {
             data: Some("mnist".into()),
+            input: Some([3, 32, 32]),
             model: Some("lenet".into()),
             net: Some("my.toml".into()),
             cdims: Some(vec![8]),
@@ -333,6 +363,7 @@ mod tests {
             batch_size: Some(32),
             optimizer: Some(Optimizer::Sgd),
             lr: Some(0.1),
+            schedule: Some(Schedule::OneCycle),
             momentum: Some(0.5),
             nesterov: Some(true),
             weight_decay: Some(5e-4),

@@ -16,7 +16,7 @@ use std::time::Instant;
 use super::plots::{self, Prediction};
 use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
 use crate::classifier::{Classifier, Description};
-use crate::data::{Dataset, Loader, LoaderOptions, Normalization, Order, Splits, picture};
+use crate::data::{Dataset, Loader, LoaderOptions, Order, Preset, Splits, picture};
 use crate::evaluate::{Evaluation, evaluate, ranking};
 use crate::exec::{Engine, Inference, Training};
 use crate::weights::{self, Checkpoint, Recovered, previous_path, weights_sha256};
@@ -142,7 +142,7 @@ impl Trainer {
         let (shape, classes) = (splits.train.shape(), splits.train.classes());
         let net = config.build(shape, classes.len())?;
         let weights = weights::init(&net, config.seed);
-        let description = Description::new(net, Normalization::unit(shape[0]), classes.to_vec())?;
+        let description = Description::from_preset(net, Preset::Lecture)?.with_classes(classes.to_vec())?;
         Trainer::new(config, splits, engine, Classifier { description, weights }, folder)
     }
 

@@ -1,28 +1,37 @@
 //! Whether weights fit a net, told in one message rather than one key at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::init::init_parameter;
+use super::likeness::looks_like;
 use super::{Checkpoint, printable};
-use crate::net::Net;
+use crate::net::{Net, NodeId};
+use crate::ops::Op;
+use crate::suggest::suggest;
 use crate::{Error, Result, StateDict};
 
 /// How many keys of each kind a message names.
 const SHOWN: usize = 5;
+/// What the last linear layer of every net is called where layers are named.
+const HEAD: &str = "head";
 
 /// Checks that the weights are exactly the net's parameters and buffers. PyTorch's `num_batches_tracked`, which nothing
 /// here needs, may be there or not.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the missing, the unexpected and the mis-shaped keys, long lists shortened.
+/// [`Error::Invalid`] with the missing, the unexpected and the mis-shaped keys, long lists shortened, and the net of the
+/// zoo that the weights look like.
 pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     let parameters = net.parameters();
-    let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-    for (name, _, parameter) in &parameters {
+    let heads = heads(net);
+    let (mut missing, mut misshaped, mut only_head) = (Vec::new(), Vec::new(), true);
+    for (name, node, parameter) in &parameters {
         match weights.get(name) {
             None if is_counter(name) => {}
             None => missing.push(printable(name)),
             Some(tensor) if tensor.shape() != parameter.shape => {
+                only_head &= heads.contains(node);
                 misshaped.push(format!(
                     "{} (expected {:?}, got {:?})",
                     printable(name),
@@ -35,29 +44,105 @@ pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     }
     let expected: BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
     let unexpected = weights.keys().filter(|name| !expected.contains(name.as_str()) && !is_counter(name));
-    let problems = [
-        listed("missing", &missing),
-        listed("unexpected", &unexpected.map(|name| printable(name)).collect::<Vec<_>>()),
-        listed("of another shape", &misshaped),
-    ];
+    let unexpected: Vec<String> = unexpected.map(|name| printable(name)).collect();
+    let hint = match only_head && missing.is_empty() && unexpected.is_empty() {
+        true => "; for another number of classes there is --ignore-mismatched head",
+        false => "",
+    };
+    let problems =
+        [listed("missing", &missing), listed("unexpected", &unexpected), listed("of another shape", &misshaped)];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::invalid(format!("the weights do not fit the net '{}': {}", net.name(), problems.join("; "))))
+    let likeness = looks_like(weights).map(|likeness| format!("; {likeness}")).unwrap_or_default();
+    let problems = problems.join("; ");
+    Err(Error::invalid(format!("the weights do not fit the net '{}': {problems}{likeness}{hint}", net.name())))
 }
 
 /// The weights, without `num_batches_tracked`, when they fit the net.
 ///
 /// # Errors
 /// As [`check`].
-pub fn fitting(net: &Net, mut weights: StateDict) -> Result<StateDict> {
-    check(net, &weights)?;
-    weights.retain(|name, _| !is_counter(name));
-    Ok(weights)
+pub fn fitting(net: &Net, weights: StateDict) -> Result<StateDict> {
+    Ok(fitted(net, weights, &[])?.weights)
 }
 
-/// Reads weights for a net from a safetensors file, a [`Checkpoint`] of ours or anyone's, without `num_batches_tracked`.
+/// Weights that fit a net because some layers need not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// Exactly the net's parameters and buffers.
+    pub weights: StateDict,
+    /// Those of them that the file does not have in this shape: they have their first values.
+    pub initial: Vec<String>,
+}
+
+/// As [`fitting`], but below the layers `ignored` the weights may lack tensors, have others, or have them in another
+/// shape: the net's parameters then keep the values of [`init`](super::init()) with seed 0. A layer is named by a node or by
+/// the beginning of the names of several (`layer4`); `head` is the last linear layer, whatever its name, and those of
+/// auxiliary outputs. What only auxiliary outputs need may always be missing: inference does not miss it.
+///
+/// # Errors
+/// As [`check`] for what remains; [`Error::Invalid`] for a name that no node has.
+///
+/// ```
+/// use convnet::{weights, zoo};
+/// let ten = zoo::cnn(&zoo::Cnn::default()).unwrap();
+/// let three = zoo::cnn(&zoo::Cnn { ydim: 3, ..zoo::Cnn::default() }).unwrap();
+/// let fitted = weights::fitted(&three, weights::init(&ten, 7), &["head".to_owned()]).unwrap();
+/// assert_eq!(fitted.initial, ["head.weight", "head.bias"]);
+/// assert!(weights::fitted(&three, weights::init(&ten, 7), &[]).is_err());
+/// ```
+pub fn fitted(net: &Net, mut weights: StateDict, ignored: &[String]) -> Result<Fitted> {
+    let ignored: Vec<Vec<String>> = ignored.iter().map(|layer| prefixes(net, layer)).collect::<Result<_>>()?;
+    let is_ignored = |name: &str| ignored.iter().flatten().any(|prefix| name.starts_with(prefix));
+    let needed = net.needed(false);
+    for (name, node, parameter) in net.parameters() {
+        if !needed[node.index()] && !weights.contains_key(&name) {
+            weights.insert(name.clone(), init_parameter(&name, &parameter, 0));
+        }
+    }
+    let parameters: Vec<_> = net.parameters().into_iter().filter(|(name, ..)| is_ignored(name)).collect();
+    let shapes: BTreeMap<&str, &[usize]> =
+        parameters.iter().map(|(name, _, p)| (name.as_str(), &p.shape[..])).collect();
+    weights.retain(|name, tensor| !is_ignored(name) || shapes.get(name.as_str()).is_some_and(|&s| s == tensor.shape()));
+    let mut initial = Vec::new();
+    for (name, _, parameter) in parameters {
+        if !weights.contains_key(&name) {
+            weights.insert(name.clone(), init_parameter(&name, &parameter, 0));
+            initial.push(name);
+        }
+    }
+    check(net, &weights)?;
+    weights.retain(|name, _| !is_counter(name));
+    Ok(Fitted { weights, initial })
+}
+
+/// What the names of a layer's parameters begin with.
+fn prefixes(net: &Net, layer: &str) -> Result<Vec<String>> {
+    let heads = heads(net);
+    if layer == HEAD && !heads.is_empty() {
+        return Ok(heads.into_iter().map(|id| format!("{}.", net.node(id).name)).collect());
+    }
+    let prefix = format!("{layer}.");
+    match net.nodes().iter().any(|node| node.name == layer || node.name.starts_with(&prefix)) {
+        true => Ok(vec![prefix]),
+        false => {
+            let known = suggest(layer, net.nodes().iter().map(|node| node.name.as_str()));
+            Err(Error::invalid(format!("the net '{}' has no layer '{}': {known}", net.name(), printable(layer))))
+        }
+    }
+}
+
+/// The last linear layer, which tells the classes apart, and those that do for auxiliary outputs.
+pub(super) fn heads(net: &Net) -> Vec<NodeId> {
+    let needed = net.needed(false);
+    let linear = |id: &NodeId| matches!(net.node(*id).op, Op::Linear(_));
+    let last = (0..net.nodes().len()).rev().map(NodeId).find(|id| needed[id.index()] && linear(id));
+    last.into_iter().chain(net.auxiliaries().iter().map(|auxiliary| auxiliary.node).filter(linear)).collect()
+}
+
+/// Reads weights for a net from any file of weights, a [`Checkpoint`] of ours or anyone's, without `num_batches_tracked`.
 ///
 /// # Errors
 /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net.
@@ -66,7 +151,7 @@ pub fn load(net: &Net, path: &Path) -> Result<StateDict> {
 }
 
 /// PyTorch's count of batches seen by a batch norm.
-fn is_counter(name: &str) -> bool {
+pub(super) fn is_counter(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
 }
 
@@ -112,6 +197,36 @@ mod tests {
         assert!(
             message.ends_with("8 missing: conv1.weight, conv1.bias, bn1.weight, bn1.bias, bn1.running_mean and 3 more")
         );
+    }
+
+    #[test]
+    fn ignored_layers_keep_their_first_values() {
+        let net = |ydim| cnn(&Cnn { cdims: vec![2], hdims: vec![3, 3], ydim, ..Cnn::default() }).unwrap();
+        let (ten, two) = (init(&net(10), 5), net(2));
+        let head = ["head".to_owned()];
+        let Fitted { weights, initial } = fitted(&two, ten.clone(), &head).unwrap();
+        assert_eq!(initial, ["head.weight", "head.bias"]);
+        assert_eq!(weights["linear1.weight"], ten["linear1.weight"]);
+        assert_eq!(weights["head.weight"], init(&two, 0)["head.weight"]);
+        check(&two, &weights).unwrap();
+        let mut other = ten.clone();
+        other.remove("linear2.bias");
+        other.insert("linear2.scale".into(), Tensor::zeros([1]));
+        let message = fitted(&two, other.clone(), &head).unwrap_err().to_string();
+        assert!(message.ends_with("1 missing: linear2.bias; 1 unexpected: linear2.scale"), "{message}");
+        let ignored = ["head", "linear2"].map(str::to_owned);
+        assert_eq!(fitted(&two, other, &ignored).unwrap().initial, ["linear2.bias", "head.weight", "head.bias"]);
+        // What fits is kept, below an ignored layer too; names are not prefixes of longer ones.
+        assert_eq!(fitted(&net(10), ten.clone(), &head).unwrap(), Fitted { weights: ten.clone(), initial: vec![] });
+        let message = fitted(&two, ten, &["linear".to_owned()]).unwrap_err().to_string();
+        assert!(message.starts_with("the net 'cnn' has no layer 'linear': did you mean 'linear1'?"), "{message}");
+    }
+
+    #[test]
+    fn another_number_of_classes_is_recognised() {
+        let net = |ydim| cnn(&Cnn { ydim, ..Cnn::default() }).unwrap();
+        let message = check(&net(10), &init(&net(3), 0)).unwrap_err().to_string();
+        assert!(message.contains("got [3]); they look like 'cnn' with 3 classes; for another number"), "{message}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::digest::{hash_number, hash_tensors, hash_text, hex};
-use super::safetensors;
+use super::names::canonical;
+use super::{Contents, read, safetensors};
 use crate::files::{write_atomic, write_atomic_keeping};
 use crate::{Error, Result, StateDict, Tensor};
 
@@ -74,16 +75,16 @@ impl Checkpoint {
         write_atomic_keeping(path, &previous_path(path), |out| self.write_to(out))
     }
 
-    /// Reads a checkpoint and verifies its checksum. A safetensors file of another origin loads too: all its tensors
-    /// are weights.
+    /// Reads a checkpoint and verifies its checksum. A safetensors or PyTorch file of another origin loads too: all its
+    /// tensors are weights, under the names that torchvision gives them now.
     ///
     /// # Errors
-    /// As [`safetensors::read`]; [`Error::File`] also for a checksum that does not match and for a newer format.
+    /// As [`read`]; [`Error::File`] also for a checksum that does not match and for a newer format.
     pub fn load(path: &Path) -> Result<Checkpoint> {
-        let safetensors::Contents { tensors, mut metadata } = safetensors::read(path)?;
+        let Contents { tensors, mut metadata } = read(path)?;
         let (format, expected) = (metadata.remove(FORMAT_KEY), metadata.remove(SHA256_KEY));
         if format.is_none() && expected.is_none() {
-            return Ok(Checkpoint { weights: tensors, optimizer: StateDict::new(), metadata });
+            return Ok(Checkpoint { weights: canonical(tensors), optimizer: StateDict::new(), metadata });
         }
         if let Some(format) = format.filter(|format| format != FORMAT) {
             let problem = format!("checkpoint format {format}: expected {FORMAT}; a newer convnet may have written it");

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::digest::hash_text;
 use crate::net::Net;
-use crate::ops::Init;
+use crate::ops::{Init, Parameter};
 use crate::{StateDict, Tensor};
 
 /// First values of every parameter and buffer of the net, by full name, as their [`Init`] says.
@@ -21,16 +21,22 @@ use crate::{StateDict, Tensor};
 /// weights::check(&net, &weights).unwrap();
 /// ```
 pub fn init(net: &Net, seed: u64) -> StateDict {
-    let tensor = |(name, _, parameter): (String, _, crate::ops::Parameter)| {
-        let count = parameter.shape.iter().product();
-        let data = match parameter.init {
-            Init::Constant(value) => vec![value; count],
-            Init::Normal { std } => normal(stream(seed, &name), std, count),
-            Init::Uniform { bound } => uniform(stream(seed, &name), bound, count),
-        };
-        (name, Tensor::new(parameter.shape, data))
+    let tensor = |(name, _, parameter): (String, _, Parameter)| {
+        let tensor = init_parameter(&name, &parameter, seed);
+        (name, tensor)
     };
     net.parameters().into_iter().map(tensor).collect()
+}
+
+/// What [`init`] gives the parameter of that full name.
+pub(super) fn init_parameter(name: &str, parameter: &Parameter, seed: u64) -> Tensor {
+    let count = parameter.elements();
+    let data = match parameter.init {
+        Init::Constant(value) => vec![value; count],
+        Init::Normal { std } => normal(stream(seed, name), std, count),
+        Init::Uniform { bound } => uniform(stream(seed, name), bound, count),
+    };
+    Tensor::new(parameter.shape.clone(), data)
 }
 
 /// The tensor's own random numbers.

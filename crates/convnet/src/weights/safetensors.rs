@@ -5,7 +5,6 @@
 //! memory asked for. Files are written in a fixed order: equal content gives equal bytes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -14,7 +13,9 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::digest::for_each_le_chunk;
-use super::printable;
+use super::element::Element;
+use super::{Contents, printable};
+use crate::data::open;
 use crate::files::write_atomic;
 use crate::{Error, Result, StateDict, Tensor};
 
@@ -29,27 +30,15 @@ const CHUNK: usize = 64 << 10;
 /// Where the format keeps its metadata strings.
 const METADATA: &str = "__metadata__";
 
-/// What a safetensors file holds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Contents {
-    /// The tensors by name, converted to `f32`.
-    pub tensors: StateDict,
-    /// The strings that the file carries beside them.
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// Reads a file. `F16`, `BF16`, `F64` and `I64` become the nearest `f32`; NaN and infinity are let through.
+/// Reads a file. Floating-point numbers and integers of any width become the nearest `f32`; NaN and infinity are let
+/// through.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read; [`Error::File`] when it is truncated, damaged or of another format, and
 /// when a tensor has another type of element.
 pub fn read(path: &Path) -> Result<Contents> {
-    let file = File::open(path).map_err(Error::io("reading", path))?;
-    let status = file.metadata().map_err(Error::io("reading", path))?;
-    if status.is_dir() {
-        return Err(Error::file(path, "expected a safetensors file, found a folder"));
-    }
-    parse(path, file, status.len())
+    let (file, length) = open(path)?;
+    parse(path, file, length)
 }
 
 /// Writes a file atomically: tensors as `F32`, in name order.
@@ -143,13 +132,18 @@ fn read_tensor(
     if info.shape.len() > MAX_AXES {
         return problem(format!("has {} axes: expected at most {MAX_AXES}", info.shape.len()));
     }
-    let decode: fn(&[u8], &mut Vec<f32>) = match info.dtype {
-        Dtype::F32 => |bytes, values| append(bytes, values, f32::from_le_bytes),
-        Dtype::F16 => |bytes, values| append(bytes, values, |b| half(u16::from_le_bytes(b))),
-        Dtype::BF16 => |bytes, values| append(bytes, values, |[low, high]| f32::from_le_bytes([0, 0, low, high])),
-        Dtype::F64 => |bytes, values| append(bytes, values, |b| f64::from_le_bytes(b) as f32),
-        Dtype::I64 => |bytes, values| append(bytes, values, |b| i64::from_le_bytes(b) as f32),
-        other => return problem(format!("is of type {other}: expected F32, F16, BF16, F64 or I64")),
+    let element = match info.dtype {
+        Dtype::F64 => Element::F64,
+        Dtype::F32 => Element::F32,
+        Dtype::F16 => Element::F16,
+        Dtype::BF16 => Element::BF16,
+        Dtype::I64 => Element::I64,
+        Dtype::I32 => Element::I32,
+        Dtype::I16 => Element::I16,
+        Dtype::I8 => Element::I8,
+        Dtype::U8 => Element::U8,
+        Dtype::BOOL => Element::Bool,
+        other => return problem(format!("is of type {other}: expected F32, F16, BF16, F64 or signed integers")),
     };
     let (begin, end) = info.data_offsets;
     let count = info.shape.iter().product();
@@ -161,36 +155,20 @@ fn read_tensor(
     while left > 0 {
         let chunk = &mut buffer[..left.min(CHUNK)];
         reader.read_exact(chunk).map_err(Error::io("reading", path))?;
-        decode(chunk, &mut values);
+        element.decode(chunk, &mut values);
         left -= chunk.len();
     }
     Ok(Tensor::new(info.shape.clone(), values))
 }
 
-/// Appends elements of `N` bytes each.
-fn append<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, convert: fn([u8; N]) -> f32) {
-    values.extend(bytes.as_chunks::<N>().0.iter().map(|&element| convert(element)));
-}
-
-/// The value of an IEEE half-precision number.
-fn half(bits: u16) -> f32 {
-    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
-    let magnitude = match bits & 0x7c00 {
-        0x7c00 => magnitude | 0x7f80_0000,
-        // The exponents' biases differ by 112; multiplying also makes subnormal numbers right.
-        _ => (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits(),
-    };
-    f32::from_bits(sign | magnitude)
-}
-
 /// What a file that is not safetensors seems to be, and what to do.
 fn looks_like(start: &[u8]) -> &'static str {
     const KNOWN: [(&[u8], &str); 10] = [
+        (b"PK\x03\x04", "it looks like a zip archive, perhaps a PyTorch checkpoint; convert it with 'convnet convert'"),
         (
-            b"PK\x03\x04",
-            "it looks like a zip archive, perhaps a PyTorch checkpoint; save its state_dict as safetensors",
+            b"\x80\x02",
+            "it looks like a Python pickle, perhaps an old PyTorch checkpoint; convert it with 'convnet convert'",
         ),
-        (b"\x80\x02", "it looks like a Python pickle, perhaps an old PyTorch checkpoint; save it as safetensors"),
         (b"\x89PNG", "it looks like a PNG picture"),
         (b"\xff\xd8\xff", "it looks like a JPEG picture"),
         (b"\x1f\x8b", "it looks like a gzip archive; unpack it first"),
@@ -204,7 +182,10 @@ fn looks_like(start: &[u8]) -> &'static str {
         return "it is empty";
     }
     let known = KNOWN.iter().find(|(magic, _)| start.starts_with(magic));
-    known.map_or("its first bytes are not those of the format; it may be damaged", |(_, text)| text)
+    known.map_or(
+        "its first bytes are not those of safetensors, nor of a PyTorch checkpoint; it may be damaged",
+        |(_, text)| text,
+    )
 }
 
 #[cfg(test)]
@@ -275,8 +256,8 @@ mod tests {
         let contents = Contents { tensors: [("b".into(), Tensor::zeros([3]))].into(), ..sample() };
         write(&path, &contents.tensors, &contents.metadata).unwrap();
         assert_eq!(read(&path).unwrap(), contents);
-        assert!(read(folder.path()).unwrap_err().to_string().contains("found a folder"));
-        assert!(read(&folder.path().join("none")).unwrap_err().to_string().starts_with("reading "));
+        assert!(read(folder.path()).unwrap_err().to_string().contains("expected a regular file"));
+        assert!(read(&folder.path().join("none")).unwrap_err().to_string().starts_with("opening "));
     }
 
     #[test]
@@ -293,24 +274,8 @@ mod tests {
             bytes.extend(data);
             assert_eq!(parse_bytes(&bytes).unwrap().tensors["a"].data(), [value], "{dtype}");
         }
-        let message = message(&file(r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, 1));
-        assert!(message.contains("tensor 'a' is of type U8: expected F32"), "{message}");
-    }
-
-    #[test]
-    fn every_half_precision_number() {
-        for bits in 0..=u16::MAX {
-            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
-            let magnitude = match exponent {
-                0 => fraction * 2f64.powi(-14),
-                31 if fraction == 0.0 => f64::INFINITY,
-                31 => f64::NAN,
-                e => (1.0 + fraction) * 2f64.powi(e - 15),
-            };
-            let expected = magnitude.copysign(if bits >> 15 == 1 { -1.0 } else { 1.0 }) as f32;
-            let got = half(bits);
-            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{bits:#06x}: {got}");
-        }
+        let message = message(&file(r#"{"a":{"dtype":"U16","shape":[1],"data_offsets":[0,2]}}"#, 2));
+        assert!(message.contains("tensor 'a' is of type U16: expected F32"), "{message}");
     }
 
     #[test]
@@ -357,7 +322,7 @@ mod tests {
             (b"<!doctype html><html>", "web page"),
             (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
             (b"", "empty"),
-            (b"\0\0\0\0\0\0\0\0\0\0", "not those of the format"),
+            (b"\0\0\0\0\0\0\0\0\0\0", "not those of safetensors"),
         ] {
             assert!(message(start).contains(name), "{name}");
         }

@@ -314,7 +314,7 @@ mod tests {
         println!("digits: {accuracy}");
         assert!((0.90..0.98).contains(&accuracy));
         let Some(folder) = test_data("mnist") else { return };
-        let mut mnist = Source::Folder(folder).load().unwrap();
+        let mut mnist = Source::Folder(folder).load(None).unwrap();
         mnist.train.truncate(TRAIN);
         mnist.test.truncate(500);
         println!("MNIST: {}", nearest_neighbour(&mnist));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use plotters::style::{RGBColor, text_anchor::HPos};
 
-use super::{BLUE, Canvas, Drawn, GREY, GRID, INK, VERMILLION, write_png};
 use crate::Result;
+use crate::canvas::{BLUE, Canvas, Drawn, GREY, GRID, INK, VERMILLION, write_png};
 use crate::train::EpochMetrics;
 
 const PANEL: [f64; 2] = [800.0, 640.0];

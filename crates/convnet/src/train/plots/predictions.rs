@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::style::{RGBColor, text_anchor::HPos};
 
-use super::{Canvas, Drawn, GREY, INK, write_png};
+use crate::canvas::{Canvas, Drawn, GREY, INK, resampled, write_png};
 use crate::{Error, Result};
 
 /// Side of the square in which a picture stands.
@@ -65,7 +65,7 @@ pub fn predictions(path: &Path, shape: [usize; 3], pictures: &[Prediction]) -> R
 
 fn draw(canvas: &Canvas, [left, top]: [f64; 2], shape: [usize; 3], picture: &Prediction) -> Drawn {
     let wrong = picture.predicted != picture.truth;
-    let [_, height, width] = shape;
+    let [channels, height, width] = shape;
     // Small pictures grow by a whole factor, so that their pixels stay square and equal.
     let fit = TILE / height.max(width) as f64;
     let factor = if fit >= 1.0 { fit.floor() } else { fit };
@@ -74,7 +74,9 @@ fn draw(canvas: &Canvas, [left, top]: [f64; 2], shape: [usize; 3], picture: &Pre
     if wrong {
         canvas.rectangle(corner.map(|x| x - 5.0), size.map(|x| x + 10.0), RED)?;
     }
-    canvas.bitmap(corner, size, |size| resampled(picture.pixels, shape, size))?;
+    // The one grey plane serves as all three.
+    let pixel = |channel: usize, y, x| picture.pixels[(channel.min(channels - 1) * height + y) * width + x];
+    canvas.bitmap(corner, size, |size| resampled([height, width], size, pixel))?;
     let lines = [("pred ", picture.predicted, if wrong { RED } else { INK }), ("true ", picture.truth, INK)];
     for (line, (what, name, colour)) in lines.into_iter().enumerate() {
         let y = top + TILE + 19.0 + 25.0 * line as f64;
@@ -86,37 +88,9 @@ fn draw(canvas: &Canvas, [left, top]: [f64; 2], shape: [usize; 3], picture: &Pre
     Ok(())
 }
 
-/// RGB pixels of the picture in another size: each is the mean of what it covers.
-fn resampled(pixels: &[u8], [channels, height, width]: [usize; 3], [columns, rows]: [usize; 2]) -> Vec<u8> {
-    let covered = |i: usize, length: usize, count: usize| {
-        let begin = i * length / count;
-        begin..((i + 1) * length).div_ceil(count).max(begin + 1)
-    };
-    let mut resized = Vec::with_capacity(3 * columns * rows);
-    for row in 0..rows {
-        for column in 0..columns {
-            let (ys, xs) = (covered(row, height, rows), covered(column, width, columns));
-            for channel in 0..3 {
-                // The one grey plane serves as all three.
-                let plane = &pixels[channel.min(channels - 1) * height * width..][..height * width];
-                let part = ys.clone().flat_map(|y| &plane[y * width..][xs.clone()]);
-                let sum: usize = part.map(|&pixel| usize::from(pixel)).sum();
-                resized.push((sum / (ys.len() * xs.len())) as u8);
-            }
-        }
-    }
-    resized
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pictures_grow_by_repetition_and_shrink_by_means() {
-        assert_eq!(resampled(&[10, 20], [1, 1, 2], [4, 1]), [10, 10, 10, 10, 10, 10, 20, 20, 20, 20, 20, 20]);
-        assert_eq!(resampled(&[10, 20, 1, 3, 0, 2], [3, 1, 2], [1, 1]), [15, 2, 1]);
-    }
 
     #[test]
     fn every_number_and_size_of_pictures_is_drawn() {

@@ -1,0 +1,386 @@
+//! `convnet filter`: kernels that slide over a picture.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use convnet::columns::{Columns, Style};
+use convnet::data::bitmap::{self, Bitmap};
+use convnet::exec::Engine;
+use convnet::filter::{self, Activation, Border, Filter, Kernel, Pass, Placement, Range, SheetOptions};
+use convnet::geometry::Padding;
+use convnet::{Error, Result};
+use serde::Serialize;
+
+use crate::args::{EngineArgs, at_least_1};
+use crate::console::{Console, print, print_json};
+
+/// Where the sheet goes when no file is named.
+const DEFAULT_SHEET: &str = "filters.png";
+
+/// Slide filters over a picture: blur, sharpen, emboss, find edges, or what your own kernel does
+///
+/// A kernel is a small matrix of weights. It is laid on every pixel in turn; the result there is the sum of the pixels
+/// below it, each times its weight. Every colour is filtered by itself. Networks compute this cross-correlation and call
+/// it convolution; the mathematical convolution turns the kernel by 180° first (--convolution). The two differ only for
+/// kernels that are not the same upside down.
+///
+/// A result is rounded and cut off at 0 (black) and 255 (white). Where a kernel's weights add up to 0, half of the sums
+/// on edges are negative: then their size is shown, unless --raw, --relu or --offset say otherwise.
+///
+/// Reads PNG, JPEG, BMP and WebP of up to 512 Mi pixels and 2 GiB; transparent pixels are laid on white.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    convnet filter --demo                               a sheet of all filters: filters.png\n  \
+    convnet filter photo.jpg --filter sobel-x --out edges.png\n  \
+    convnet filter photo.jpg --kernel \"1 0 -1; 2 0 -2; 1 0 -1\" --offset 128 --out own.png\n  \
+    convnet filter photo.jpg --filter box-blur,emboss --kernel \"1 1 1 1 1 / 5\" --sheet three.png\n  \
+    convnet filter --list")]
+pub(crate) struct Args {
+    /// Picture to filter
+    #[arg(value_name = "PICTURE", required_unless_present_any = ["demo", "list"], conflicts_with_all = ["demo", "list"])]
+    picture: Option<PathBuf>,
+
+    /// Filter a built-in picture, 300x200 pixels
+    #[arg(long, conflicts_with = "list")]
+    demo: bool,
+
+    /// List the filters that have a name, with their kernels, and do nothing else
+    #[arg(long)]
+    list: bool,
+
+    /// Filters by name, see --list [default: for a sheet without --kernel, all of them]
+    #[arg(short, long = "filter", value_name = "NAME,…", value_delimiter = ',', help_heading = "Filters")]
+    filters: Vec<String>,
+
+    /// Your own kernel: rows end at semicolons, fractions are allowed, a divisor may follow, as in "1 2 1; 2 4 2; 1 2 1 /
+    /// 16"; may be repeated
+    #[arg(short, long = "kernel", value_name = "ROWS", allow_hyphen_values = true, help_heading = "Filters")]
+    kernels: Vec<String>,
+
+    /// Text file with your own kernel: a row in each line, else as --kernel; may be repeated
+    #[arg(long = "kernel-file", value_name = "FILE", help_heading = "Filters")]
+    kernel_files: Vec<PathBuf>,
+
+    /// Turn kernels by 180° first: the mathematical convolution [default: cross-correlation, as in networks]
+    #[arg(long, help_heading = "Filters")]
+    convolution: bool,
+
+    /// Filter the picture in grey (BT.601 luma) [default: each colour by itself]
+    #[arg(long, help_heading = "Filters")]
+    grey: bool,
+
+    /// Pixels between two placements of the kernel, 1 to 64, or HxW
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Placement")]
+    stride: PerAxis,
+
+    /// Pixels added around the picture: N, HxW, valid for none, or same for a result of the picture's size (at stride
+    /// 1); a kernel of even size then lies one pixel further down and right
+    #[arg(long, value_name = "N", default_value = "same", help_heading = "Placement")]
+    padding: PaddingArg,
+
+    /// What the added pixels are: zeros, as in networks, or the nearest pixel of the picture
+    #[arg(long, value_name = "MODE", default_value = "zeros", help_heading = "Placement")]
+    padding_mode: PaddingMode,
+
+    /// Show sums as they are
+    #[arg(long, group = "shown", help_heading = "From sums to pixels")]
+    raw: bool,
+
+    /// Show the sums' size, without their sign
+    #[arg(long, group = "shown", help_heading = "From sums to pixels")]
+    abs: bool,
+
+    /// Set negative sums to 0 first, as after a network's convolution
+    #[arg(long, group = "shown", help_heading = "From sums to pixels")]
+    relu: bool,
+
+    /// Add this to every sum before it becomes a pixel; 128 shows 0 as grey, negative sums darker, positive ones brighter
+    #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = offset, help_heading = "From sums to pixels")]
+    offset: Option<f32>,
+
+    /// Write the result as PNG or JPEG, by the name's ending; with several filters each to FILE-NAME
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    out: Option<PathBuf>,
+
+    /// Write a PNG with the results side by side, each with its kernel [default: filters.png, without --out]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    sheet: Option<PathBuf>,
+
+    /// Longest side of a picture on the sheet; a larger one is shrunk before it is filtered
+    #[arg(long, value_name = "N", default_value_t = 300, help_heading = "Output",
+        value_parser = clap::value_parser!(u32).range(16..=4096))]
+    sheet_side: u32,
+
+    /// Pictures in a row of the sheet [default: as many as fit into 2,040 pixels, in even rows]
+    #[arg(long, value_name = "N", value_parser = at_least_1, help_heading = "Output")]
+    sheet_columns: Option<usize>,
+
+    /// Print one JSON document and nothing else on stdout [default: a line for each file]
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    /// Channels, height and width.
+    input: [usize; 3],
+    results: Vec<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sheet: Option<PathBuf>,
+}
+
+/// A result that was written.
+#[derive(Serialize)]
+struct Outcome {
+    filter: String,
+    kernel: String,
+    path: PathBuf,
+    /// Channels, height and width.
+    output: [usize; 3],
+    /// Smallest and largest sum.
+    range: Range,
+    /// From the picture in memory to the file.
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    kernel: String,
+    description: &'static str,
+}
+
+impl Args {
+    pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        if self.list {
+            return self.print_list();
+        }
+        let filters = self.chosen()?;
+        // What cannot be written is said before anything is read or computed.
+        let sheet = match (&self.sheet, &self.out) {
+            (None, None) => Some(Path::new(DEFAULT_SHEET)),
+            (sheet, _) => sheet.as_deref(),
+        };
+        if let Some(path) =
+            sheet.filter(|path| path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")))
+        {
+            return Err(Error::file(path, "a sheet is a PNG file: expected a name that ends in .png").into());
+        }
+        let outputs = self.outputs(&filters)?;
+        let engine = self.engine.engine()?;
+        let picture = self.read(console)?;
+        let mut report = Report { input: picture.shape(), results: Vec::new(), sheet: None };
+        for (filter, path) in filters.iter().zip(&outputs) {
+            report.results.push(self.write(&engine, &picture, filter, path, console)?);
+        }
+        if let Some(path) = sheet {
+            let options = SheetOptions { side: self.sheet_side as usize, columns: self.sheet_columns };
+            filter::sheet(path, &engine, &picture, &filters, &self.placement(), &options)?;
+            report.sheet = Some(path.to_owned());
+        }
+        if self.json { print_json(&report) } else { print(&report.lines()) }
+    }
+
+    fn print_list(&self) -> anyhow::Result<()> {
+        let listed = filter::named().into_iter();
+        let listed = listed.map(|Filter { name, description, kernel, .. }| Listed {
+            name,
+            kernel: kernel.to_string(),
+            description,
+        });
+        if self.json {
+            return print_json(&listed.collect::<Vec<_>>());
+        }
+        let mut columns = Columns::new(3, &["filter", "what it does", "kernel, as --kernel takes it"]);
+        listed.for_each(|row| columns.row([row.name, row.description.to_owned(), row.kernel]));
+        print(&columns.render(Style::Plain))
+    }
+
+    /// The filters in the order of their kinds: named ones, own kernels, own files.
+    fn chosen(&self) -> Result<Vec<Filter>> {
+        let mut filters = self.filters.iter().map(|name| filter::find(name)).collect::<Result<Vec<_>>>()?;
+        for (i, text) in self.kernels.iter().enumerate() {
+            let name = if self.kernels.len() == 1 { "kernel".to_owned() } else { format!("kernel-{}", i + 1) };
+            filters.push(Filter::new(name, Kernel::parse(text)?));
+        }
+        for path in &self.kernel_files {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            filters.push(Filter::new(name, Kernel::load(path)?));
+        }
+        if filters.is_empty() {
+            if self.out.is_some() {
+                return Err(Error::invalid("--out: say which filter with --filter, --kernel or --kernel-file"));
+            }
+            filters = filter::named();
+        }
+        for filter in &mut filters {
+            let own = filter.rendering.activation;
+            filter.rendering.activation = match (self.raw, self.relu, self.abs) {
+                (true, ..) => Activation::None,
+                (_, true, _) => Activation::Relu,
+                (.., true) => Activation::Abs,
+                // An offset shows signs, which the size alone has not.
+                _ if self.offset.is_some() => Activation::None,
+                _ => own,
+            };
+            filter.rendering.offset = self.offset.unwrap_or(filter.rendering.offset);
+        }
+        Ok(filters)
+    }
+
+    /// Where each filter's result goes: nowhere without `--out`.
+    fn outputs(&self, filters: &[Filter]) -> Result<Vec<PathBuf>> {
+        let Some(out) = &self.out else { return Ok(Vec::new()) };
+        // The size is not known yet; the ending is.
+        bitmap::check_output(out, [1, 1, 1])?;
+        if filters.len() == 1 {
+            return Ok(vec![out.clone()]);
+        }
+        let [stem, ending] = [out.file_stem(), out.extension()].map(|part| part.unwrap_or_default().to_string_lossy());
+        let paths = filters.iter().map(|filter| out.with_file_name(format!("{stem}-{}.{ending}", filter.name)));
+        let paths: Vec<PathBuf> = paths.collect();
+        match paths.iter().enumerate().find(|(i, path)| paths[..*i].contains(path)) {
+            Some((_, path)) => Err(Error::file(path, "two filters of the same name would both be written there")),
+            None => Ok(paths),
+        }
+    }
+
+    fn read(&self, console: &Console) -> Result<Bitmap> {
+        let start = Instant::now();
+        let picture = match &self.picture {
+            Some(path) => Bitmap::read(path)?,
+            None => filter::scene(),
+        };
+        let picture = if self.grey { picture.into_grey() } else { picture };
+        let [channels, height, width] = picture.shape();
+        console.detail(|| format!("{width}x{height} pixels in {channels} channels read in {:.1?}", start.elapsed()));
+        Ok(picture)
+    }
+
+    fn placement(&self) -> Placement {
+        Placement {
+            stride: self.stride.0,
+            padding: self.padding.0,
+            border: match self.padding_mode {
+                PaddingMode::Zeros => Border::Zeros,
+                PaddingMode::Replicate => Border::Replicate,
+            },
+            convolution: self.convolution,
+        }
+    }
+
+    fn write(
+        &self,
+        engine: &Engine,
+        picture: &Bitmap,
+        filter: &Filter,
+        path: &Path,
+        console: &Console,
+    ) -> Result<Outcome> {
+        let start = Instant::now();
+        let pass = Pass::new(engine, picture, std::slice::from_ref(filter), &self.placement())?;
+        let [_, height, width] = pass.shape();
+        let mut range = Range::default();
+        bitmap::write_rows(path, pass.shape(), |out| {
+            let (start, mut encoding) = (Instant::now(), Duration::ZERO);
+            let ranges = pass.run(|rows| {
+                let start = Instant::now();
+                out.write_all(&rows[0])?;
+                encoding += start.elapsed();
+                Ok::<(), std::io::Error>(())
+            })?;
+            let filtering = start.elapsed() - encoding;
+            let rate = (height * width) as f64 / 1e6 / filtering.as_secs_f64().max(1e-9);
+            let name = &filter.name;
+            console.detail(|| {
+                format!("{name}: filtered in {filtering:.1?} ({rate:.0} MPixel/s), encoded in {encoding:.1?}")
+            });
+            range = ranges[0];
+            Ok(())
+        })?;
+        console.detail(|| format!("{}: sums of {} to {}", filter.name, range[0], range[1]));
+        let seconds = start.elapsed().as_secs_f64();
+        let (filter, kernel) = (filter.name.clone(), filter.kernel.to_string());
+        Ok(Outcome { filter, kernel, path: path.to_owned(), output: pass.shape(), range, seconds })
+    }
+}
+
+impl Report {
+    fn lines(&self) -> String {
+        let line = |outcome: &Outcome| {
+            let [_, height, width] = outcome.output;
+            format!("{}: {}, {width}x{height}\n", outcome.path.display(), outcome.filter)
+        };
+        let sheet = self.sheet.iter().map(|path| format!("{}: contact sheet\n", path.display()));
+        self.results.iter().map(line).chain(sheet).collect()
+    }
+}
+
+/// `2` or `2x3`, height first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct PerAxis([usize; 2]);
+
+impl FromStr for PerAxis {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<PerAxis, String> {
+        let number = |text: &str| text.parse::<usize>().map_err(|_| "expected a whole number or two, such as 2 or 2x3");
+        match text.split_once(['x', 'X']) {
+            Some((height, width)) => Ok(PerAxis([number(height)?, number(width)?])),
+            None => Ok(PerAxis([number(text)?; 2])),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct PaddingArg(Padding);
+
+impl FromStr for PaddingArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<PaddingArg, String> {
+        match text {
+            "same" => Ok(PaddingArg(Padding::Same)),
+            "valid" => Ok(PaddingArg(Padding::NONE)),
+            _ => match text.parse() {
+                Ok(PerAxis(pixels)) => Ok(PaddingArg(Padding::per_axis(pixels))),
+                Err(_) => Err("expected same, valid, a whole number or two, such as 2 or 2x3".into()),
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PaddingMode {
+    Zeros,
+    Replicate,
+}
+
+fn offset(text: &str) -> std::result::Result<f32, String> {
+    text.parse().ok().filter(|offset: &f32| offset.is_finite()).ok_or_else(|| "expected a number".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_and_paddings_are_read() {
+        let stride = |text: &str| text.parse::<PerAxis>().map(|PerAxis(pixels)| pixels).ok();
+        assert_eq!((stride("2"), stride("2x3")), (Some([2, 2]), Some([2, 3])));
+        for bad in ["", "x", "2x", "-1", "1x2x3", "1.5", "99999999999999999999999"] {
+            assert_eq!(stride(bad), None, "{bad}");
+        }
+        let padding = |text: &str| text.parse::<PaddingArg>().map(|PaddingArg(padding)| padding);
+        assert_eq!(padding("same"), Ok(Padding::Same));
+        assert_eq!(padding("valid"), Ok(Padding::NONE));
+        assert_eq!(padding("1x2"), Ok(Padding::per_axis([1, 2])));
+        assert!(padding("full").unwrap_err().contains("expected same, valid"));
+    }
+}

@@ -1,0 +1,82 @@
+//! `convnet convert`, weights of any form and origin, and what is said when they do not fit.
+
+mod common;
+
+use common::{Place, SMALL};
+
+/// Flags for the net that was trained in [`trained`], which a file of foreign weights does not know.
+const NET: [&str; 6] = ["--input", "8x8", "--cdims", "2", "--hdims", "8"];
+
+/// A place with a run of one epoch.
+fn trained() -> Place {
+    let place = Place::with_data();
+    place.train(&["--epochs", "1", "--out", "run", "--json"]).json();
+    place
+}
+
+#[test]
+fn weights_go_to_pytorch_and_back_with_all_that_is_known() {
+    let place = trained();
+    let line = place.run(&["convert", "run/best.safetensors", "best.pt"]).succeeds();
+    assert_eq!(line, "best.pt: 10 tensors, 382 elements\n");
+    let json = place.run(&["convert", "best.pt", "again.safetensors", "--json"]).json();
+    assert_eq!(
+        (&json["path"], &json["tensors"], &json["elements"]),
+        (&"again.safetensors".into(), &10.into(), &382.into())
+    );
+    let predict =
+        |flags: &[&str]| place.run(&[&["predict", "--logits", "--json", "run/sample.png"], flags].concat()).succeeds();
+    let expected = predict(&["--run", "run"]);
+    assert_eq!(predict(&["--weights", "best.pt"]), expected);
+    assert_eq!(predict(&["--weights", "again.safetensors"]), expected);
+    place.run(&["convert", "again.safetensors", "again.pth"]).succeeds();
+    assert_eq!(place.read("again.pth"), place.read("best.pt"), "equal content gives equal bytes");
+    // The content of a file counts, not its name.
+    std::fs::rename(place.path("best.pt"), place.path("best.th")).unwrap();
+    assert_eq!(predict(&["--weights", "best.th"]), expected);
+    let run = place.run(&["convert", "run/last.safetensors", "last.pt"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), "the optimizer's state is left out\n"));
+}
+
+#[test]
+fn another_number_of_classes_needs_the_head_to_be_ignored() {
+    let place = trained();
+    let with = |flags: &[&str]| {
+        let arguments = ["predict", "--weights", "run/best.safetensors", "run/sample.png", "--classes", "3"];
+        place.run(&[&arguments[..], &NET, flags].concat())
+    };
+    let expected = "2 of another shape: head.weight (expected [3, 8], got [10, 8]), head.bias (expected [3], got [10])";
+    with(&[]).fails_with(1, expected);
+    with(&[]).fails_with(1, "for another number of classes there is --ignore-mismatched head");
+    let run = with(&["--ignore-mismatched", "head"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let expected =
+        "warning: run/best.safetensors: not trained, these have their first values: head.weight, head.bias\n";
+    assert_eq!(run.stderr, expected);
+    with(&["--ignore-mismatched", "tail,head"]).fails_with(1, "the net 'cnn' has no layer 'tail': ");
+    let arguments = ["convert", "--ignore-mismatched", "head", "run/best.safetensors", "three.pt"];
+    place.run(&arguments).fails_with(1, "--ignore-mismatched: name the network, too");
+    let arguments = [&arguments[..], &NET, &["--classes", "3"]].concat();
+    assert_eq!(place.run(&arguments).code, Some(0));
+    let guesses = place.run(&["predict", "--weights", "three.pt", "--json", "run/sample.png"]).json();
+    assert_eq!(guesses["predictions"][0]["top"].as_array().unwrap().len(), 3);
+    place.run(&["eval", "--run", "run", "--ignore-mismatched", "head"]).fails_with(2, "cannot be used with");
+}
+
+#[test]
+fn files_that_cannot_be_converted() {
+    let place = trained();
+    let convert = |from: &str, to: &str| place.run(&["convert", from, to]);
+    convert("run/best.safetensors", "best.onnx").fails_with(1, "best.onnx: expected a name that ends in .safetensors");
+    convert("none.pt", "a.pt").fails_with(1, "opening none.pt: ");
+    convert("run", "a.pt").fails_with(1, "run: expected a regular file");
+    convert("run/config.toml", "a.pt").fails_with(1, "run/config.toml: not a safetensors file");
+    convert("run/best.safetensors", "none/a.pt").fails_with(1, "writing none/a.pt: ");
+    place.write("evil.pth", b"\x80\x02cos\nsystem\nX\x07\0\0\0echo hi\x85R.");
+    convert("evil.pth", "a.pt").fails_with(1, "evil.pth: its pickle, at byte 2: it wants to use 'os.system'");
+    place.write("evil.pth", b"PK\x03\x04 a foreign file");
+    convert("evil.pth", "a.pt").fails_with(1, "evil.pth: truncated: a zip archive must end with its directory");
+    let arguments = [&["convert", "run/best.safetensors", "a.pt"], &SMALL[2..6]].concat();
+    place.run(&arguments).fails_with(1, "best.safetensors: the weights do not fit the net 'cnn'");
+    assert!(!place.path("a.pt").exists());
+}

@@ -1,0 +1,190 @@
+//! From a picture of any size to what a net takes, as torchvision's presets for classification do it: the shorter side is
+//! resized (bilinear, antialiased), the middle is cut out, and the pixels are normalised. A picture that has the net's
+//! size already is taken as it is.
+
+use serde::{Deserialize, Serialize};
+
+use super::Normalization;
+use super::resize::{Axis, resize};
+use crate::{Error, Result};
+
+/// Pictures are not enlarged beyond so many pixels on their shorter side.
+const MAX_RESIZE: usize = 65_536;
+
+/// What is done to a picture before a net sees it. It travels with the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// To how many pixels the shorter side is resized before the middle is cut out; `None` refuses pictures of another
+    /// size than the net's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<usize>,
+    /// From pixels to numbers.
+    #[serde(flatten)]
+    pub normalization: Normalization,
+}
+
+/// What a picture is brought to as it is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    /// Channels, height and width; 1 channel is grey, 3 are red, green and blue.
+    pub shape: [usize; 3],
+    /// As [`Preprocessing::resize`].
+    pub resize: Option<usize>,
+}
+
+impl Preprocessing {
+    /// For nets that take pictures of this shape, which are resized as [`Target::customary`] has it.
+    pub fn new(input: [usize; 3], normalization: Normalization) -> Preprocessing {
+        Preprocessing { resize: Target::customary(input).resize, normalization }
+    }
+
+    /// Checks that it can be done for a net that takes pictures of this shape.
+    ///
+    /// # Errors
+    /// As [`Normalization::normalizer`], and a shorter side that is smaller than what is cut out, or beyond 65,536.
+    pub fn check(&self, input: [usize; 3]) -> Result<()> {
+        self.normalization.normalizer(input[0])?;
+        self.resize.map_or(Ok(()), |resize| check_resize(resize, input)).map_err(Error::invalid)
+    }
+}
+
+fn check_resize(resize: usize, [_, height, width]: [usize; 3]) -> Result<(), String> {
+    let least = height.min(width);
+    if resize < least || resize > MAX_RESIZE {
+        return Err(format!(
+            "resizing the shorter side to {resize} pixels: expected {least} (that of what the net takes) to {MAX_RESIZE}"
+        ));
+    }
+    Ok(())
+}
+
+impl Target {
+    /// For nets that take pictures of this shape. The shorter side of colour pictures becomes 256 pixels for 224, as
+    /// torchvision's presets have it, and in that proportion for other sizes; grey ones (digits) must have the right size.
+    pub fn customary(shape: [usize; 3]) -> Target {
+        let [channels, height, width] = shape;
+        let side = height.min(width) as u128;
+        let resize = usize::try_from((side * 256 + 112) / 224).unwrap_or(usize::MAX);
+        Target { shape, resize: (channels == 3).then_some(resize) }
+    }
+
+    /// Whether a picture of this size need not be touched.
+    pub(super) fn is(&self, height: usize, width: usize) -> bool {
+        self.shape[1..] == [height, width]
+    }
+
+    /// The size that a picture would be resized to, were all of it kept: the smallest whose middle covers the net's
+    /// input, both grown in proportion to [`Target::resize`]. For a square input that is torchvision's rule.
+    fn resized(&self, [height, width]: [usize; 2], resize: usize) -> [usize; 2] {
+        let [_, high, wide] = self.shape;
+        let grown = |side: usize| side as u128 * resize as u128 / high.min(wide) as u128;
+        let (box_height, box_width) = (grown(high), grown(wide));
+        let (height, width) = (height as u128, width as u128);
+        let [height, width] = match width * box_height <= height * box_width {
+            true => [height * box_width / width, box_width],
+            false => [box_height, width * box_height / height],
+        };
+        [height, width].map(|side| usize::try_from(side).unwrap_or(usize::MAX))
+    }
+
+    /// What becomes of the height and the width of a picture of this size. The middle is rounded to whole pixels of the
+    /// resized picture, halves to the even one, as torchvision's `center_crop` has it.
+    fn axes(&self, size: [usize; 2], shorter: usize) -> [Axis; 2] {
+        let resized = self.resized(size, shorter);
+        [0, 1].map(|axis| {
+            let (original, resized, kept) = (size[axis], resized[axis], self.shape[1 + axis]);
+            let start = ((resized - kept) as f64 / 2.0).round_ties_even() as usize;
+            Axis { original, resized, start, kept }
+        })
+    }
+
+    /// Resizes interleaved pixels, of which there are `height * width`, and cuts out the middle.
+    pub(super) fn fit(&self, pixels: &[u8], size: [usize; 2], shorter: usize) -> Result<Vec<u8>, String> {
+        check_resize(shorter, self.shape)?;
+        let [height, width] = self.axes(size, shorter);
+        Ok(resize(pixels, self.shape[0], height, width))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(shape: [usize; 3]) -> Target {
+        Target::customary(shape)
+    }
+
+    #[test]
+    fn sizes_are_torchvisions() {
+        let of = |shape: [usize; 3], size| target(shape).resized(size, target(shape).resize.unwrap());
+        assert_eq!([224, 299, 32, 28].map(|side| target([3, side, side]).resize), [256, 342, 37, 32].map(Some));
+        assert_eq!(target([1, 224, 224]).resize, None);
+        assert_eq!(of([3, 224, 224], [375, 500]), [256, 341]);
+        assert_eq!(of([3, 224, 224], [500, 375]), [341, 256]);
+        assert_eq!(of([3, 224, 224], [7, 7]), [256, 256]);
+        // A square picture must still cover a wide input.
+        assert_eq!(target([3, 160, 224]).resize, Some(183));
+        assert_eq!(of([3, 160, 224], [100, 100]), [256, 256]);
+        assert_eq!(of([3, 160, 224], [100, 200]), [183, 366]);
+    }
+
+    #[test]
+    fn the_middle_is_cut_out() {
+        // 341 - 224 = 117: 58.5 is rounded to the even 58.
+        let [height, width] = target([3, 224, 224]).axes([512, 682], 256);
+        assert_eq!(height, Axis { original: 512, resized: 256, start: 16, kept: 224 });
+        assert_eq!(width, Axis { original: 682, resized: 341, start: 58, kept: 224 });
+    }
+
+    /// The picture that `tests/golden/resize.py` makes, too.
+    fn picture([height, width]: [usize; 2]) -> Vec<u8> {
+        let channel = |x: usize, y: usize| [(x * 37 + y * 11) % 256, (x * y) % 256, (x * x + 3 * y) % 251];
+        let pixel = |i: usize| channel(i % width, i / width).map(|x| x as u8);
+        (0..height * width).flat_map(pixel).collect()
+    }
+
+    #[derive(Deserialize)]
+    struct Golden {
+        picture: [usize; 2],
+        side: usize,
+        resize: usize,
+        expected: Vec<u8>,
+    }
+
+    #[test]
+    fn pixels_are_pillows() {
+        let golden: Vec<Golden> = serde_json::from_str(include_str!("../../tests/golden/pillow/resize.json")).unwrap();
+        for Golden { picture: size, side, resize, expected } in golden {
+            let target = target([3, side, side]);
+            assert_eq!(target.resize, Some(resize));
+            let fitted = target.fit(&picture(size), size, resize).unwrap();
+            assert_eq!(fitted, expected, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn extreme_pictures_and_settings_are_met() {
+        let target = target([3, 4, 6]);
+        for size in [[1, 1], [1, 100_000], [100_000, 1], [3, 50_000]] {
+            let fitted = target.fit(&vec![9; 3 * size[0] * size[1]], size, 5).unwrap();
+            assert_eq!(fitted, [9; 72], "{size:?}");
+        }
+        for resize in [0, 3, MAX_RESIZE + 1, usize::MAX] {
+            assert!(
+                target.fit(&[0; 3], [1, 1], resize).unwrap_err().contains("expected 4 (that of what the net takes)")
+            );
+            let preprocessing = Preprocessing { resize: Some(resize), normalization: Normalization::imagenet() };
+            assert!(preprocessing.check([3, 4, 6]).is_err());
+        }
+        assert!(target.fit(&[9; 3], [1, 1], MAX_RESIZE).is_ok());
+        assert!(Preprocessing::new([3, 4, 6], Normalization::imagenet()).check([3, 4, 6]).is_ok());
+    }
+
+    #[test]
+    fn older_files_say_nothing_of_resizing() {
+        let read = |text| serde_json::from_str::<Preprocessing>(text).unwrap();
+        assert_eq!(read(r#"{"mean":[0.5],"std":[0.25]}"#).resize, None);
+        let new = Preprocessing::new([3, 224, 224], Normalization::imagenet());
+        assert_eq!(read(&serde_json::to_string(&new).unwrap()), new);
+    }
+}

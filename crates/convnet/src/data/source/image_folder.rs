@@ -1,0 +1,178 @@
+//! Folders of pictures, a folder for each class: `train/<class>/*` to learn from, `val/<class>/*` (else
+//! `test/<class>/*`) held out. Classes are sorted by name; folders within a class may be nested. Hidden entries, and files
+//! whose names do not end as a picture's, are left alone.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::picture_set::{Classes, HELD_OUT, PictureFile, PictureSet, TRAIN};
+use crate::data::picture;
+use crate::{Error, Result};
+
+/// Folders of a class may be nested so deep.
+const MAX_DEPTH: usize = 32;
+
+/// Whether a folder looks like one of these.
+pub(super) fn is_image_folder(folder: &Path) -> bool {
+    HELD_OUT.iter().chain([&TRAIN]).any(|part| folder.join(part).is_dir())
+}
+
+/// Finds the pictures, but reads none of them.
+///
+/// # Errors
+/// What cannot be read, folders that contain themselves, and names that are not UTF-8.
+pub(super) fn list(folder: &Path) -> Result<PictureSet> {
+    let part = |name: &str| Some(folder.join(name)).filter(|part| part.is_dir());
+    let train = part(TRAIN).map(|part| classes(&part)).transpose()?;
+    let test = HELD_OUT.iter().find_map(|name| part(name)).map(|part| classes(&part)).transpose()?;
+    Ok(PictureSet { train, test })
+}
+
+fn classes(part: &Path) -> Result<Classes> {
+    let mut classes = Classes::new();
+    for path in entries(part)? {
+        if !is_folder(&path)? {
+            continue;
+        }
+        let mut pictures = Vec::new();
+        collect(&path, &mut pictures, &mut HashSet::new(), 0)?;
+        let within = |picture: PathBuf| {
+            (picture.strip_prefix(&path).unwrap_or(&picture).to_owned(), PictureFile::OnDisk(picture.clone()))
+        };
+        let class = path.file_name().and_then(|name| name.to_str());
+        let class = class.ok_or_else(|| Error::file(&path, "expected a class whose name is UTF-8"))?;
+        classes.insert(class.to_owned(), pictures.into_iter().map(within).collect());
+    }
+    Ok(classes)
+}
+
+/// Adds the pictures in a folder and in those below it. `seen` holds the folders that were there, as links may lead back.
+fn collect(folder: &Path, pictures: &mut Vec<PathBuf>, seen: &mut HashSet<PathBuf>, depth: usize) -> Result<()> {
+    let place = fs::canonicalize(folder).map_err(Error::io("reading", folder))?;
+    if !seen.insert(place) {
+        return Err(Error::file(folder, "a link to a folder whose pictures are in this class already"));
+    }
+    if depth > MAX_DEPTH {
+        return Err(Error::file(folder, format!("expected folders of a class to be nested at most {MAX_DEPTH} deep")));
+    }
+    for path in entries(folder)? {
+        if picture::is_picture(&path) {
+            pictures.push(path);
+        } else if is_folder(&path)? {
+            collect(&path, pictures, seen, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_folder(path: &Path) -> Result<bool> {
+    Ok(fs::metadata(path).map_err(Error::io("reading", path))?.is_dir())
+}
+
+/// The paths of what is in a folder, but for hidden entries.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("reading", folder))? {
+        let entry = entry.map_err(Error::io("reading", folder))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Source;
+    use super::*;
+    use crate::data::picture::write_png;
+    use crate::data::{Splits, Target};
+
+    /// A folder with pictures at these paths: 2×1 pixels, all of the value that comes with the path.
+    fn folder(pictures: &[(&str, u8)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, value) in pictures {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_png(&path, [3, 1, 2], &[*value; 6]).unwrap();
+        }
+        folder
+    }
+
+    fn load(folder: &tempfile::TempDir) -> Result<Splits, String> {
+        Source::parse(folder.path().to_str().unwrap()).unwrap().load(None).map_err(|error| error.to_string())
+    }
+
+    const FINE: [(&str, u8); 5] = [
+        ("train/dog/2.png", 2),
+        ("train/dog/1.png", 1),
+        ("train/big cat/nested/deep/3.PNG", 3),
+        ("val/dog/4.png", 4),
+        ("test/dog/5.png", 5),
+    ];
+
+    #[test]
+    fn classes_and_pictures_are_sorted_by_name() {
+        let folder = folder(&FINE);
+        fs::write(folder.path().join("train/dog/notes.txt"), "no picture").unwrap();
+        fs::write(folder.path().join("train/dog/._1.png"), "no picture").unwrap();
+        fs::write(folder.path().join("train/readme.png"), "no class").unwrap();
+        fs::create_dir(folder.path().join("train/.hidden")).unwrap();
+        let Splits { train, test } = load(&folder).unwrap();
+        assert_eq!((train.classes(), train.labels()), (&["big cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
+        assert_eq!([0, 1, 2].map(|i| train.image(i)[0]), [3, 1, 2]);
+        assert_eq!((test.labels(), test.image(0), test.classes()), (&[1][..], &[4; 6][..], train.classes()));
+        let target = Some(Target { shape: [3, 2, 2], resize: Some(2) });
+        let fitted = Source::Folder(folder.path().into()).load(target).unwrap().train;
+        assert_eq!((fitted.shape(), fitted.image(0)), ([3, 2, 2], &[3; 12][..]));
+    }
+
+    #[test]
+    fn the_held_out_part_can_stand_alone() {
+        let folder = folder(&FINE[3..]);
+        assert!(load(&folder).unwrap_err().contains("expected folders train/<class> with pictures, found none"));
+        let test = Source::Folder(folder.path().into()).load_test(None).unwrap();
+        assert_eq!((test.classes(), test.labels()), (&["dog".to_owned()][..], &[0][..]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let problem = |pictures: &[(&str, u8)], spoil: &dyn Fn(&Path)| {
+            let folder = folder(pictures);
+            spoil(folder.path());
+            load(&folder).unwrap_err()
+        };
+        let with = |pictures: &[(&'static str, u8)]| [&FINE[..], pictures].concat();
+        let empty = |path: &Path| fs::create_dir_all(path.join("train/cow")).unwrap();
+        assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP or BMP) of class 'cow'"));
+        let held_out = problem(&with(&[("val/cow/1.png", 1)]), &|_| ());
+        assert!(held_out.contains("class 'cow' is held out, but there is no folder train/cow"), "{held_out}");
+        assert!(problem(&FINE[..3], &|_| ()).contains("val/<class> or test/<class>"));
+        let cut = |path: &Path| {
+            let file = path.join("train/dog/2.png");
+            let bytes = fs::read(&file).unwrap();
+            fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        };
+        assert!(problem(&FINE, &cut).contains("train/dog/2.png: cannot be decoded as a picture"));
+        let other = |path: &Path| write_png(&path.join("val/dog/4.png"), [3, 2, 1], &[0; 6]).unwrap();
+        assert!(problem(&FINE, &other).contains("val/dog/4.png: a picture of 1x2 pixels, but the net takes 2x1"));
+        let folder_as_picture = |path: &Path| fs::create_dir(path.join("val/dog/6.png")).unwrap();
+        assert!(problem(&FINE, &folder_as_picture).contains("val/dog/6.png: expected a regular file"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_but_not_in_circles() {
+        use std::os::unix::fs::symlink;
+        let folder = folder(&FINE);
+        symlink(folder.path().join("train/big cat"), folder.path().join("train/cow")).unwrap();
+        assert_eq!(load(&folder).unwrap().train.class_counts(), [1, 1, 2]);
+        symlink("..", folder.path().join("train/dog/up")).unwrap();
+        let message = load(&folder).unwrap_err();
+        assert!(message.contains("train/dog/up/dog: a link to a folder whose pictures are in this class"), "{message}");
+        fs::remove_file(folder.path().join("train/dog/up")).unwrap();
+        symlink("nowhere", folder.path().join("train/dog/lost")).unwrap();
+        assert!(load(&folder).unwrap_err().contains("reading"));
+    }
+}

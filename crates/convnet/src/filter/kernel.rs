@@ -1,0 +1,214 @@
+//! Kernels: small matrices of numbers, as people write them down.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use crate::{Error, Result, data};
+
+/// Longest side of a kernel.
+pub const MAX_SIDE: usize = 255;
+/// Largest sum of the weights' sizes: no sum over pixels can overflow.
+const MAX_SUM: f32 = 1e30;
+/// Longest file or text of a kernel, in bytes.
+const MAX_TEXT: u64 = 4 << 20;
+
+/// A matrix of numbers over one divisor: the weights are `numbers / divisor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    size: [usize; 2],
+    numbers: Vec<f32>,
+    divisor: f32,
+}
+
+impl Kernel {
+    /// A kernel of these rows.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no number, rows differ in length, a side is above [`MAX_SIDE`], or weights
+    /// are not finite or absurdly large.
+    pub fn new(rows: &[Vec<f32>], divisor: f32) -> Result<Kernel> {
+        let size = [rows.len(), rows.first().map_or(0, Vec::len)];
+        let [height, width] = size;
+        if height == 0 || width == 0 {
+            return Err(Error::invalid("the kernel is empty: expected rows of numbers"));
+        }
+        if let Some(i) = rows.iter().position(|row| row.len() != width) {
+            let (row, found) = (i + 1, rows[i].len());
+            return Err(Error::invalid(format!("row {row} of the kernel has {found} numbers, but row 1 has {width}")));
+        }
+        if height > MAX_SIDE || width > MAX_SIDE {
+            return Err(Error::invalid(format!(
+                "expected a kernel of at most {MAX_SIDE}x{MAX_SIDE}, got {height}x{width}"
+            )));
+        }
+        let kernel = Kernel { size, numbers: rows.concat(), divisor };
+        // A divisor of 0 makes the sum infinite or no number.
+        let sum = kernel.weights().iter().map(|weight| weight.abs()).sum::<f32>();
+        if !divisor.is_finite() || !sum.is_finite() || sum > MAX_SUM {
+            return Err(Error::invalid(
+                "the weights of a kernel must be finite, and their sizes add up to 1e30 at most",
+            ));
+        }
+        Ok(kernel)
+    }
+
+    /// Reads `1 2 1; 2 4 2; 1 2 1 / 16`: rows end at a semicolon or a line's end, numbers are parted by spaces or
+    /// commas and may be fractions such as `1/9`, and one divisor for all may stand at the end, after a space. What
+    /// follows a `#` in a line is a comment.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a number cannot be read, or as [`Kernel::new`].
+    ///
+    /// ```
+    /// use convnet::filter::Kernel;
+    ///
+    /// let kernel = Kernel::parse("1 2 1; 2 4 2; 1 2 1 / 16").unwrap();
+    /// assert_eq!((kernel.size(), kernel.weights()[4]), ([3, 3], 0.25));
+    /// assert_eq!(kernel.to_string(), "1 2 1; 2 4 2; 1 2 1 / 16");
+    /// ```
+    pub fn parse(text: &str) -> Result<Kernel> {
+        let bare: Vec<&str> = text.lines().map(|line| line.split('#').next().unwrap_or_default()).collect();
+        let bare = bare.join("\n");
+        let (body, divisor) = match bare.rsplit_once('/') {
+            // A slash within a word is a fraction's.
+            Some((body, divisor)) if body.is_empty() || body.ends_with(|c: char| c.is_whitespace() || c == ';') => {
+                (body, number(divisor.trim().trim_end_matches(';').trim_end())?)
+            }
+            _ => (bare.as_str(), 1.0),
+        };
+        let words = |row: &str| {
+            let words = row.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
+            words.map(number).collect::<Result<Vec<f32>>>()
+        };
+        let rows = body.split([';', '\n']).filter(|row| !row.trim().is_empty()).map(words);
+        Kernel::new(&rows.collect::<Result<Vec<_>>>()?, divisor)
+    }
+
+    /// Reads a text file, as [`Kernel::parse`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is too long or holds no kernel.
+    pub fn load(path: &Path) -> Result<Kernel> {
+        let (file, bytes) = data::open(path)?;
+        if bytes > MAX_TEXT {
+            return Err(Error::file(path, format!("{bytes} bytes are too many for a kernel")));
+        }
+        let mut text = Vec::new();
+        file.take(MAX_TEXT).read_to_end(&mut text).map_err(Error::io("reading", path))?;
+        let text = String::from_utf8(text).map_err(|_| Error::file(path, "expected rows of numbers as text"))?;
+        Kernel::parse(&text).map_err(|problem| Error::file(path, problem.to_string()))
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// The numbers as they are written, row by row.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.numbers.chunks_exact(self.size[1])
+    }
+
+    /// What every number is divided by.
+    pub fn divisor(&self) -> f32 {
+        self.divisor
+    }
+
+    /// `numbers / divisor`, row by row.
+    pub fn weights(&self) -> Vec<f32> {
+        self.numbers.iter().map(|number| number / self.divisor).collect()
+    }
+
+    /// The kernel turned by 180°: correlation with it is convolution with the original.
+    pub fn flipped(&self) -> Kernel {
+        Kernel { numbers: self.numbers.iter().rev().copied().collect(), ..self.clone() }
+    }
+
+    /// Whether the weights add up to 0, within rounding: such a kernel answers 0 wherever the picture is flat.
+    pub fn is_zero_sum(&self) -> bool {
+        let sum = |value: fn(f32) -> f32| self.numbers.iter().map(|&n| f64::from(value(n))).sum::<f64>();
+        sum(|n| n).abs() <= 1e-5 * sum(f32::abs)
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, row) in self.rows().enumerate() {
+            let row: Vec<String> = row.iter().map(f32::to_string).collect();
+            write!(f, "{}{}", if i > 0 { "; " } else { "" }, row.join(" "))?;
+        }
+        if self.divisor != 1.0 { write!(f, " / {}", self.divisor) } else { Ok(()) }
+    }
+}
+
+/// A number or a fraction.
+fn number(word: &str) -> Result<f32> {
+    let parsed = match word.split_once('/') {
+        Some((above, below)) => above.parse::<f32>().and_then(|above| Ok(above / below.parse::<f32>()?)),
+        None => word.parse::<f32>(),
+    };
+    let short: String = word.chars().take(40).collect();
+    match parsed {
+        Ok(number) if number.is_finite() => Ok(number),
+        Ok(_) => Err(Error::invalid(format!("'{short}' in the kernel is not a finite number"))),
+        Err(_) => Err(Error::invalid(format!("'{short}' in the kernel is not a number"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_read_as_people_write_them() {
+        let expected = Kernel::new(&[vec![1.0, -2.5], vec![0.5, 4.0]], 8.0).unwrap();
+        for text in
+            ["1 -2.5; .5 4 / 8", "1,-2.5;1/2,4 /8", "# mine\n1 -2.5 # first\n\n5e-1\t4\n/ 8\n", "1 -2.5;.5 4;/8;"]
+        {
+            assert_eq!(Kernel::parse(text).unwrap(), expected, "{text}");
+        }
+        assert_eq!(Kernel::parse("1/4 1/4").unwrap().weights(), [0.25; 2]);
+        assert_eq!(Kernel::parse(&expected.to_string()).unwrap(), expected);
+        assert_eq!(expected.flipped().weights(), [0.5, 0.0625, -0.3125, 0.125]);
+        assert!(Kernel::parse("0.1 0.2 -0.3").unwrap().is_zero_sum() && !expected.is_zero_sum());
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_refused() {
+        let long = vec!["1"; MAX_SIDE + 1];
+        for (text, problem) in [
+            ("", "empty"),
+            (" ; \n#1", "empty"),
+            ("/ 2", "empty"),
+            ("1 2; 3", "row 2 of the kernel has 1 numbers, but row 1 has 2"),
+            ("1 x; 3 4", "'x' in the kernel is not a number"),
+            ("1 NaN", "'NaN' in the kernel is not a finite number"),
+            ("inf 1", "not a finite number"),
+            ("1/0 1", "not a finite number"),
+            ("1 1 / 0", "finite"),
+            ("1 1 / 1 / 2", "not a number"),
+            ("1e38 / 1e-30", "finite"),
+            (&long.join(" "), "at most 255x255, got 1x256"),
+            (&long.join(";"), "at most 255x255, got 256x1"),
+        ] {
+            let error = Kernel::parse(text).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_in_their_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kernel.txt");
+        for (content, problem) in [(&b"\xff\xfe"[..], "as text"), (b"1 2\n3", "row 2"), (&[b' '; 5 << 20], "too many")]
+        {
+            std::fs::write(&path, content).unwrap();
+            let error = Kernel::load(&path).unwrap_err().to_string();
+            assert!(error.contains("kernel.txt: ") && error.contains(problem), "{error}");
+        }
+        std::fs::write(&path, "1 0 -1\n2 0 -2\n1 0 -1\n").unwrap();
+        assert_eq!(Kernel::load(&path).unwrap().to_string(), "1 0 -1; 2 0 -2; 1 0 -1");
+        assert!(Kernel::load(folder.path()).is_err() && Kernel::load(Path::new("/none")).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Filters: named and own kernels that slide over a picture of any size.
+//!
+//! A [`Filter`] is a [`Kernel`] and how its answers are shown. A [`Pass`] slides filters of one size over a [`Bitmap`],
+//! each colour by itself, in the engine's own convolution; [`sheet()`] draws many results beside the original.
+//!
+//! Networks compute the *cross-correlation*, `y[p] = Σ_t x[p + t] · k[t]`, and call it convolution. The mathematical
+//! *convolution*, `y[p] = Σ_t x[p - t] · k[t]`, is the same with the kernel turned by 180°. Symmetric kernels cannot tell
+//! the two apart; a Sobel kernel's answers change their sign.
+//!
+//! [`Bitmap`]: crate::data::bitmap::Bitmap
+
+mod demo;
+mod kernel;
+mod named;
+mod pass;
+mod sheet;
+
+pub use demo::scene;
+pub use kernel::{Kernel, MAX_SIDE};
+pub use named::{find, named};
+pub use pass::{Border, MAX_STRIDE, Pass, Placement, Range};
+pub use sheet::{SheetOptions, sheet};
+
+/// A kernel, and how its answers become pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// What it is called.
+    pub name: String,
+    /// What it does, in a few words; empty when nobody has said it.
+    pub description: &'static str,
+    /// Its numbers.
+    pub kernel: Kernel,
+    /// How its answers become pixels.
+    pub rendering: Rendering,
+}
+
+impl Filter {
+    /// A filter whose answers are shown as they are, or, when its weights add up to 0, by their size: then it answers 0
+    /// on flat areas, and half of its answers elsewhere would be black.
+    pub fn new(name: impl Into<String>, kernel: Kernel) -> Filter {
+        let activation = if kernel.is_zero_sum() { Activation::Abs } else { Activation::None };
+        Filter { name: name.into(), description: "", kernel, rendering: Rendering { activation, offset: 0.0 } }
+    }
+}
+
+/// How a sum becomes a pixel of 0 to 255: `round(activation(sum) + offset)`, where what is below is black and what is
+/// above is white.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rendering {
+    /// What happens to a sum first.
+    pub activation: Activation,
+    /// What is added then. With 128, 0 is grey, negative sums are darker and positive ones brighter.
+    pub offset: f32,
+}
+
+/// What happens to a sum before it is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// Negative sums become 0, as after a network's convolution.
+    Relu,
+    /// The sum's size, whatever its sign.
+    Abs,
+}

@@ -1,0 +1,102 @@
+//! The element types that weights have in files, all little-endian, and how each becomes `f32`.
+
+/// Type of a stored tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    F64,
+    F32,
+    F16,
+    BF16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U8,
+    Bool,
+}
+
+impl Element {
+    /// Bytes of one element.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Element::F64 | Element::I64 => 8,
+            Element::F32 | Element::I32 => 4,
+            Element::F16 | Element::BF16 | Element::I16 => 2,
+            Element::I8 | Element::U8 | Element::Bool => 1,
+        }
+    }
+
+    /// Appends the nearest `f32` of every whole element in `bytes`; NaN and infinity are let through.
+    pub(super) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+        match self {
+            Element::F64 => append(bytes, values, |b| f64::from_le_bytes(b) as f32),
+            Element::F32 => append(bytes, values, f32::from_le_bytes),
+            Element::F16 => append(bytes, values, |b| half(u16::from_le_bytes(b))),
+            Element::BF16 => append(bytes, values, |[low, high]| f32::from_le_bytes([0, 0, low, high])),
+            Element::I64 => append(bytes, values, |b| i64::from_le_bytes(b) as f32),
+            Element::I32 => append(bytes, values, |b| i32::from_le_bytes(b) as f32),
+            Element::I16 => append(bytes, values, |b| i16::from_le_bytes(b).into()),
+            Element::I8 => append(bytes, values, |b| i8::from_le_bytes(b).into()),
+            Element::U8 => append(bytes, values, |[byte]| byte.into()),
+            Element::Bool => append(bytes, values, |[byte]| f32::from(byte != 0)),
+        }
+    }
+}
+
+/// Appends elements of `N` bytes each.
+fn append<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, convert: fn([u8; N]) -> f32) {
+    values.extend(bytes.as_chunks::<N>().0.iter().map(|&element| convert(element)));
+}
+
+/// The value of an IEEE half-precision number.
+fn half(bits: u16) -> f32 {
+    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
+    let magnitude = match bits & 0x7c00 {
+        0x7c00 => magnitude | 0x7f80_0000,
+        // The exponents' biases differ by 112; multiplying also makes subnormal numbers right.
+        _ => (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits(),
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_precision_number() {
+        for bits in 0..=u16::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
+            let magnitude = match exponent {
+                0 => fraction * 2f64.powi(-14),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                e => (1.0 + fraction) * 2f64.powi(e - 15),
+            };
+            let expected = magnitude.copysign(if bits >> 15 == 1 { -1.0 } else { 1.0 }) as f32;
+            let got = half(bits);
+            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{bits:#06x}: {got}");
+        }
+    }
+
+    #[test]
+    fn every_type_becomes_f32() {
+        let cases: [(Element, &[u8], f32); 10] = [
+            (Element::F64, &(-2.5f64).to_le_bytes(), -2.5),
+            (Element::F32, &(-2.5f32).to_le_bytes(), -2.5),
+            (Element::F16, &0xc100u16.to_le_bytes(), -2.5),
+            (Element::BF16, &0xc020u16.to_le_bytes(), -2.5),
+            (Element::I64, &(-25i64).to_le_bytes(), -25.0),
+            (Element::I32, &(-25i32).to_le_bytes(), -25.0),
+            (Element::I16, &(-25i16).to_le_bytes(), -25.0),
+            (Element::I8, &(-25i8).to_le_bytes(), -25.0),
+            (Element::U8, &[200], 200.0),
+            (Element::Bool, &[1], 1.0),
+        ];
+        for (element, bytes, value) in cases {
+            let mut values = Vec::new();
+            element.decode(&bytes.repeat(2), &mut values);
+            assert_eq!((bytes.len(), values), (element.size(), vec![value; 2]), "{element:?}");
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Python's pickle format, read as data. A pickle is a program for a small stack machine whose instructions may call
+//! anything that Python can import. This machine calls nothing: it knows a list of names ([`Global`]), builds values in an
+//! arena for those it needs, and an opaque value for harmless others; any other name is an error.
+//!
+//! Values refer to each other by index, so nothing here recurses, not even to let go of them, and a value that is
+//! mentioned a thousand times takes its place once. A pickle may have [`MAX_BYTES`], fill [`MAX_MEMORY`], remember
+//! [`MAX_REMEMBERED`] values, and hold [`MAX_STACK`] of them and [`MAX_MARKS`] marks at a time: in all less than 128 MB.
+
+use std::collections::HashMap;
+
+use super::op;
+use super::value::{Global, Id, Storage, Value, View};
+use crate::weights::printable;
+
+/// Longest pickle that is read, its tensors' elements not counted. Those of torchvision's nets take up to 0.2 MB.
+pub(super) const MAX_BYTES: usize = 8 << 20;
+/// Most bytes of memory that a pickle's values may take: room for a million of them.
+const MAX_MEMORY: usize = 32 << 20;
+/// Most values that a pickle may name to mention them again.
+const MAX_REMEMBERED: usize = 1 << 20;
+/// Most values on the stack.
+const MAX_STACK: usize = 1 << 16;
+/// Most containers that are filled within each other.
+const MAX_MARKS: usize = 256;
+/// Most axes of a tensor.
+const MAX_AXES: usize = 16;
+
+/// What went wrong, without the file's name.
+pub(super) type Problem = String;
+
+/// A pickle's values.
+#[derive(Debug)]
+pub(super) struct Pickle<'a> {
+    values: Vec<Value<'a>>,
+    root: Id,
+}
+
+impl<'a> Pickle<'a> {
+    /// Reads one pickle at the start of `bytes`; also says how many bytes it took.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<(Pickle<'a>, usize), Problem> {
+        let mut machine = Machine::new(bytes);
+        let root = loop {
+            let start = machine.at;
+            let problem = |problem| format!("its pickle, at byte {start}: {problem}");
+            let op = machine.byte().map_err(problem)?;
+            if op == op::STOP {
+                break machine.pop().map_err(problem)?;
+            }
+            machine.step(op).map_err(problem)?;
+        };
+        Ok((Pickle { values: machine.values, root }, machine.at))
+    }
+
+    pub(super) fn root(&self) -> Id {
+        self.root
+    }
+
+    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+        &self.values[id.0 as usize]
+    }
+
+    /// The entries of a dict whose keys are text, in the file's order; nothing for another value.
+    pub(super) fn entries(&self, id: Id) -> Option<impl Iterator<Item = (&'a str, Id)>> {
+        let Value::Dict(entries) = self.get(id) else { return None };
+        Some(entries.iter().filter_map(|&(key, value)| Some((self.text(key)?, value))))
+    }
+
+    /// Every mention of a storage.
+    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Storage(storage) => Some(&**storage),
+            _ => None,
+        })
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&'a str> {
+        match self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The machine between two instructions.
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    values: Vec<Value<'a>>,
+    /// Bytes that the values take.
+    memory: usize,
+    stack: Vec<Id>,
+    /// Heights of the stack that containers begin at.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+impl<'a> Machine<'a> {
+    fn new(bytes: &'a [u8]) -> Machine<'a> {
+        let (values, stack, marks, memo) = Default::default();
+        Machine { bytes, at: 0, values, memory: 0, stack, marks, memo }
+    }
+
+    /// Carries out one instruction; it and the three after it share the instructions among them.
+    fn step(&mut self, op: u8) -> Result<(), Problem> {
+        match op {
+            op::PROTO => match self.byte()? {
+                2..=5 => Ok(()),
+                protocol => Err(format!("protocol {protocol}: expected 2 to 5")),
+            },
+            op::FRAME => self.take(8).map(|_| ()),
+            op::MARK if self.marks.len() == MAX_MARKS => Err(format!("more than {MAX_MARKS} values within each other")),
+            op::MARK => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            op::POP => self.pop().map(|_| ()),
+            op::POP_MARK => self.pop_marked().map(|_| ()),
+            op::BINPUT => {
+                let index = self.byte()?.into();
+                self.remember(index)
+            }
+            op::LONG_BINPUT => {
+                let index = self.u32()?;
+                self.remember(index)
+            }
+            op::MEMOIZE => self.remember(self.memo.len() as u32),
+            op::BINGET => {
+                let index = self.byte()?.into();
+                self.recall(index)
+            }
+            op::LONG_BINGET => {
+                let index = self.u32()?;
+                self.recall(index)
+            }
+            _ => self.literal(op),
+        }
+    }
+
+    /// Instructions that push what stands behind them.
+    fn literal(&mut self, op: u8) -> Result<(), Problem> {
+        let value = match op {
+            op::NONE => Value::Opaque,
+            op::NEWTRUE => Value::Bool(true),
+            op::NEWFALSE => Value::Bool(false),
+            op::BININT => Value::Int(self.u32()?.cast_signed().into()),
+            op::BININT1 => Value::Int(self.byte()?.into()),
+            op::BININT2 => Value::Int(u16::from_le_bytes(self.array()?).into()),
+            op::LONG1 => {
+                let length = self.byte()?;
+                long(self.take(length.into())?)
+            }
+            op::LONG4 => {
+                let length = self.u32()?;
+                long(self.take(length as usize)?)
+            }
+            op::BINFLOAT => {
+                self.take(8)?;
+                Value::Opaque
+            }
+            op::BINUNICODE | op::BINUNICODE8 | op::SHORT_BINUNICODE => Value::Text(self.counted_text(op)?),
+            // Python 2 wrote names as byte strings.
+            op::BINSTRING | op::SHORT_BINSTRING => {
+                std::str::from_utf8(self.counted(op)?).map_or(Value::Opaque, Value::Text)
+            }
+            op::BINBYTES | op::SHORT_BINBYTES | op::BINBYTES8 | op::BYTEARRAY8 => {
+                self.counted(op)?;
+                Value::Opaque
+            }
+            _ => return self.container(op),
+        };
+        self.push(value)
+    }
+
+    /// Instructions that make and fill containers.
+    fn container(&mut self, op: u8) -> Result<(), Problem> {
+        match op {
+            op::EMPTY_TUPLE => self.push(Value::Tuple(Vec::new())),
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
+                let count = usize::from(op - op::TUPLE1) + 1;
+                let start = self.stack.len().checked_sub(count).filter(|&start| start >= self.floor());
+                let items = self.stack.split_off(start.ok_or("the stack is empty")?);
+                self.push(Value::Tuple(items))
+            }
+            op::TUPLE => {
+                let items = self.pop_marked()?;
+                self.push(Value::Tuple(items))
+            }
+            op::EMPTY_LIST => self.push(Value::List(Vec::new())),
+            op::APPEND => {
+                let item = self.pop()?;
+                self.extend(&[item])
+            }
+            op::APPENDS | op::ADDITEMS => {
+                let items = self.pop_marked()?;
+                self.extend(&items)
+            }
+            op::EMPTY_DICT => self.push(Value::Dict(Vec::new())),
+            op::SETITEM => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(&[key, value])
+            }
+            op::SETITEMS => {
+                let items = self.pop_marked()?;
+                self.set_items(&items)
+            }
+            op::EMPTY_SET => self.push(Value::Opaque),
+            op::FROZENSET => {
+                self.pop_marked()?;
+                self.push(Value::Opaque)
+            }
+            _ => self.object(op),
+        }
+    }
+
+    /// Instructions that would import and call.
+    fn object(&mut self, op: u8) -> Result<(), Problem> {
+        match op {
+            op::GLOBAL => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push_global(module, name)
+            }
+            op::STACK_GLOBAL => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (self.get(module), self.get(name)) {
+                    (&Value::Text(module), &Value::Text(name)) => self.push_global(module, name),
+                    _ => Err("expected the name of a class or function".into()),
+                }
+            }
+            op::BINPERSID => {
+                let id = self.pop()?;
+                let storage = self.storage(id)?;
+                self.push(Value::Storage(Box::new(storage)))
+            }
+            op::REDUCE | op::NEWOBJ => {
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                let value = self.call(callable, arguments)?;
+                self.push(value)
+            }
+            op::NEWOBJ_EX => {
+                let (_, arguments, callable) = (self.pop()?, self.pop()?, self.pop()?);
+                let value = self.call(callable, arguments)?;
+                self.push(value)
+            }
+            // Attributes, such as `_metadata` of a state dict: not needed.
+            op::BUILD => self.pop().and_then(|_| self.top()).map(|_| ()),
+            _ => Err(format!("instruction {op:#04x} is not one that PyTorch writes")),
+        }
+    }
+
+    /// What a call would return, for the few callables whose result is of use.
+    fn call(&self, callable: Id, arguments: Id) -> Result<Value<'a>, Problem> {
+        let (&Value::Global(global), Value::Tuple(arguments)) = (self.get(callable), self.get(arguments)) else {
+            return Err("a call of something that is no known function".into());
+        };
+        match (global, &arguments[..]) {
+            (Global::OrderedDict, []) => Ok(Value::Dict(Vec::new())),
+            // Python 2 hands over a list of pairs.
+            (Global::OrderedDict, &[pairs]) => {
+                let pair = |&pair: &Id| match self.items(pair) {
+                    Some(&[key, value]) => Some((key, value)),
+                    _ => None,
+                };
+                let pairs = self.items(pairs).and_then(|pairs| pairs.iter().map(pair).collect());
+                pairs.map(Value::Dict).ok_or_else(|| "an OrderedDict of something that is no list of pairs".into())
+            }
+            (Global::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
+                self.view(storage, offset, shape, strides).map(|view| Value::Tensor(Box::new(view)))
+            }
+            (Global::RebuildParameter, &[tensor, ..]) => match self.get(tensor) {
+                Value::Tensor(view) => Ok(Value::Tensor(view.clone())),
+                _ => Err("a parameter without a tensor".into()),
+            },
+            (Global::Size | Global::Opaque, _) => Ok(Value::Opaque),
+            (Global::OrderedDict | Global::RebuildTensor | Global::RebuildParameter | Global::StorageType(_), _) => {
+                Err(format!("a call of {global:?} with {} arguments", arguments.len()))
+            }
+        }
+    }
+
+    /// The storage that a persistent id `("storage", type, key, device, elements[, view])` describes.
+    fn storage(&self, id: Id) -> Result<Storage<'a>, Problem> {
+        let described = || {
+            let (&[tag, kind, key, _, elements], view) = self.items(id)?.split_first_chunk::<5>()?;
+            let (Value::Text("storage"), &Value::Global(Global::StorageType(element)), &Value::Text(key)) =
+                (self.get(tag), self.get(kind), self.get(key))
+            else {
+                return None;
+            };
+            let elements = self.length(elements)?;
+            elements.checked_mul(element.size())?;
+            // Before 0.4 a storage could be part of another: its name, offset and length.
+            let part = match view.first().map(|&view| self.get(view)) {
+                Some(Value::Tuple(view)) => {
+                    let &[_, offset, length] = &view[..] else { return None };
+                    let offset = self.length(offset)?;
+                    let end = offset.checked_add(self.length(length)?)?;
+                    (end <= elements).then_some(offset..end)?
+                }
+                None | Some(_) => 0..elements,
+            };
+            Some(Storage { key, element, elements, part })
+        };
+        described().ok_or_else(|| "expected a storage with its type, name and number of elements".into())
+    }
+
+    /// A tensor, once every element is known to lie within its storage.
+    fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<View<'a>, Problem> {
+        let Value::Storage(storage) = self.get(storage) else { return Err("a tensor without a storage".into()) };
+        let lengths = |id| self.items(id)?.iter().map(|&length| self.length(length)).collect::<Option<Vec<usize>>>();
+        let (Some(offset), Some(shape), Some(strides)) = (self.length(offset), lengths(shape), lengths(strides)) else {
+            return Err("a tensor whose offset, shape or strides are not numbers of at least 0".into());
+        };
+        if shape.len() != strides.len() || shape.len() > MAX_AXES {
+            let (axes, strides) = (shape.len(), strides.len());
+            return Err(format!("a tensor of {axes} axes and {strides} strides: expected as many, at most {MAX_AXES}"));
+        }
+        let outside = || {
+            let (key, length) = (printable(storage.key), storage.part.len());
+            format!(
+                "a tensor of shape {shape:?}, strides {strides:?} and offset {offset} leaves its storage '{key}' of \
+                 {length} elements"
+            )
+        };
+        let count = shape.iter().try_fold(1_usize, |count, &length| count.checked_mul(length)).ok_or_else(outside)?;
+        let offset = offset.checked_add(storage.part.start).ok_or_else(outside)?;
+        let last = || {
+            let mut axes = shape.iter().zip(&strides);
+            axes.try_fold(offset, |last, (&length, &stride)| last.checked_add((length - 1).checked_mul(stride)?))
+        };
+        if count > 0 && last().is_none_or(|last| last >= storage.part.end) {
+            return Err(outside());
+        }
+        Ok(View { storage: (**storage).clone(), offset, shape, strides })
+    }
+
+    fn push_global(&mut self, module: &str, name: &str) -> Result<(), Problem> {
+        let global = Global::find(module, name).ok_or_else(|| {
+            let name = printable(&format!("{module}.{name}"));
+            format!(
+                "it wants to use '{name}', which weights do not need; nothing was executed. If you trust the file, load it \
+                 with PyTorch and save the state_dict alone"
+            )
+        })?;
+        self.push(Value::Global(global))
+    }
+
+    /// Adds items to the list on top; what is opaque swallows them.
+    fn extend(&mut self, items: &[Id]) -> Result<(), Problem> {
+        match self.top_value()? {
+            Value::List(list) => list.extend(items),
+            Value::Opaque => {}
+            _ => return Err("items for something that is no list".into()),
+        }
+        Ok(())
+    }
+
+    /// Adds keys and values, in turns, to the dict on top; what is opaque swallows them.
+    fn set_items(&mut self, items: &[Id]) -> Result<(), Problem> {
+        let (pairs, []) = items.as_chunks::<2>() else { return Err("a key without a value".into()) };
+        match self.top_value()? {
+            Value::Dict(dict) => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
+            Value::Opaque => {}
+            _ => return Err("entries for something that is no dict".into()),
+        }
+        Ok(())
+    }
+
+    fn get(&self, id: Id) -> &Value<'a> {
+        &self.values[id.0 as usize]
+    }
+
+    /// The items of a tuple or list.
+    fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(items) | Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// A number of things.
+    fn length(&self, id: Id) -> Option<usize> {
+        match *self.get(id) {
+            Value::Int(number) => number.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Result<(), Problem> {
+        self.memory += value.size();
+        if self.memory > MAX_MEMORY {
+            return Err(format!("its values take more than {MAX_MEMORY} bytes"));
+        }
+        self.values.push(value);
+        self.push_id(Id((self.values.len() - 1) as u32))
+    }
+
+    fn push_id(&mut self, id: Id) -> Result<(), Problem> {
+        if self.stack.len() == MAX_STACK {
+            return Err(format!("more than {MAX_STACK} values on the stack"));
+        }
+        self.stack.push(id);
+        Ok(())
+    }
+
+    /// Height of the stack below which the container that is being filled must not reach.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn top(&self) -> Result<Id, Problem> {
+        let top = self.stack.last().filter(|_| self.stack.len() > self.floor());
+        top.copied().ok_or_else(|| "the stack is empty".into())
+    }
+
+    fn top_value(&mut self) -> Result<&mut Value<'a>, Problem> {
+        let top = self.top()?;
+        Ok(&mut self.values[top.0 as usize])
+    }
+
+    fn pop(&mut self) -> Result<Id, Problem> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    /// Everything above the last mark, which goes too.
+    fn pop_marked(&mut self) -> Result<Vec<Id>, Problem> {
+        let mark = self.marks.pop().ok_or("a container that was never begun")?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn remember(&mut self, index: u32) -> Result<(), Problem> {
+        let top = self.top()?;
+        if self.memo.len() == MAX_REMEMBERED {
+            return Err(format!("more than {MAX_REMEMBERED} values to mention again"));
+        }
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, index: u32) -> Result<(), Problem> {
+        let id = self.memo.get(&index).copied().ok_or_else(|| format!("value {index} was never remembered"))?;
+        self.push_id(id)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Problem> {
+        let left = &self.bytes[self.at..];
+        let taken =
+            left.get(..length).ok_or_else(|| format!("truncated: expected {length} more bytes, got {}", left.len()))?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Problem> {
+        let taken = self.take(N)?;
+        Ok(*taken.first_chunk().expect("as many as were asked for"))
+    }
+
+    fn byte(&mut self) -> Result<u8, Problem> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32, Problem> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Bytes after their number, which itself takes as many bytes as the instruction says.
+    fn counted(&mut self, op: u8) -> Result<&'a [u8], Problem> {
+        let length = match op {
+            op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::SHORT_BINBYTES => self.byte()?.into(),
+            op::BINUNICODE8 | op::BINBYTES8 | op::BYTEARRAY8 => u64::from_le_bytes(self.array()?),
+            _ => self.u32()?.into(),
+        };
+        self.take(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    fn counted_text(&mut self, op: u8) -> Result<&'a str, Problem> {
+        std::str::from_utf8(self.counted(op)?).map_err(|_| "expected text in UTF-8".into())
+    }
+
+    /// Text up to a line's end.
+    fn line(&mut self) -> Result<&'a str, Problem> {
+        let left = &self.bytes[self.at..];
+        let end = left.iter().position(|&byte| byte == b'\n').ok_or("truncated: expected a name and a line's end")?;
+        self.at += end + 1;
+        std::str::from_utf8(&left[..end]).map_err(|_| "expected a name in UTF-8".into())
+    }
+}
+
+/// An integer in two's complement.
+fn long(bytes: &[u8]) -> Value<'_> {
+    if bytes.len() > 8 {
+        return Value::Long(bytes);
+    }
+    let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
+    let mut number = [if negative { 0xff } else { 0 }; 8];
+    number[..bytes.len()].copy_from_slice(bytes);
+    Value::Int(i64::from_le_bytes(number))
+}
