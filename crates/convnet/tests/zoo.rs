@@ -31,6 +31,9 @@ struct Golden {
 struct Digest {
     first: Vec<f64>,
     norm: f64,
+    /// How far a gradient moves when weights move by a millionth.
+    #[serde(default)]
+    noise: f64,
 }
 
 /// One step in training on square pictures.
@@ -122,7 +125,6 @@ fn receptive_fields_are_the_published_ones() {
         ("vgg16", "features.30", 212),
         ("resnet18", "layer4.1.relu", 435),
         ("resnet50", "layer4.2.relu", 427),
-        // At the smaller 3x3 branch; the paper's own form sees more.
         ("alexnet", "features.12", 195),
     ] {
         let table = by_name(name, &ZooOptions::default()).unwrap().table(1);
@@ -151,8 +153,9 @@ fn logits_are_torchvisions() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Holds a training step of one network of each family against torchvision's.
-fn check_steps(tolerance: f64, step: impl Fn(&Net, &[f32], &[u32]) -> (f64, BTreeMap<String, Vec<f64>>)) {
+/// Holds a training step of one network of each family against torchvision's in f64. A gradient may be off by
+/// `tolerance`, or by `noises` times as much as it moves when weights move by a millionth.
+fn check_steps(tolerance: f64, noises: f64, step: impl Fn(&Net, &[f32], &[u32]) -> (f64, BTreeMap<String, Vec<f64>>)) {
     for (name, golden) in golden() {
         let Some(golden) = golden.training else { continue };
         let input = [3, golden.side, golden.side];
@@ -163,7 +166,10 @@ fn check_steps(tolerance: f64, step: impl Fn(&Net, &[f32], &[u32]) -> (f64, BTre
         for (key, golden) in &golden.gradients {
             let distance = distance(&gradients[key], golden);
             println!("{name} {key}: {distance:.1e}");
-            assert!(distance <= tolerance, "{name}: the gradient by {key} is off by {distance:e}");
+            assert!(
+                distance <= tolerance.max(noises * golden.noise),
+                "{name}: the gradient by {key} is off by {distance:e}"
+            );
         }
     }
 }
@@ -171,7 +177,7 @@ fn check_steps(tolerance: f64, step: impl Fn(&Net, &[f32], &[u32]) -> (f64, BTre
 #[test]
 #[ignore = "naive: a minute"]
 fn gradients_by_the_definition_are_torchvisions() {
-    check_steps(1e-5, |net, images, labels| {
+    check_steps(1e-5, 0.0, |net, images, labels| {
         let reference = Reference::<f64>::from_state(net, &state(net)).unwrap();
         let labels: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
         let pass = reference.pass(&wide(images), &labels, Mode::Training { run_seed: 0, step: 0 }).unwrap();
@@ -183,7 +189,7 @@ fn gradients_by_the_definition_are_torchvisions() {
 #[ignore = "seconds per network"]
 fn gradients_of_the_engine_are_torchvisions() {
     let engine = Engine::new(0).unwrap();
-    check_steps(1e-3, |net, images, labels| {
+    check_steps(1e-3, 1.0, |net, images, labels| {
         let mut training = Training::new(net, &engine, BATCH, &state(net), PLAIN, 0).unwrap();
         let loss = training.step(images, labels, 0.0).unwrap().loss;
         let gradients = training.last_gradients().into_iter().map(|(name, t)| (name, wide(t.data())));
