@@ -53,9 +53,67 @@ fn summary_json_has_the_promised_fields() {
     assert_eq!((&json["params"], &json["macs"]), (&3_363_786.into(), &7_182_080.into()));
     let expected = serde_json::json!({
         "name": "conv2", "op": "conv2d", "input": [32, 14, 14], "output": [64, 14, 14], "weights": 18_432, "biases": 64,
-        "macs": 3_612_672, "receptive_field": [8, 8], "effective_stride": [2, 2], "activation_bytes": 2 * 4 * 64 * 14 * 14,
+        "settings": "3x3 p1 32→64", "inputs": ["drop1"], "macs": 3_612_672, "receptive_field": [8, 8], "effective_stride": [2, 2], "activation_bytes": 2 * 4 * 64 * 14 * 14,
     });
     assert_eq!(json["layers"][5], expected);
+}
+
+#[test]
+fn the_least_time_is_in_the_plain_table_and_elsewhere_on_request() {
+    let table = convnet(&["summary", "cnn", "--threads", "1", "-b", "2"]).succeeds();
+    assert!(table.contains("time of 2 pictures: at least ") && table.contains("(1 thread: "), "{table}");
+    assert!(!convnet(&["summary", "--markdown"]).succeeds().contains("at least"));
+    assert_eq!(summary_json(&["cnn"])["roofline"], Value::Null);
+    let json = summary_json(&["cnn", "--threads", "1", "--roofline"]);
+    let roofline = &json["roofline"];
+    assert_eq!(roofline["threads"], 1);
+    for key in ["gflops", "gigabytes_per_second", "inference_ms", "training_ms"] {
+        assert!(roofline[key].as_f64().unwrap() > 0.0, "{json}");
+    }
+    // The machine has been measured already, so the figures are the same.
+    assert_eq!(summary_json(&["cnn", "--threads", "1", "--roofline"])["roofline"], *roofline);
+}
+
+#[test]
+fn auxiliary_outputs_are_described_for_training_alone() {
+    let json = summary_json(&["googlenet"]);
+    assert_eq!((&json["params"], &json["auxiliary"]), (&6_624_904.into(), &Value::Null));
+    let json = summary_json(&["googlenet", "--training"]);
+    assert_eq!((&json["params"], &json["auxiliary"]["params"]), (&13_004_888.into(), &6_379_984.into()));
+    let share = "auxiliary    6,379,984   49.1 %";
+    assert!(convnet(&["summary", "googlenet", "--training"]).succeeds().contains(share));
+}
+
+#[test]
+fn depth_folds_layers_in_the_table_but_not_in_json() {
+    let rows = |depth: &[&str]| {
+        let table = convnet(&[&["summary", "resnet18", "--markdown"], depth].concat()).succeeds();
+        table.lines().skip(4).take_while(|line| line.starts_with('|')).count()
+    };
+    assert_eq!([rows(&["--depth", "1"]), rows(&["--depth", "2"]), rows(&["--depth", "all"])], [11, 15, 69]);
+    assert_eq!(rows(&[]), 15);
+    assert_eq!(summary_json(&["resnet18", "--depth", "1"])["layers"].as_array().unwrap().len(), 69);
+}
+
+#[test]
+fn drawings_go_to_files_or_to_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (svg, dot) = (path("net.svg"), path("net.dot"));
+    let table = convnet(&["summary", "cnn", "--quiet", "--svg", &svg, "--dot", &dot]).succeeds();
+    assert!(table.contains("3,363,786"), "the table is printed too");
+    assert_eq!(convnet(&["summary", "cnn", "--svg", "-"]).succeeds(), std::fs::read_to_string(svg).unwrap());
+    let text = convnet(&["summary", "cnn", "--dot", "-"]).succeeds();
+    assert_eq!(text, std::fs::read_to_string(dot).unwrap());
+    assert!(text.starts_with("digraph \"cnn") && text.contains("n6 -> n7;") && text.ends_with("}\n"), "{text}");
+    convnet(&["summary", "cnn", "--svg", "-", "--dot", "-"]).fails_with(1, "at most one of them");
+    convnet(&["summary", "cnn", "--svg", &path("no/net.svg")]).fails_with(1, "create it first");
+    let deep = ["1"; 1500].join(",");
+    convnet(&["summary", "--quiet", "--hdims", &deep, "--svg", &path("deep.svg")]).succeeds();
+    let deep = ["1"; 2500].join(",");
+    let refused = convnet(&["summary", "--hdims", &deep, "--svg", &path("deeper.svg")]);
+    refused.fails_with(1, "at a smaller depth");
+    assert!(!folder.path().join("deeper.svg").exists());
 }
 
 #[test]
@@ -123,6 +181,8 @@ fn impossible_command_lines_exit_with_2() {
         (&["summary", "--cdims", "32;64"], "between commas"),
         (&["summary", "--batch-size", "0"], "not in 1.."),
         (&["summary", "--json", "--markdown"], "cannot be used with"),
+        (&["summary", "--depth", "0"], "at least 1, or all"),
+        (&["summary", "--depth", "deep"], "at least 1, or all"),
     ] {
         convnet(arguments).fails_with(2, expected);
     }

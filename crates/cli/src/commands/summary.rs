@@ -16,15 +16,16 @@ use crate::console::{Console, print, print_json};
 /// Counts are for one picture; a multiply-add (MAC) is two floating-point operations (FLOPs). "field" is how many pixels
 /// of the picture one element of a layer sees, padding included, "stride" how many lie between two neighbours. Activations are f32 and
 /// counted for the whole batch: what training keeps at most, and the most that inference needs at any one moment. An
-/// operation whose input is not the layer before it says where it comes from (←). The least time is a bound, not a forecast: arithmetic at
+/// operation whose input is not the layer before it says where it comes from (←). A block says what it is made of: "3x3-3x3 +
+/// identity" are two convolutions and the shortcut beside them, "64 + 6 × 32 channels" what a dense block is given and how it grows. The least time is a bound, not a forecast: arithmetic at
 /// this machine's peak, or memory at its bandwidth, whichever is slower, layer by layer. The machine is measured once, in
 /// a fraction of a second, and the result kept in the cache folder.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet summary cnn --cdims 16,32,64 --input 3x32x32\n  \
     convnet summary --net my.toml --batch-size 32 --json\n  \
-    convnet summary cnn --svg cnn.svg\n  \
-    convnet summary cnn --dot - | dot -Tpdf -o cnn.pdf")]
+    convnet summary googlenet --training --svg googlenet.svg\n  \
+    convnet summary resnet50 --depth all --dot - | dot -Tpdf -o resnet50.pdf")]
 pub(crate) struct Args {
     /// Name of the network, see `convnet models` [default: cnn]
     #[arg(value_name = "MODEL", conflicts_with_all = ["model", "net"])]
@@ -79,12 +80,14 @@ impl Args {
         if self.draw(&net, depth, console)? { Ok(()) } else { self.table(&net, depth, console) }
     }
 
-    /// Writes the drawings; whether one of them has gone to stdout.
+    /// Writes the drawings, of which one can go to stdout; whether one of them has gone to stdout.
     fn draw(&self, net: &Net, depth: Depth, console: &Console) -> anyhow::Result<bool> {
-        let drawings: [(_, fn(&Net, Depth) -> convnet::Result<String>); 2] =
-            [(&self.dot, Net::dot), (&self.svg, Net::svg)];
+        let to_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+        if to_stdout(&self.dot) && to_stdout(&self.svg) {
+            anyhow::bail!("--dot, --svg: expected at most one of them to be '-': both would go to stdout");
+        }
         let mut printed = false;
-        for (path, draw) in drawings {
+        for (path, draw) in [(&self.dot, Net::dot as Draw), (&self.svg, Net::svg)] {
             match path.as_deref() {
                 None => (),
                 Some(path) if path == Path::new("-") => {
@@ -117,6 +120,9 @@ impl Args {
         }
     }
 }
+
+/// Makes a drawing.
+type Draw = fn(&Net, Depth) -> convnet::Result<String>;
 
 /// A number from 1, or `all`.
 #[derive(Clone)]

@@ -15,10 +15,19 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
+/// The cache folder of runs that have no other: the user's is not ours.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
 /// Runs `convnet` with these arguments and nothing on stdin.
 pub(crate) fn convnet(arguments: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));
-    command.args(arguments).stdin(Stdio::null()).output().expect("the binary was built for this test").into()
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env("CONVNET_HOME", CACHE)
+        .output()
+        .expect("the binary was built for this test")
+        .into()
 }
 
 impl From<Output> for Run {

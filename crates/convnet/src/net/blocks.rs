@@ -16,8 +16,8 @@ const READABLE: Range<usize> = 8..65;
 /// Convolutions of one path that are named one by one.
 const LISTED: usize = 4;
 
-/// About how long the text of a node with many inputs grows, in characters.
-const MAX_TEXT: usize = 48;
+/// About how long a text grows, in characters, before what it lists is cut or counted.
+const MAX_TEXT: usize = 60;
 
 /// Most inputs of nested concatenations that are followed.
 const MOST_JOINED: usize = 1000;
@@ -123,7 +123,8 @@ impl Net {
                 let id = NodeId(index);
                 with_settings(self.node(id), &self.node(id).op.settings(&self.input_shapes(id)))
             };
-            return main.iter().map(text).collect::<Vec<String>>().join(", ");
+            let text = main.iter().map(text).collect::<Vec<String>>().join(", ");
+            return if text.chars().count() > MAX_TEXT { counts(nodes) } else { text };
         }
         counts(nodes)
     }
@@ -150,8 +151,8 @@ impl Net {
     }
 
     /// The channels that a concatenation joins, looking through those in the block before it: what came into the block
-    /// first, then what was made in it. Equal ones are counted: `64 + 6 × 32 channels` is a dense block's growth. Nothing
-    /// where it joins more than anyone would count.
+    /// first, then what was made in it. Many equal ones are counted: `64 + 6 × 32 channels` is a dense block's growth.
+    /// Nothing where it joins more than anyone would count.
     fn joined(&self, block: &Range<usize>, concat: &Node) -> Option<String> {
         let mut leaves: Vec<(bool, usize)> = Vec::new();
         let mut open: Vec<NodeId> = concat.inputs.iter().rev().copied().collect();
@@ -167,11 +168,11 @@ impl Net {
             }
         }
         leaves.sort_by_key(|&(inside, _)| inside);
-        let runs = leaves.chunk_by(|a, b| a == b).map(|run| match run {
-            [(_, channels)] => channels.to_string(),
-            [(_, channels), ..] => format!("{} × {channels}", run.len()),
-            [] => String::new(),
-        });
+        let list = |run: &[(bool, usize)]| match run {
+            [(_, channels), _, _, ..] => vec![format!("{} × {channels}", run.len())],
+            few => few.iter().map(|(_, channels)| channels.to_string()).collect(),
+        };
+        let runs = leaves.chunk_by(|a, b| a == b).flat_map(list);
         Some(format!("{} channels", runs.collect::<Vec<String>>().join(" + ")))
     }
 }
@@ -223,4 +224,95 @@ fn counts(nodes: &[Node]) -> String {
         }
     }
     counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<String>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::samples;
+    use crate::ops::Shape;
+    use crate::zoo::{ZooOptions, by_name};
+
+    fn text(net: &Net, depth: Depth, name: &str) -> String {
+        let blocks = net.blocks(depth);
+        blocks.into_iter().find(|block| block.name == name).unwrap_or_else(|| panic!("no {name}")).text
+    }
+
+    #[test]
+    fn blocks_are_runs_of_names() {
+        let mut net = Net::new("net", Shape::Vector(4)).unwrap();
+        for name in ["a.x.1", "a.x.2", "a.y", "b", "a.z", "a.z.1"] {
+            net.then(name, Op::Relu).unwrap();
+        }
+        let names = |depth| net.blocks(depth).into_iter().map(|block| (block.name, block.nodes)).collect::<Vec<_>>();
+        let expected = [("a", 1..4), ("b", 4..5), ("a", 5..7)].map(|(name, nodes)| (name.to_owned(), nodes));
+        assert_eq!(names(Depth::Parts(1)), expected);
+        assert_eq!(names(Depth::Parts(0)), expected);
+        assert_eq!(names(Depth::Parts(2)).len(), 4);
+        assert_eq!(names(Depth::All).len(), 6);
+        assert_eq!(names(Depth::Auto), names(Depth::All), "few nodes are all shown");
+    }
+
+    #[test]
+    fn lecture_l13_shortcuts_are_visible() {
+        let net = samples::residual(3);
+        let at_two = |name| text(&net, Depth::Parts(2), name);
+        assert_eq!(at_two("layer1.0"), "conv2d 3x3-3x3 + identity");
+        assert_eq!(at_two("layer2.0"), "conv2d 3x3/2-3x3 + conv2d 1x1/2");
+        assert_eq!(text(&net, Depth::Parts(1), "layer2"), "5 conv2d, 2 add");
+        assert_eq!(text(&net, Depth::All, "layer2.1.add"), "add ← bn2, layer2.0.relu2");
+        assert_eq!(text(&net, Depth::All, "layer2.0.downsample.0"), "conv2d 1x1/2 64→128 ← layer1.1.relu2");
+        let bottleneck = by_name("resnet50", &ZooOptions::default()).unwrap();
+        assert_eq!(text(&bottleneck, Depth::Auto, "layer2.0"), "conv2d 1x1-3x3/2-1x1 + conv2d 1x1/2");
+    }
+
+    #[test]
+    fn lecture_l14_growth_and_transitions_are_visible() {
+        for net in [samples::dense(6), by_name("densenet121", &ZooOptions::default()).unwrap()] {
+            let at_two = |name| text(&net, Depth::Parts(2), name);
+            assert_eq!(at_two("features.denseblock1"), "64 + 6 × 32 channels");
+            assert_eq!(at_two("features.transition1"), "conv2d 1x1 256→128, avg_pool2d 2x2/2");
+        }
+    }
+
+    #[test]
+    fn branches_are_visible() {
+        let net = samples::inception();
+        assert_eq!(text(&net, Depth::Parts(1), "inception3a"), "64 + 128 + 32 + 32 channels");
+        let joined = "concat 64+128+32+32 ← branch1.relu, branch2.1.relu, …";
+        assert_eq!(text(&net, Depth::All, "inception3a.concat"), joined);
+    }
+
+    #[test]
+    fn deep_networks_have_a_readable_default() {
+        for (name, rows) in
+            [("cnn", 16), ("resnet18", 15), ("resnet152", 57), ("googlenet", 22), ("densenet201", 16), ("vgg19_bn", 62)]
+        {
+            let net = by_name(name, &ZooOptions::default()).unwrap();
+            let blocks = net.blocks(Depth::Auto);
+            assert_eq!(blocks.len(), rows, "{name}");
+            // Nothing is left out, and nothing is shown twice.
+            assert!(blocks.iter().flat_map(|block| block.nodes.clone()).eq(1..net.nodes().len()));
+        }
+    }
+
+    #[test]
+    fn a_concatenation_of_concatenations_is_not_followed_for_ever() {
+        let mut net = Net::new("net", Shape::Vector(1)).unwrap();
+        for doubling in 0..30 {
+            net.add(&format!("block.{doubling}"), Op::Concat, &[net.output(); 2]).unwrap();
+        }
+        assert_eq!(net.blocks(Depth::Parts(1))[0].text, "30 concat");
+    }
+
+    #[test]
+    fn names_are_told_from_where_they_are_seen() {
+        assert_eq!(relative("a.b.c", "a.b.d"), "b.c".strip_prefix("b.").unwrap());
+        assert_eq!(relative("layer1.0.relu", "layer1.1.add"), "layer1.0.relu");
+        assert_eq!(relative("block.denselayer1.conv2", "block.denselayer2.concat"), "denselayer1.conv2");
+        assert_eq!(relative("features.3", "features.4"), "features.3");
+        assert_eq!(relative("a", "a"), "a");
+        assert_eq!(relative("a.", "a..b"), "");
+        assert_eq!(relative("pool", "block.add"), "pool");
+    }
 }

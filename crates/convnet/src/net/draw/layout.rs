@@ -14,7 +14,7 @@ const LANE: f64 = 16.0;
 const LINE_WIDTH: f64 = 10.0;
 
 /// Rounds of moving boxes towards their neighbours.
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 60;
 
 /// Most invisible boxes; with more, every long line runs at the side.
 const MAX_POINTS: usize = 50_000;
@@ -222,12 +222,12 @@ fn wish(index: usize, vertices: &[Vertex], x: &[f64]) -> (f64, f64) {
     }
     let pull = |from: usize, to: usize| {
         let busiest = vertices[from].below.len().max(vertices[to].above.len()) as f64;
-        1.0 / (busiest * busiest)
+        busiest.powi(-4)
     };
     let above = above.iter().map(|&other| (x[other], pull(other, index)));
     let below = below.iter().map(|&other| (x[other], pull(index, other)));
     let (sum, weight) = above.chain(below).fold((0.0, 0.0), |(sum, all), (x, pull)| (sum + x * pull, all + pull));
-    if weight > 0.0 { (sum / weight, 1.0) } else { (0.0, 1.0) }
+    if weight > 0.0 { (sum / weight, weight) } else { (0.0, 1.0) }
 }
 
 /// The places closest to what is wished, in weighted least squares, at which boxes of these widths keep their order and

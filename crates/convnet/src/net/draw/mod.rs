@@ -150,7 +150,10 @@ impl Net {
         let (name, lines, kind) = match block {
             Some((name, range)) if range.len() > 1 => {
                 let text = self.block(name.clone(), range.clone()).text;
-                (name.clone(), text.split(", ").map(cut).collect(), Kind::Block)
+                let cores: BTreeSet<Kind> = all().filter(|node| is_core(&node.op)).map(|node| kind(&node.op)).collect();
+                // A block that does one kind of work has that work's colour.
+                let kind = if cores.len() == 1 { cores.into_iter().next() } else { None };
+                (name.clone(), text.split(", ").map(cut).collect(), kind.unwrap_or(Kind::Block))
             }
             Some(_) | None => {
                 let core = core.map_or(&self.nodes()[0], |node| node);
@@ -158,7 +161,7 @@ impl Net {
             }
         };
         let params = nodes.iter().map(|&index| self.trained(NodeId(index))).fold(0, u64::saturating_add);
-        let shape = all().last().map(|node| node.shape.to_string()).unwrap_or_default();
+        let shape = all().next_back().map(|node| node.shape.to_string()).unwrap_or_default();
         let footer = if params == 0 { shape } else { format!("{shape} · {} params", thousands(params)) };
         let auxiliaries = self.auxiliaries().iter().filter(|auxiliary| nodes.contains(&auxiliary.node.0));
         let notes = auxiliaries.map(|auxiliary| format!("auxiliary output, loss × {}", auxiliary.loss_weight));

@@ -119,7 +119,7 @@ impl Net {
             auxiliary: (!self.auxiliaries().is_empty()).then(|| part(&auxiliary)),
             batch_size,
             training_activation_bytes: kept.saturating_mul(batch_size),
-            inference_activation_bytes: peak_bytes(self, &needed).saturating_mul(batch_size),
+            inference_activation_bytes: peak_bytes(self, &auxiliary).saturating_mul(batch_size),
             roofline: None,
             layers,
         }
@@ -186,23 +186,23 @@ fn picture_bytes(node: &Node) -> u64 {
     node.shape.elements() as u64 * ELEMENT_BYTES
 }
 
-/// Most bytes alive at once for one picture, when each output is freed after its last reader has run; of the nodes that
-/// are needed.
-fn peak_bytes(net: &Net, needed: &[bool]) -> u64 {
+/// Most bytes alive at once for one picture, when each output is freed after its last reader has run; without the nodes
+/// that only auxiliary outputs need.
+fn peak_bytes(net: &Net, auxiliary: &dyn Fn(usize) -> bool) -> u64 {
+    let runs: Vec<usize> = (0..net.nodes().len()).filter(|&index| !auxiliary(index)).collect();
     let mut last_reader: Vec<usize> = (0..net.nodes().len()).collect();
-    for (index, node) in net.nodes().iter().enumerate().filter(|(index, _)| needed[*index]) {
-        node.inputs.iter().for_each(|id| last_reader[id.0] = index);
+    for &index in &runs {
+        net.nodes()[index].inputs.iter().for_each(|id| last_reader[id.0] = index);
     }
     let mut dying = vec![0; net.nodes().len()];
-    for (node, &reader) in net.nodes().iter().zip(&last_reader) {
-        dying[reader] += picture_bytes(node);
+    for &index in &runs {
+        dying[last_reader[index]] += picture_bytes(&net.nodes()[index]);
     }
     let (mut alive, mut peak) = (0, 0);
-    for (node, dying) in net.nodes().iter().zip(dying).zip(needed).filter(|(_, needed)| **needed).map(|(node, _)| node)
-    {
-        alive += picture_bytes(node);
+    for index in runs {
+        alive += picture_bytes(&net.nodes()[index]);
         peak = peak.max(alive);
-        alive -= dying;
+        alive -= dying[index];
     }
     peak
 }
@@ -210,8 +210,9 @@ fn peak_bytes(net: &Net, needed: &[bool]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::rewrite::without_auxiliaries;
     use crate::ops::{Conv2d, Linear};
-    use crate::zoo::{Cnn, cnn};
+    use crate::zoo::{Cnn, ZooOptions, by_name, cnn};
 
     fn lecture_cnn(batch_size: u64) -> Table {
         cnn(&Cnn::default()).unwrap().table(batch_size)
@@ -288,6 +289,57 @@ mod tests {
         // While b runs, a is read and the input still waits for c.
         assert_eq!(net.table(1).inference_activation_bytes, 4 * 130);
         assert_eq!(net.table(u64::MAX).training_activation_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn lecture_l12_an_inception_branch_reduces_before_it_convolves() {
+        let mut net = Net::new("l12", Shape::Map([128, 9, 9])).unwrap();
+        let conv =
+            |channels, kernel| Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(channels, Window::square(kernel)) });
+        net.then("wide", conv(128, 3)).unwrap();
+        net.add("reduce", conv(32, 1), &[NodeId(0)]).unwrap();
+        net.then("narrow", conv(128, 3)).unwrap();
+        let weights: Vec<u64> = net.table(1).layers.iter().map(|row| row.weights).collect();
+        assert_eq!(weights, [147_456, 4_096, 36_864]);
+        assert_eq!(weights[1] + weights[2], 40_960);
+    }
+
+    #[test]
+    fn lecture_l12_googlenet_is_smaller_than_alexnet_and_alexnet_than_vgg() {
+        let params = |name| by_name(name, &ZooOptions::default()).unwrap().table(1);
+        let googlenet = params("googlenet");
+        assert_eq!(googlenet.total.params, 13_004_888);
+        let auxiliary = googlenet.auxiliary.unwrap();
+        assert_eq!(googlenet.total.params - auxiliary.params, 6_624_904);
+        let plain = without_auxiliaries(&by_name("googlenet", &ZooOptions::default()).unwrap()).unwrap().table(1);
+        assert_eq!((plain.total.params, plain.auxiliary), (6_624_904, None));
+        assert_eq!((plain.features, plain.classifier), (googlenet.features, googlenet.classifier));
+        assert_eq!(plain.inference_activation_bytes, googlenet.inference_activation_bytes);
+        assert!(plain.total.params < params("alexnet").total.params);
+        assert!(params("alexnet").total.params < params("vgg16").total.params);
+    }
+
+    #[test]
+    fn lecture_l5_features_and_classifier_apart() {
+        // The fully connected part of AlexNet has nearly all weights, that of the later networks ever fewer.
+        let share = |name| {
+            let table = without_auxiliaries(&by_name(name, &ZooOptions::default()).unwrap()).unwrap().table(1);
+            assert_eq!(table.features.params + table.classifier.params, table.total.params);
+            (100.0 * table.classifier.params as f64 / table.total.params as f64).round()
+        };
+        assert_eq!(["alexnet", "vgg16", "googlenet", "resnet50"].map(share), [96.0, 89.0, 15.0, 8.0]);
+    }
+
+    #[test]
+    fn fields_are_the_published_ones() {
+        // Of the last layer under a path.
+        let field = |net: &str, path: &str| {
+            let table = by_name(net, &ZooOptions::default()).unwrap().table(1);
+            table.layers.iter().rfind(|row| row.name.starts_with(path)).unwrap().receptive_field
+        };
+        assert_eq!(field("vgg16", "features."), [212; 2]);
+        assert_eq!(field("resnet18", "layer4."), [435; 2]);
+        assert_eq!(field("resnet50", "layer4."), [427; 2]);
     }
 
     #[test]
