@@ -18,9 +18,10 @@ const MOST_WIDTH: usize = 4;
 pub(super) struct Matrices {
     /// Blocks of channels that are read: rows of the matrices.
     pub(super) row_blocks: usize,
-    /// Blocks of channels that are written, in panels.
+    /// Panels of the blocks that are written.
     pub(super) panels: Vec<Panel>,
-    blocks: usize,
+    /// Blocks of channels that are written.
+    pub(super) blocks: usize,
 }
 
 impl Matrices {
@@ -61,14 +62,7 @@ impl Matrices {
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
-    pub(super) fn gradient(
-        &self,
-        isa: Isa,
-        threads: &Threads,
-        direct: &[Panel],
-        shares: &[f32],
-        dw: &mut [f32],
-    ) {
+    pub(super) fn gradient(&self, isa: Isa, threads: &Threads, direct: &[Panel], shares: &[f32], dw: &mut [f32]) {
         let dw = Parts::new(dw);
         threads.run(self.panels.len() * self.row_blocks, &|task, _| {
             let (panel, rows) = (&self.panels[task / self.row_blocks], task % self.row_blocks);
