@@ -11,10 +11,33 @@ use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
 use std::time::Instant;
 
-fn seconds(f: impl FnOnce()) -> f64 {
+/// Seconds that a call takes: of the calling thread's CPU time if it works alone, so that a busy machine disturbs little.
+fn seconds(alone: bool, f: impl FnOnce()) -> f64 {
     let start = Instant::now();
+    let before = thread_seconds();
     f();
-    start.elapsed().as_secs_f64()
+    match (alone, before, thread_seconds()) {
+        (true, Some(before), Some(after)) => after - before,
+        (_, _, _) => start.elapsed().as_secs_f64(),
+    }
+}
+
+/// CPU time of this thread so far.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn thread_seconds() -> Option<f64> {
+    unsafe extern "C" {
+        fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
+    }
+    const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
+    let mut time = [0; 2];
+    // SAFETY: a `timespec` is two 64-bit numbers here: seconds and nanoseconds.
+    let status = unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    (status == 0).then(|| time[0] as f64 + time[1] as f64 * 1e-9)
+}
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+fn thread_seconds() -> Option<f64> {
+    None
 }
 
 /// Channels in and out, side of the pictures, side of the kernel and stride.
@@ -73,20 +96,22 @@ impl Run {
     /// Seconds of forward, by data and by weights.
     fn time(&mut self, threads: &Threads) -> [f64; 3] {
         let Run { conv, batch, x, y, dx, weights, dw, scratch, .. } = self;
+        let alone = threads.count() == 1;
         let (batch, x) = (*batch, Maps::packed(x, conv.input_len()));
         let none = Epilogue::default();
-        let forward = seconds(|| {
+        let forward = seconds(alone, || {
             conv.forward(threads, batch, x, weights, &none, MapsMut::packed(y, conv.output_len()), scratch);
         });
         let dy = Maps::packed(y, conv.output_len());
+
         let data = match self.plain {
             true => f64::NAN,
-            false => seconds(|| {
+            false => seconds(alone, || {
                 let dx = MapsMut::packed(dx, conv.input_len());
                 conv.backward_data(threads, batch, dy, weights, dx, false, scratch);
             }),
         };
-        [forward, data, seconds(|| conv.backward_weights(threads, batch, x, dy, dw, scratch))]
+        [forward, data, seconds(alone, || conv.backward_weights(threads, batch, x, dy, dw, scratch))]
     }
 }
 
@@ -135,28 +160,29 @@ fn main() {
     }
 }
 
-/// The best of many repeats of either method, in turns, and of the peak.
+/// The best of many repeats of either method, in turns, and of the peak; a star where plans take Winograd by themselves.
 fn compare(case: &Case, isa: Isa, threads: &Threads) {
-    let choices = [Choice::Direct, Choice::Winograd, Choice::Auto];
-    let mut runs = choices.map(|choice| Run::new(case, isa, threads.count(), choice));
-    let (mut best, mut peak) = ([[f64::MAX; 3]; 3], 0.0f64);
+    let plan = |choice: Choice| Run::new(case, isa, threads.count(), choice);
+    let taken = plan(Choice::Auto).conv.takes_winograd();
+    let mut runs = [Choice::Direct, Choice::Winograd].map(plan);
+    let (mut best, mut peak) = ([[f64::MAX; 3]; 2], gflops(threads, isa));
     let start = Instant::now();
-    while start.elapsed().as_secs_f64() < 1.0 {
-        for (run, best) in runs.iter_mut().zip(&mut best).take(2) {
+    while start.elapsed().as_secs_f64() < 2.0 {
+        for (run, best) in runs.iter_mut().zip(&mut best) {
             for (best, seconds) in best.iter_mut().zip(run.time(threads)) {
                 *best = seconds.min(*best);
             }
         }
-        peak = gflops(threads, isa).max(peak);
     }
+    peak = gflops(threads, isa).max(peak);
     let &Case { name, batch, channels: [read, written], side, kernel, .. } = case;
     let [h, w] = runs[0].conv.output();
     let flops = 2.0 * (batch * h * w * written * read * kernel * kernel) as f64;
     print!("{name:10} {batch:3} x {read:3} -> {written:3} {side:3}  peak {peak:4.0}");
-    for (what, direction) in ["forward", "data", "weights"].into_iter().zip(0..) {
-        let [direct, winograd, _] = best.map(|best| flops / best[direction] / 1e9);
-        let ratio = winograd / direct;
-        print!("  {what} {direct:4.0} -> {winograd:4.0} ({ratio:4.2})");
+    for (direction, what) in ["forward", "data", "weights"].into_iter().enumerate() {
+        let [direct, winograd] = best.map(|best| flops / best[direction] / 1e9);
+        let (ratio, star) = (winograd / direct, if taken[direction] { "*" } else { " " });
+        print!("  {what} {direct:4.0} -> {winograd:4.0} ({ratio:4.2}){star}");
     }
     println!();
 }

@@ -86,18 +86,14 @@ impl WinogradPlans {
         let begin = window.pads(input).0.map(|pixels| pixels as isize);
         let blocks = [in_channels, out_channels].map(|channels| channels.div_ceil(LANES));
         let turned = [blocks[1], blocks[0]];
-        let wins = |blocks: [usize; 2], output: [usize; 2]| match setting.choice {
-            Choice::Auto => choice::winograd_wins(&choice::Work::new(blocks, output, &setting)),
-            Choice::Direct => false,
-            Choice::Winograd => true,
-        };
-        let forward = || Winograd::new(isa, blocks, input, output, begin, false);
-        let backward = || Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
-        let by_weights = || WeightGradient::new(isa, blocks, input, output, begin);
+        let forward = Winograd::new(isa, blocks, input, output, begin, false);
+        let backward = Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
+        let by_weights = WeightGradient::new(isa, blocks, input, output, begin);
+        let takes = |output: [usize; 2], cost: f64| setting.takes_winograd(blocks, output, cost);
         WinogradPlans {
-            forward: wins(blocks, output).then(forward),
-            backward: wins(turned, input).then(backward),
-            backward_weights: wins(blocks, output).then(by_weights),
+            forward: takes(output, forward.cost(setting.batch)).then_some(forward),
+            backward: takes(input, backward.cost(setting.batch)).then_some(backward),
+            backward_weights: takes(output, by_weights.cost(setting.batch)).then_some(by_weights),
         }
     }
 }
@@ -152,6 +148,12 @@ impl Conv {
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
         self.output
+    }
+
+    /// Whether forward, by data and by weights are computed by Winograd's algorithm.
+    pub fn takes_winograd(&self) -> [bool; 3] {
+        let WinogradPlans { forward, backward, backward_weights } = &self.winograd;
+        [forward.is_some(), backward.is_some(), backward_weights.is_some()]
     }
 
     /// Floats of one input picture in its layout.

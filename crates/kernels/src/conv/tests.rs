@@ -168,3 +168,100 @@ fn does_not_depend_on_the_number_of_threads() {
         assert_eq!(one, run(count), "{count} threads");
     }
 }
+
+#[test]
+fn the_algorithm_follows_from_geometry_and_batch() {
+    let takes = |batch: usize, channels: [usize; 2], side: usize, window: Window, choice: Choice| {
+        let [in_channels, out_channels] = channels;
+        let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side; 2], window };
+        Conv::new(shape, false, Isa::best(), Setting { batch, choice }).unwrap().takes_winograd()
+    };
+    let same = Window::square(3).padding(1);
+    assert_eq!(takes(16, [64, 64], 56, same, Choice::Auto), [true; 3]);
+    assert_eq!(takes(16, [64, 64], 56, same, Choice::Direct), [false; 3]);
+    // A transformed weight, or its gradient, must serve some tiles.
+    assert_eq!(takes(1, [512, 512], 14, same, Choice::Auto), [true, true, false]);
+    assert_eq!(takes(1, [512, 512], 4, same, Choice::Auto), [false; 3]);
+    for other in [Window::square(5).padding(2), same.stride(2), Window { dilation: [2, 1], ..same }] {
+        assert_eq!(takes(16, [64, 64], 56, other, Choice::Winograd), [false; 3]);
+    }
+}
+
+/// Root of the mean square error, relative to that of what is wanted, and the largest error relative to the largest.
+fn errors(got: &[f32], want: &[f64]) -> [f64; 2] {
+    let square = |sum: f64, x: f64| sum + x * x;
+    let differences = || got.iter().zip(want).map(|(&g, w)| f64::from(g) - w);
+    let largest = |x: f64, y: f64| x.max(y.abs());
+    let root = (differences().fold(0.0, square) / want.iter().copied().fold(0.0, square)).sqrt();
+    [root, differences().fold(0.0, largest) / want.iter().copied().fold(0.0, largest)]
+}
+
+/// Errors of forward, by data and by weights.
+fn errors_of(problem: &ConvProblem, choice: Choice, want: &[Vec<f64>; 3]) -> [[f64; 2]; 3] {
+    let threads = Threads::new(2).unwrap();
+    let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
+    let shape = ConvShape { in_channels, out_channels, groups, input, window };
+    let conv = Conv::new(shape, false, Isa::best(), Setting { batch, choice }).unwrap();
+    let [h, w] = conv.output();
+    let (inputs, outputs) = ([batch, in_channels, input[0] * input[1]], [batch, out_channels, h * w]);
+    let mut packed = vec![0.0; conv.weights_len()];
+    conv.pack_weights(&noise(problem.weight_len(), 3), &mut packed);
+    let (x_len, y_len) = (conv.input_len(), conv.output_len());
+    let (mut x, mut y) = (vec![0.0; batch * x_len], vec![0.0; batch * y_len]);
+    to_blocked(&threads, inputs, &noise(problem.input_len(), 1), MapsMut::packed(&mut x, x_len));
+    let mut scratch = vec![0.0; conv.forward_scratch(batch, 2)];
+    let (maps, none) = (Maps::packed(&x, x_len), Epilogue::default());
+    conv.forward(&threads, batch, maps, &packed, &none, MapsMut::packed(&mut y, y_len), &mut scratch);
+    let mut plain = vec![0.0; problem.output_len()];
+    from_blocked(&threads, outputs, Maps::packed(&y, y_len), &mut plain);
+    let forward = errors(&plain, &want[0]);
+
+    to_blocked(&threads, outputs, &noise(problem.output_len(), 2), MapsMut::packed(&mut y, y_len));
+    let (dy, mut dx) = (Maps::packed(&y, y_len), vec![0.0; x.len()]);
+    let mut scratch = vec![0.0; conv.backward_data_scratch(batch, 2)];
+    conv.backward_data(&threads, batch, dy, &packed, MapsMut::packed(&mut dx, x_len), false, &mut scratch);
+    let mut plain = vec![0.0; problem.input_len()];
+    from_blocked(&threads, inputs, Maps::packed(&dx, x_len), &mut plain);
+    let data = errors(&plain, &want[1]);
+
+    let mut scratch = vec![0.0; conv.backward_weights_scratch(batch, 2)];
+    conv.backward_weights(&threads, batch, maps, dy, &mut packed, &mut scratch);
+    let mut plain = vec![0.0; problem.weight_len()];
+    conv.unpack_weights(&packed, &mut plain);
+    [forward, data, errors(&plain, &want[2])]
+}
+
+/// Winograd's error over geometries of the zoo, beside the direct method's: the bound that `winograd/mod.rs` states.
+#[test]
+#[ignore = "slow: the reference in f64 over large layers"]
+fn winograd_keeps_its_error_bound() {
+    let same = Window::square(3).padding(1);
+    let valid = Window::square(3);
+    for (batch, channels, input, window) in [
+        (1, [64, 64], [56, 56], same),
+        (1, [128, 128], [28, 28], same),
+        (2, [256, 256], [14, 14], same),
+        (2, [512, 512], [7, 7], same),
+        (16, [32, 64], [14, 14], same),
+        (1, [64, 64], [24, 224], same),
+        (3, [40, 70], [13, 9], valid),
+    ] {
+        let problem = problem(batch, channels, 1, input, window);
+        let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<f64>>();
+        let (x, dy) = (wide(noise(problem.input_len(), 1)), wide(noise(problem.output_len(), 2)));
+        let weight = wide(noise(problem.weight_len(), 3));
+        let want = [
+            reference::forward(&problem, &x, &weight, None),
+            reference::backward_data(&problem, &weight, &dy),
+            reference::backward_weights(&problem, &x, &dy),
+        ];
+        let [direct, winograd] = [Choice::Direct, Choice::Winograd].map(|choice| errors_of(&problem, choice, &want));
+        let [forward, data] = channels.map(|read| 1.5e-7 * (read as f64).sqrt());
+        let directions = [("forward", forward), ("by data", data), ("by weights", 1e-6)];
+        for (i, (direction, bound)) in directions.into_iter().enumerate() {
+            let [root, largest] = winograd[i];
+            let what = format!("{direction} {problem:?}: {root:.1e}, direct {:.1e}", direct[i][0]);
+            assert!(root <= bound && root <= 3.0 * direct[i][0] && largest <= 5e-6, "{what}");
+        }
+    }
+}

@@ -10,12 +10,13 @@
 //! transforms and then all products are computed, a task per point and panel. Both cuts depend on shapes alone.
 //! Scratch: [`WeightGradient::scratch_len`].
 
+use super::super::choice::products;
 use super::super::correlation::Panel;
 use super::super::tile::{Start, Sum, Target};
 use super::tiles::{Grid, Pictures, Strides};
 use super::transform::{Gradient, Input, POINTS, SIDE};
 use super::weights::Matrices;
-use super::{CHUNK_PRODUCTS, TILE, even_rows};
+use super::{CHUNK_PRODUCTS, TILE, even_rows, tile_cost};
 use crate::layout::Maps;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
@@ -28,7 +29,9 @@ const GROUP_FLOATS: usize = 160 * 1024;
 /// Floats of `V` and `W` of a wave, in L3.
 const WAVE_FLOATS: usize = 4 * 1024 * 1024;
 /// Shares that are enough for any number of threads.
-const SHARES: usize = 16;
+const SHARES: usize = 8;
+/// Cost of 36 vectors of a `dU`, in the unit of `choice.rs`: written, read and transformed back.
+const SUMS_COST: f64 = 1500.0;
 
 /// The gradient by weights, planned.
 #[derive(Clone, Debug)]
@@ -73,6 +76,13 @@ impl WeightGradient {
     /// Parts of the tiles that are summed apart.
     fn shares(&self, batch: usize) -> usize {
         if self.shared() { self.tiles(batch).div_ceil(self.group(batch)).min(SHARES) } else { 1 }
+    }
+
+    /// As [`super::Winograd::cost`].
+    pub(in super::super) fn cost(&self, batch: usize) -> f64 {
+        let blocks = [self.input.blocks, self.output.blocks];
+        let sums = SUMS_COST * products(blocks) * self.shares(batch) as f64;
+        self.tiles(batch) as f64 * tile_cost(blocks) + sums
     }
 
     fn v_tile(&self) -> usize {

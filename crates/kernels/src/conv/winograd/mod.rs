@@ -11,7 +11,10 @@
 //! transformed first, and then each panel of output channels is a task, so that `U` is read once ([`Work::Panel`]).
 //! The cut depends on shapes alone, and every sum has one order. Scratch: [`Winograd::scratch_len`].
 //!
-//! Error: see `transform.rs` for the points; `conv/tests.rs` holds the bound against the reference in f64.
+//! Error: relative to the root mean square of the results, the root mean square error is at most `1.5e-7 · √channels read`
+//! forward and by data, and 1e-6 by weights, and at most 3 times the direct method's (measured: 1.6 to 2.6 times; 8.3e-7
+//! against 4.3e-7 at 64 channels, 2.0e-6 against 1.1e-6 at 512; by weights also less). No error is larger than 5e-6 of the
+//! largest result. `conv/tests.rs` holds these bounds against the reference in f64.
 
 mod gradient;
 mod tiles;
@@ -20,14 +23,14 @@ mod weights;
 
 pub(super) use gradient::WeightGradient;
 
+use super::choice::products;
 use super::correlation::{Call, Panel};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::MapsMut;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
-pub(super) use tiles::Grid;
-use tiles::{Finish, Pictures, Strides, TILE};
+use tiles::{Finish, Grid, Pictures, Strides, TILE};
 use transform::{Input, POINTS, SIDE};
 use weights::{Direct, Matrices};
 
@@ -47,6 +50,17 @@ const SMALL_GROUP: usize = 12;
 const GROUPS: usize = 8;
 /// Rows that go to the register tile at once: whole tiles of 6, 9 and 14.
 const ROWS: usize = 126;
+
+/// Costs in the unit of `choice.rs`: of a product, beside those of the direct method's longer sums; of transforming a tile of
+/// a block of channels, in or out; and of 9 vectors of weights.
+const PRODUCT_COST: f64 = 1.4;
+const TRANSFORM_COST: f64 = 850.0;
+const WEIGHTS_COST: f64 = 600.0;
+
+/// What a tile costs in any direction.
+fn tile_cost(blocks: [usize; 2]) -> f64 {
+    PRODUCT_COST * POINTS as f64 * products(blocks) + TRANSFORM_COST * (blocks[0] + blocks[1]) as f64
+}
 
 /// Forward or by data, planned.
 #[derive(Clone, Debug)]
@@ -127,6 +141,15 @@ impl Winograd {
         }
     }
 
+    /// What a call costs, in the unit of `choice.rs`.
+    pub(super) fn cost(&self, batch: usize) -> f64 {
+        let (Work::Group(group) | Work::Panel(group)) = self.work(batch);
+        let transforms = if self.shares_weights() { 1 } else { self.groups(batch, group) };
+        let tiles = (batch * self.input.grid.len()) as f64;
+        let blocks = [self.input.blocks, self.matrices.blocks];
+        tiles * tile_cost(blocks) + WEIGHTS_COST * products(blocks) * transforms as f64
+    }
+
     /// Floats of scratch for up to `batch` pictures: a shared `U`, or one for each thread; an `M` for each thread; and for
     /// groups a `V` for each thread, for panels one of all tiles.
     pub(super) fn scratch_len(&self, batch: usize, threads: usize) -> usize {
@@ -160,7 +183,7 @@ impl Winograd {
         y: MapsMut<'_>,
         scratch: &mut [f32],
     ) {
-        let blocks = self.matrices.panels.last().map_or(0, |panel| panel.block + panel.width);
+        let blocks = self.matrices.blocks;
         let y_len = blocks * self.output[0] * self.output[1] * LANES;
         assert!(call.x.hold(call.batch, self.input.len()) && y.as_maps().hold(call.batch, y_len));
         assert!(call.bias.is_none_or(|b| b.len() >= blocks * LANES));

@@ -13,7 +13,7 @@ pub(super) const TILE: usize = 4;
 
 /// The tiles of one picture.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Grid {
+pub(super) struct Grid {
     /// Rows and columns of tiles.
     counts: [usize; 2],
 }
@@ -28,12 +28,12 @@ struct Place {
 
 impl Grid {
     /// The tiles that cover so many outputs.
-    pub(in super::super) fn over(output: [usize; 2]) -> Grid {
+    pub(super) fn over(output: [usize; 2]) -> Grid {
         Grid { counts: output.map(|n| n.div_ceil(TILE)) }
     }
 
     /// Tiles of a picture.
-    pub(in super::super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.counts[0] * self.counts[1]
     }
 

@@ -18,9 +18,10 @@ const MOST_WIDTH: usize = 4;
 pub(super) struct Matrices {
     /// Blocks of channels that are read: rows of the matrices.
     pub(super) row_blocks: usize,
-    /// Blocks of channels that are written, in panels.
+    /// Panels of the blocks that are written.
     pub(super) panels: Vec<Panel>,
-    blocks: usize,
+    /// Blocks of channels that are written.
+    pub(super) blocks: usize,
 }
 
 impl Matrices {
