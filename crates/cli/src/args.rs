@@ -167,8 +167,9 @@ fn tell_read(console: &Console, pictures: usize, start: Instant) {
 pub(crate) fn at_least_1(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("expected at least 1".into()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("expected a whole number of at least 1".into()),
+        // What a configuration in TOML can hold.
+        Ok(number) if number <= i64::MAX as usize => Ok(number),
+        Ok(_) | Err(_) => Err("expected a whole number of at least 1".into()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{self, Path, PathBuf};
 
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::value_parser;
 use convnet::columns::thousands;
 use convnet::data::Source;
 use convnet::exec::Engine;
@@ -14,7 +15,7 @@ use convnet::train::{
 };
 use serde::Serialize;
 
-use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs};
+use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs, at_least_1};
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Narrator;
@@ -43,19 +44,19 @@ pub(crate) struct Args {
     input: Option<InputSize>,
 
     /// Passes over the training pictures [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_1)]
     epochs: Option<usize>,
 
     /// Stop after so many steps, counted from the run's beginning [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=i64::MAX as u64))]
     max_steps: Option<u64>,
 
     /// Pictures per step [default: 256]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = at_least_1)]
     batch_size: Option<usize>,
 
     /// Decides first weights, order of the pictures and dropout [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
 
     #[command(flatten)]

@@ -30,7 +30,18 @@ pub fn read(path: &Path) -> Result<Tensor> {
 pub fn read_batch(path: &Path, shape: [usize; 3]) -> Result<Tensor> {
     let batch = read(path)?;
     match batch.shape() {
-        [count, found @ ..] if *count > 0 && *found == shape => Ok(batch),
+        [count, found @ ..] if *count > 0 && *found == shape => {
+            match batch.data().iter().position(|x| !x.is_finite()) {
+                None => Ok(batch),
+                Some(at) => {
+                    let (picture, value) = (at / shape.iter().product::<usize>(), batch.data()[at]);
+                    Err(Error::file(
+                        path,
+                        format!("picture {picture} has a pixel that is {value}: expected finite numbers"),
+                    ))
+                }
+            }
+        }
         found => {
             let [c, h, w] = shape;
             let problem = format!("an array of shape {found:?}, but the net takes a batch: [n, {c}, {h}, {w}], n > 0");

@@ -6,12 +6,12 @@
 //! A gradient needs no buffer of its own where it
 //! - is its reader's (a ReLU's, a dropout's, a sum's inputs): [`Home::With`];
 //! - is a range of channels of a concatenation's: [`Home::Within`];
-//! - can take the place of the value, because a chain alone reads that: [`Home::Value`].
+//! - can take the place of the value, because a chain alone reads that, forward and backward: [`Home::Value`].
 
 use super::arena::{BufferId, Span};
 use super::forward::{ForwardPlan, View, copied_inputs};
 use super::stage::{Kind, Stages};
-use super::views::channel_offsets;
+use super::views::{channel_offsets, sharing};
 
 /// How a stage's gradient of an input arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,9 @@ impl<'a> Planner<'a> {
                 Kind::Chain { .. } => {
                     let input = stages.stages[index].inputs[0];
                     let kind = &stages.stages[input].kind;
-                    let kept = kind.backward_reads_output() || matches!(kind, Kind::Load | Kind::Concat);
+                    let read = sharing(stages, &forward.places.in_place, input)
+                        .any(|index| stages.stages[index].kind.backward_reads_output());
+                    let kept = read || matches!(kind, Kind::Load | Kind::Concat);
                     let whole = forward.values[input].stride == forward.values[input].len;
                     if planner.is_only_reader(index, input) && whole && !kept {
                         planner.homes[input] = Home::Value;

@@ -80,7 +80,8 @@ fn nets() -> Vec<Net> {
     rows.then("drop1", Op::Dropout(Dropout { p: 0.5 })).unwrap();
     rows.then("linear2", Op::Linear(Linear::new(3))).unwrap();
     let cnns = [zoo::cnn(&cnn).unwrap(), zoo::cnn(&plain).unwrap()];
-    [cnns.to_vec(), vec![mixed, rows, residual(), dense(16), dense(12), inception(), tangle()]].concat()
+    [cnns.to_vec(), vec![mixed, rows, residual(), dense(16), dense(12), inception(), tangle(), shared_places()]]
+        .concat()
 }
 
 /// Adds layers to a net by name, so that tests of branches read like the nets.
@@ -220,6 +221,110 @@ fn tangle() -> Net {
     let sum = net.add(Op::Add, &[second, first, third]);
     net.add(Op::Linear(Linear::new(4)), &[sum]);
     net.0
+}
+
+/// Stages that could take a place that backward still looks at, and concatenations that hold one value twice.
+fn shared_places() -> Net {
+    let mut net = Layers::new("shared places", [16, 6, 5]);
+    let x = net.0.output();
+    let [a, b] = [1, 3].map(|kernel| net.add(conv(16, Window::square(kernel).padding(kernel / 2)), &[x]));
+    // ReLU, dropout and a sum, each in the place of the one before.
+    let sum = net.add(Op::Add, &[a, b]);
+    let relu = net.relu(sum);
+    let dropped = net.add(Op::Dropout(Dropout { p: 0.3 }), &[relu]);
+    let sum = net.add(Op::Add, &[dropped, a]);
+    let sum = net.relu(sum);
+    // A batch norm whose input is a dropout in a ReLU's place.
+    let c = net.add(conv(16, Window::square(3).padding(1)), &[sum]);
+    let c = net.relu(c);
+    let c = net.add(Op::Dropout2d(Dropout { p: 0.2 }), &[c]);
+    let c = net.norm(c);
+    let inner = net.add(Op::Concat, &[c, b]);
+    let after = net.add(Op::Concat, &[inner, c]);
+    let d = net.add(conv(16, Window::square(1)), &[after]);
+    let e = net.add(conv(16, Window::square(1)), &[c]);
+    let inner = net.add(Op::Concat, &[d, e]);
+    let before = net.add(Op::Concat, &[d, inner]);
+    net.head(before)
+}
+
+/// A net of a dozen operations in any order, each on any of the values so far.
+fn random_net(seed: u64) -> Net {
+    let mut state = seed;
+    let mut below = |n: usize| {
+        state = convnet_kernels::random::mix(state, 1);
+        (state >> 33) as usize % n
+    };
+    let mut net = Layers::new(&format!("random {seed}"), [16, 4, 5]);
+    let mut values = vec![net.0.output()];
+    for _ in 0..12 {
+        // Later values are likelier.
+        let mut pick = || values[below(values.len()).max(below(values.len()))];
+        let (x, y) = (pick(), pick());
+        let alike = net.0.node(x).shape == net.0.node(y).shape;
+        values.push(match below(12) {
+            0 | 1 => net.add(conv([16, 12][below(2)], Window::square(3).padding(1)), &[x]),
+            2 => net.add(conv(16, Window::square(1)), &[x]),
+            3 => net.norm(x),
+            4 | 5 => net.relu(x),
+            6 => net.add(Op::Tanh, &[x]),
+            7 => net.add(Op::Dropout(Dropout { p: 0.25 }), &[x]),
+            8 => net.add(Op::Dropout2d(Dropout { p: 0.25 }), &[x]),
+            9 if alike => net.add(Op::Add, &[x, y]),
+            10 => net.add(Op::PadChannels(PadChannels { before: 4, after: 0 }), &[x]),
+            _ => net.add(Op::Concat, &[x, y]),
+        });
+    }
+    let last = net.0.output();
+    net.head(last)
+}
+
+/// Loss and gradients of a step against the reference in f64.
+fn check_training(net: &Net, engine: &Engine, tolerance: f64) {
+    let (state, batch, seed) = (state(net), 3, 5);
+    let images = numbers(1, batch * net.input_shape().elements());
+    let labels: Vec<u32> = (0..batch as u32).collect();
+    let wide: Vec<f64> = images.iter().map(|&x| f64::from(x)).collect();
+    let oracle = Reference::<f64>::from_state(net, &state).unwrap();
+    let want = oracle.pass(&wide, &[0, 1, 2], Mode::Training { run_seed: seed, step: 0 }).unwrap();
+    let mut training = Training::new(net, engine, batch, &state, ADAM, seed).unwrap();
+    let step = training.step(&images, &labels, 1e-3).unwrap();
+    assert!((step.loss - want.loss).abs() < 1e-4 * want.loss.abs().max(1.0), "{}: loss", net.name());
+    for (name, gradient) in &training.last_gradients() {
+        assert_close(&format!("{} {name}", net.name()), gradient.data(), &want.gradients[name], tolerance);
+    }
+}
+
+#[test]
+fn any_net_of_branches_is_planned_and_run_right() {
+    let engine = Engine::with_isa(2, Isa::best()).unwrap();
+    (0..60).for_each(|seed| check_training(&random_net(seed), &engine, 1e-3));
+}
+
+#[test]
+#[ignore = "slow: a thousand nets"]
+fn any_of_a_thousand_nets_is_planned_and_run_right() {
+    let engine = Engine::with_isa(2, Isa::best()).unwrap();
+    (60..1060).for_each(|seed| check_training(&random_net(seed), &engine, 1e-3));
+}
+
+#[test]
+fn outputs_that_cannot_be_trained_are_refused() {
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    let refused = |net: &Net| Training::new(net, &engine, 1, &state(net), ADAM, 0).unwrap_err().to_string();
+    let mut net = Net::new("net", Shape::Vector(3)).unwrap();
+    assert!(refused(&net).contains("an input alone"));
+    let first = net.then("first", Op::Linear(Linear::new(4))).unwrap();
+    let last = net.then("last", Op::Linear(Linear::new(3))).unwrap();
+    for (node, expected) in [
+        (first, "layer 'first' (linear): an auxiliary output of 4"),
+        (last, "layer 'last' (linear): expected an auxiliary output between"),
+        (NodeId(0), "layer 'input' (input): expected an auxiliary output between"),
+    ] {
+        let mut net = net.clone();
+        net.add_auxiliary(node, 0.5).unwrap();
+        assert!(refused(&net).starts_with(expected), "{}", refused(&net));
+    }
 }
 
 fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {

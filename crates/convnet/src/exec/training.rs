@@ -7,7 +7,7 @@ use super::forward::{Executor, Mode, plan};
 use super::parameters::{pack, unpack};
 use super::profile::ProfileRow;
 use super::stage::{Layout, Purpose};
-use crate::net::Net;
+use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::{loss, optimizer, random};
@@ -47,16 +47,24 @@ pub struct Step {
     pub correct: usize,
 }
 
-/// Auxiliary outputs give what the output gives.
-fn check_auxiliaries(net: &Net) -> Result<()> {
-    let expected = net.output_shape();
-    match net.auxiliaries().iter().map(|auxiliary| net.node(auxiliary.node)).find(|node| node.shape != expected) {
-        None => Ok(()),
-        Some(node) => {
-            let problem = format!("an auxiliary output of {}, but the net's output is {expected}", node.shape);
-            Err(Error::Layer { layer: node.name.clone(), op: node.op.name(), problem })
-        }
+/// Something is trained, and auxiliary outputs give what the output gives and are others.
+fn check_outputs(net: &Net) -> Result<()> {
+    let (expected, input) = (net.output_shape(), NodeId(0));
+    if net.output() == input {
+        return Err(Error::invalid(format!("net '{}': expected a layer to train, got an input alone", net.name())));
     }
+    for node in net.auxiliaries().iter().map(|auxiliary| auxiliary.node) {
+        let found = net.node(node);
+        let problem = match found.shape {
+            _ if node == input || node == net.output() => {
+                "expected an auxiliary output between the input and the last layer, whose loss counts as it is".into()
+            }
+            shape if shape != expected => format!("an auxiliary output of {shape}, but the net's output is {expected}"),
+            _ => continue,
+        };
+        return Err(Error::Layer { layer: found.name.clone(), op: found.op.name(), problem });
+    }
+    Ok(())
 }
 
 /// A net in training.
@@ -99,7 +107,7 @@ impl Training {
             let shape = net.output_shape();
             return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
         };
-        check_auxiliaries(net)?;
+        check_outputs(net)?;
         let mut stages = cut(net, Purpose::Training, engine, batch)?;
         let mut forward = plan(&stages, Purpose::Training, batch, engine.threads());
         let backward = BackwardPlan::new(&mut stages, &mut forward, batch, engine.threads());

@@ -46,6 +46,15 @@ pub(super) fn place(stages: &Stages, purpose: Purpose) -> Places {
     Places { places, in_place: planner.in_place }
 }
 
+/// A stage and, back to the first, those in whose place it works.
+pub(super) fn sharing<'a>(
+    stages: &'a Stages,
+    in_place: &'a [Option<usize>],
+    index: usize,
+) -> impl Iterator<Item = usize> + 'a {
+    std::iter::successors(Some(index), |&index| in_place[index].map(|input| stages.stages[index].inputs[input]))
+}
+
 /// Channels of a concatenation's inputs before each of them.
 pub(super) fn channel_offsets(stages: &Stages, concat: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
     stages.stages[concat].inputs.iter().scan(0, |next, &input| {
@@ -68,11 +77,10 @@ impl Planner<'_> {
         let stage = &self.stages.stages[index];
         let replaceable = |&input: &usize| {
             let kind = &self.stages.stages[input].kind;
-            // Dropout leaves the signs that a ReLU's gradient looks at, where it leaves anything.
-            let missed = match (&stage.kind, kind) {
-                (Kind::Dropout { .. }, Kind::Tanh) => true,
-                (Kind::Dropout { .. }, _) => false,
-                (_, kind) => kind.backward_reads_output(),
+            let missed = match stage.kind {
+                // Dropout leaves the signs that a ReLU's gradient looks at, where it leaves anything.
+                Kind::Dropout { .. } => self.sharing(input).any(|kind| matches!(kind, Kind::Tanh)),
+                _ => self.sharing(input).any(Kind::backward_reads_output),
             };
             let kept = self.stages.outputs.contains(&input) || matches!(kind, Kind::Load | Kind::Concat);
             self.readers[input] == [index] && !kept && !(missed && purpose == Purpose::Training)
@@ -80,12 +88,14 @@ impl Planner<'_> {
         stage.kind.works_in_place().then(|| stage.inputs.iter().position(replaceable)).flatten()
     }
 
+    /// What the stages compute that have shared a place up to this one.
+    fn sharing(&self, index: usize) -> impl Iterator<Item = &Kind> {
+        sharing(self.stages, &self.in_place, index).map(|index| &self.stages.stages[index].kind)
+    }
+
     /// The first of the stages that share a place.
-    fn first(&self, mut index: usize) -> usize {
-        while let Some(input) = self.in_place[index] {
-            index = self.stages.stages[index].inputs[input];
-        }
-        index
+    fn first(&self, index: usize) -> usize {
+        sharing(self.stages, &self.in_place, index).last().expect("a stage shares its place with itself")
     }
 
     /// Puts a concatenation's inputs into its buffer where that is possible.
@@ -118,15 +128,24 @@ impl Planner<'_> {
         Place { offset: place.offset + channels * pixels, ..place }
     }
 
-    /// A stage that reads and writes one buffer though it does not work in place there.
+    /// A stage whose output should not lie where it does: it is read and another part of its buffer written by a stage that
+    /// does not work in place there, or does not find it where a concatenation has it.
     fn conflict(&self) -> Option<usize> {
-        (0..self.stages.stages.len()).find(|&index| {
+        (0..self.stages.stages.len()).find_map(|index| {
             let stage = &self.stages.stages[index];
-            let root = self.place(index).root;
+            let own = self.place(index);
+            if matches!(stage.kind, Kind::Concat) {
+                let misplaced = |&(input, channels): &(usize, usize)| {
+                    let [_, pixels] = self.stages.stages[input].output.channels_and_pixels();
+                    let place = self.place(input);
+                    place.root == own.root && place.offset != own.offset + channels * pixels
+                };
+                return channel_offsets(self.stages, index).find(misplaced).map(|(input, _)| input);
+            }
             let shared = |(position, &input): (usize, &usize)| {
-                self.in_place[index] != Some(position) && self.place(input).root == root
+                self.in_place[index] != Some(position) && self.place(input).root == own.root
             };
-            !matches!(stage.kind, Kind::Concat) && stage.inputs.iter().enumerate().any(shared)
+            stage.inputs.iter().enumerate().any(shared).then_some(index)
         })
     }
 
