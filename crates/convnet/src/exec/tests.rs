@@ -413,7 +413,7 @@ fn weights_do_not_depend_on_threads() {
     let images = numbers(1, 9 * net.input_shape().elements());
     let labels: Vec<u32> = (0..9).map(|n| n % 5).collect();
     let run = |threads: usize| {
-        let engine = Engine::with_isa(threads, Isa::best()).unwrap();
+        let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_conv(ConvChoice::Winograd);
         let mut training = Training::new(net, &engine, 9, &state(net), ADAM, 1).unwrap();
         for _ in 0..3 {
             training.step(&images, &labels, 1e-2).unwrap();
