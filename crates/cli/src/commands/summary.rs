@@ -5,10 +5,11 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use convnet::columns::Style;
+use convnet::exec::Engine;
 use convnet::net::{Depth, Net, rewrite};
 use convnet::{files, roofline};
 
-use crate::args::{EngineArgs, ModelArgs};
+use crate::args::ModelArgs;
 use crate::console::{Console, print, print_json};
 
 /// Show a network's layers: shapes, parameters, multiply-adds, receptive fields, memory, least time; or draw it
@@ -39,8 +40,9 @@ pub(crate) struct Args {
     #[arg(long)]
     training: bool,
 
-    #[command(flatten)]
-    engine: EngineArgs,
+    /// Threads that the least time is for, 0 for one per core [default: 0]
+    #[arg(long, value_name = "N", env = "CONVNET_THREADS", hide_env = true)]
+    threads: Option<usize>,
 
     /// How far layers are told apart, by the parts of their names (layer1.0.conv1 has three): a number, or "all"; JSON
     /// always has all [default: as deep as stays readable]
@@ -110,7 +112,8 @@ impl Args {
         console.detail(|| format!("{} layers described in {:.1?}", table.layers.len(), start.elapsed()));
         if self.roofline || !(self.json || self.markdown) {
             let start = Instant::now();
-            table.roofline = Some(net.estimate(&roofline::cached(&self.engine.engine()?), self.batch_size));
+            table.roofline =
+                Some(net.estimate(&roofline::cached(&Engine::new(self.threads.unwrap_or(0))?), self.batch_size));
             console.detail(|| format!("the machine's roofline known after {:.1?}", start.elapsed()));
         }
         match (self.json, self.markdown) {

@@ -310,7 +310,7 @@ mod tests {
         file[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
         file[22..26].copy_from_slice(&60_000_u32.to_le_bytes());
         let error = decoded(&file).unwrap_err();
-        assert!(error.contains("60000x60000 pixels") && error.contains("at most 512 Mi pixels"), "{error}");
+        assert!(error.contains("60000x60000 pixels: expected 1 to 536870912"), "{error}");
         let error = Bitmap::read(Path::new("/none/picture.png")).unwrap_err().to_string();
         assert!(error.starts_with("opening /none/picture.png"), "{error}");
     }

@@ -82,15 +82,14 @@ pub fn cnn(settings: &Cnn) -> Result<Net> {
     if *ksize == 0 {
         return Err(Error::invalid("ksize: expected at least 1, got 0"));
     }
+    // Padding would let a larger kernel pass; most of it would never see the picture.
+    let [_, height, width] = *xdim;
+    if *ksize > height.min(width) && height.min(width) > 0 && !cdims.is_empty() {
+        let problem = format!("ksize: expected at most the picture's side, {height}x{width}, got {ksize}");
+        return Err(Error::invalid(problem));
+    }
     let mut net = Net::new("cnn", Shape::Map(*xdim))?;
     for (i, &channels) in (1..).zip(cdims) {
-        // Padding would let a larger kernel pass; most of it would never see the picture.
-        if let Shape::Map([_, height, width]) = net.output_shape()
-            && *ksize > height.min(width)
-        {
-            let size = format!("{height}x{width}");
-            return Err(Error::invalid(format!("ksize: expected at most conv{i}'s input, {size}, got {ksize}")));
-        }
         let window = Window::square(*ksize).padding(ksize / 2);
         net.then(&format!("conv{i}"), Op::Conv2d(Conv2d::new(channels, window)))?;
         if *batch_norm {
