@@ -47,13 +47,12 @@ fn idx_files_that_cannot_be_used() {
 #[test]
 fn settings_that_make_no_sense() {
     let fine = |_: &Place| ();
-    training_fails(fine, &["--epochs", "0"], "epochs: expected at least 1, got 0");
-    training_fails(fine, &["--max-steps", "0"], "max_steps: expected at least 1, got 0");
     training_fails(fine, &["--lr", "-1"], "lr: expected a number above 0, got -1.0");
     training_fails(fine, &["--lr", "nan"], "lr: expected a number above 0, got NaN");
     training_fails(fine, &["--dropout", "1"], "dropout: expected a number from 0 to below 1");
     training_fails(fine, &["--model", "cn"], "unknown model 'cn': did you mean 'cnn'?");
     training_fails(fine, &["--ksize", "0"], "ksize: expected at least 1, got 0");
+    training_fails(fine, &["--ksize", "9"], "cnn: expected a picture of at least 1x9x9, got 1x8x8");
     training_fails(fine, &["--config", "none.toml"], "reading none.toml: ");
     training_fails(
         |place| place.write("my.toml", b"bach_size = 3\n"),
@@ -61,9 +60,18 @@ fn settings_that_make_no_sense() {
         "unknown field `bach_size`",
     );
     let place = Place::with_data();
-    let spoilt = |flag| [&["train", "--out", "run"], &SMALL[..6], &["--batch-size", flag]].concat();
-    place.run(&spoilt("0")).fails_with(1, "batch_size: expected at least 1, got 0");
-    place.run(&spoilt("many")).fails_with(2, "--batch-size");
+    let huge = u64::MAX.to_string();
+    for flag in ["--batch-size", "--epochs", "--max-steps", "--seed"] {
+        for value in ["many", &huge, "-1", "0"] {
+            if (flag, value) != ("--seed", "0") {
+                let run = place.run(&[&["train", "--out", "run"], &SMALL[..6], &[flag, value]].concat());
+                run.fails_with(2, flag);
+            }
+        }
+    }
+    let mut command = place.command(&[&["train", "--out", "run"], &SMALL[..6]].concat());
+    let run: common::Run = command.env("CONVNET_BATCH_SIZE", "0").output().unwrap().into();
+    run.fails_with(1, "batch_size: expected at least 1, got 0");
     let mut command = place.command(&[&["train", "--out", "run"], &SMALL[..]].concat());
     let run: common::Run = command.env("CONVNET_LR", "fast").output().unwrap().into();
     run.fails_with(1, "CONVNET_LR: invalid type: string \"fast\"");

@@ -195,7 +195,7 @@ fn settings_that_do_not_fit_exit_with_1() {
         (&["--input", "5"], "expected a size such as"),
         (&["--input", "1x1000000x1000000"], "expected at most 1073741824 elements"),
         (&["--ksize", "0"], "ksize: expected at least 1, got 0"),
-        (&["--ksize", "18446744073709551615"], "layer 'conv1' (conv2d): expected a kernel from 1 to 65536"),
+        (&["--ksize", "18446744073709551615"], "ksize: expected at most the picture's side, 28x28"),
         (&["--classes", "0"], "layer 'head' (linear): expected at least 1 output feature"),
         (&["--hdims", "4611686018427387904"], "layer 'linear1' (linear): expected at most"),
         (&["--dropout", "1"], "layer 'drop1' (dropout2d): expected a probability"),
