@@ -62,7 +62,7 @@ fn settings_that_make_no_sense() {
     let place = Place::with_data();
     let huge = u64::MAX.to_string();
     for flag in ["--batch-size", "--epochs", "--max-steps", "--seed"] {
-        for value in ["many", &huge, "-1", "0"] {
+        for value in ["many", &huge, "0"] {
             if (flag, value) != ("--seed", "0") {
                 let run = place.run(&[&["train", "--out", "run"], &SMALL[..6], &[flag, value]].concat());
                 run.fails_with(2, flag);
