@@ -213,11 +213,20 @@ impl<'a> Planner<'a> {
                 if self.shared(index, input) || !same(index, input) {
                     continue;
                 }
-                let moves = |&&home: &&usize| !matches!(self.homes[home], Home::Own | Home::Within(..));
-                return Some(*[input, index].iter().find(moves).expect("a shared gradient can be moved"));
+                let moves = self.movable(input).or_else(|| self.movable(index));
+                return Some(moves.expect("gradients that meet are not all where their values are"));
             }
         }
         None
+    }
+
+    /// What could have a buffer of its own instead, on the way from a gradient to the buffer that it lies in.
+    fn movable(&self, index: usize) -> Option<usize> {
+        match self.homes[index] {
+            Home::With(_) | Home::Value => Some(index),
+            Home::Within(concat, _) => self.movable(concat),
+            Home::Own => None,
+        }
     }
 
     /// Whether an input's gradient lies in its reader's.
