@@ -82,11 +82,7 @@ impl BackwardPlan {
         };
         let idle = |i: usize| matches!(stages.stages[i].kind, Kind::Conv { relu: false, .. }) && normalised(i);
         let idle_bias = (0..stages.stages.len()).map(idle).collect();
-        let copied = |i: usize| match stages.stages[i].kind {
-            Kind::Concat => copied_inputs(stages, &forward.places, i),
-            _ => Vec::new(),
-        };
-        let copied = (0..stages.stages.len()).map(copied).collect();
+        let copied = (0..stages.stages.len()).map(|i| copied_inputs(stages, &forward.places, i)).collect();
         for (stage, gradient) in stages.stages.iter_mut().zip(&flows.gradients) {
             if let (Kind::Conv { conv, .. }, Some(gradient)) = (&mut stage.kind, gradient) {
                 conv.set_gradient_stride(gradient.stride);

@@ -179,10 +179,7 @@ impl Executor {
         state: &BTreeMap<String, T>,
     ) -> Result<Executor> {
         let steps = plan.scratch.into_iter().enumerate().map(|(i, scratch)| {
-            let copied = match stages.stages[i].kind {
-                Kind::Concat => copied_inputs(&stages, &plan.places, i),
-                _ => Vec::new(),
-            };
+            let copied = copied_inputs(&stages, &plan.places, i);
             Step { scratch, in_place: plan.places.in_place[i], copied }
         });
         let forward = steps.collect();
@@ -360,8 +357,11 @@ impl Executor {
     }
 }
 
-/// The inputs of a concatenation that do not lie in its buffer, with the channels before each.
+/// The inputs of a concatenation that do not lie in its buffer, with the channels before each; of another stage, none.
 pub(super) fn copied_inputs(stages: &Stages, places: &Places, concat: usize) -> Vec<(usize, usize)> {
+    if !matches!(stages.stages[concat].kind, Kind::Concat) {
+        return Vec::new();
+    }
     let own = places.places[concat];
     let belongs = |input: usize, channels: usize| {
         let [_, pixels] = stages.stages[input].output.channels_and_pixels();
