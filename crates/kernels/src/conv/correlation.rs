@@ -4,10 +4,10 @@
 //! plain planes (`unit` 1); `y` is `[n][blocks][h][w][16]`. Weights are cut into panels of up to `TILE_WIDTH` blocks of
 //! output channels, each `[phase][plane][tap][unit][16·width]`, so that a tile reads them from front to back.
 //!
-//! A task is a strip of output rows of one picture. It copies what the strip reads into its thread's scratch, with the
-//! padding as zeros, unless no tap leaves the picture; then each panel walks the strip's pixels in register tiles, with the
-//! sum cut into chunks whose weights (about 40 KB) stay in the L1 cache. Scratch: [`Correlation::scratch_len`] a thread.
-//! Checked against `reference.rs`.
+//! A task is a strip of output rows of one picture, or of some whole pictures ([`Cut`]). It copies what they read into its
+//! thread's scratch, with the padding as zeros, unless no tap leaves the picture; then each panel walks their pixels in
+//! register tiles, with the sum cut into chunks whose weights (about 40 KB) stay in the L1 cache. Scratch:
+//! [`Correlation::scratch_len`] a thread. Checked against `reference.rs`.
 
 use super::axis::Axis;
 use super::tile::{self, Start, Sum, Target};
@@ -18,6 +18,12 @@ use std::ops::Range;
 
 /// Floats of scratch that a strip's input may take: it stays in L2 beside a chunk of weights.
 const STRIP_FLOATS: usize = 48 * 1024;
+/// The same where weights come from L3, which costs more than an input that leaves L2.
+const HEAVY_STRIP_FLOATS: usize = 192 * 1024;
+/// Floats of weights that stay in L2 from one task to the next.
+const LIGHT_WEIGHTS: usize = 96 * 1024;
+/// Tasks for each thread, so that all end at about the same time.
+const TASKS: usize = 4;
 /// Products per chunk of a sum: with 64 output channels, 40 KB of weights, which stay in L1 (measured: 15 % faster than
 /// chunks of 128 KB for 3×3 kernels).
 const CHUNK_PRODUCTS: usize = 160;
@@ -61,7 +67,7 @@ pub(super) struct Correlation {
     pub(super) phases: Vec<PhasePair>,
     /// Kernel elements of all phases.
     pub(super) taps: usize,
-    /// Rows `q` of a strip.
+    /// Rows `q` of a strip, at most.
     strip: usize,
     /// The copied strip's rows and columns, or nothing where the input is read in place.
     copy: Option<[usize; 2]>,
@@ -82,17 +88,29 @@ pub(super) struct Call<'a> {
     pub(super) accumulate: bool,
 }
 
+/// How a batch is cut into tasks. Every sum has one order, whatever the cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Pictures of a task; several only where a strip is a whole picture.
+    pictures: usize,
+    /// Rows `q` of a strip.
+    rows: usize,
+    /// Parts into which the panels are divided.
+    panels: usize,
+}
+
 impl Correlation {
     pub(super) fn new(unit: usize, planes: usize, blocks: usize, axes: [Axis; 2], panels: Vec<Panel>) -> Correlation {
         let count = axes[0].count();
         let row = planes * unit * axes[1].reach(axes[1].count());
-        let fitting = (1..=count).rev().find(|&q| axes[0].reach(q) * row <= STRIP_FLOATS).unwrap_or(1);
-        let strip = count.div_ceil(count.div_ceil(fitting));
-        let copy = match axes.iter().all(Axis::inside) {
-            true => None,
-            false => Some([axes[0].reach(strip), axes[1].reach(axes[1].count())]),
-        };
-        let mut plan = Correlation { unit, planes, blocks, axes, panels, phases: Vec::new(), taps: 0, strip, copy };
+        let inside = axes.iter().all(Axis::inside);
+        let mut plan =
+            Correlation { unit, planes, blocks, axes, panels, phases: Vec::new(), taps: 0, strip: count, copy: None };
+        plan.taps = plan.axes.iter().map(|axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>()).product();
+        let floats = if plan.is_heavy() { HEAVY_STRIP_FLOATS } else { STRIP_FLOATS };
+        let fitting = (1..=count).rev().find(|&q| plan.axes[0].reach(q) * row <= floats).unwrap_or(1);
+        plan.strip = count.div_ceil(count.div_ceil(fitting));
+        plan.copy = (!inside).then(|| [plan.axes[0].reach(plan.strip), plan.axes[1].reach(plan.axes[1].count())]);
         plan.make_phases();
         plan
     }
@@ -102,6 +120,7 @@ impl Correlation {
         let [_, columns] = self.view();
         let plane = self.view_plane();
         let planes = self.panels.iter().map(|p| p.planes.len()).max().unwrap_or(0);
+        let mut taps_before = 0;
         for v in &vertical.phases {
             for h in &horizontal.phases {
                 let mut kernel = Vec::new();
@@ -128,10 +147,10 @@ impl Correlation {
                     taps: taps.collect(),
                     pixels: pixels.map(|(q, r)| pixel(q, r)).collect(),
                     counts: [v.count, h.count],
-                    taps_before: self.taps,
+                    taps_before,
                     kernel,
                 };
-                self.taps += pair.kernel.len();
+                taps_before += pair.kernel.len();
                 self.phases.push(pair);
             }
         }
@@ -152,9 +171,42 @@ impl Correlation {
         rows * columns * self.unit
     }
 
-    /// Floats of scratch that one thread needs.
-    pub(super) fn scratch_len(&self) -> usize {
-        self.copy.map_or(0, |_| self.planes * self.view_plane())
+    /// Whether weights are read from L3 by every task.
+    fn is_heavy(&self) -> bool {
+        self.weights_len() > LIGHT_WEIGHTS
+    }
+
+    /// Whole pictures that a task may have.
+    fn pictures(&self, batch: usize, threads: usize) -> usize {
+        let floats = self.planes * self.unit * self.view_plane();
+        match self.is_heavy() && self.strip == self.axes[0].count() {
+            // Enough tasks when each has one panel.
+            true => (HEAVY_STRIP_FLOATS / floats).min(batch * self.panels.len() / (TASKS * threads)).max(1),
+            false => 1,
+        }
+    }
+
+    /// The cut of a batch for so many threads.
+    fn cut(&self, batch: usize, threads: usize) -> Cut {
+        let wanted = TASKS * threads;
+        let (count, panels) = (self.axes[0].count(), self.panels.len());
+        let pictures = batch.div_ceil(batch.div_ceil(self.pictures(batch, threads)));
+        let fewest = count.div_ceil(self.strip);
+        let parts = |units: usize| if threads == 1 { 1 } else { wanted.div_ceil(units).min(panels) };
+        if self.is_heavy() {
+            // Weights first: each task has its own, as long as there are enough.
+            let panels = parts(batch.div_ceil(pictures) * fewest);
+            let strips =
+                if threads == 1 { fewest } else { (2 * threads).div_ceil(batch * panels).clamp(fewest, count) };
+            return Cut { pictures, rows: count.div_ceil(strips), panels };
+        }
+        let strips = if threads == 1 { fewest } else { wanted.div_ceil(batch).clamp(fewest, count) };
+        Cut { pictures, rows: count.div_ceil(strips), panels: parts(batch * strips) }
+    }
+
+    /// Floats of scratch that one thread needs for up to `batch` pictures.
+    pub(super) fn scratch_len(&self, batch: usize, threads: usize) -> usize {
+        self.copy.map_or(0, |_| self.pictures(batch, threads) * self.planes * self.view_plane())
     }
 
     pub(super) fn input_len(&self) -> usize {
@@ -182,35 +234,35 @@ impl Correlation {
         assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
         assert!(call.addend.is_none_or(|a| a.hold(call.batch, self.output_len())));
         assert!(!call.accumulate || call.bias.is_none());
-        let strips = self.axes[0].count().div_ceil(self.strip);
-        let cuts = match call.batch * strips {
-            // Enough pictures and strips for an even share.
-            many if many >= 4 * threads.count() || threads.count() == 1 => 1,
-            few => self.panels.len().min((4 * threads.count()).div_ceil(few)),
-        };
+        let cut = self.cut(call.batch, threads.count());
+        let strips = self.axes[0].count().div_ceil(cut.rows);
         let y_stride = y.stride;
-        let (y, scratch_len) = (Parts::new(y.data), self.scratch_len());
+        let (y, scratch_len) = (Parts::new(y.data), self.scratch_len(call.batch, threads.count()));
         let scratch = Parts::new(scratch);
-        threads.run(call.batch * strips * cuts, &|task, thread| {
-            let (picture, strip, cut) = (task / cuts / strips, task / cuts % strips, task % cuts);
-            let share = |cut: usize| cut * self.panels.len() / cuts;
+        threads.run(call.batch.div_ceil(cut.pictures) * strips * cut.panels, &|task, thread| {
+            let (group, strip, part) = (task / cut.panels / strips, task / cut.panels % strips, task % cut.panels);
+            let share = |part: usize| part * self.panels.len() / cut.panels;
             // SAFETY: a thread's number is its own.
             let scratch = unsafe { scratch.part(thread * scratch_len..(thread + 1) * scratch_len) };
-            let panels = &self.panels[share(cut)..share(cut + 1)];
-            isa.run(StripTask { plan: self, call, y, y_stride, scratch, picture, strip, panels });
+            let first = group * cut.pictures;
+            let pictures = first..(first + cut.pictures).min(call.batch);
+            let (from, rows, panels) = (strip * cut.rows, cut.rows, &self.panels[share(part)..share(part + 1)]);
+            isa.run(StripTask { plan: self, call, y, y_stride, scratch, pictures, from, rows, panels });
         });
     }
 }
 
-/// Some panels of one strip of one picture.
+/// Some panels of one strip of a picture, or of some pictures.
 struct StripTask<'a> {
     plan: &'a Correlation,
     call: &'a Call<'a>,
     y: Parts<'a, f32>,
     y_stride: usize,
     scratch: &'a mut [f32],
-    picture: usize,
-    strip: usize,
+    pictures: Range<usize>,
+    /// Its first row `q`, and how many it has, at most.
+    from: usize,
+    rows: usize,
     panels: &'a [Panel],
 }
 
@@ -219,58 +271,37 @@ impl Kernel for StripTask<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let StripTask { plan, call, panels, .. } = self;
+        let StripTask { plan, call, panels, from, .. } = self;
         let Some(first) = panels.first() else { return };
-        let [vertical, horizontal] = &plan.axes;
-        let x = call.x.picture(self.picture, plan.input_len());
-        let from = self.strip * plan.strip;
-        let (view, first_plane) = if plan.copy.is_some() {
-            let planes =
-                panels.iter().fold(first.planes.clone(), |a, b| a.start.min(b.planes.start)..a.end.max(b.planes.end));
-            let start = planes.start;
-            copy_strip(plan, x, from, planes, self.scratch);
-            (&*self.scratch, start)
-        } else {
-            (&x[from * vertical.stride * horizontal.input * plan.unit..], 0)
-        };
-        let out_plane = vertical.output * horizontal.output * LANES;
-        let out_row = from * vertical.step * horizontal.output * LANES;
+        let planes =
+            panels.iter().fold(first.planes.clone(), |a, b| a.start.min(b.planes.start)..a.end.max(b.planes.end));
+        let copied = planes.len() * plan.view_plane();
+        if plan.copy.is_some() {
+            for (picture, view) in self.pictures.clone().zip(self.scratch.chunks_exact_mut(copied)) {
+                let x = call.x.picture(picture, plan.input_len());
+                copy_strip(plan, x, from, self.rows, planes.clone(), view);
+            }
+        }
         for panel in panels {
-            let in_picture = panel.block * out_plane + out_row;
-            let at = self.picture * self.y_stride + in_picture;
-            let len = panel.width * out_plane - out_row;
-            let lanes = panel.width * LANES;
             for phase in &plan.phases {
-                let rows = plan.strip.min(phase.counts[0].saturating_sub(from));
-                let pixels = &phase.pixels[..rows * phase.counts[1]];
                 let per_plane = phase.kernel.len();
-                let taps = &phase.taps[..panel.planes.len() * per_plane];
-                let weights = panel.weights + panel.planes.len() * phase.taps_before * plan.unit * lanes;
-                let weights = &call.weights[weights..][..taps.len() * plan.unit * lanes];
+                let products = panel.planes.len() * per_plane;
                 let chunk = (CHUNK_PRODUCTS / (per_plane.max(1) * plan.unit)).max(1) * per_plane.max(1);
-                let chunks = taps.len().div_ceil(chunk).max(1);
-                for c in 0..chunks {
-                    let (is_first, is_last) = (c == 0, c + 1 == chunks);
-                    let taps = &taps[(c * chunk).min(taps.len())..((c + 1) * chunk).min(taps.len())];
-                    let sum = Sum { taps, run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
-                    let start = match call.bias {
-                        Some(bias) if is_first => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
-                        None if is_first && !call.accumulate => Start::Zero,
-                        _ => Start::Output,
-                    };
-                    let addend = call
-                        .addend
-                        .filter(|_| is_last)
-                        .map_or(std::ptr::null(), |a| a.data[self.picture * a.stride + in_picture..][..len].as_ptr());
-                    let view = &view[(panel.planes.start - first_plane) * plan.view_plane()..];
-                    // SAFETY: a strip's phases and panels write pixels that no other task writes. Every tap of every
-                    // pixel lies in the view by the tables' construction, and weights, bias and addend were sliced to
-                    // the lengths that the tile reads.
-                    unsafe {
-                        let out = self.y.pointer(at..at + len);
-                        let relu = call.relu && is_last;
-                        let target = Target { out, lane: out_plane, start, addend, relu };
-                        tile::rows(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
+                for c in 0..products.div_ceil(chunk).max(1) {
+                    let taps = (c * chunk).min(products)..((c + 1) * chunk).min(products);
+                    for (i, picture) in self.pictures.clone().enumerate() {
+                        let view = match plan.copy {
+                            Some(_) => {
+                                &self.scratch[i * copied + (panel.planes.start - planes.start) * plan.view_plane()..]
+                            }
+                            None => {
+                                let [vertical, horizontal] = &plan.axes;
+                                let row = from * vertical.stride * horizontal.input * plan.unit;
+                                let x = call.x.picture(picture, plan.input_len());
+                                &x[panel.planes.start * plan.view_plane() + row..]
+                            }
+                        };
+                        self.add_chunk(s, picture, panel, phase, taps.clone(), view);
                     }
                 }
             }
@@ -278,11 +309,57 @@ impl Kernel for StripTask<'_> {
     }
 }
 
+impl StripTask<'_> {
+    /// Adds a chunk of the sum to a picture's outputs of one panel and phase; `view` begins with the panel's first plane.
+    #[inline(always)]
+    fn add_chunk<S: Simd>(
+        &self,
+        s: S,
+        picture: usize,
+        panel: &Panel,
+        phase: &PhasePair,
+        taps: Range<usize>,
+        view: &[f32],
+    ) {
+        let StripTask { plan, call, from, .. } = *self;
+        let [vertical, horizontal] = &plan.axes;
+        let out_plane = vertical.output * horizontal.output * LANES;
+        let out_row = from * vertical.step * horizontal.output * LANES;
+        let in_picture = panel.block * out_plane + out_row;
+        let (at, len) = (picture * self.y_stride + in_picture, panel.width * out_plane - out_row);
+        let lanes = panel.width * LANES;
+        let rows = self.rows.min(phase.counts[0].saturating_sub(from));
+        let pixels = &phase.pixels[..rows * phase.counts[1]];
+        let products = panel.planes.len() * phase.kernel.len();
+        let (is_first, is_last) = (taps.start == 0, taps.end == products);
+        let weights = panel.weights + panel.planes.len() * phase.taps_before * plan.unit * lanes;
+        let weights = &call.weights[weights..][..products * plan.unit * lanes];
+        let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
+        let start = match call.bias {
+            Some(bias) if is_first => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
+            None if is_first && !call.accumulate => Start::Zero,
+            _ => Start::Output,
+        };
+        let addend = call
+            .addend
+            .filter(|_| is_last)
+            .map_or(std::ptr::null(), |a| a.data[picture * a.stride + in_picture..][..len].as_ptr());
+        // SAFETY: a task's pictures, strips, phases and panels are pixels that no other task writes. Every tap of every
+        // pixel lies in the view by the tables' construction, and weights, bias and addend were sliced to the lengths that
+        // the tile reads.
+        unsafe {
+            let out = self.y.pointer(at..at + len);
+            let target = Target { out, lane: out_plane, start, addend, relu: call.relu && is_last };
+            tile::rows(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
+        }
+    }
+}
+
 /// Copies the rows that a strip reads into scratch, with zeros where a tap leaves the picture.
 #[inline(always)]
-fn copy_strip(plan: &Correlation, x: &[f32], from: usize, planes: Range<usize>, scratch: &mut [f32]) {
-    let [rows, columns] = plan.view();
+fn copy_strip(plan: &Correlation, x: &[f32], from: usize, rows: usize, planes: Range<usize>, scratch: &mut [f32]) {
     let [vertical, horizontal] = &plan.axes;
+    let (rows, [_, columns]) = (vertical.reach(rows), plan.view());
     let top = (from * vertical.stride) as isize + plan.origin(0);
     let view = CopyView { rows, columns, top, left: plan.origin(1), unit: plan.unit };
     let size = [vertical.input, horizontal.input];

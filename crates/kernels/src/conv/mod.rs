@@ -175,7 +175,7 @@ impl Conv {
     pub fn forward_scratch(&self, batch: usize, threads: usize) -> usize {
         match &self.winograd.forward {
             Some(winograd) => winograd.scratch_len(batch, threads),
-            None => self.forward.scratch_len() * threads,
+            None => self.forward.scratch_len(batch, threads) * threads,
         }
     }
 
@@ -183,7 +183,7 @@ impl Conv {
     pub fn backward_data_scratch(&self, batch: usize, threads: usize) -> usize {
         match (&self.winograd.backward, &self.backward) {
             (Some(winograd), _) => winograd.scratch_len(batch, threads),
-            (None, Some((backward, _))) => backward.weights_len() + backward.scratch_len() * threads,
+            (None, Some((backward, _))) => backward.weights_len() + backward.scratch_len(batch, threads) * threads,
             (None, None) => 0,
         }
     }
