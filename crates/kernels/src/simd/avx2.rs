@@ -98,6 +98,27 @@ impl Simd for Avx2 {
         // SAFETY: `self`.
         unsafe { [half(i32::from(bits), a[0], b[0]), half(i32::from(bits >> 8), a[1], b[1])] }
     }
+    #[inline(always)]
+    fn dot(self, a: V, b: V, c: V) -> V {
+        // SAFETY: `self`.
+        unsafe { [half_dot(a[0], b[0], c[0]), half_dot(a[1], b[1], c[1])] }
+    }
+}
+
+/// The dot product of eight lanes.
+///
+/// # Safety
+/// The CPU has AVX2 and FMA.
+#[inline(always)]
+unsafe fn half_dot(a: __m256, b: __m256, c: __m256) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
+        let sum = _mm256_fmadd_ps(_mm256_and_ps(a, upper), _mm256_and_ps(b, upper), c);
+        let a = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(a)));
+        let b = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(b)));
+        _mm256_fmadd_ps(a, b, sum)
+    }
 }
 
 /// `a` in the lanes whose bit among the lowest eight is set, else `b`.

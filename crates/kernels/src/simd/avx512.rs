@@ -6,9 +6,9 @@
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
-/// Proof that the CPU has AVX-512 F, DQ, BW and VL, and FMA.
+/// Proof that the CPU has AVX-512 F, DQ, BW and VL, and FMA; and BF16, if so it says.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const BF16: bool>(());
 
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -22,10 +22,22 @@ pub(super) fn available() -> bool {
 /// [`available`] has said yes.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512(()))
+    kernel.run(Avx512::<false>(()))
 }
 
-impl Simd for Avx512 {
+/// Whether there are instructions for bf16, beside what [`available`] asks for.
+pub(super) fn has_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+/// # Safety
+/// [`available`] and [`has_bf16`] have said yes.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+pub(super) unsafe fn run_bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512::<true>(()))
+}
+
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const TILE_WIDTH: usize = 4;
 
@@ -94,6 +106,42 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(bits, b, a) }
     }
     #[inline(always)]
+    fn dot(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self`; both types are 512 bits of any value.
+        unsafe {
+            if BF16 {
+                return _mm512_dpbf16_ps(c, std::mem::transmute(a), std::mem::transmute(b));
+            }
+            let [upper_a, upper_b] = [a, b].map(|v| upper(_mm512_castps_si512(v)));
+            let [lower_a, lower_b] = [a, b].map(|v| _mm512_slli_epi32::<16>(_mm512_castps_si512(v)));
+            let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(upper_a), _mm512_castsi512_ps(upper_b), c);
+            _mm512_fmadd_ps(_mm512_castsi512_ps(lower_a), _mm512_castsi512_ps(lower_b), sum)
+        }
+    }
+    #[inline(always)]
+    fn narrow(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: `self`; both types are 512 bits of any value.
+        unsafe {
+            if BF16 {
+                return std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
+            }
+            let halves = [first, second].map(|v| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v))));
+            _mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(halves[0]), halves[1]))
+        }
+    }
+    #[inline(always)]
+    fn pair(self, lower: __m512, upper: __m512) -> __m512 {
+        // SAFETY: `self`; both types are 512 bits of any value.
+        unsafe {
+            if BF16 {
+                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(upper, lower));
+                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleaving(), both));
+            }
+            let lower = _mm512_srli_epi32::<16>(rounded(lower));
+            _mm512_castsi512_ps(_mm512_or_si512(lower, rounded(upper)))
+        }
+    }
+    #[inline(always)]
     fn transpose(self, rows: [__m512; 16]) -> [__m512; 16] {
         // SAFETY: `self`.
         unsafe {
@@ -126,4 +174,51 @@ impl Simd for Avx512 {
             d
         }
     }
+}
+
+/// The upper half of each word.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn upper(words: __m512i) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32)) }
+}
+
+/// As `bf16::round`.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        let sum = _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x0040_0000));
+        let small = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f80_0000));
+        upper(_mm512_mask_and_epi32(sum, small, bits, _mm512_set1_epi32(i32::MIN)))
+    }
+}
+
+/// Where words of pairs take their halves of 16 bits: lane `i` from `i` and `16 + i`.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn interleaving() -> __m512i {
+    const HALVES: [u16; 32] = {
+        let mut halves = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            halves[i] = (i / 2 + i % 2 * 16) as u16;
+            i += 1;
+        }
+        halves
+    };
+    // SAFETY: the caller's promise, and the array is as long as the vector.
+    unsafe { _mm512_loadu_si512(HALVES.as_ptr().cast()) }
 }

@@ -14,6 +14,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod bf16;
 mod portable;
 
 use std::fmt::Debug;
@@ -65,6 +66,33 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn gt(self, a: Self::V, b: Self::V) -> u16;
     /// `a` where the bit is set, else `b`.
     fn select(self, bits: u16, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c` where each lane of `a` and `b` is a word of two bf16 numbers: the products of the upper and of the lower
+    /// ones are added to `c`, in this order. They are exact in `f32`; each addition rounds.
+    fn dot(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// Words of the numbers' neighbours rounded to bf16: lane 0 has `first[0]` in its lower half and `first[1]` in its upper,
+    /// lane 8 `second[0]` and `second[1]`.
+    #[inline(always)]
+    fn narrow(self, first: Self::V, second: Self::V) -> Self::V {
+        let (first, second) = (self.lanes(first), self.lanes(second));
+        let mut words = [0.0; LANES];
+        for i in 0..LANES / 2 {
+            words[i] = bf16::word(first[2 * i], first[2 * i + 1]);
+            words[i + LANES / 2] = bf16::word(second[2 * i], second[2 * i + 1]);
+        }
+        self.read(&words)
+    }
+
+    /// Words of two vectors' lanes rounded to bf16: `lower[i]` and `upper[i]` in lane `i`.
+    #[inline(always)]
+    fn pair(self, lower: Self::V, upper: Self::V) -> Self::V {
+        let (lower, upper) = (self.lanes(lower), self.lanes(upper));
+        let mut words = [0.0; LANES];
+        for i in 0..LANES {
+            words[i] = bf16::word(lower[i], upper[i]);
+        }
+        self.read(&words)
+    }
 
     /// Rows become columns: lane `j` of vector `i` changes place with lane `i` of vector `j`.
     #[inline(always)]
@@ -212,6 +240,28 @@ impl Isa {
             Set::Portable => portable::run(kernel),
         }
     }
+
+    /// As [`Isa::run`], with the CPU's instructions for bf16 where it has them. Other kernels are not compiled for those.
+    pub(crate) fn run_bf16<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: as above, and the instructions have been found just now.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 if avx512::has_bf16() => unsafe { avx512::run_bf16(kernel) },
+            _ => self.run(kernel),
+        }
+    }
+
+    /// Whether the CPU multiplies bf16 numbers itself; otherwise their products are computed in `f32`, with the same
+    /// results, and gain nothing.
+    pub fn has_bf16(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => avx512::has_bf16(),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => false,
+            Set::Portable => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -249,6 +299,55 @@ mod tests {
     fn every_set_computes_the_same() {
         for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
             isa.run(Arithmetic);
+        }
+    }
+
+    /// Random bits, with all kinds of numbers that are special.
+    fn numbers(seed: u32) -> [f32; 16] {
+        let mut state = seed;
+        std::array::from_fn(|i| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let special = [0.0, -0.0, f32::INFINITY, f32::NAN, 1e-40, -1e-39, f32::MAX, f32::MIN_POSITIVE];
+            match state >> 28 {
+                0 => special[(state >> 8) as usize % special.len()],
+                1 => f32::from_bits(((state >> 4) & 0xffff_0000) | 0x8000 | (i as u32 & 1)),
+                _ => (state as i32 >> 8) as f32 / 65536.0,
+            }
+        })
+    }
+
+    struct Narrowing(u32);
+    impl Kernel for Narrowing {
+        type Output = ([[u32; 16]; 2], [f32; 16]);
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> Self::Output {
+            let [a, b, c] = [0, 1, 2].map(|i| numbers(3 * self.0 + i));
+            let (va, vb) = (s.read(&a), s.read(&b));
+            let (narrow, pair) = (s.narrow(va, vb), s.pair(va, vb));
+            let c = c.map(|c| if c.is_normal() { c } else { 0.0 });
+            ([narrow, pair].map(|v| s.lanes(v).map(f32::to_bits)), s.lanes(s.dot(narrow, pair, s.read(&c))))
+        }
+    }
+
+    #[test]
+    fn every_set_has_the_same_bf16() {
+        for seed in 0..20_000 {
+            let [a, b] = [0, 1].map(|i| numbers(3 * seed + i));
+            let both = [a, b].concat();
+            let want = Isa::PORTABLE.run(Narrowing(seed));
+            for (i, &word) in want.0[0].iter().enumerate() {
+                assert_eq!(word, bf16::word(both[2 * i], both[2 * i + 1]).to_bits());
+            }
+            for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+                for got in [isa.run(Narrowing(seed)), isa.run_bf16(Narrowing(seed))] {
+                    assert_eq!(got.0, want.0, "{}", isa.name());
+                    // Results below the smallest normal number are 0 where the CPU computes them.
+                    let same = |(&a, &b): (&f32, &f32)| {
+                        a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() < 1e-37
+                    };
+                    assert!(got.1.iter().zip(&want.1).all(same), "{}: {:?} {:?}", isa.name(), got.1, want.1);
+                }
+            }
         }
     }
 }

@@ -94,4 +94,15 @@ impl Simd for Portable {
         }
         out
     }
+    #[inline(always)]
+    fn dot(self, a: V, b: V, c: V) -> V {
+        let (upper, lower) =
+            (|x: f32| f32::from_bits(x.to_bits() & 0xffff_0000), |x: f32| f32::from_bits(x.to_bits() << 16));
+        let mut out = c;
+        for i in 0..LANES {
+            out[i] += upper(a[i]) * upper(b[i]);
+            out[i] += lower(a[i]) * lower(b[i]);
+        }
+        out
+    }
 }
