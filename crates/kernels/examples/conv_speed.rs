@@ -6,6 +6,7 @@ use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
+use convnet_kernels::precision::Precision;
 use convnet_kernels::roofline::gflops;
 use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
@@ -69,7 +70,9 @@ impl Run {
         let window = Window::square(kernel).padding(kernel / 2).stride(stride);
         let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side; 2], window };
         let plain = in_channels < 4;
-        let conv = Conv::new(shape, plain, isa, Setting { batch, choice }).expect("fits");
+        let conv =
+            Conv::new(shape, plain, isa, Setting { batch, choice, precision: Precision::F32, fixed_weights: false })
+                .expect("fits");
         let filled = |len: usize, value: f32| {
             let mut buffer = Buffer::zeros(len);
             buffer.fill(value);

@@ -13,6 +13,7 @@ pub mod merge;
 pub mod norm;
 pub mod optimizer;
 pub mod pool;
+pub mod precision;
 pub mod random;
 pub mod reduce;
 pub mod reference;

@@ -9,6 +9,7 @@
 
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
+use crate::precision::F32;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
@@ -290,7 +291,7 @@ impl Kernel for Block<'_> {
                 // side hold the chunk.
                 unsafe {
                     let (a, b) = (copied.as_ptr(), right.as_ptr());
-                    tile::rows(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
+                    tile::rows::<S, F32>(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
                 }
             }
         }
@@ -334,7 +335,7 @@ impl Kernel for BackwardWeights<'_> {
                 // SAFETY: a task writes the rows of its own features; both scratch parts hold the chunk.
                 unsafe {
                     let (a, b) = (transposed.as_ptr(), copied.as_ptr());
-                    tile::rows(s, panel.width, &sum, &offsets[..features.len()], a, b, &target);
+                    tile::rows::<S, F32>(s, panel.width, &sum, &offsets[..features.len()], a, b, &target);
                 }
             }
         }

@@ -6,13 +6,19 @@
 //! padding, and adds each strip's sum to its part of `dw`. Where that gives too few tasks, pictures are divided into a
 //! number of shares that depends on shapes alone; each share has its own sum in scratch, and they are added in order.
 //! Scratch: [`BackwardWeights::scratch_len`].
+//!
+//! With [`Precision::Bf16`] a sum takes two neighbouring outputs of a row at a time: the gradient is first packed as words of
+//! such pairs (0 beside an odd last one), and each pixel of a copied input becomes a word of itself and the pixel that the
+//! next output reads.
 
 use super::ConvShape;
 use super::correlation::{CopyView, Correlation, Panel, copy_plane};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::Maps;
+use crate::precision::{Bf16, Element, F32, Precision, pair_rows};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
+use std::marker::PhantomData;
 
 /// Pixels that a sum goes over before it is added to `dw`, at least, where a batch has them.
 const PIXELS: usize = 192;
@@ -24,9 +30,13 @@ const TASKS: usize = 32;
 /// Tables of the gradient by weights.
 #[derive(Clone, Debug)]
 pub(super) struct BackwardWeights {
+    precision: Precision,
     unit: usize,
+    blocks: usize,
     input: [usize; 2],
     output: [usize; 2],
+    /// Rows and columns of the gradient as sums read it: columns are words.
+    gradient: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
     begin: [usize; 2],
@@ -49,8 +59,10 @@ impl BackwardWeights {
     pub(super) fn new(shape: &ConvShape, output: [usize; 2], unit: usize, forward: &Correlation) -> BackwardWeights {
         let window = &shape.window;
         let (begin, _) = window.pads(shape.input);
-        let pixels = output[0] * output[1];
-        let fitting = (STRIP_FLOATS / (output[1] * 4 * LANES)).clamp(1, output[0]);
+        let precision = forward.precision();
+        let gradient = [output[0], output[1].div_ceil(precision.per_word())];
+        let pixels = gradient[0] * gradient[1];
+        let fitting = (STRIP_FLOATS / (gradient[1] * 4 * LANES)).clamp(1, output[0]);
         let strip = output[0].div_ceil(output[0].div_ceil(fitting));
         let pictures = if strip == output[0] { PIXELS.div_ceil(pixels) } else { 1 };
         let pairs: usize = forward.panels.iter().map(|p| p.planes.len()).sum();
@@ -60,9 +72,12 @@ impl BackwardWeights {
         let columns = (output[1] - 1) * window.stride[1] + extent[1];
         let blocks = shape.out_channels.div_ceil(LANES);
         let mut plan = BackwardWeights {
+            precision,
             unit,
+            blocks,
             input: shape.input,
             output,
+            gradient,
             stride: window.stride,
             dilation: window.dilation,
             begin,
@@ -78,12 +93,19 @@ impl BackwardWeights {
         plan
     }
 
+    /// Floats of a picture of the gradient as sums read it.
+    fn gradient_len(&self) -> usize {
+        self.blocks * self.gradient[0] * self.gradient[1] * LANES
+    }
+
     /// Makes the tables for gradients whose pictures are so many floats apart, whole pixels of 16.
     pub(super) fn set_dy_stride(&mut self, stride: usize) {
+        // Packed ones lie one after the other.
+        let stride = if self.precision == Precision::Bf16 { self.gradient_len() } else { stride };
         let [rows, columns] = self.view;
         let tap = |picture: usize, row: usize| {
             let x = (picture * rows + row * self.stride[0]) * columns * self.unit;
-            let dy = picture * stride / LANES + row * self.output[1];
+            let dy = picture * stride / LANES + row * self.gradient[1];
             [x as u32, dy as u32]
         };
         self.taps =
@@ -101,10 +123,18 @@ impl BackwardWeights {
         self.pictures * self.view[0] * self.view[1] * self.unit
     }
 
-    /// Floats of scratch: a copied view per thread, and a sum per share.
+    /// Floats of scratch: a copied view per thread, the packed gradient, and a sum per share.
     pub(super) fn scratch_len(&self, batch: usize, threads: usize, forward: &Correlation) -> usize {
         let shares = self.shares(batch, forward);
-        self.view_len() * threads + if shares > 1 { shares * forward.weights_len() } else { 0 }
+        let sums = if shares > 1 { shares * forward.weights_len() } else { 0 };
+        self.view_len() * threads + self.packed_len(batch) + sums
+    }
+
+    fn packed_len(&self, batch: usize) -> usize {
+        match self.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => batch * self.gradient_len(),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the buffers of one convolution")]
@@ -120,7 +150,45 @@ impl BackwardWeights {
         scratch: &mut [f32],
     ) {
         assert!(x.hold(batch, forward.input_len()) && dy.hold(batch, forward.output_len()));
-        assert!(batch == 1 || dy.stride == self.dy_stride, "planned for another distance between gradients");
+        match self.precision {
+            Precision::F32 => {
+                assert!(batch == 1 || dy.stride == self.dy_stride, "planned for another distance between gradients");
+                self.run_with::<F32>(isa, threads, forward, batch, x, dy, dw, scratch);
+            }
+            Precision::Bf16 => {
+                let (packed, scratch) = scratch.split_at_mut(self.packed_len(batch));
+                self.pack(isa, threads, batch, dy, packed);
+                let dy = Maps::packed(packed, self.gradient_len());
+                self.run_with::<Bf16>(isa, threads, forward, batch, x, dy, dw, scratch);
+            }
+        }
+    }
+
+    /// The gradient as words of two neighbours of a row.
+    fn pack(&self, isa: Isa, threads: &Threads, batch: usize, dy: Maps<'_>, packed: &mut [f32]) {
+        let [rows, words] = self.gradient;
+        let (from_len, to_len) = (rows * self.output[1] * LANES, rows * words * LANES);
+        let packed = Parts::new(packed);
+        threads.run(batch * self.blocks, &|task, _| {
+            let from = task / self.blocks * dy.stride + task % self.blocks * from_len;
+            // SAFETY: each task has a block of its own.
+            let to = unsafe { packed.part(task * to_len..(task + 1) * to_len) };
+            isa.run_bf16(PairPixels { columns: self.output[1], block: &dy.data[from..][..from_len], words: to });
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one convolution")]
+    fn run_with<E: Element>(
+        &self,
+        isa: Isa,
+        threads: &Threads,
+        forward: &Correlation,
+        batch: usize,
+        x: Maps<'_>,
+        dy: Maps<'_>,
+        dw: &mut [f32],
+        scratch: &mut [f32],
+    ) {
         let weights_len = forward.weights_len();
         let dw = &mut dw[..weights_len];
         let shares = self.shares(batch, forward);
@@ -145,7 +213,8 @@ impl BackwardWeights {
                 let chunks = batch.div_ceil(self.pictures);
                 let first = (share * chunks / shares * self.pictures).min(batch);
                 let last = ((share + 1) * chunks / shares * self.pictures).min(batch);
-                isa.run(SumTask {
+                let task = SumTask {
+                    element: PhantomData::<E>,
                     plan: self,
                     panel,
                     plane: pair,
@@ -156,7 +225,8 @@ impl BackwardWeights {
                     dw: target,
                     dw_at: share * weights_len + panel.weights,
                     view,
-                });
+                };
+                E::run(isa, task);
             });
         }
         if shares > 1 {
@@ -200,8 +270,32 @@ impl Kernel for AddShares<'_> {
     }
 }
 
+/// Pairs of neighbours of each row of one block of the gradient.
+struct PairPixels<'a> {
+    columns: usize,
+    block: &'a [f32],
+    words: &'a mut [f32],
+}
+
+impl Kernel for PairPixels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let words = self.columns.div_ceil(2) * LANES;
+        for (row, to) in self.block.chunks_exact(self.columns * LANES).zip(self.words.chunks_exact_mut(words)) {
+            pair_rows(s, LANES, row, to);
+            if !self.columns.is_multiple_of(2) {
+                let last = s.read(&row[row.len() - LANES..]);
+                s.write(&mut to[words - LANES..], s.pair(last, s.splat(0.0)));
+            }
+        }
+    }
+}
+
 /// One panel's gradient for one input plane and some kernel rows, over some pictures.
-struct SumTask<'a> {
+struct SumTask<'a, E> {
+    element: PhantomData<E>,
     plan: &'a BackwardWeights,
     panel: &'a Panel,
     /// Input plane, counted from the panel's first.
@@ -215,7 +309,7 @@ struct SumTask<'a> {
     view: &'a mut [f32],
 }
 
-impl Kernel for SumTask<'_> {
+impl<E: Element> Kernel for SumTask<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -223,7 +317,7 @@ impl Kernel for SumTask<'_> {
         let SumTask { plan, panel, .. } = self;
         let plane = panel.planes.start + self.plane;
         let lanes = panel.width * LANES;
-        let pixels = plan.output[0] * plan.output[1];
+        let pixels = plan.gradient[0] * plan.gradient[1];
         let taps = plan.kernel[0] * plan.kernel[1];
         let mut start = Start::Zero;
         let mut rows = [[0; 2]; LANES];
@@ -231,17 +325,20 @@ impl Kernel for SumTask<'_> {
             let count = plan.pictures.min(self.pictures.end - first);
             for from in (0..plan.output[0]).step_by(plan.strip) {
                 let strip = plan.strip.min(plan.output[0] - from);
-                copy_pictures(plan, self.x, first..first + count, plane, from, &self.kernel_rows, self.view);
+                copy_pictures(s, plan, self.x, first..first + count, plane, from, &self.kernel_rows, self.view);
+                if E::PER_WORD == 2 {
+                    pair_columns(s, plan, count, self.view);
+                }
                 let sums = &plan.taps[..if strip == plan.strip { count * plan.strip } else { strip }];
                 let sum = Sum {
                     taps: sums,
-                    run: plan.output[1],
-                    a_step: plan.stride[1] * plan.unit,
+                    run: plan.gradient[1],
+                    a_step: E::PER_WORD * plan.stride[1] * plan.unit,
                     b_step: LANES,
                     b_lane: pixels * LANES,
                 };
                 let start_of = |n: usize, block: usize| n * self.dy.stride + block * pixels * LANES;
-                let dy = &self.dy.data[start_of(first, panel.block) + from * plan.output[1] * LANES
+                let dy = &self.dy.data[start_of(first, panel.block) + from * plan.gradient[1] * LANES
                     ..start_of(first + count - 1, panel.block + panel.width)];
                 let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
                 let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
@@ -265,7 +362,7 @@ impl Kernel for SumTask<'_> {
                                 // last pixel of the panel's last block.
                                 unsafe {
                                     let (view, dy) = (self.view.as_ptr(), dy.as_ptr());
-                                    tile::rows(s, panel.width, &sum, &rows[..filled], view, dy, &target);
+                                    tile::rows::<S, E>(s, panel.width, &sum, &rows[..filled], view, dy, &target);
                                 }
                                 filled = 0;
                             }
@@ -280,7 +377,8 @@ impl Kernel for SumTask<'_> {
 
 /// Copies what the strip reads of one plane of each picture, from the first kernel row on, with zeros for the padding.
 #[inline(always)]
-fn copy_pictures(
+fn copy_pictures<S: Simd>(
+    s: S,
     plan: &BackwardWeights,
     x: Maps<'_>,
     pictures: std::ops::Range<usize>,
@@ -291,9 +389,23 @@ fn copy_pictures(
 ) {
     let top = (from * plan.stride[0] + kernel_rows.start * plan.dilation[0]) as isize - plan.begin[0] as isize;
     let [rows, columns] = plan.view;
-    let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), unit: plan.unit };
+    let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), channels: plan.unit };
     let len = plan.input[0] * plan.input[1] * plan.unit;
     for (picture, target) in pictures.zip(view.chunks_exact_mut(rows * columns * plan.unit)) {
-        copy_plane(&copy, &x.data[picture * x.stride + plane * len..][..len], plan.input, target);
+        copy_plane::<S, F32>(s, &copy, &x.data[picture * x.stride + plane * len..][..len], plan.input, target);
+    }
+}
+
+/// Makes each pixel of copied pictures a word of itself and the one that the next output of its row reads, or 0.
+#[inline(always)]
+fn pair_columns<S: Simd>(s: S, plan: &BackwardWeights, pictures: usize, view: &mut [f32]) {
+    let [rows, columns] = plan.view;
+    let next = plan.stride[1] * LANES;
+    for row in view[..pictures * rows * columns * LANES].chunks_exact_mut(columns * LANES) {
+        for at in (0..row.len()).step_by(LANES) {
+            let upper = if at + next < row.len() { s.read(&row[at + next..]) } else { s.splat(0.0) };
+            let word = s.pair(s.read(&row[at..]), upper);
+            s.write(&mut row[at..], word);
+        }
     }
 }

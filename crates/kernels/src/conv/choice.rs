@@ -5,6 +5,7 @@
 //! the constants were fitted to `examples/conv_speed.rs`, an Intel Xeon with AVX-512, 2026-11-24.
 
 use super::ConvShape;
+use crate::precision::Precision;
 use crate::simd::LANES;
 
 /// Which algorithm to plan for.
@@ -26,6 +27,10 @@ pub struct Setting {
     pub batch: usize,
     /// Which algorithm.
     pub choice: Choice,
+    /// What the direct algorithm's products are computed with.
+    pub precision: Precision,
+    /// Whether the weights never change, and are prepared once ([`super::Conv::prepare_weights`]); there is no gradient then.
+    pub fixed_weights: bool,
 }
 
 impl Setting {
@@ -33,16 +38,16 @@ impl Setting {
     /// so many pixels; `cost` is what it costs.
     pub(super) fn takes_winograd(&self, blocks: [usize; 2], output: [usize; 2], cost: f64) -> bool {
         match self.choice {
-            Choice::Auto => cost < direct_cost(blocks, self.batch * output[0] * output[1]),
+            Choice::Auto => cost < self.direct_cost(blocks, self.batch * output[0] * output[1]),
             Choice::Direct => false,
             Choice::Winograd => true,
         }
     }
-}
 
-/// The direct method's products, at nine tenths of full speed.
-fn direct_cost(blocks: [usize; 2], pixels: usize) -> f64 {
-    10.0 * products(blocks) * pixels as f64
+    /// The direct method's products, at nine tenths of full speed.
+    fn direct_cost(&self, blocks: [usize; 2], pixels: usize) -> f64 {
+        10.0 * products(blocks) * pixels as f64 / self.precision.per_word() as f64
+    }
 }
 
 /// Products of vectors with numbers that mix all channels of a pixel, or a point of a tile.

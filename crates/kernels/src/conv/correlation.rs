@@ -8,12 +8,17 @@
 //! thread's scratch, with the padding as zeros, unless no tap leaves the picture; then each panel walks their pixels in
 //! register tiles, with the sum cut into chunks whose weights (about 40 KB) stay in the L1 cache. Scratch:
 //! [`Correlation::scratch_len`] a thread. Checked against `reference.rs`.
+//!
+//! With [`Precision::Bf16`] a strip is always copied, as words of two neighbouring channels, and weights are words of two
+//! neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same.
 
 use super::axis::Axis;
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::{Maps, MapsMut};
+use crate::precision::{Bf16, Element, F32, Precision, pair_weights};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Floats of scratch that a strip's input may take: it stays in L2 beside a chunk of weights.
@@ -37,7 +42,7 @@ pub(super) struct Panel {
     pub(super) width: usize,
     /// Input planes.
     pub(super) planes: Range<usize>,
-    /// Where its weights begin.
+    /// Where its weights begin, in floats.
     pub(super) weights: usize,
 }
 
@@ -59,6 +64,10 @@ pub(super) struct PhasePair {
 /// A planned correlation of one direction.
 #[derive(Clone, Debug)]
 pub(super) struct Correlation {
+    precision: Precision,
+    /// Floats of a pixel of an input plane.
+    channels: usize,
+    /// Words of a pixel in the view that tiles read.
     unit: usize,
     planes: usize,
     blocks: usize,
@@ -100,12 +109,31 @@ struct Cut {
 }
 
 impl Correlation {
-    pub(super) fn new(unit: usize, planes: usize, blocks: usize, axes: [Axis; 2], panels: Vec<Panel>) -> Correlation {
+    /// A correlation of `planes` planes of `channels` floats a pixel; one float a pixel is not narrowed.
+    pub(super) fn new(
+        precision: Precision,
+        [channels, planes, blocks]: [usize; 3],
+        axes: [Axis; 2],
+        panels: Vec<Panel>,
+    ) -> Correlation {
+        let precision = if channels == 1 { Precision::F32 } else { precision };
+        let unit = channels / precision.per_word();
         let count = axes[0].count();
         let row = planes * unit * axes[1].reach(axes[1].count());
-        let inside = axes.iter().all(Axis::inside);
-        let mut plan =
-            Correlation { unit, planes, blocks, axes, panels, phases: Vec::new(), taps: 0, strip: count, copy: None };
+        let inside = precision == Precision::F32 && axes.iter().all(Axis::inside);
+        let mut plan = Correlation {
+            precision,
+            channels,
+            unit,
+            planes,
+            blocks,
+            axes,
+            panels,
+            phases: Vec::new(),
+            taps: 0,
+            strip: count,
+            copy: None,
+        };
         plan.taps = plan.axes.iter().map(|axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>()).product();
         let floats = if plan.is_heavy() { HEAVY_STRIP_FLOATS } else { STRIP_FLOATS };
         let fitting = (1..=count).rev().find(|&q| plan.axes[0].reach(q) * row <= floats).unwrap_or(1);
@@ -173,7 +201,7 @@ impl Correlation {
 
     /// Whether weights are read from L3 by every task.
     fn is_heavy(&self) -> bool {
-        self.weights_len() > LIGHT_WEIGHTS
+        self.words_len() > LIGHT_WEIGHTS
     }
 
     /// Whole pictures that a task may have.
@@ -210,7 +238,7 @@ impl Correlation {
     }
 
     pub(super) fn input_len(&self) -> usize {
-        self.planes * self.axes[0].input * self.axes[1].input * self.unit
+        self.planes * self.axes[0].input * self.axes[1].input * self.channels
     }
 
     pub(super) fn output_len(&self) -> usize {
@@ -224,13 +252,38 @@ impl Correlation {
 
     /// Floats of a panel's packed weights.
     pub(super) fn panel_len(&self, panel: &Panel) -> usize {
-        panel.planes.len() * self.taps * self.unit * panel.width * LANES
+        panel.planes.len() * self.taps * self.channels * panel.width * LANES
+    }
+
+    /// Words of packed weights.
+    pub(super) fn words_len(&self) -> usize {
+        self.weights_len() / self.precision.per_word()
+    }
+
+    /// What products are computed with.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The weights' words of two rows each, from packed floats.
+    pub(super) fn pair_weights(&self, isa: Isa, threads: &Threads, weights: &[f32], words: &mut [f32]) {
+        for panel in &self.panels {
+            let (from, len) = (panel.weights, self.panel_len(panel));
+            pair_weights(isa, threads, panel.width * LANES, &weights[from..][..len], &mut words[from / 2..][..len / 2]);
+        }
     }
 
     /// `y = correlate(x, weights)`; `scratch` holds [`Correlation::scratch_len`] for each thread.
     pub(super) fn run(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: MapsMut<'_>, scratch: &mut [f32]) {
+        match self.precision {
+            Precision::F32 => self.run_with::<F32>(isa, threads, call, y, scratch),
+            Precision::Bf16 => self.run_with::<Bf16>(isa, threads, call, y, scratch),
+        }
+    }
+
+    fn run_with<E: Element>(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: MapsMut<'_>, scratch: &mut [f32]) {
         assert!(call.x.hold(call.batch, self.input_len()) && y.as_maps().hold(call.batch, self.output_len()));
-        assert!(call.weights.len() >= self.weights_len());
+        assert!(call.weights.len() >= self.words_len());
         assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
         assert!(call.addend.is_none_or(|a| a.hold(call.batch, self.output_len())));
         assert!(!call.accumulate || call.bias.is_none());
@@ -247,13 +300,15 @@ impl Correlation {
             let first = group * cut.pictures;
             let pictures = first..(first + cut.pictures).min(call.batch);
             let (from, rows, panels) = (strip * cut.rows, cut.rows, &self.panels[share(part)..share(part + 1)]);
-            isa.run(StripTask { plan: self, call, y, y_stride, scratch, pictures, from, rows, panels });
+            let element = PhantomData::<E>;
+            E::run(isa, StripTask { element, plan: self, call, y, y_stride, scratch, pictures, from, rows, panels });
         });
     }
 }
 
 /// Some panels of one strip of a picture, or of some pictures.
-struct StripTask<'a> {
+struct StripTask<'a, E> {
+    element: PhantomData<E>,
     plan: &'a Correlation,
     call: &'a Call<'a>,
     y: Parts<'a, f32>,
@@ -266,7 +321,7 @@ struct StripTask<'a> {
     panels: &'a [Panel],
 }
 
-impl Kernel for StripTask<'_> {
+impl<E: Element> Kernel for StripTask<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -279,7 +334,7 @@ impl Kernel for StripTask<'_> {
         if plan.copy.is_some() {
             for (picture, view) in self.pictures.clone().zip(self.scratch.chunks_exact_mut(copied)) {
                 let x = call.x.picture(picture, plan.input_len());
-                copy_strip(plan, x, from, self.rows, planes.clone(), view);
+                copy_strip::<S, E>(s, plan, x, from, self.rows, planes.clone(), view);
             }
         }
         for panel in panels {
@@ -309,7 +364,7 @@ impl Kernel for StripTask<'_> {
     }
 }
 
-impl StripTask<'_> {
+impl<E: Element> StripTask<'_, E> {
     /// Adds a chunk of the sum to a picture's outputs of one panel and phase; `view` begins with the panel's first plane.
     #[inline(always)]
     fn add_chunk<S: Simd>(
@@ -332,7 +387,7 @@ impl StripTask<'_> {
         let pixels = &phase.pixels[..rows * phase.counts[1]];
         let products = panel.planes.len() * phase.kernel.len();
         let (is_first, is_last) = (taps.start == 0, taps.end == products);
-        let weights = panel.weights + panel.planes.len() * phase.taps_before * plan.unit * lanes;
+        let weights = panel.weights / E::PER_WORD + panel.planes.len() * phase.taps_before * plan.unit * lanes;
         let weights = &call.weights[weights..][..products * plan.unit * lanes];
         let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
         let start = match call.bias {
@@ -350,22 +405,30 @@ impl StripTask<'_> {
         unsafe {
             let out = self.y.pointer(at..at + len);
             let target = Target { out, lane: out_plane, start, addend, relu: call.relu && is_last };
-            tile::rows(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
+            tile::rows::<S, E>(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
         }
     }
 }
 
 /// Copies the rows that a strip reads into scratch, with zeros where a tap leaves the picture.
 #[inline(always)]
-fn copy_strip(plan: &Correlation, x: &[f32], from: usize, rows: usize, planes: Range<usize>, scratch: &mut [f32]) {
+fn copy_strip<S: Simd, E: Element>(
+    s: S,
+    plan: &Correlation,
+    x: &[f32],
+    from: usize,
+    rows: usize,
+    planes: Range<usize>,
+    scratch: &mut [f32],
+) {
     let [vertical, horizontal] = &plan.axes;
     let (rows, [_, columns]) = (vertical.reach(rows), plan.view());
     let top = (from * vertical.stride) as isize + plan.origin(0);
-    let view = CopyView { rows, columns, top, left: plan.origin(1), unit: plan.unit };
+    let view = CopyView { rows, columns, top, left: plan.origin(1), channels: plan.channels };
     let size = [vertical.input, horizontal.input];
+    let len = size[0] * size[1] * plan.channels;
     for (p, target) in planes.zip(scratch.chunks_exact_mut(plan.view_plane())) {
-        let plane = &x[p * size[0] * size[1] * plan.unit..][..size[0] * size[1] * plan.unit];
-        copy_plane(&view, plane, size, target);
+        copy_plane::<S, E>(s, &view, &x[p * len..][..len], size, target);
     }
 }
 
@@ -377,13 +440,21 @@ pub(super) struct CopyView {
     /// Where it begins in the picture; negative in the padding.
     pub(super) top: isize,
     pub(super) left: isize,
-    pub(super) unit: usize,
+    /// Floats of a pixel.
+    pub(super) channels: usize,
 }
 
-/// Copies a rectangle of one plane; what lies outside the plane is 0.
+/// Copies a rectangle of one plane, as words; what lies outside the plane is 0.
 #[inline(always)]
-pub(super) fn copy_plane(view: &CopyView, plane: &[f32], size: [usize; 2], target: &mut [f32]) {
-    let CopyView { columns, unit, .. } = *view;
+pub(super) fn copy_plane<S: Simd, E: Element>(
+    s: S,
+    view: &CopyView,
+    plane: &[f32],
+    size: [usize; 2],
+    target: &mut [f32],
+) {
+    let CopyView { columns, channels, .. } = *view;
+    let unit = channels / E::PER_WORD;
     let before = view.left.min(0).unsigned_abs().min(columns);
     let first = view.left.max(0) as usize;
     let copied = size[1].saturating_sub(first).min(columns - before);
@@ -393,9 +464,9 @@ pub(super) fn copy_plane(view: &CopyView, plane: &[f32], size: [usize; 2], targe
             line.fill(0.0);
             continue;
         }
-        let source = &plane[(y as usize * size[1] + first) * unit..][..copied * unit];
+        let source = &plane[(y as usize * size[1] + first) * channels..][..copied * channels];
         line[..before * unit].fill(0.0);
-        line[before * unit..][..copied * unit].copy_from_slice(source);
+        E::copy(s, source, &mut line[before * unit..][..copied * unit]);
         line[(before + copied) * unit..].fill(0.0);
     }
 }

@@ -20,6 +20,7 @@ pub use choice::{Choice, Setting};
 
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
+use crate::precision::Precision;
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
 use axis::{Axis, Kernel1d};
@@ -65,6 +66,7 @@ pub struct Conv {
     isa: Isa,
     output: [usize; 2],
     unit: usize,
+    fixed_weights: bool,
     forward: Correlation,
     /// Absent for plain inputs, whose gradient nobody asks for.
     backward: Option<(Correlation, Transposition)>,
@@ -122,12 +124,12 @@ impl Conv {
         let (planes, blocks) = (in_channels.div_ceil(unit), out_channels.div_ceil(LANES));
         let axes = [0, 1].map(|axis| Axis::forward(kernel(axis), input[axis], output[axis]));
         let panels = panels(isa, [in_channels, out_channels], groups, unit);
-        let mut forward = Correlation::new(unit, planes, blocks, axes, panels);
+        let mut forward = Correlation::new(setting.precision, [unit, planes, blocks], axes, panels);
         place_weights(&mut forward);
         let backward = (!plain).then(|| {
             let axes = [0, 1].map(|axis| Axis::backward(kernel(axis), output[axis], input[axis]));
             let panels = self::panels(isa, [out_channels, in_channels], groups, LANES);
-            let mut backward = Correlation::new(LANES, blocks, planes, axes, panels);
+            let mut backward = Correlation::new(setting.precision, [LANES, blocks, planes], axes, panels);
             place_weights(&mut backward);
             let transposition = Transposition::new(&forward, &backward);
             (backward, transposition)
@@ -137,7 +139,8 @@ impl Conv {
             true => WinogradPlans::new(&shape, output, isa, setting),
             false => WinogradPlans::default(),
         };
-        Ok(Conv { shape, isa, output, unit, forward, backward, backward_weights, winograd })
+        let fixed_weights = setting.fixed_weights;
+        Ok(Conv { shape, isa, output, unit, fixed_weights, forward, backward, backward_weights, winograd })
     }
 
     /// What it computes.
@@ -175,7 +178,27 @@ impl Conv {
     pub fn forward_scratch(&self, batch: usize, threads: usize) -> usize {
         match &self.winograd.forward {
             Some(winograd) => winograd.scratch_len(batch, threads),
-            None => self.forward.scratch_len(batch, threads) * threads,
+            None => self.own_words() + self.forward.scratch_len(batch, threads) * threads,
+        }
+    }
+
+    /// Words of weights that each call makes of the packed ones.
+    fn own_words(&self) -> usize {
+        match self.forward.precision() {
+            Precision::Bf16 if !self.fixed_weights => self.forward.words_len(),
+            Precision::F32 | Precision::Bf16 => 0,
+        }
+    }
+
+    /// Prepares packed weights that never change again, in their place: as the setting said, forward then expects this.
+    ///
+    /// # Panics
+    /// When the setting did not say that weights are fixed, or the slice is shorter than [`Conv::weights_len`].
+    pub fn prepare_weights(&self, threads: &Threads, weights: &mut [f32]) {
+        assert!(self.fixed_weights, "planned for weights that change");
+        if self.winograd.forward.is_none() && self.forward.precision() == Precision::Bf16 {
+            let packed = weights[..self.weights_len()].to_vec();
+            self.forward.pair_weights(self.isa, threads, &packed, weights);
         }
     }
 
@@ -183,7 +206,7 @@ impl Conv {
     pub fn backward_data_scratch(&self, batch: usize, threads: usize) -> usize {
         match (&self.winograd.backward, &self.backward) {
             (Some(winograd), _) => winograd.scratch_len(batch, threads),
-            (None, Some((backward, _))) => backward.weights_len() + backward.scratch_len(batch, threads) * threads,
+            (None, Some((backward, _))) => backward.words_len() + backward.scratch_len(batch, threads) * threads,
             (None, None) => 0,
         }
     }
@@ -215,7 +238,15 @@ impl Conv {
         let call = Call { batch, x, weights, bias, addend, relu, accumulate: false };
         match &self.winograd.forward {
             Some(winograd) => winograd.run(self.isa, threads, &self.forward.panels, &call, y, scratch),
-            None => self.forward.run(self.isa, threads, &call, y, scratch),
+            None => {
+                let (words, scratch) = scratch.split_at_mut(self.own_words());
+                let mut call = call;
+                if !words.is_empty() {
+                    self.forward.pair_weights(self.isa, threads, weights, words);
+                    call.weights = words;
+                }
+                self.forward.run(self.isa, threads, &call, y, scratch);
+            }
         }
     }
 
@@ -239,7 +270,7 @@ impl Conv {
         if let Some(winograd) = &self.winograd.backward {
             return winograd.run(self.isa, threads, &self.forward.panels, &call, dx, scratch);
         }
-        let (transposed, scratch) = scratch.split_at_mut(backward.weights_len());
+        let (transposed, scratch) = scratch.split_at_mut(backward.words_len());
         transposition.run(self.isa, threads, weights, transposed);
         backward.run(self.isa, threads, &Call { weights: transposed, ..call }, dx, scratch);
     }

@@ -3,6 +3,7 @@
 use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
+use crate::precision::Precision;
 use crate::reference::conv2d::{self as reference, ConvProblem};
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
@@ -27,6 +28,10 @@ fn assert_close(what: &str, got: &[f32], want: &[f64]) {
 
 fn window(kernel: [usize; 2], stride: [usize; 2], begin: [usize; 2], end: [usize; 2], dilation: [usize; 2]) -> Window {
     Window { kernel, stride, padding: Padding::Explicit { begin, end }, dilation, ceil_mode: false }
+}
+
+fn setting(batch: usize, choice: Choice) -> Setting {
+    Setting { batch, choice, precision: Precision::F32, fixed_weights: false }
 }
 
 fn problem(batch: usize, channels: [usize; 2], groups: usize, input: [usize; 2], window: Window) -> ConvProblem {
@@ -56,16 +61,24 @@ fn problems() -> Vec<ConvProblem> {
     ]
 }
 
-fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
+/// Numbers that bf16 holds, so that rounding to it changes nothing.
+fn coarse(numbers: Vec<f32>) -> Vec<f32> {
+    numbers.into_iter().map(|x| (x * 32.0).round() / 32.0).collect()
+}
+
+fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
-    let what = format!("{} {choice:?} {problem:?}", isa.name());
+    let what = format!("{} {setting:?} {problem:?}", isa.name());
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
     let plain = in_channels <= PLAIN_CHANNELS && groups == 1;
-    let setting = Setting { batch, choice };
     let conv = Conv::new(shape, plain, isa, setting).unwrap();
     let [h, w] = conv.output();
-    let (x, dy) = (noise(problem.input_len(), 1), noise(problem.output_len(), 2));
-    let (weight, bias) = (noise(problem.weight_len(), 3), noise(out_channels, 4));
+    let numbers = |len: usize, seed: u32| match setting.precision {
+        Precision::F32 => noise(len, seed),
+        Precision::Bf16 => coarse(noise(len, seed)),
+    };
+    let (x, dy) = (numbers(problem.input_len(), 1), numbers(problem.output_len(), 2));
+    let (weight, bias) = (numbers(problem.weight_len(), 3), numbers(out_channels, 4));
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
 
     let mut packed = vec![f32::NAN; conv.weights_len()];
@@ -132,8 +145,10 @@ fn agrees_with_the_reference_on_every_set() {
     for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
         for problem in problems() {
             for choice in [Choice::Direct, Choice::Winograd] {
-                check(isa, &threads, &problem, choice);
+                check(isa, &threads, &problem, setting(problem.batch, choice));
             }
+            let precision = Precision::Bf16;
+            check(isa, &threads, &problem, Setting { precision, ..setting(problem.batch, Choice::Direct) });
         }
     }
 }
@@ -143,7 +158,7 @@ fn does_not_depend_on_the_number_of_threads() {
     let (conv_shape, batch) = (problem(7, [32, 64], 1, [14, 14], Window::square(3).padding(1)), 7);
     let ConvProblem { in_channels, out_channels, groups, input, window, .. } = conv_shape;
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
-    let setting = Setting { batch, choice: Choice::Winograd };
+    let setting = setting(batch, Choice::Winograd);
     let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);
@@ -174,7 +189,7 @@ fn the_algorithm_follows_from_geometry_and_batch() {
     let takes = |batch: usize, channels: [usize; 2], side: usize, window: Window, choice: Choice| {
         let [in_channels, out_channels] = channels;
         let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side; 2], window };
-        Conv::new(shape, false, Isa::best(), Setting { batch, choice }).unwrap().takes_winograd()
+        Conv::new(shape, false, Isa::best(), setting(batch, choice)).unwrap().takes_winograd()
     };
     let same = Window::square(3).padding(1);
     assert_eq!(takes(16, [64, 64], 56, same, Choice::Auto), [true; 3]);
@@ -201,7 +216,7 @@ fn errors_of(problem: &ConvProblem, choice: Choice, want: &[Vec<f64>; 3]) -> [[f
     let threads = Threads::new(2).unwrap();
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
-    let conv = Conv::new(shape, false, Isa::best(), Setting { batch, choice }).unwrap();
+    let conv = Conv::new(shape, false, Isa::best(), setting(batch, choice)).unwrap();
     let [h, w] = conv.output();
     let (inputs, outputs) = ([batch, in_channels, input[0] * input[1]], [batch, out_channels, h * w]);
     let mut packed = vec![0.0; conv.weights_len()];

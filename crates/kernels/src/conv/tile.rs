@@ -4,9 +4,11 @@
 //! channel at a tap (by weights) or a picture (linear layers); the lanes are output channels. In each turn `N` vectors of
 //! `b` are loaded, and each row's number is broadcast and multiplied into its `N` accumulators, so a turn has `R + N`
 //! loads for `R · N` fused multiply-adds (Goto and van de Geijn 2008; Georganas et al. 2018 for the convolution).
+//! With [`crate::precision::Bf16`], `a` and `b` are words of two numbers each, whose products a turn adds both.
 //! Each output element is summed in one order, tap by tap, whatever the tile's size, so results do not depend on how
 //! pixels fall into tiles.
 
+use crate::precision::Element;
 use crate::simd::{LANES, Simd};
 
 /// What a tile sums over: for each tap, `run` products.
@@ -50,14 +52,14 @@ pub(crate) struct Target {
     pub(crate) relu: bool,
 }
 
-/// Computes rows in tiles as tall as registers allow, then what is left in smaller ones.
+/// Computes rows of products of `E` in tiles as tall as registers allow, then what is left in smaller ones.
 ///
 /// # Safety
 /// For each row `[x, y]`, tap and product, `a + x + tap[0] + k·a_step` is readable, and so are 16 floats at
 /// `b + (tap[1] + k)·b_step + v·b_lane`, at the bias and the addend; 16 floats at `out + y + v·lane` are writable, and
 /// nobody else uses them. `v` goes up to `width - 1`, and `width` is at most `S::TILE_WIDTH`.
 #[inline(always)]
-pub(crate) unsafe fn rows<S: Simd>(
+pub(crate) unsafe fn rows<S: Simd, E: Element>(
     s: S,
     width: usize,
     sum: &Sum<'_>,
@@ -70,38 +72,38 @@ pub(crate) unsafe fn rows<S: Simd>(
     unsafe {
         match width {
             1 if S::TILE_WIDTH == 1 && S::tile_rows(1) == 2 => {
-                let rest = each::<S, 2, 1>(s, sum, rows, a, b, target);
-                each::<S, 1, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 2, 1>(s, sum, rows, a, b, target);
+                each::<S, E, 1, 1>(s, sum, rest, a, b, target);
             }
             1 if S::TILE_WIDTH == 1 => {
-                let rest = each::<S, 6, 1>(s, sum, rows, a, b, target);
-                let rest = each::<S, 3, 1>(s, sum, rest, a, b, target);
-                each::<S, 1, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 6, 1>(s, sum, rows, a, b, target);
+                let rest = each::<S, E, 3, 1>(s, sum, rest, a, b, target);
+                each::<S, E, 1, 1>(s, sum, rest, a, b, target);
             }
             1 => {
-                let rest = each::<S, 16, 1>(s, sum, rows, a, b, target);
-                let rest = each::<S, 8, 1>(s, sum, rest, a, b, target);
-                let rest = each::<S, 4, 1>(s, sum, rest, a, b, target);
-                each::<S, 1, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 16, 1>(s, sum, rows, a, b, target);
+                let rest = each::<S, E, 8, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 4, 1>(s, sum, rest, a, b, target);
+                each::<S, E, 1, 1>(s, sum, rest, a, b, target);
             }
             2 if S::TILE_WIDTH >= 2 => {
-                let rest = each::<S, 14, 2>(s, sum, rows, a, b, target);
-                let rest = each::<S, 8, 2>(s, sum, rest, a, b, target);
-                let rest = each::<S, 4, 2>(s, sum, rest, a, b, target);
-                let rest = each::<S, 2, 2>(s, sum, rest, a, b, target);
-                each::<S, 1, 2>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 14, 2>(s, sum, rows, a, b, target);
+                let rest = each::<S, E, 8, 2>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 4, 2>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 2, 2>(s, sum, rest, a, b, target);
+                each::<S, E, 1, 2>(s, sum, rest, a, b, target);
             }
             3 if S::TILE_WIDTH >= 3 => {
-                let rest = each::<S, 9, 3>(s, sum, rows, a, b, target);
-                let rest = each::<S, 4, 3>(s, sum, rest, a, b, target);
-                let rest = each::<S, 2, 3>(s, sum, rest, a, b, target);
-                each::<S, 1, 3>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 9, 3>(s, sum, rows, a, b, target);
+                let rest = each::<S, E, 4, 3>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 2, 3>(s, sum, rest, a, b, target);
+                each::<S, E, 1, 3>(s, sum, rest, a, b, target);
             }
             4 if S::TILE_WIDTH >= 4 => {
-                let rest = each::<S, 6, 4>(s, sum, rows, a, b, target);
-                let rest = each::<S, 4, 4>(s, sum, rest, a, b, target);
-                let rest = each::<S, 2, 4>(s, sum, rest, a, b, target);
-                each::<S, 1, 4>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 6, 4>(s, sum, rows, a, b, target);
+                let rest = each::<S, E, 4, 4>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 2, 4>(s, sum, rest, a, b, target);
+                each::<S, E, 1, 4>(s, sum, rest, a, b, target);
             }
             width => unreachable!("no tile is {width} vectors wide on this instruction set"),
         }
@@ -110,7 +112,7 @@ pub(crate) unsafe fn rows<S: Simd>(
 
 /// Tiles of exactly `R` rows, as many as there are; gives the rows that are left.
 #[inline(always)]
-unsafe fn each<'r, S: Simd, const R: usize, const N: usize>(
+unsafe fn each<'r, S: Simd, E: Element, const R: usize, const N: usize>(
     s: S,
     sum: &Sum<'_>,
     rows: &'r [[u32; 2]],
@@ -121,13 +123,13 @@ unsafe fn each<'r, S: Simd, const R: usize, const N: usize>(
     let (tiles, rest) = rows.as_chunks::<R>();
     for tile_rows in tiles {
         // SAFETY: the caller's promise.
-        unsafe { tile::<S, R, N>(s, sum, tile_rows, a, b, target) };
+        unsafe { tile::<S, E, R, N>(s, sum, tile_rows, a, b, target) };
     }
     rest
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const N: usize>(
+unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
     s: S,
     sum: &Sum<'_>,
     rows: &[[u32; 2]; R],
@@ -171,7 +173,7 @@ unsafe fn tile<S: Simd, const R: usize, const N: usize>(
                 for r in 0..R {
                     let x = s.splat(*starts[r].add(at));
                     for v in 0..N {
-                        acc[r][v] = s.fma(x, vectors[v], acc[r][v]);
+                        acc[r][v] = E::multiply_add(s, x, vectors[v], acc[r][v]);
                     }
                 }
                 at += sum.a_step;

@@ -27,6 +27,7 @@ use super::choice::products;
 use super::correlation::{Call, Panel};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::MapsMut;
+use crate::precision::F32;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
@@ -372,6 +373,6 @@ unsafe fn even_rows<S: Simd>(
             *row = strides.map(|stride| ((first + i) * stride) as u32);
         }
         // SAFETY: the caller's promise.
-        unsafe { tile::rows(s, width, sum, &rows[..some], a, b, target) };
+        unsafe { tile::rows::<S, F32>(s, width, sum, &rows[..some], a, b, target) };
     }
 }
