@@ -155,10 +155,16 @@ fn agrees_with_the_reference_on_every_set() {
 
 #[test]
 fn does_not_depend_on_the_number_of_threads() {
+    for setting in [setting(7, Choice::Winograd), Setting { precision: Precision::Bf16, ..setting(7, Choice::Direct) }]
+    {
+        threads_change_nothing(setting);
+    }
+}
+
+fn threads_change_nothing(setting: Setting) {
     let (conv_shape, batch) = (problem(7, [32, 64], 1, [14, 14], Window::square(3).padding(1)), 7);
     let ConvProblem { in_channels, out_channels, groups, input, window, .. } = conv_shape;
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
-    let setting = setting(batch, Choice::Winograd);
     let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);
@@ -181,6 +187,51 @@ fn does_not_depend_on_the_number_of_threads() {
     let one = run(1);
     for count in [2, 3, 8] {
         assert_eq!(one, run(count), "{count} threads");
+    }
+}
+
+#[test]
+fn fixed_weights_are_rounded_once_to_the_same_result() {
+    let threads = Threads::new(2).unwrap();
+    for window in [Window::square(1), Window::square(3).padding(1)] {
+        let shape = ConvShape { in_channels: 40, out_channels: 70, groups: 1, input: [9, 7], window };
+        for choice in [Choice::Direct, Choice::Winograd] {
+            let run = |fixed_weights: bool| {
+                let setting = Setting { precision: Precision::Bf16, fixed_weights, ..setting(2, choice) };
+                let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
+                let mut weights = noise(conv.weights_len(), 3);
+                if fixed_weights {
+                    conv.prepare_weights(&threads, &mut weights);
+                }
+                let x = noise(2 * conv.input_len(), 1);
+                let mut y = vec![0.0; 2 * conv.output_len()];
+                let mut scratch = vec![0.0; conv.forward_scratch(2, 2)];
+                let (x, maps) = (Maps::packed(&x, conv.input_len()), MapsMut::packed(&mut y, conv.output_len()));
+                conv.forward(&threads, 2, x, &weights, &Epilogue::default(), maps, &mut scratch);
+                y
+            };
+            assert_eq!(run(true), run(false), "{window:?} {choice:?}");
+        }
+    }
+}
+
+/// Each side of a product is rounded by at most 2⁻⁸ of itself, at random, so a sum's error is about as much of its root mean
+/// square.
+#[test]
+fn bf16_rounds_products_alone() {
+    let problem = problem(2, [64, 48], 1, [14, 14], Window::square(3).padding(1));
+    let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<f64>>();
+    let (x, dy) = (wide(noise(problem.input_len(), 1)), wide(noise(problem.output_len(), 2)));
+    let weight = wide(noise(problem.weight_len(), 3));
+    let want = [
+        reference::forward(&problem, &x, &weight, None),
+        reference::backward_data(&problem, &weight, &dy),
+        reference::backward_weights(&problem, &x, &dy),
+    ];
+    for [root, largest] in
+        errors_of(&problem, Setting { precision: Precision::Bf16, ..setting(2, Choice::Direct) }, &want)
+    {
+        assert!((1e-4..3e-3).contains(&root) && largest < 3e-3, "{root:.1e} {largest:.1e}");
     }
 }
 
@@ -212,11 +263,11 @@ fn errors(got: &[f32], want: &[f64]) -> [f64; 2] {
 }
 
 /// Errors of forward, by data and by weights.
-fn errors_of(problem: &ConvProblem, choice: Choice, want: &[Vec<f64>; 3]) -> [[f64; 2]; 3] {
+fn errors_of(problem: &ConvProblem, setting: Setting, want: &[Vec<f64>; 3]) -> [[f64; 2]; 3] {
     let threads = Threads::new(2).unwrap();
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
-    let conv = Conv::new(shape, false, Isa::best(), setting(batch, choice)).unwrap();
+    let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
     let [h, w] = conv.output();
     let (inputs, outputs) = ([batch, in_channels, input[0] * input[1]], [batch, out_channels, h * w]);
     let mut packed = vec![0.0; conv.weights_len()];
@@ -270,7 +321,8 @@ fn winograd_keeps_its_error_bound() {
             reference::backward_data(&problem, &weight, &dy),
             reference::backward_weights(&problem, &x, &dy),
         ];
-        let [direct, winograd] = [Choice::Direct, Choice::Winograd].map(|choice| errors_of(&problem, choice, &want));
+        let [direct, winograd] =
+            [Choice::Direct, Choice::Winograd].map(|choice| errors_of(&problem, setting(batch, choice), &want));
         let [forward, data] = channels.map(|read| 1.5e-7 * (read as f64).sqrt());
         let directions = [("forward", forward), ("by data", data), ("by weights", 1e-6)];
         for (i, (direction, bound)) in directions.into_iter().enumerate() {
