@@ -6,15 +6,18 @@
 //! data) or input features (by weights) as rows. Sums are cut into chunks: a chunk of one panel stays in L1, and the
 //! left-hand side's chunk is copied once into scratch, where it stays in L2 for all panels of a task (Goto and van de
 //! Geijn 2008). Scratch: [`Linear::scratch_len`]. Checked against `reference/linear.rs`.
+//!
+//! With [`Precision::Bf16`] both copies become words of two neighbours of the sum: features, or pictures by weights.
 
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
-use crate::precision::F32;
-use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::precision::{Bf16, Element, F32, Precision, pair_rows, pair_weights};
+use crate::simd::{Isa, Kernel, LANES, Simd, bf16};
 use crate::threads::{Parts, Threads};
+use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Products per chunk of a sum: 40 KB of a panel.
+/// Words per chunk of a sum: 40 KB of a panel.
 const CHUNK: usize = 160;
 /// Pictures, or input features by weights, that a task has as rows, at most.
 const ROWS: usize = 384;
@@ -27,6 +30,8 @@ pub struct Linear {
     inputs: usize,
     outputs: usize,
     isa: Isa,
+    precision: Precision,
+    fixed_weights: bool,
 }
 
 /// Up to `TILE_WIDTH` blocks of features.
@@ -43,14 +48,15 @@ impl Panel {
 }
 
 /// The chunk's length for a sum of `len` products: as even as whole blocks allow.
-fn chunk(len: usize) -> usize {
-    len.div_ceil(len.div_ceil(CHUNK)).next_multiple_of(LANES)
+fn chunk<E: Element>(len: usize) -> usize {
+    len.div_ceil(len.div_ceil(CHUNK * E::PER_WORD)).next_multiple_of(LANES)
 }
 
 impl Linear {
-    /// Plans a layer from `inputs` to `outputs` features.
-    pub fn new(inputs: usize, outputs: usize, isa: Isa) -> Linear {
-        Linear { inputs, outputs, isa }
+    /// Plans a layer from `inputs` to `outputs` features. Weights that are fixed never change, and are prepared once
+    /// ([`Linear::prepare_weights`]); there is no gradient then.
+    pub fn new([inputs, outputs]: [usize; 2], isa: Isa, precision: Precision, fixed_weights: bool) -> Linear {
+        Linear { inputs, outputs, isa, precision, fixed_weights }
     }
 
     /// Floats of one padded row of inputs.
@@ -147,7 +153,21 @@ impl Linear {
             let features = task * share..((task + 1) * share).min(inputs);
             // SAFETY: a thread's number is its own.
             let scratch = unsafe { scratch.part(thread * len..(thread + 1) * len) };
-            self.isa.run(BackwardWeights { layer: self, batch, features, x, dy, dw, scratch });
+            let (layer, isa) = (self, self.isa);
+            match self.precision {
+                Precision::F32 => {
+                    F32::run(
+                        isa,
+                        BackwardWeights { element: PhantomData::<F32>, layer, batch, features, x, dy, dw, scratch },
+                    );
+                }
+                Precision::Bf16 => {
+                    Bf16::run(
+                        isa,
+                        BackwardWeights { element: PhantomData::<Bf16>, layer, batch, features, x, dy, dw, scratch },
+                    );
+                }
+            }
         });
     }
 
@@ -160,6 +180,23 @@ impl Linear {
                     visit(o * self.inputs + i, first * self.input_len() + i * panel.lanes() + o - first);
                 }
             }
+        }
+    }
+
+    /// Prepares packed weights that never change again, in their place: forward then expects this.
+    ///
+    /// # Panics
+    /// When the plan is not for fixed weights, or the slice is shorter than [`Linear::weights_len`].
+    pub fn prepare_weights(&self, threads: &Threads, weights: &mut [f32]) {
+        assert!(self.fixed_weights, "planned for weights that change");
+        if self.precision == Precision::F32 {
+            return;
+        }
+        let packed = weights[..self.weights_len()].to_vec();
+        for panel in (0..self.panels(self.outputs)).map(|i| self.panel(self.outputs, i)) {
+            let (from, len) = (panel.first * LANES * self.input_len(), panel.lanes() * self.input_len());
+            let words = &mut weights[from / 2..][..len / 2];
+            pair_weights(self.isa, threads, panel.lanes(), &packed[from..][..len], words);
         }
     }
 
@@ -211,7 +248,8 @@ impl Product<'_> {
         let [summed, features] = self.features();
         let len = blocks(features) * LANES;
         assert!(self.left.len() >= batch * blocks(summed) * LANES && out.len() >= batch * len);
-        assert!(self.weights.len() >= self.layer.weights_len());
+        let per_word = if self.layer.fixed_weights { self.layer.precision.per_word() } else { 1 };
+        assert!(self.weights.len() >= self.layer.weights_len() / per_word);
         let wanted = 2 * threads.count();
         let panels = self.layer.panels(features);
         let per_block = (panels / wanted).clamp(1, PANELS);
@@ -226,17 +264,38 @@ impl Product<'_> {
             // SAFETY: a thread's number is its own.
             let scratch = unsafe { scratch.part(thread * scratch_len..(thread + 1) * scratch_len) };
             let panels = panel..(panel + per_block).min(panels);
-            self.layer.isa.run(Block { call: self, panels, rows: row..(row + rows).min(batch), out, scratch });
+            let (isa, rows) = (self.layer.isa, row..(row + rows).min(batch));
+            match self.layer.precision {
+                Precision::F32 => {
+                    F32::run(isa, Block { element: PhantomData::<F32>, call: self, panels, rows, out, scratch })
+                }
+                Precision::Bf16 => {
+                    Bf16::run(isa, Block { element: PhantomData::<Bf16>, call: self, panels, rows, out, scratch });
+                }
+            }
         });
     }
 
-    /// The panel's part of B for the products from `first` on: in place, or transposed into scratch.
+    /// The panel's part of B for the products from `first` on: in place, or transposed or rounded into scratch.
     #[inline(always)]
-    fn right<'s, S: Simd>(&'s self, s: S, panel: Panel, first: usize, run: usize, scratch: &'s mut [f32]) -> &'s [f32] {
+    fn right<'s, S: Simd, E: Element>(
+        &'s self,
+        s: S,
+        panel: Panel,
+        first: usize,
+        run: usize,
+        scratch: &'s mut [f32],
+    ) -> &'s [f32] {
         let (layer, lanes) = (self.layer, panel.lanes());
         let inputs = layer.input_len();
+        let words = run / E::PER_WORD;
         if !self.by_data {
-            return &self.weights[panel.first * LANES * inputs + first * lanes..][..run * lanes];
+            let at = panel.first * LANES * inputs + first * lanes;
+            if E::PER_WORD == 1 || layer.fixed_weights {
+                return &self.weights[at / E::PER_WORD..][..words * lanes];
+            }
+            pair_rows(s, lanes, &self.weights[at..][..run * lanes], &mut scratch[..words * lanes]);
+            return &scratch[..words * lanes];
         }
         for block in (first..first + run).step_by(LANES) {
             // The panel of outputs that these 16 belong to.
@@ -245,15 +304,28 @@ impl Product<'_> {
             let start = source.first * LANES;
             for (i, target) in (0..panel.width).zip((0..).step_by(LANES)) {
                 let from = start * inputs + (panel.first + i) * LANES * row + block - start;
-                s.transpose_square(&self.weights[from..], row, &mut scratch[(block - first) * lanes + target..], lanes);
+                let to = &mut scratch[(block - first) / E::PER_WORD * lanes + target..];
+                if E::PER_WORD == 1 {
+                    s.transpose_square(&self.weights[from..], row, to, lanes);
+                } else {
+                    let mut rows = [s.splat(0.0); LANES];
+                    for (i, vector) in rows.iter_mut().enumerate() {
+                        *vector = s.read(&self.weights[from + i * row..]);
+                    }
+                    let rows = s.transpose(rows);
+                    for i in 0..LANES / 2 {
+                        s.write(&mut to[i * lanes..], s.pair(rows[2 * i], rows[2 * i + 1]));
+                    }
+                }
             }
         }
-        &scratch[..run * lanes]
+        &scratch[..words * lanes]
     }
 }
 
 /// Some panels of some rows of a product.
-struct Block<'a> {
+struct Block<'a, E> {
+    element: PhantomData<E>,
     call: &'a Product<'a>,
     panels: Range<usize>,
     rows: Range<usize>,
@@ -261,7 +333,7 @@ struct Block<'a> {
     scratch: &'a mut [f32],
 }
 
-impl Kernel for Block<'_> {
+impl<E: Element> Kernel for Block<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -269,16 +341,17 @@ impl Kernel for Block<'_> {
         let Block { call, rows, .. } = self;
         let [summed, features] = call.features().map(|f| blocks(f) * LANES);
         let (copied, transposed) = self.scratch.split_at_mut(CHUNK * ROWS);
-        let step = chunk(summed);
-        let offsets = offsets(rows.len(), step, features);
+        let step = chunk::<E>(summed);
+        let offsets = offsets(rows.len(), step / E::PER_WORD, features);
         for first in (0..summed).step_by(step) {
             let run = step.min(summed - first);
-            for (line, row) in copied.chunks_exact_mut(step).zip(rows.clone()) {
-                line[..run].copy_from_slice(&call.left[row * summed + first..][..run]);
+            for (line, row) in copied.chunks_exact_mut(step / E::PER_WORD).zip(rows.clone()) {
+                E::copy(s, &call.left[row * summed + first..][..run], &mut line[..run / E::PER_WORD]);
             }
             for panel in self.panels.clone().map(|i| call.layer.panel(call.features()[1], i)) {
-                let right = call.right(s, panel, first, run, transposed);
-                let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: panel.lanes(), b_lane: LANES };
+                let right = call.right::<S, E>(s, panel, first, run, transposed);
+                let words = run / E::PER_WORD;
+                let sum = Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: panel.lanes(), b_lane: LANES };
                 let start = match call.bias {
                     _ if first > 0 || call.accumulate => Start::Output,
                     Some(bias) => Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr()),
@@ -291,7 +364,7 @@ impl Kernel for Block<'_> {
                 // side hold the chunk.
                 unsafe {
                     let (a, b) = (copied.as_ptr(), right.as_ptr());
-                    tile::rows::<S, F32>(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
+                    tile::rows::<S, E>(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
                 }
             }
         }
@@ -299,7 +372,8 @@ impl Kernel for Block<'_> {
 }
 
 /// The gradient of some input features' weights.
-struct BackwardWeights<'a> {
+struct BackwardWeights<'a, E> {
+    element: PhantomData<E>,
     layer: &'a Linear,
     batch: usize,
     features: Range<usize>,
@@ -309,7 +383,7 @@ struct BackwardWeights<'a> {
     scratch: &'a mut [f32],
 }
 
-impl Kernel for BackwardWeights<'_> {
+impl<E: Element> Kernel for BackwardWeights<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -317,43 +391,70 @@ impl Kernel for BackwardWeights<'_> {
         let BackwardWeights { layer, features, batch, .. } = self;
         let (inputs, outputs) = (layer.input_len(), layer.output_len());
         let (transposed, copied) = self.scratch.split_at_mut(CHUNK * ROWS);
-        let step = chunk(batch);
+        let step = chunk::<E>(batch);
         for first in (0..batch).step_by(step) {
             let run = step.min(batch - first);
-            self::transpose(s, &self.x[first * inputs..], inputs, &features, run, transposed);
+            let words = run.div_ceil(E::PER_WORD);
+            self::transpose::<S, E>(s, &self.x[first * inputs..], inputs, &features, run, transposed);
             let start = if first == 0 { Start::Zero } else { Start::Output };
             for panel in (0..layer.panels(layer.outputs)).map(|i| layer.panel(layer.outputs, i)) {
                 let lanes = panel.lanes();
-                for (n, line) in copied.chunks_exact_mut(lanes).enumerate().take(run) {
-                    line.copy_from_slice(&self.dy[(first + n) * outputs + panel.first * LANES..][..lanes]);
+                for (word, line) in copied.chunks_exact_mut(lanes).enumerate().take(words) {
+                    let n = word * E::PER_WORD;
+                    let row = |n: usize| &self.dy[(first + n) * outputs + panel.first * LANES..][..lanes];
+                    if E::PER_WORD == 1 {
+                        line.copy_from_slice(row(n));
+                        continue;
+                    }
+                    let (lower, upper) = (row(n), (n + 1 < run).then(|| row(n + 1)));
+                    for at in (0..lanes).step_by(LANES) {
+                        let upper = match upper {
+                            Some(upper) => s.read(&upper[at..]),
+                            None => s.splat(0.0),
+                        };
+                        s.write(&mut line[at..], s.pair(s.read(&lower[at..]), upper));
+                    }
                 }
                 let offsets = offsets(features.len(), CHUNK, lanes);
-                let sum = Sum { taps: &[[0, 0]], run, a_step: 1, b_step: lanes, b_lane: LANES };
+                let sum = Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: lanes, b_lane: LANES };
                 let at = panel.first * LANES * inputs + features.start * lanes;
                 let out = self.dw.pointer(at..at + features.len() * lanes);
                 let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
                 // SAFETY: a task writes the rows of its own features; both scratch parts hold the chunk.
                 unsafe {
                     let (a, b) = (transposed.as_ptr(), copied.as_ptr());
-                    tile::rows::<S, F32>(s, panel.width, &sum, &offsets[..features.len()], a, b, &target);
+                    tile::rows::<S, E>(s, panel.width, &sum, &offsets[..features.len()], a, b, &target);
                 }
             }
         }
     }
 }
 
-/// `to[i · CHUNK + n] = x[n · row + features.start + i]` for `run` pictures.
+/// `to[i · CHUNK + n] = x[n · row + features.start + i]` for `run` pictures, or words of two pictures.
 #[inline(always)]
-fn transpose<S: Simd>(s: S, x: &[f32], row: usize, features: &Range<usize>, run: usize, to: &mut [f32]) {
+fn transpose<S: Simd, E: Element>(s: S, x: &[f32], row: usize, features: &Range<usize>, run: usize, to: &mut [f32]) {
     let whole = run / LANES * LANES;
     for n in (0..whole).step_by(LANES) {
         for i in (0..features.len()).step_by(LANES) {
-            s.transpose_square(&x[n * row + features.start + i..], row, &mut to[i * CHUNK + n..], CHUNK);
+            let (from, to) = (&x[n * row + features.start + i..], &mut to[i * CHUNK + n / E::PER_WORD..]);
+            if E::PER_WORD == 1 {
+                s.transpose_square(from, row, to, CHUNK);
+                continue;
+            }
+            let mut rows = [s.splat(0.0); LANES];
+            for (picture, vector) in rows.iter_mut().enumerate() {
+                *vector = s.read(&from[picture * row..]);
+            }
+            for (feature, pictures) in s.transpose(rows).into_iter().enumerate() {
+                let words = s.lanes(s.narrow(pictures, s.splat(0.0)));
+                to[feature * CHUNK..][..LANES / 2].copy_from_slice(&words[..LANES / 2]);
+            }
         }
     }
-    for n in whole..run {
+    for n in (whole..run).step_by(E::PER_WORD) {
         for i in 0..features.len() {
-            to[i * CHUNK + n] = x[n * row + features.start + i];
+            let at = |n: usize| if n < run { x[n * row + features.start + i] } else { 0.0 };
+            to[i * CHUNK + n / E::PER_WORD] = if E::PER_WORD == 1 { at(n) } else { bf16::word(at(n), at(n + 1)) };
         }
     }
 }
@@ -388,8 +489,12 @@ mod tests {
             let p = LinearProblem { batch, in_features: inputs, out_features: outputs };
             let (x, w) = (pattern(1, batch * inputs), pattern(2, inputs * outputs));
             let (b, dy) = (pattern(3, outputs), pattern(4, batch * outputs));
-            for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
-                let layer = Linear::new(inputs, outputs, isa);
+            // Numbers that bf16 holds.
+            let [x, w, b, dy] =
+                [x, w, b, dy].map(|v| v.into_iter().map(|x| (x * 64.0).round() / 64.0).collect::<Vec<f64>>());
+            let sets = Isa::NAMES.into_iter().filter_map(Isa::named);
+            for (isa, precision) in sets.flat_map(|isa| [(isa, Precision::F32), (isa, Precision::Bf16)]) {
+                let layer = Linear::new([inputs, outputs], isa, precision, false);
                 let (in_len, out_len) = (layer.input_len(), layer.output_len());
                 let mut weights = vec![f32::NAN; layer.weights_len()];
                 layer.pack_weights(&narrow(&w), &mut weights);
