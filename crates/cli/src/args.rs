@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use convnet::classifier::Classifier;
 use convnet::data::{Dataset, Source, Splits, Target, labels};
-use convnet::exec::{ConvChoice, Engine};
+use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::Shape;
 use convnet::train::RunFolder;
@@ -184,13 +184,19 @@ pub(crate) struct EngineArgs {
     /// least [default: auto]
     #[arg(long, value_name = "HOW", env = "CONVNET_CONV", hide_env = true)]
     pub(crate) conv: Option<ConvChoice>,
+
+    /// What products are computed with: f32, or bf16, which is faster on a CPU with AVX512-BF16 and less precise; the
+    /// rest stays f32 [default: f32]
+    #[arg(long, value_name = "NUMBERS", env = "CONVNET_PRECISION", hide_env = true)]
+    pub(crate) precision: Option<Precision>,
 }
 
 impl EngineArgs {
     /// # Errors
     /// When the threads cannot be started, or `CONVNET_ISA` names no instruction set of this machine.
     pub(crate) fn engine(&self) -> Result<Engine> {
-        Ok(Engine::new(self.threads.unwrap_or(0))?.with_conv(self.conv.unwrap_or_default()))
+        let engine = Engine::new(self.threads.unwrap_or(0))?.with_conv(self.conv.unwrap_or_default());
+        Ok(engine.with_precision(self.precision.unwrap_or_default()))
     }
 }
 

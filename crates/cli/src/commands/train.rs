@@ -70,7 +70,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads, --conv and --data
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads, --conv, --precision and --data
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "config", "out", "input", "batch_size", "seed", "optimizer", "lr", "schedule", "momentum", "nesterov", "weight_decay",
         "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout", "shortcut",
@@ -179,7 +179,7 @@ impl Args {
             config.data = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
         }
         config.net = config.net.as_deref().map(absolute).transpose()?;
-        let engine = Engine::new(config.threads)?.with_conv(config.conv);
+        let engine = Engine::new(config.threads)?.with_conv(config.conv).with_precision(config.precision);
         let splits = self.data.load(&config.data, config.target()?, console)?;
         Ok((Trainer::begin(config, splits, &engine, self.out.as_deref())?, engine))
     }
@@ -191,7 +191,8 @@ impl Args {
         config.epochs = self.epochs.unwrap_or(config.epochs);
         config.threads = self.engine.threads.unwrap_or(config.threads);
         config.conv = self.engine.conv.unwrap_or(config.conv);
-        let engine = Engine::new(config.threads)?.with_conv(config.conv);
+        config.precision = self.engine.precision.unwrap_or(config.precision);
+        let engine = Engine::new(config.threads)?.with_conv(config.conv).with_precision(config.precision);
         let splits = self.data.load(&config.data, config.target()?, console)?;
         let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
         if let Some(problem) = problem {
@@ -229,6 +230,7 @@ impl Args {
             seed: self.seed,
             threads: self.engine.threads,
             conv: self.engine.conv,
+            precision: self.engine.precision,
         })
     }
 }

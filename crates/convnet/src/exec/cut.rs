@@ -26,7 +26,12 @@ pub(super) fn cut(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) ->
         net,
         purpose,
         isa: engine.set(),
-        conv: Setting { batch, choice: engine.conv_choice() },
+        conv: Setting {
+            batch,
+            choice: engine.conv_choice(),
+            precision: engine.product_precision(),
+            fixed_weights: purpose == Purpose::Inference,
+        },
         readers,
         stages: Vec::new(),
         of_node: Vec::new(),
@@ -110,7 +115,8 @@ impl Cutter<'_> {
             }
             Op::Conv2d(op) => self.add_conv(node, &op),
             Op::Linear(op) => {
-                let linear = Linear::new(self.input_shape(node).elements(), op.out_features, self.isa);
+                let features = [self.input_shape(node).elements(), op.out_features];
+                let linear = Linear::new(features, self.isa, self.conv.precision, self.conv.fixed_weights);
                 let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), linear.weights_len());
                 let bias = op.bias.then(|| self.vector(node, "bias"));
                 let (last, relu) = self.take_relu(node);

@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use convnet_kernels::conv::Choice;
+use convnet_kernels::precision;
 use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
 use serde::{Deserialize, Serialize};
@@ -37,12 +38,39 @@ impl FromStr for ConvChoice {
     }
 }
 
+/// What the products of convolutions and linear layers are computed with. Values, weights, gradients, sums and the optimizer
+/// are `f32` in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Both sides of a product are rounded to bf16 (8 bits of significand), which a CPU with AVX512-BF16 multiplies twice as
+    /// fast; on others it is slower, with the same results. Layers that Winograd's algorithm computes, and a first
+    /// convolution of up to 4 channels, stay `f32`.
+    Bf16,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Precision, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err("expected f32 or bf16".to_owned()),
+        }
+    }
+}
+
 /// Threads, the instruction set of this machine's CPU, and how convolutions are computed. Clones share the threads.
 #[derive(Clone)]
 pub struct Engine {
     threads: Arc<Threads>,
     isa: Isa,
     conv: ConvChoice,
+    precision: Precision,
 }
 
 impl Engine {
@@ -73,7 +101,7 @@ impl Engine {
             given => given,
         };
         let threads = Threads::new(threads).map_err(|e| Error::invalid(format!("starting {threads} threads: {e}")))?;
-        Ok(Engine { threads: Arc::new(threads), isa, conv: ConvChoice::Auto })
+        Ok(Engine { threads: Arc::new(threads), isa, conv: ConvChoice::Auto, precision: Precision::F32 })
     }
 
     /// The same engine for plans that compute convolutions in a given way; at first it is [`ConvChoice::Auto`].
@@ -85,6 +113,21 @@ impl Engine {
     /// ```
     pub fn with_conv(self, conv: ConvChoice) -> Engine {
         Engine { conv, ..self }
+    }
+
+    /// The same engine for plans that compute products in a given precision; at first it is [`Precision::F32`].
+    pub fn with_precision(self, precision: Precision) -> Engine {
+        Engine { precision, ..self }
+    }
+
+    /// What its plans compute products with.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Whether the CPU multiplies bf16 numbers itself, with this instruction set.
+    pub fn has_bf16(&self) -> bool {
+        self.isa.has_bf16()
     }
 
     /// How its plans compute convolutions.
@@ -111,6 +154,13 @@ impl Engine {
             ConvChoice::Auto => Choice::Auto,
             ConvChoice::Direct => Choice::Direct,
             ConvChoice::Winograd => Choice::Winograd,
+        }
+    }
+
+    pub(super) fn product_precision(&self) -> precision::Precision {
+        match self.precision {
+            Precision::F32 => precision::Precision::F32,
+            Precision::Bf16 => precision::Precision::Bf16,
         }
     }
 

@@ -30,6 +30,7 @@ impl Inference {
         let plan = plan(&stages, Purpose::Inference, batch, engine.threads());
         let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
         fold_running(&mut executor);
+        prepare_weights(&mut executor);
         let output_len = net.output_shape().elements();
         let input_len = net.input_shape().elements();
         Ok(Inference { executor, output: vec![0.0; batch * output_len], input_len, output_len })
@@ -86,6 +87,24 @@ fn fold_running(executor: &mut Executor) {
             state.var.copy_from_slice(var);
             let slot = |i: usize| &executor.weights[executor.slots.trained[i].range.clone()];
             state.fold(norm.eps, slot(norm.weight), slot(norm.bias));
+        }
+    }
+}
+
+/// Brings weights, which do not change any more, into the form that kernels multiply.
+fn prepare_weights(executor: &mut Executor) {
+    let threads = executor.engine.pool();
+    for stage in &executor.stages {
+        match &stage.kind {
+            Kind::Conv { conv, weight, .. } => {
+                let slot = executor.slots.trained[*weight].range.clone();
+                conv.prepare_weights(threads, &mut executor.weights[slot]);
+            }
+            Kind::Linear { linear, weight, .. } => {
+                let slot = executor.slots.trained[*weight].range.clone();
+                linear.prepare_weights(threads, &mut executor.weights[slot]);
+            }
+            _ => {}
         }
     }
 }

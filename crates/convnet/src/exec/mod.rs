@@ -21,7 +21,7 @@ mod tests;
 mod training;
 mod views;
 
-pub use engine::{ConvChoice, Engine};
+pub use engine::{ConvChoice, Engine, Precision};
 pub use inference::Inference;
 pub use profile::ProfileRow;
 pub use training::{Step, Training, Update};

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
+use convnet_kernels::precision::Precision;
 
 use super::{Activation, Filter, Kernel, Rendering};
 use crate::data::bitmap::{Bitmap, MAX_PIXELS};
@@ -126,7 +127,7 @@ impl<'a> Pass<'a> {
         let input = [(rows - 1) * stride[0] + kernel[0], (groups * LANES - 1) * stride[1] + kernel[1]];
         let shape = ConvShape { in_channels: 1, out_channels: LANES * filters.len(), groups: 1, input, window: wide };
         // Each of up to three channels is a picture of its own.
-        let setting = Setting { batch: 3, choice: Choice::Direct };
+        let setting = Setting { batch: 3, choice: Choice::Direct, precision: Precision::F32, fixed_weights: true };
         let conv = Conv::new(shape, true, engine.set(), setting).expect("the tile holds its outputs");
         let kernels =
             filters.iter().map(|filter| if convolution { filter.kernel.flipped() } else { filter.kernel.clone() });

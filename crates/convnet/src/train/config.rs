@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Schedule;
 use crate::data::Target;
-use crate::exec::{ConvChoice, Update};
+use crate::exec::{ConvChoice, Precision, Update};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::zoo::{self, Shortcut, ZooOptions};
@@ -93,6 +93,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// How 3×3 convolutions are computed. The result depends on it in its last digits.
     pub conv: ConvChoice,
+    /// What products are computed with. The result depends on it in its third digit or so.
+    pub precision: Precision,
 }
 
 impl Default for TrainConfig {
@@ -122,6 +124,7 @@ impl Default for TrainConfig {
             seed: 0,
             threads: 0,
             conv: ConvChoice::default(),
+            precision: Precision::default(),
         }
     }
 }
@@ -155,6 +158,7 @@ pub struct TrainOverrides {
     pub seed: Option<u64>,
     pub threads: Option<usize>,
     pub conv: Option<ConvChoice>,
+    pub precision: Option<Precision>,
 }
 
 impl TrainOverrides {
@@ -376,6 +380,7 @@ mod tests {
             seed: Some(3),
             threads: Some(1),
             conv: Some(ConvChoice::Direct),
+            precision: Some(Precision::Bf16),
         }
     }
 
