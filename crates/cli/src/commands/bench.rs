@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use convnet::columns::{Columns, Style, bytes};
-use convnet::exec::{Engine, Inference, ProfileRow, Training, Update};
+use convnet::exec::{Engine, Inference, Precision, ProfileRow, Training, Update};
 use convnet::net::Net;
 use convnet::weights;
 use serde::Serialize;
@@ -69,7 +69,7 @@ struct Report {
     mode: Mode,
     batch_size: usize,
     threads: usize,
-    precision: &'static str,
+    precision: Precision,
     isa: &'static str,
     repeats: usize,
     median_ms: f64,
@@ -110,7 +110,7 @@ impl Args {
             mode: self.mode,
             batch_size: self.batch_size,
             threads: engine.threads(),
-            precision: "f32",
+            precision: engine.precision(),
             isa: engine.isa(),
             repeats: self.repeats,
             median_ms: 1e3 * median,
