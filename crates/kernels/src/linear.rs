@@ -11,7 +11,7 @@
 
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
-use crate::precision::{Bf16, Element, F32, Precision, pair_rows, pair_weights};
+use crate::precision::{Bf16, Element, F32, Precision, pair_groups, pair_rows};
 use crate::simd::{Isa, Kernel, LANES, Simd, bf16};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
@@ -196,7 +196,7 @@ impl Linear {
         for panel in (0..self.panels(self.outputs)).map(|i| self.panel(self.outputs, i)) {
             let (from, len) = (panel.first * LANES * self.input_len(), panel.lanes() * self.input_len());
             let words = &mut weights[from / 2..][..len / 2];
-            pair_weights(self.isa, threads, panel.lanes(), &packed[from..][..len], words);
+            pair_groups(self.isa, threads, [LANES, panel.lanes()], &packed[from..][..len], words);
         }
     }
 

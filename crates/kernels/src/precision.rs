@@ -13,7 +13,7 @@ pub enum Precision {
     /// Not at all.
     #[default]
     F32,
-    /// bf16, in convolutions (but those of 1 to 4 plain channels, and Winograd's) and linear layers.
+    /// bf16, in convolutions (but for Winograd's, and gradients by weights of plain inputs) and linear layers.
     Bf16,
 }
 
@@ -90,42 +90,56 @@ impl Element for Bf16 {
     }
 }
 
-/// Words of neighbouring rows of `lanes` numbers: row `i` holds the pairs of rows `2i` and `2i + 1`.
+/// Words of neighbouring rows of `lanes` numbers: row `i` holds the pairs of rows `2i` and `2i + 1`; an odd last row is
+/// beside zeros.
 #[inline(always)]
 pub(crate) fn pair_rows<S: Simd>(s: S, lanes: usize, rows: &[f32], words: &mut [f32]) {
-    for (two, pairs) in rows.chunks_exact(2 * lanes).zip(words.chunks_exact_mut(lanes)) {
+    let (twos, last) = rows.split_at(rows.len() / (2 * lanes) * 2 * lanes);
+    let (pairs, rest) = words.split_at_mut(twos.len() / 2);
+    for (two, pairs) in twos.chunks_exact(2 * lanes).zip(pairs.chunks_exact_mut(lanes)) {
         let (lower, upper) = two.split_at(lanes);
         for at in (0..lanes).step_by(LANES) {
             s.write(&mut pairs[at..], s.pair(s.read(&lower[at..]), s.read(&upper[at..])));
         }
     }
+    for at in (0..last.len()).step_by(LANES) {
+        s.write(&mut rest[at..], s.pair(s.read(&last[at..]), s.splat(0.0)));
+    }
 }
 
-/// [`pair_rows`] of a panel of packed weights, a share of rows per task.
-pub(crate) fn pair_weights(isa: Isa, threads: &Threads, lanes: usize, weights: &[f32], words: &mut [f32]) {
-    /// Pairs of rows of a task.
-    const ROWS: usize = 128;
-    let pairs = weights.len() / (2 * lanes);
-    let words = Parts::new(&mut words[..pairs * lanes]);
-    threads.run(pairs.div_ceil(ROWS), &|task, _| {
-        let share = task * ROWS..((task + 1) * ROWS).min(pairs);
+/// [`pair_rows`] of groups of so many rows each, a share of them per task.
+pub(crate) fn pair_groups(isa: Isa, threads: &Threads, [group, lanes]: [usize; 2], numbers: &[f32], words: &mut [f32]) {
+    /// Rows of a task, about.
+    const ROWS: usize = 256;
+    let [from, to] = [group * lanes, group.div_ceil(2) * lanes];
+    let groups = numbers.len() / from;
+    let share = ROWS.div_ceil(group);
+    let words = Parts::new(&mut words[..groups * to]);
+    threads.run(groups.div_ceil(share), &|task, _| {
+        let range = task * share..((task + 1) * share).min(groups);
         // SAFETY: shares do not overlap.
-        let words = unsafe { words.part(share.start * lanes..share.end * lanes) };
-        isa.run_bf16(PairRows { lanes, rows: &weights[share.start * 2 * lanes..share.end * 2 * lanes], words });
+        let words = unsafe { words.part(range.start * to..range.end * to) };
+        isa.run_bf16(PairGroups { group, lanes, numbers: &numbers[range.start * from..range.end * from], words });
     });
 }
 
-struct PairRows<'a> {
-    lanes: usize,
-    rows: &'a [f32],
-    words: &'a mut [f32],
+/// Some groups of rows.
+pub(crate) struct PairGroups<'a> {
+    pub(crate) group: usize,
+    pub(crate) lanes: usize,
+    pub(crate) numbers: &'a [f32],
+    pub(crate) words: &'a mut [f32],
 }
 
-impl Kernel for PairRows<'_> {
+impl Kernel for PairGroups<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        pair_rows(s, self.lanes, self.rows, self.words);
+        let PairGroups { group, lanes, .. } = self;
+        let words = self.words.chunks_exact_mut(group.div_ceil(2) * lanes);
+        for (rows, words) in self.numbers.chunks_exact(group * lanes).zip(words) {
+            pair_rows(s, lanes, rows, words);
+        }
     }
 }

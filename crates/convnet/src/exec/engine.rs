@@ -48,8 +48,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Both sides of a product are rounded to bf16 (8 bits of significand), which a CPU with AVX512-BF16 multiplies twice as
-    /// fast; on others it is slower, with the same results. Layers that Winograd's algorithm computes, and a first
-    /// convolution of up to 4 channels, stay `f32`.
+    /// fast; on others it is slower, with the same results. Layers that Winograd's algorithm computes, and the gradient by
+    /// weights of a first convolution of up to 4 channels, stay `f32`.
     Bf16,
 }
 

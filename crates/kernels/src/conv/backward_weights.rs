@@ -15,7 +15,7 @@ use super::ConvShape;
 use super::correlation::{CopyView, Correlation, Panel, copy_plane};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::Maps;
-use crate::precision::{Bf16, Element, F32, Precision, pair_rows};
+use crate::precision::{Bf16, Element, F32, PairGroups, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
@@ -59,7 +59,7 @@ impl BackwardWeights {
     pub(super) fn new(shape: &ConvShape, output: [usize; 2], unit: usize, forward: &Correlation) -> BackwardWeights {
         let window = &shape.window;
         let (begin, _) = window.pads(shape.input);
-        let precision = forward.precision();
+        let precision = if unit == 1 { Precision::F32 } else { forward.precision() };
         let gradient = [output[0], output[1].div_ceil(precision.per_word())];
         let pixels = gradient[0] * gradient[1];
         let fitting = (STRIP_FLOATS / (gradient[1] * 4 * LANES)).clamp(1, output[0]);
@@ -173,7 +173,8 @@ impl BackwardWeights {
             let from = task / self.blocks * dy.stride + task % self.blocks * from_len;
             // SAFETY: each task has a block of its own.
             let to = unsafe { packed.part(task * to_len..(task + 1) * to_len) };
-            isa.run_bf16(PairPixels { columns: self.output[1], block: &dy.data[from..][..from_len], words: to });
+            let numbers = &dy.data[from..][..from_len];
+            isa.run_bf16(PairGroups { group: self.output[1], lanes: LANES, numbers, words: to });
         });
     }
 
@@ -265,29 +266,6 @@ impl Kernel for AddShares<'_> {
         for share in rest.chunks_exact(self.len) {
             for (sum, x) in self.total.chunks_exact_mut(LANES).zip(share[self.range.clone()].chunks_exact(LANES)) {
                 s.write(sum, s.add(s.read(sum), s.read(x)));
-            }
-        }
-    }
-}
-
-/// Pairs of neighbours of each row of one block of the gradient.
-struct PairPixels<'a> {
-    columns: usize,
-    block: &'a [f32],
-    words: &'a mut [f32],
-}
-
-impl Kernel for PairPixels<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let words = self.columns.div_ceil(2) * LANES;
-        for (row, to) in self.block.chunks_exact(self.columns * LANES).zip(self.words.chunks_exact_mut(words)) {
-            pair_rows(s, LANES, row, to);
-            if !self.columns.is_multiple_of(2) {
-                let last = s.read(&row[row.len() - LANES..]);
-                s.write(&mut to[words - LANES..], s.pair(last, s.splat(0.0)));
             }
         }
     }

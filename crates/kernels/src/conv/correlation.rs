@@ -10,13 +10,14 @@
 //! [`Correlation::scratch_len`] a thread. Checked against `reference.rs`.
 //!
 //! With [`Precision::Bf16`] a strip is always copied, as words of two neighbouring channels, and weights are words of two
-//! neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same.
+//! neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same. A plain plane's word is a pixel
+//! and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside zero.
 
 use super::axis::Axis;
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::{Maps, MapsMut};
-use crate::precision::{Bf16, Element, F32, Precision, pair_weights};
-use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
+use crate::simd::{Isa, Kernel, LANES, Simd, bf16};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -59,6 +60,8 @@ pub(super) struct PhasePair {
     counts: [usize; 2],
     /// Kernel elements of all pairs before this one.
     pub(super) taps_before: usize,
+    /// Entries of `taps` for each plane.
+    words: usize,
 }
 
 /// A planned correlation of one direction.
@@ -109,15 +112,14 @@ struct Cut {
 }
 
 impl Correlation {
-    /// A correlation of `planes` planes of `channels` floats a pixel; one float a pixel is not narrowed.
+    /// A correlation of `planes` planes of `channels` floats a pixel.
     pub(super) fn new(
         precision: Precision,
         [channels, planes, blocks]: [usize; 3],
         axes: [Axis; 2],
         panels: Vec<Panel>,
     ) -> Correlation {
-        let precision = if channels == 1 { Precision::F32 } else { precision };
-        let unit = channels / precision.per_word();
+        let unit = (channels / precision.per_word()).max(1);
         let count = axes[0].count();
         let row = planes * unit * axes[1].reach(axes[1].count());
         let inside = precision == Precision::F32 && axes.iter().all(Axis::inside);
@@ -153,18 +155,20 @@ impl Correlation {
             for h in &horizontal.phases {
                 let mut kernel = Vec::new();
                 let mut shifts = Vec::new();
+                let columns_of_tap = if self.pairs_columns() { 2 } else { 1 };
                 for &(row, down) in &v.taps {
-                    for &(column, right) in &h.taps {
-                        kernel.push([row, column]);
+                    kernel.extend(h.taps.iter().map(|&(column, _)| [row, column]));
+                    for &(_, right) in h.taps.iter().step_by(columns_of_tap) {
                         shifts.push([down - self.origin(0), right - self.origin(1)].map(|shift| shift as usize));
                     }
                 }
                 let tap = |p: usize, t: usize| {
                     let [down, right] = shifts[t];
                     let at = p * plane + (down * columns + right) * self.unit;
-                    [at as u32, ((p * kernel.len() + t) * self.unit) as u32]
+                    [at as u32, ((p * shifts.len() + t) * self.unit) as u32]
                 };
-                let taps = (0..planes).flat_map(|p| (0..kernel.len()).map(move |t| (p, t))).map(|(p, t)| tap(p, t));
+                let words = shifts.len();
+                let taps = (0..planes).flat_map(|p| (0..words).map(move |t| (p, t))).map(|(p, t)| tap(p, t));
                 let pixel = |q: usize, r: usize| {
                     let from = (q * vertical.stride * columns + r * horizontal.stride) * self.unit;
                     let to = (v.first + q * vertical.step) * horizontal.output + h.first + r * horizontal.step;
@@ -176,6 +180,7 @@ impl Correlation {
                     pixels: pixels.map(|(q, r)| pixel(q, r)).collect(),
                     counts: [v.count, h.count],
                     taps_before,
+                    words,
                     kernel,
                 };
                 taps_before += pair.kernel.len();
@@ -257,7 +262,25 @@ impl Correlation {
 
     /// Words of packed weights.
     pub(super) fn words_len(&self) -> usize {
-        self.weights_len() / self.precision.per_word()
+        self.words(self.weights_len())
+    }
+
+    /// The words of so many floats of packed weights, whole planes' of panels.
+    fn words(&self, floats: usize) -> usize {
+        match self.pairs_columns() {
+            true => floats / self.columns() * self.columns().div_ceil(2),
+            false => floats / self.precision.per_word(),
+        }
+    }
+
+    /// Whether words hold two kernel columns of a plain plane.
+    fn pairs_columns(&self) -> bool {
+        self.channels == 1 && self.precision == Precision::Bf16
+    }
+
+    /// Columns of the kernel, of a correlation with one phase.
+    fn columns(&self) -> usize {
+        self.axes[1].phases[0].taps.len()
     }
 
     /// What products are computed with.
@@ -267,9 +290,11 @@ impl Correlation {
 
     /// The weights' words of two rows each, from packed floats.
     pub(super) fn pair_weights(&self, isa: Isa, threads: &Threads, weights: &[f32], words: &mut [f32]) {
+        let group = if self.pairs_columns() { self.columns() } else { self.channels };
         for panel in &self.panels {
             let (from, len) = (panel.weights, self.panel_len(panel));
-            pair_weights(isa, threads, panel.width * LANES, &weights[from..][..len], &mut words[from / 2..][..len / 2]);
+            let words = &mut words[self.words(from)..][..self.words(len)];
+            pair_groups(isa, threads, [group, panel.width * LANES], &weights[from..][..len], words);
         }
     }
 
@@ -339,7 +364,7 @@ impl<E: Element> Kernel for StripTask<'_, E> {
         }
         for panel in panels {
             for phase in &plan.phases {
-                let per_plane = phase.kernel.len();
+                let per_plane = phase.words;
                 let products = panel.planes.len() * per_plane;
                 let chunk = (CHUNK_PRODUCTS / (per_plane.max(1) * plan.unit)).max(1) * per_plane.max(1);
                 for c in 0..products.div_ceil(chunk).max(1) {
@@ -385,9 +410,9 @@ impl<E: Element> StripTask<'_, E> {
         let lanes = panel.width * LANES;
         let rows = self.rows.min(phase.counts[0].saturating_sub(from));
         let pixels = &phase.pixels[..rows * phase.counts[1]];
-        let products = panel.planes.len() * phase.kernel.len();
+        let products = panel.planes.len() * phase.words;
         let (is_first, is_last) = (taps.start == 0, taps.end == products);
-        let weights = panel.weights / E::PER_WORD + panel.planes.len() * phase.taps_before * plan.unit * lanes;
+        let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
         let weights = &call.weights[weights..][..products * plan.unit * lanes];
         let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
         let start = match call.bias {
@@ -428,7 +453,15 @@ fn copy_strip<S: Simd, E: Element>(
     let size = [vertical.input, horizontal.input];
     let len = size[0] * size[1] * plan.channels;
     for (p, target) in planes.zip(scratch.chunks_exact_mut(plan.view_plane())) {
-        copy_plane::<S, E>(s, &view, &x[p * len..][..len], size, target);
+        let plane = &x[p * len..][..len];
+        if plan.channels < E::PER_WORD {
+            copy_plane::<S, F32>(s, &view, plane, size, target);
+            let taps = &horizontal.phases[0].taps;
+            let next = taps.get(1).map_or(0, |second| (second.1 - taps[0].1) as usize);
+            pair_neighbours(s, columns, next, &mut target[..rows * columns]);
+            continue;
+        }
+        copy_plane::<S, E>(s, &view, plane, size, target);
     }
 }
 
@@ -468,5 +501,20 @@ pub(super) fn copy_plane<S: Simd, E: Element>(
         line[..before * unit].fill(0.0);
         E::copy(s, source, &mut line[before * unit..][..copied * unit]);
         line[(before + copied) * unit..].fill(0.0);
+    }
+}
+
+/// Makes each number of rows of `columns` a word of itself and the one `next` columns on, or 0 past the row's end.
+#[inline(always)]
+fn pair_neighbours<S: Simd>(s: S, columns: usize, next: usize, rows: &mut [f32]) {
+    for row in rows.chunks_exact_mut(columns) {
+        let vectors = columns.saturating_sub(next) / LANES;
+        for at in (0..vectors * LANES).step_by(LANES) {
+            let word = s.pair(s.read(&row[at..]), s.read(&row[at + next..]));
+            s.write(&mut row[at..], word);
+        }
+        for at in vectors * LANES..columns {
+            row[at] = bf16::word(row[at], if at + next < columns { row[at + next] } else { 0.0 });
+        }
     }
 }
