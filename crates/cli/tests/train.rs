@@ -192,7 +192,7 @@ fn bench_has_the_promised_fields() {
 fn bench_takes_turns() {
     let place = Place::new();
     let small = ["--input", "8x8", "--cdims", "2", "--hdims", "8", "-b", "4", "--threads", "1", "--turns"];
-    for mode in [&["--mode", "train", "--opt", "sgd"][..], &["--mode", "infer"]] {
+    for mode in [&["--mode", "train", "--opt", "sgd"][..], &["--mode", "infer", "--precision", "bf16"]] {
         let mut command = place.command(&[&["bench", "cnn"], mode, &small[..]].concat());
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -201,6 +201,7 @@ fn bench_takes_turns() {
         let ready = answer();
         assert_eq!(keys(&ready), ["batch_size", "isa", "mode", "model", "precision", "threads", "version"]);
         assert_eq!((&ready["mode"], &ready["batch_size"]), (&json!(mode[1]), &json!(4)));
+        assert_eq!(ready["precision"], json!(if mode[1] == "infer" { "bf16" } else { "f32" }));
         // An answer comes before the next line is written: a turn of no time is one run.
         let runs = ["0", "0.05"].map(|seconds| {
             writeln!(stdin, "{seconds}").unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::ValueEnum;
 use convnet::columns::{Columns, Style, bytes};
-use convnet::exec::{Engine, Inference, ProfileRow, Training, Update};
+use convnet::exec::{Engine, Inference, Precision, ProfileRow, Training, Update};
 use convnet::net::Net;
 use convnet::weights;
 use serde::Serialize;
@@ -17,7 +17,6 @@ use crate::console::{print, print_json};
 /// Runs before the first one that counts.
 const WARM_UP: usize = 3;
 const LEARNING_RATE: f32 = 1e-3;
-const PRECISION: &str = "f32";
 /// Longest turn, in seconds.
 const LONGEST_TURN: f64 = 3600.0;
 
@@ -99,7 +98,7 @@ struct Report {
     mode: Mode,
     batch_size: usize,
     threads: usize,
-    precision: &'static str,
+    precision: Precision,
     isa: &'static str,
     repeats: usize,
     median_ms: f64,
@@ -132,7 +131,7 @@ struct Ready<'a> {
     mode: Mode,
     batch_size: usize,
     threads: usize,
-    precision: &'static str,
+    precision: Precision,
     isa: &'static str,
 }
 
@@ -215,7 +214,7 @@ impl Args {
             mode: self.mode,
             batch_size: self.batch_size,
             threads: engine.threads(),
-            precision: PRECISION,
+            precision: engine.precision(),
             isa: engine.isa(),
             repeats: self.repeats,
             median_ms: 1e3 * median,
@@ -251,7 +250,7 @@ impl Args {
             mode: self.mode,
             batch_size: self.batch_size,
             threads: engine.threads(),
-            precision: PRECISION,
+            precision: engine.precision(),
             isa: engine.isa(),
         })?;
         for line in io::stdin().lock().lines() {
@@ -304,7 +303,11 @@ fn layers(rows: Vec<ProfileRow>, total: f64, repeats: usize) -> Vec<Layer> {
 
 impl Report {
     fn text(&self) -> String {
-        let Report { model, batch_size, threads, isa, precision, repeats, .. } = self;
+        let Report { model, batch_size, threads, isa, repeats, .. } = self;
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
         let what = match self.mode {
             Mode::Train => "training step",
             Mode::Infer => "inference",
