@@ -35,7 +35,10 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise environment.fail(f"--out {args.out}: {error.strerror}") from None
         self.python = environment.install_peers(args.venv.resolve())
         self.convnet = environment.convnet(args.convnet)
         self.results: dict[str, list[Result]] = {}

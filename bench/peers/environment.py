@@ -36,7 +36,7 @@ def install_peers(venv: Path) -> Path:
             raise fail(
                 f"`python -m venv {venv}` failed: see above; on Debian and Ubuntu it needs the package python3-venv"
             )
-    print("installing the peers (some 3 GB are fetched once)", file=sys.stderr)
+    print("installing the peers (several GB, once: PyTorch brings its CUDA libraries along)", file=sys.stderr)
     command: list[str | Path] = [
         python,
         "-m",
@@ -49,7 +49,7 @@ def install_peers(venv: Path) -> Path:
     ]
     if subprocess.run(command, check=False).returncode:
         raise fail(
-            f"pip could not install the peers into {venv}: see above. It needs the network and about 7 GB of disk; "
+            f"pip could not install the peers into {venv}: see above. It needs the network and 6 GB of disk; "
             "an environment that has them already goes by --venv"
         )
     stamp.write_text(wanted)
