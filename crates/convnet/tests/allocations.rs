@@ -1,7 +1,7 @@
 //! A planned step allocates nothing: training and inference, with one thread, so that every kernel runs on the thread
 //! whose allocations are counted.
 
-use convnet::exec::{ConvChoice, Engine, Inference, Training, Update};
+use convnet::exec::{ConvChoice, Engine, Inference, Precision, Training, Update};
 use convnet::net::Net;
 use convnet::zoo::{Cnn, cnn};
 use convnet::{StateDict, weights};
@@ -11,7 +11,9 @@ fn a_step_allocates_nothing() {
     let net = cnn(&Cnn { xdim: [1, 20, 20], hdims: vec![70, 30], ..Cnn::default() }).unwrap();
     let state = weights::init(&net, 0);
     for conv in [ConvChoice::Direct, ConvChoice::Winograd] {
-        check(&net, &Engine::new(1).unwrap().with_conv(conv), &state);
+        for precision in [Precision::F32, Precision::Bf16] {
+            check(&net, &Engine::new(1).unwrap().with_conv(conv).with_precision(precision), &state);
+        }
     }
 }
 

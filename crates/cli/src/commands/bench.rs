@@ -303,11 +303,7 @@ fn layers(rows: Vec<ProfileRow>, total: f64, repeats: usize) -> Vec<Layer> {
 
 impl Report {
     fn text(&self) -> String {
-        let Report { model, batch_size, threads, isa, repeats, .. } = self;
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
+        let Report { model, batch_size, threads, isa, precision, repeats, .. } = self;
         let what = match self.mode {
             Mode::Train => "training step",
             Mode::Infer => "inference",

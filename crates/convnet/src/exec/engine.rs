@@ -6,6 +6,7 @@ use convnet_kernels::precision;
 use convnet_kernels::simd::Isa;
 use convnet_kernels::threads::Threads;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -50,6 +51,15 @@ pub enum Precision {
     /// fast; on others it is slower, with the same results. Layers that Winograd's algorithm computes, and a first
     /// convolution of up to 4 channels, stay `f32`.
     Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
 }
 
 impl FromStr for Precision {
@@ -169,8 +179,8 @@ impl Engine {
     }
 }
 
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Engine of {} threads, {}", self.threads(), self.isa())
     }
 }

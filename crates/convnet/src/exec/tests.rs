@@ -1,7 +1,7 @@
 //! The fast executors against the reference in f64, on every instruction set.
 
 use super::reference::{Mode, Reference};
-use super::{ConvChoice, Engine, Inference, Training, Update};
+use super::{ConvChoice, Engine, Inference, Precision, Training, Update};
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
 use crate::ops::{
@@ -407,13 +407,63 @@ fn inference_agrees_with_the_reference() {
     }
 }
 
+/// Root of the sum of squares of the differences, relative to that of what is wanted.
+fn distance(pairs: impl Iterator<Item = (f32, f64)> + Clone) -> f64 {
+    let square = |sum: f64, x: f64| sum + x * x;
+    let wanted = pairs.clone().map(|(_, want)| want).fold(0.0, square);
+    (pairs.map(|(got, want)| f64::from(got) - want).fold(0.0, square) / wanted).sqrt()
+}
+
+/// bf16 rounds 2¹⁶ times as coarsely as f32, so its errors are about as many times larger, however much a net's norms over
+/// few numbers enlarge them.
+#[test]
+fn bf16_is_near_the_reference_on_every_set() {
+    for net in nets() {
+        let (state, batch, seed) = (state(&net), 7, 11);
+        let images = numbers(1, batch * net.input_shape().elements());
+        let wide: Vec<f64> = images.iter().map(|&x| f64::from(x)).collect();
+        let oracle = Reference::<f64>::from_state(&net, &state).unwrap();
+        let labels: Vec<u32> = (0..batch as u32).map(|n| n % net.output_shape().elements() as u32).collect();
+        let indices: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
+        let want = oracle.pass(&wide, &indices, Mode::Training { run_seed: seed, step: 0 }).unwrap();
+        let logits = oracle.forward(&wide, Mode::Inference).unwrap();
+        let errors = |engine: &Engine| {
+            let mut training = Training::new(&net, engine, batch, &state, ADAM, seed).unwrap();
+            let loss = training.step(&images, &labels, 1e-3).unwrap().loss;
+            let gradients = training.last_gradients();
+            let pairs = gradients.iter().map(|(name, tensor)| (tensor.data(), &want.gradients[name]));
+            let pairs = pairs.flat_map(|(got, want)| got.iter().copied().zip(want.iter().copied()));
+            let mut inference = Inference::new(&net, engine, batch, &state).unwrap();
+            let outputs = inference.run(&images, batch).unwrap();
+            let of_logits = distance(outputs.iter().copied().zip(logits.iter().copied()));
+            [distance(pairs), of_logits, (loss / want.loss - 1.0).abs()]
+        };
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            let engine = Engine::with_isa(2, isa).unwrap().with_conv(ConvChoice::Direct);
+            let ([fine, fine_logits, _], [coarse, coarse_logits, loss]) =
+                (errors(&engine), errors(&engine.with_precision(Precision::Bf16)));
+            let what = format!("{} {}", net.name(), isa.name());
+            let ratios = [coarse / fine, coarse_logits / fine_logits];
+            println!("{what}: {coarse:.1e}, {coarse_logits:.1e}, loss {loss:.1e}; {ratios:.0?} times f32's");
+            assert!(ratios.iter().all(|ratio| (1e3..4e5).contains(ratio)) && loss < 0.02, "{what}");
+        }
+    }
+}
+
 #[test]
 fn weights_do_not_depend_on_threads() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        threads_change_nothing(precision);
+    }
+}
+
+fn threads_change_nothing(precision: Precision) {
     let net = &nets()[0];
     let images = numbers(1, 9 * net.input_shape().elements());
     let labels: Vec<u32> = (0..9).map(|n| n % 5).collect();
     let run = |threads: usize| {
-        let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_conv(ConvChoice::Winograd);
+        let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_precision(precision);
+        let engine = if precision == Precision::F32 { engine.with_conv(ConvChoice::Winograd) } else { engine };
         let mut training = Training::new(net, &engine, 9, &state(net), ADAM, 1).unwrap();
         for _ in 0..3 {
             training.step(&images, &labels, 1e-2).unwrap();

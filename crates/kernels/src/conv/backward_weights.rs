@@ -313,9 +313,8 @@ impl<E: Element> Kernel for SumTask<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let SumTask { plan, panel, .. } = self;
-        let plane = panel.planes.start + self.plane;
         let lanes = panel.width * LANES;
         let pixels = plan.gradient[0] * plan.gradient[1];
         let taps = plan.kernel[0] * plan.kernel[1];
@@ -325,10 +324,7 @@ impl<E: Element> Kernel for SumTask<'_, E> {
             let count = plan.pictures.min(self.pictures.end - first);
             for from in (0..plan.output[0]).step_by(plan.strip) {
                 let strip = plan.strip.min(plan.output[0] - from);
-                copy_pictures(s, plan, self.x, first..first + count, plane, from, &self.kernel_rows, self.view);
-                if E::PER_WORD == 2 {
-                    pair_columns(s, plan, count, self.view);
-                }
+                self.copy_pictures(s, first..first + count, from);
                 let sums = &plan.taps[..if strip == plan.strip { count * plan.strip } else { strip }];
                 let sum = Sum {
                     taps: sums,
@@ -375,24 +371,24 @@ impl<E: Element> Kernel for SumTask<'_, E> {
     }
 }
 
-/// Copies what the strip reads of one plane of each picture, from the first kernel row on, with zeros for the padding.
-#[inline(always)]
-fn copy_pictures<S: Simd>(
-    s: S,
-    plan: &BackwardWeights,
-    x: Maps<'_>,
-    pictures: std::ops::Range<usize>,
-    plane: usize,
-    from: usize,
-    kernel_rows: &std::ops::Range<usize>,
-    view: &mut [f32],
-) {
-    let top = (from * plan.stride[0] + kernel_rows.start * plan.dilation[0]) as isize - plan.begin[0] as isize;
-    let [rows, columns] = plan.view;
-    let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), channels: plan.unit };
-    let len = plan.input[0] * plan.input[1] * plan.unit;
-    for (picture, target) in pictures.zip(view.chunks_exact_mut(rows * columns * plan.unit)) {
-        copy_plane::<S, F32>(s, &copy, &x.data[picture * x.stride + plane * len..][..len], plan.input, target);
+impl<E: Element> SumTask<'_, E> {
+    /// Copies what the strip that begins with row `from` reads of the plane of each picture, from the first kernel row on,
+    /// with zeros for the padding.
+    #[inline(always)]
+    fn copy_pictures<S: Simd>(&mut self, s: S, pictures: std::ops::Range<usize>, from: usize) {
+        let (plan, plane) = (self.plan, self.panel.planes.start + self.plane);
+        let top = (from * plan.stride[0] + self.kernel_rows.start * plan.dilation[0]) as isize - plan.begin[0] as isize;
+        let [rows, columns] = plan.view;
+        let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), channels: plan.unit };
+        let len = plan.input[0] * plan.input[1] * plan.unit;
+        let count = pictures.len();
+        for (picture, target) in pictures.zip(self.view.chunks_exact_mut(rows * columns * plan.unit)) {
+            let plane = &self.x.data[picture * self.x.stride + plane * len..][..len];
+            copy_plane::<S, F32>(s, &copy, plane, plan.input, target);
+        }
+        if E::PER_WORD == 2 {
+            pair_columns(s, plan, count, self.view);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 /// Proof that the CPU has AVX-512 F, DQ, BW and VL, and FMA; and BF16, if so it says.
 #[derive(Clone, Copy)]
@@ -110,12 +111,12 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         // SAFETY: `self`; both types are 512 bits of any value.
         unsafe {
             if BF16 {
-                return _mm512_dpbf16_ps(c, std::mem::transmute(a), std::mem::transmute(b));
+                return _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b));
             }
-            let [upper_a, upper_b] = [a, b].map(|v| upper(_mm512_castps_si512(v)));
-            let [lower_a, lower_b] = [a, b].map(|v| _mm512_slli_epi32::<16>(_mm512_castps_si512(v)));
-            let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(upper_a), _mm512_castsi512_ps(upper_b), c);
-            _mm512_fmadd_ps(_mm512_castsi512_ps(lower_a), _mm512_castsi512_ps(lower_b), sum)
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(upper(a)), _mm512_castsi512_ps(upper(b)), c);
+            let (a, b) = (_mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
+            _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum)
         }
     }
     #[inline(always)]
@@ -123,10 +124,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         // SAFETY: `self`; both types are 512 bits of any value.
         unsafe {
             if BF16 {
-                return std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
+                return transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
             }
-            let halves = [first, second].map(|v| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v))));
-            _mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(halves[0]), halves[1]))
+            let first = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(first)));
+            let second = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(second)));
+            _mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second))
         }
     }
     #[inline(always)]
@@ -134,7 +136,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         // SAFETY: `self`; both types are 512 bits of any value.
         unsafe {
             if BF16 {
-                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(upper, lower));
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(upper, lower));
                 return _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleaving(), both));
             }
             let lower = _mm512_srli_epi32::<16>(rounded(lower));
