@@ -92,6 +92,8 @@ fn command_lines_that_cannot_be_understood() {
         (&["bench", "--mode", "fast"], "possible values: train, infer"),
         (&["bench", "--batch-size", "0"], "expected at least 1"),
         (&["bench", "--repeats", "x"], "expected a whole number"),
+        (&["bench", "--opt", "adamw"], "possible values: adam, sgd"),
+        (&["bench", "--turns", "--json"], "cannot be used with"),
     ] {
         place.run(arguments).fails_with(2, expected);
     }

@@ -3,7 +3,8 @@
 mod common;
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -184,5 +185,51 @@ fn bench_has_the_promised_fields() {
         assert_eq!(positive("peak_rss_bytes"), cfg!(target_os = "linux"));
         let table = place.run(&arguments).succeeds();
         assert!(table.contains("conv1") && table.contains("GFLOP/s"), "{table}");
+    }
+}
+
+#[test]
+fn bench_takes_turns() {
+    let place = Place::new();
+    let small = ["--input", "8x8", "--cdims", "2", "--hdims", "8", "-b", "4", "--threads", "1", "--turns"];
+    for mode in [&["--mode", "train", "--opt", "sgd"][..], &["--mode", "infer", "--precision", "bf16"]] {
+        let mut command = place.command(&[&["bench", "cnn"], mode, &small[..]].concat());
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut answer = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+        let ready = answer();
+        assert_eq!(keys(&ready), ["batch_size", "isa", "mode", "model", "precision", "threads", "version"]);
+        assert_eq!((&ready["mode"], &ready["batch_size"]), (&json!(mode[1]), &json!(4)));
+        assert_eq!(ready["precision"], json!(if mode[1] == "infer" { "bf16" } else { "f32" }));
+        // An answer comes before the next line is written: a turn of no time is one run.
+        let runs = ["0", "0.05"].map(|seconds| {
+            writeln!(stdin, "{seconds}").unwrap();
+            let turn = answer();
+            let ms = turn["ms"].as_array().unwrap();
+            assert!(ms.iter().all(|ms| ms.as_f64().is_some_and(|ms| ms > 0.0)), "{turn}");
+            ms.len()
+        });
+        assert!(runs[0] == 1 && runs[1] > 1, "{runs:?}");
+        drop(stdin);
+        assert!(lines.next().is_none() && child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn bench_refuses_turns_without_a_length() {
+    let place = Place::new();
+    for line in ["soon", "-1", "NaN", "1e9", ""] {
+        let small = ["--input", "8x8", "--cdims", "2", "--hdims", "8", "-b", "1", "--threads", "1"];
+        let mut command = place.command(&[&["bench", "--turns"], &small[..]].concat());
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
+        let run: common::Run = child.wait_with_output().unwrap().into();
+        assert_eq!((run.code, run.stdout.lines().count()), (Some(1), 1));
+        assert!(
+            run.stderr.contains(&format!("--turns: expected seconds from 0 to 3600, got '{line}'")),
+            "{}",
+            run.stderr
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! `convnet bench`: how fast a network runs here.
 
-use std::time::Instant;
+use std::io::{self, BufRead};
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::ValueEnum;
 use convnet::columns::{Columns, Style, bytes};
 use convnet::exec::{Engine, Inference, Precision, ProfileRow, Training, Update};
@@ -15,14 +17,17 @@ use crate::console::{print, print_json};
 /// Runs before the first one that counts.
 const WARM_UP: usize = 3;
 const LEARNING_RATE: f32 = 1e-3;
+/// Longest turn, in seconds.
+const LONGEST_TURN: f64 = 3600.0;
 
 /// Measure how fast a network trains or infers
 ///
-/// Pictures are synthetic and in memory; some runs go ahead uncounted. A training step is forward, loss, backward, Adam.
+/// Pictures are synthetic and in memory; some runs go ahead uncounted. A training step is forward, loss, backward, update.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet bench cnn --mode train --batch-size 256 --profile\n  \
-    convnet bench --net my.toml --mode infer -b 1 --repeats 200 --json")]
+    convnet bench --net my.toml --mode infer -b 1 --repeats 200 --json\n  \
+    echo 2.5 | convnet bench resnet18 --mode infer -b 1 --turns")]
 pub(crate) struct Args {
     /// Name of the network, see `convnet models` [default: cnn]
     #[arg(value_name = "MODEL", conflicts_with_all = ["model", "net"])]
@@ -36,9 +41,18 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 256, value_parser = at_least_1)]
     batch_size: usize,
 
+    /// How weights are moved in training; sgd has a momentum of 0.9
+    #[arg(long, value_enum, default_value_t = Opt::Adam)]
+    opt: Opt,
+
     /// How often to measure
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_1)]
     repeats: usize,
+
+    /// Measure in turns with other programs: each line on stdin says for how many seconds to run, and is answered by a line
+    /// of JSON with the milliseconds of each run; a first line tells that all is ready
+    #[arg(long, conflicts_with_all = ["repeats", "profile", "json"])]
+    turns: bool,
 
     #[command(flatten)]
     engine: EngineArgs,
@@ -60,6 +74,21 @@ pub(crate) struct Args {
 enum Mode {
     Train,
     Infer,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Opt {
+    Adam,
+    Sgd,
+}
+
+impl Opt {
+    fn update(self) -> Update {
+        match self {
+            Opt::Adam => Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false },
+            Opt::Sgd => Update::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        }
+    }
 }
 
 /// What `--json` prints.
@@ -94,14 +123,89 @@ struct Layer {
     gflops: Option<f64>,
 }
 
+/// The first line that `--turns` prints.
+#[derive(Serialize)]
+struct Ready<'a> {
+    version: &'static str,
+    model: &'a str,
+    mode: Mode,
+    batch_size: usize,
+    threads: usize,
+    precision: Precision,
+    isa: &'static str,
+}
+
+/// What `--turns` answers.
+#[derive(Serialize)]
+struct Turn {
+    /// Of each run.
+    ms: Vec<f64>,
+}
+
+/// What is measured.
+trait Subject {
+    fn run(&mut self) -> convnet::Result<()>;
+    /// Begins to measure each layer, or goes on without.
+    fn profile(&mut self, on: bool);
+    fn rows(&self) -> Vec<ProfileRow>;
+}
+
+struct Stepping {
+    training: Training,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Subject for Stepping {
+    fn run(&mut self) -> convnet::Result<()> {
+        self.training.step(&self.images, &self.labels, LEARNING_RATE).map(drop)
+    }
+
+    fn profile(&mut self, on: bool) {
+        self.training.profile(on);
+    }
+
+    fn rows(&self) -> Vec<ProfileRow> {
+        self.training.profile_rows()
+    }
+}
+
+struct Inferring {
+    inference: Inference,
+    images: Vec<f32>,
+    batch: usize,
+}
+
+impl Subject for Inferring {
+    fn run(&mut self) -> convnet::Result<()> {
+        self.inference.run(&self.images, self.batch).map(drop)
+    }
+
+    fn profile(&mut self, on: bool) {
+        self.inference.profile(on);
+    }
+
+    fn rows(&self) -> Vec<ProfileRow> {
+        self.inference.profile_rows()
+    }
+}
+
 impl Args {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let net = self.model.net(self.name.as_deref())?;
         let engine = self.engine.engine()?;
-        let (mut seconds, rows) = match self.mode {
-            Mode::Train => self.train(&net, &engine)?,
-            Mode::Infer => self.infer(&net, &engine)?,
-        };
+        let mut subject = self.subject(&net, &engine)?;
+        for _ in 0..WARM_UP {
+            subject.run()?;
+        }
+        if self.turns {
+            return self.take_turns(&mut *subject, &net, &engine);
+        }
+        subject.profile(self.profile);
+        let mut seconds = Vec::with_capacity(self.repeats);
+        for _ in 0..self.repeats {
+            seconds.push(timed(&mut *subject)?);
+        }
         let total: f64 = seconds.iter().sum();
         seconds.sort_by(f64::total_cmp);
         let median = (seconds[(seconds.len() - 1) / 2] + seconds[seconds.len() / 2]) / 2.0;
@@ -117,46 +221,48 @@ impl Args {
             min_ms: 1e3 * seconds[0],
             images_per_second: self.batch_size as f64 / median,
             peak_rss_bytes: peak_rss_bytes(),
-            profile: self.profile.then(|| layers(rows, total, self.repeats)),
+            profile: self.profile.then(|| layers(subject.rows(), total, self.repeats)),
         };
         if self.json { print_json(&report) } else { print(&report.text()) }
     }
 
-    fn train(&self, net: &Net, engine: &Engine) -> convnet::Result<(Vec<f64>, Vec<ProfileRow>)> {
-        let update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
-        let mut training = Training::new(net, engine, self.batch_size, &weights::init(net, 0), update, 0)?;
-        let images = self.images(net);
-        let classes = net.output_shape().elements();
-        let labels: Vec<u32> = (0..self.batch_size).map(|image| (image % classes) as u32).collect();
-        let mut step = |training: &mut Training| training.step(&images, &labels, LEARNING_RATE).map(drop);
-        let seconds = self.measure(&mut training, &mut step, |training| training.profile(self.profile))?;
-        Ok((seconds, training.profile_rows()))
+    fn subject(&self, net: &Net, engine: &Engine) -> convnet::Result<Box<dyn Subject>> {
+        let (batch, state, images) = (self.batch_size, weights::init(net, 0), self.images(net));
+        Ok(match self.mode {
+            Mode::Train => {
+                let classes = net.output_shape().elements();
+                let labels = (0..batch).map(|image| (image % classes) as u32).collect();
+                let training = Training::new(net, engine, batch, &state, self.opt.update(), 0)?;
+                Box::new(Stepping { training, images, labels })
+            }
+            Mode::Infer => {
+                let inference = Inference::new(net, engine, batch, &state)?;
+                Box::new(Inferring { inference, images, batch })
+            }
+        })
     }
 
-    fn infer(&self, net: &Net, engine: &Engine) -> convnet::Result<(Vec<f64>, Vec<ProfileRow>)> {
-        let mut inference = Inference::new(net, engine, self.batch_size, &weights::init(net, 0))?;
-        let images = self.images(net);
-        let mut run = |inference: &mut Inference| inference.run(&images, self.batch_size).map(drop);
-        let seconds = self.measure(&mut inference, &mut run, |inference| inference.profile(self.profile))?;
-        Ok((seconds, inference.profile_rows()))
-    }
-
-    /// Seconds of each run, after the warm-up and `begin`.
-    fn measure<T>(
-        &self,
-        subject: &mut T,
-        run: &mut dyn FnMut(&mut T) -> convnet::Result<()>,
-        begin: impl FnOnce(&mut T),
-    ) -> convnet::Result<Vec<f64>> {
-        for _ in 0..WARM_UP {
-            run(subject)?;
+    /// Answers each line on stdin with a turn of at least one run, until there are no more.
+    fn take_turns(&self, subject: &mut dyn Subject, net: &Net, engine: &Engine) -> anyhow::Result<()> {
+        print_json(&Ready {
+            version: env!("CARGO_PKG_VERSION"),
+            model: net.name(),
+            mode: self.mode,
+            batch_size: self.batch_size,
+            threads: engine.threads(),
+            precision: engine.precision(),
+            isa: engine.isa(),
+        })?;
+        for line in io::stdin().lock().lines() {
+            let line = line.context("reading stdin")?;
+            let patience = seconds_of_turn(&line)?;
+            let (start, mut ms) = (Instant::now(), Vec::new());
+            while ms.is_empty() || start.elapsed() < patience {
+                ms.push(1e3 * timed(subject)?);
+            }
+            print_json(&Turn { ms })?;
         }
-        begin(subject);
-        let mut timed = || {
-            let start = Instant::now();
-            run(subject).map(|()| start.elapsed().as_secs_f64())
-        };
-        (0..self.repeats).map(|_| timed()).collect()
+        Ok(())
     }
 
     /// Numbers from 0 to 1 that do not repeat soon, as pixels are.
@@ -164,6 +270,21 @@ impl Args {
         let count = self.batch_size.saturating_mul(net.input_shape().elements());
         (0..count).map(|pixel| (pixel.wrapping_mul(0x9e37_79b1) >> 8 & 0xff) as f32 / 255.0).collect()
     }
+}
+
+/// Seconds of one run.
+fn timed(subject: &mut dyn Subject) -> convnet::Result<f64> {
+    let start = Instant::now();
+    subject.run()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// How long the turn is that a line asks for.
+fn seconds_of_turn(line: &str) -> convnet::Result<Duration> {
+    let seconds = line.trim().parse().ok().filter(|seconds| (0.0..=LONGEST_TURN).contains(seconds));
+    let problem =
+        || convnet::Error::invalid(format!("--turns: expected seconds from 0 to {LONGEST_TURN}, got '{line}'"));
+    seconds.map(Duration::from_secs_f64).ok_or_else(problem)
 }
 
 fn layers(rows: Vec<ProfileRow>, total: f64, repeats: usize) -> Vec<Layer> {

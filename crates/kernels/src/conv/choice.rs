@@ -2,7 +2,7 @@
 //! results can be repeated.
 //!
 //! Each algorithm estimates its own cost in products of a vector with a number at full speed (half a cycle on AVX-512);
-//! the constants were fitted to `examples/conv_speed.rs`, an Intel Xeon with AVX-512, 2026-11-24.
+//! the constants were fitted to speeds of both on an Intel Xeon with AVX-512, 2026-11-24 (`benches/kernels` measures them).
 
 use super::ConvShape;
 use crate::precision::Precision;
