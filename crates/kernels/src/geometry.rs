@@ -311,6 +311,23 @@ mod tests {
         assert_eq!(field, ReceptiveField { size: [212; 2], stride: [32; 2] });
     }
 
+    /// The stride of a stage is on its first 3×3 convolution in torchvision's form, on the 1×1 before it in the paper's.
+    #[test]
+    fn resnet50_sees_427_pixels_and_483_in_the_papers_form() {
+        for (on_one, on_three, expected) in [(1, 2, 427), (2, 1, 483)] {
+            let mut field = ReceptiveField::PIXEL.through(&Window::square(7).stride(2).padding(3));
+            field = field.through(&Window::square(3).stride(2).padding(1));
+            for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
+                for block in 0..blocks {
+                    let strided = |stride: usize| if stage > 0 && block == 0 { stride } else { 1 };
+                    field = field.through(&Window::square(1).stride(strided(on_one)));
+                    field = field.through(&Window::square(3).stride(strided(on_three)).padding(1));
+                }
+            }
+            assert_eq!(field, ReceptiveField { size: [expected; 2], stride: [32; 2] });
+        }
+    }
+
     #[test]
     fn lecture_l8_macs() {
         assert_eq!(conv_macs(&Window::square(3), 128, 1, 64, [1, 1]), 73_728);
