@@ -144,6 +144,7 @@ def max_pool():
         ("odd sizes", (1, 2, 7, 5), window((2, 2), (2, 2))),
         ("3x3 stride 2, ceil mode", (1, 2, 6, 8), window((3, 3), (2, 2), ceil_mode=True)),
         ("padding, ceil mode", (1, 1, 3, 5), window((2, 2), (2, 2), (1, 1), ceil_mode=True)),
+        ("larger than the input, ceil mode", (1, 2, 2, 3), window((3, 5), (2, 3), ceil_mode=True)),
         ("overlapping, same size", (1, 2, 5, 4), window((3, 3), begin=(1, 1))),
         ("uneven", (2, 1, 6, 7), window((3, 2), (1, 2), (1, 0), (0, 1))),
         ("dilated", (1, 2, 7, 8), window((2, 3), dilation=(3, 2))),
@@ -165,6 +166,7 @@ def avg_pool():
         ("2x2", (2, 3, 6, 8), window((2, 2), (2, 2))),
         ("3x3 stride 2, ceil mode", (1, 2, 6, 8), window((3, 3), (2, 2), ceil_mode=True)),
         ("padding, ceil mode", (1, 2, 4, 6), window((3, 3), (2, 2), (1, 1), ceil_mode=True)),
+        ("larger than the input, ceil mode", (1, 2, 2, 3), window((3, 5), (2, 3), ceil_mode=True)),
         ("uneven", (1, 3, 7, 5), window((3, 2), (2, 1), (1, 0))),
         ("global", (2, 4, 3, 5), window((3, 5))),
     ]

@@ -16,6 +16,7 @@ use convnet::{Error, Result};
 
 use crate::console::Console;
 use crate::progress::Download;
+use crate::usage::{OrUsage, Usage};
 
 /// The network that is meant when none is named.
 const DEFAULT_MODEL: &str = "cnn";
@@ -41,7 +42,7 @@ pub(crate) struct NetworkArgs {
     pub(crate) hdims: Option<Dims>,
 
     /// cnn: side of the square kernels [default: 3]
-    #[arg(long, value_name = "N", conflicts_with = "net")]
+    #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "net")]
     pub(crate) ksize: Option<usize>,
 
     /// cnn: leave out batch norm [default: one after each convolution]
@@ -68,7 +69,7 @@ pub(crate) struct ModelArgs {
     input: Option<InputSize>,
 
     /// Number of classes [default: the network's own]
-    #[arg(long, value_name = "N", conflicts_with = "net")]
+    #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "net")]
     classes: Option<usize>,
 }
 
@@ -78,22 +79,18 @@ impl ModelArgs {
     ///
     /// # Errors
     /// When the name or the file is not known, or the settings do not fit together.
-    pub(crate) fn net(&self, positional: Option<&str>) -> Result<Net> {
+    pub(crate) fn net(&self, positional: Option<&str>) -> anyhow::Result<Net> {
         let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         if let Some(path) = net {
             let net = Net::load(path)?;
             return match &self.input {
-                Some(size) => net.with_input(size.shape(net.input_shape())?),
+                Some(size) => net.with_input(size.shape(net.input_shape()).or_usage()?).or_usage(),
                 None => Ok(net),
             };
         }
-        let model = zoo::find(positional.or(model.as_deref()).unwrap_or(DEFAULT_MODEL))?;
-        let input = match &self.input {
-            Some(size) => Some(size.picture(model.input)?),
-            None => None,
-        };
-        model.net(&ZooOptions {
-            input,
+        let model = zoo::find(positional.or(model.as_deref()).unwrap_or(DEFAULT_MODEL)).or_usage()?;
+        let options = ZooOptions {
+            input: self.input.as_ref().map(|size| size.picture(model.input)).transpose().or_usage()?,
             classes: self.classes,
             dropout: dropout.map(|p| p as f32),
             auxiliaries: None,
@@ -102,7 +99,8 @@ impl ModelArgs {
             cdims: cdims.clone().map(|Dims(dims)| dims),
             hdims: hdims.clone().map(|Dims(dims)| dims),
             batch_norm: no_batch_norm.then_some(false),
-        })
+        };
+        model.net(&options).or_usage()
     }
 }
 
@@ -129,7 +127,7 @@ impl DataArgs {
     ///
     /// # Errors
     /// When they are not known, missing or damaged, or cannot be fetched.
-    pub(crate) fn load(&self, otherwise: &str, target: Option<Target>, console: &Console) -> Result<Splits> {
+    pub(crate) fn load(&self, otherwise: &str, target: Option<Target>, console: &Console) -> anyhow::Result<Splits> {
         let source = self.source(otherwise, console)?;
         let start = Instant::now();
         let splits = source.load(target)?;
@@ -141,7 +139,7 @@ impl DataArgs {
     ///
     /// # Errors
     /// As [`DataArgs::load`].
-    pub(crate) fn load_test(&self, otherwise: &str, target: Target, console: &Console) -> Result<Dataset> {
+    pub(crate) fn load_test(&self, otherwise: &str, target: Target, console: &Console) -> anyhow::Result<Dataset> {
         let source = self.source(otherwise, console)?;
         let start = Instant::now();
         let test = source.load_test(Some(target))?;
@@ -149,11 +147,13 @@ impl DataArgs {
         Ok(test)
     }
 
-    fn source(&self, otherwise: &str, console: &Console) -> Result<Source> {
+    fn source(&self, otherwise: &str, console: &Console) -> anyhow::Result<Source> {
         let source = Source::parse(self.name().unwrap_or(otherwise))?;
         if self.download {
             let mut progress = Download::new(console);
-            source.download(&mut |state| progress.tell(state))?;
+            let done = source.download(&mut |state| progress.tell(state));
+            // Only what has a name can be fetched.
+            if source.path().is_some() { done.or_usage()? } else { done? }
         }
         Ok(source)
     }
@@ -173,11 +173,17 @@ pub(crate) fn at_least_1(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
+/// For `--threads`.
+pub(crate) fn threads(text: &str) -> std::result::Result<usize, String> {
+    let number = text.parse().ok().filter(|&number: &usize| number <= Engine::MAX_THREADS);
+    number.ok_or_else(|| format!("expected a whole number from 0 to {}", Engine::MAX_THREADS))
+}
+
 /// On what to compute.
 #[derive(Args)]
 pub(crate) struct EngineArgs {
     /// Threads, 0 for one per core; results do not depend on it [default: 0]
-    #[arg(long, value_name = "N", env = "CONVNET_THREADS", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = threads, env = "CONVNET_THREADS", hide_env = true)]
     pub(crate) threads: Option<usize>,
 
     /// How 3×3 convolutions are computed: auto takes the faster of direct and winograd for each layer, direct rounds
@@ -227,7 +233,7 @@ impl ClassifierArgs {
     ///
     /// # Errors
     /// When there is no such run, the weights cannot be read or do not fit the network, or the names its classes.
-    pub(crate) fn load(&self, console: &Console) -> Result<(Classifier, Option<RunFolder>)> {
+    pub(crate) fn load(&self, console: &Console) -> anyhow::Result<(Classifier, Option<RunFolder>)> {
         let (mut classifier, run) = self.trained(console)?;
         if let Some(path) = &self.labels {
             let names = labels::read(path)?;
@@ -237,12 +243,12 @@ impl ClassifierArgs {
         Ok((classifier, run))
     }
 
-    fn trained(&self, console: &Console) -> Result<(Classifier, Option<RunFolder>)> {
+    fn trained(&self, console: &Console) -> anyhow::Result<(Classifier, Option<RunFolder>)> {
         if let Some(run) = &self.run {
             let run = RunFolder::open(run)?;
             return Ok((Classifier::of_run(&run)?, Some(run)));
         }
-        let path = self.weights.as_ref().ok_or_else(|| Error::invalid("expected --run or --weights"))?;
+        let path = self.weights.as_ref().ok_or_else(|| Usage::new("expected --run or --weights"))?;
         Ok((self.fitting.load(self.fitting.net()?, path, console)?, None))
     }
 }
@@ -264,13 +270,13 @@ impl FittingArgs {
     ///
     /// # Errors
     /// As [`ModelArgs::net`], and for layers to ignore of no network.
-    pub(crate) fn net(&self) -> Result<Option<Net>> {
+    pub(crate) fn net(&self) -> anyhow::Result<Option<Net>> {
         if self.model != ModelArgs::default() {
             return self.model.net(None).map(Some);
         }
         match self.ignore_mismatched[..] {
             [] => Ok(None),
-            [..] => Err(Error::invalid("--ignore-mismatched: name the network, too, with --model or --net")),
+            [..] => Err(Usage::new("--ignore-mismatched: name the network, too, with --model or --net").into()),
         }
     }
 

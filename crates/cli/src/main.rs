@@ -1,13 +1,14 @@
 //! The `convnet` command line.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 a command line that cannot be
-//! understood, 130 after Ctrl-C. A reader that closes the pipe early (`convnet models | head -1`) is no failure.
+//! understood or carried out ([`usage`]), 130 after Ctrl-C. A reader that closes the pipe early (`convnet models | head -1`) is no failure.
 
 mod args;
 mod commands;
 mod console;
 mod interrupt;
 mod progress;
+mod usage;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use clap::{ArgAction, Parser};
 use crate::commands::Command;
 use crate::console::Console;
 use crate::interrupt::Interrupted;
+use crate::usage::Usage;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -9,9 +9,15 @@ use common::{Place, SMALL, images, labels};
 /// Trains on spoilt data: it must fail with this message, and leave no run.
 #[track_caller]
 fn training_fails(spoil: impl FnOnce(&Place), flags: &[&str], expected: &str) {
+    training_exits_with(1, spoil, flags, expected);
+}
+
+/// The same with another exit code.
+#[track_caller]
+fn training_exits_with(code: i32, spoil: impl FnOnce(&Place), flags: &[&str], expected: &str) {
     let place = Place::with_data();
     spoil(&place);
-    place.train(&[&["--out", "run"], flags].concat()).fails_with(1, expected);
+    place.train(&[&["--out", "run"], flags].concat()).fails_with(code, expected);
     assert!(!place.path("run").exists());
 }
 
@@ -47,11 +53,13 @@ fn idx_files_that_cannot_be_used() {
 #[test]
 fn settings_that_make_no_sense() {
     let fine = |_: &Place| ();
-    training_fails(fine, &["--lr", "-1"], "lr: expected a number above 0, got -1.0");
-    training_fails(fine, &["--lr", "nan"], "lr: expected a number above 0, got NaN");
-    training_fails(fine, &["--dropout", "1"], "dropout: expected a number from 0 to below 1");
-    training_fails(fine, &["--model", "cn"], "unknown model 'cn': did you mean 'cnn'?");
-    training_fails(fine, &["--ksize", "0"], "ksize: expected at least 1, got 0");
+    let refused = |flags: &[&str], expected: &str| training_exits_with(2, fine, flags, expected);
+    refused(&["--lr", "-1"], "lr: expected a number above 0, got -1.0");
+    refused(&["--lr", "nan"], "lr: expected a number above 0, got NaN");
+    refused(&["--dropout", "1"], "dropout: expected a number from 0 to below 1");
+    refused(&["--model", "cn"], "unknown model 'cn': did you mean 'cnn'?");
+    refused(&["--ksize", "0"], "--ksize <N>': expected at least 1");
+    refused(&["--threads", "1025"], "expected a whole number from 0 to 1024");
     training_fails(fine, &["--ksize", "9"], "cnn: expected a picture of at least 1x9x9, got 1x8x8");
     training_fails(fine, &["--config", "none.toml"], "reading none.toml: ");
     training_fails(
@@ -59,6 +67,12 @@ fn settings_that_make_no_sense() {
         &["--config", "my.toml"],
         "unknown field `bach_size`",
     );
+    // The same values in a file are the file's fault.
+    for (text, expected) in
+        [("lr = -1.0\n", "lr: expected a number above 0"), ("model = 'cn'\n", "did you mean 'cnn'?")]
+    {
+        training_fails(|place| place.write("my.toml", text.as_bytes()), &["--config", "my.toml"], expected);
+    }
     let place = Place::with_data();
     let huge = u64::MAX.to_string();
     for flag in ["--batch-size", "--epochs", "--max-steps", "--seed"] {
@@ -94,12 +108,14 @@ fn command_lines_that_cannot_be_understood() {
         (&["bench", "--repeats", "x"], "expected a whole number"),
         (&["bench", "--opt", "adamw"], "possible values: adam, sgd"),
         (&["bench", "--turns", "--json"], "cannot be used with"),
+        (&["bench", "resnet5"], "unknown model 'resnet5': did you mean 'resnet50'?"),
+        (&["eval", "--weights", "w.pt", "--model", "resnet5"], "did you mean 'resnet50'?"),
+        (&["train", "--data", "data", "--download"], "--download goes with --data mnist"),
     ] {
         place.run(arguments).fails_with(2, expected);
     }
     place.run(&["train", "--data", "digit"]).fails_with(1, "did you mean 'digits'?");
     place.run(&["train", "--data", "mnist"]).fails_with(1, "--data mnist --download");
-    place.run(&["train", "--data", "data", "--download"]).fails_with(1, "--download goes with --data mnist");
     assert_eq!(place.list("."), ["data"]);
 }
 

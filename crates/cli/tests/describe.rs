@@ -106,7 +106,7 @@ fn drawings_go_to_files_or_to_stdout() {
     let text = convnet(&["summary", "cnn", "--dot", "-"]).succeeds();
     assert_eq!(text, std::fs::read_to_string(dot).unwrap());
     assert!(text.starts_with("digraph \"cnn") && text.contains("n6 -> n7;") && text.ends_with("}\n"), "{text}");
-    convnet(&["summary", "cnn", "--svg", "-", "--dot", "-"]).fails_with(1, "at most one of them");
+    convnet(&["summary", "cnn", "--svg", "-", "--dot", "-"]).fails_with(2, "at most one of them");
     convnet(&["summary", "cnn", "--svg", &path("no/net.svg")]).fails_with(1, "create it first");
     let deep = ["1"; 1500].join(",");
     convnet(&["summary", "--quiet", "--hdims", &deep, "--svg", &path("deep.svg")]).succeeds();
@@ -165,7 +165,7 @@ fn completions_are_printed() {
 
 #[test]
 fn mistyped_names_get_a_suggestion() {
-    convnet(&["summary", "cn"]).fails_with(1, "unknown model 'cn': did you mean 'cnn'?");
+    convnet(&["summary", "cn"]).fails_with(2, "unknown model 'cn': did you mean 'cnn'?");
     convnet(&["summary", "--batchsize", "3"]).fails_with(2, "a similar argument exists: '--batch-size'");
     convnet(&["sumary"]).fails_with(2, "a similar subcommand exists: 'summary'");
 }
@@ -189,20 +189,21 @@ fn impossible_command_lines_exit_with_2() {
 }
 
 #[test]
-fn settings_that_do_not_fit_exit_with_1() {
+fn settings_that_do_not_fit_exit_with_2() {
     for (arguments, expected) in [
         (&["--input", "2x9"][..], "cnn: expected a picture of at least 1x4x4, got 1x2x9"),
         (&["--input", "5"], "expected a size such as"),
         (&["--input", "1x1000000x1000000"], "expected at most 1073741824 elements"),
-        (&["--ksize", "0"], "ksize: expected at least 1, got 0"),
-        (&["--ksize", "18446744073709551615"], "ksize: expected at most the picture's side, 28x28"),
-        (&["--classes", "0"], "layer 'head' (linear): expected at least 1 output feature"),
+        (&["--ksize", "0"], "--ksize <N>': expected at least 1"),
+        (&["--ksize", "9223372036854775807"], "ksize: expected at most the picture's side, 28x28"),
+        (&["--classes", "0"], "--classes <N>': expected at least 1"),
         (&["--hdims", "4611686018427387904"], "layer 'linear1' (linear): expected at most"),
         (&["--dropout", "1"], "layer 'drop1' (dropout2d): expected a probability"),
-        (&["--net", "no/such.toml"], "opening no/such.toml: "),
+        (&["resnet18", "--ksize", "3"], "for networks of the family CNN"),
     ] {
-        convnet(&[&["summary"], arguments].concat()).fails_with(1, expected);
+        convnet(&[&["summary"], arguments].concat()).fails_with(2, expected);
     }
+    convnet(&["summary", "--net", "no/such.toml"]).fails_with(1, "opening no/such.toml: ");
 }
 
 #[test]

@@ -98,9 +98,9 @@ fn rows_are_chosen_and_listed() {
 
 #[test]
 fn what_is_not_there_gets_a_suggestion() {
-    convnet(&["lecture", "L16"]).fails_with(1, "the lecture has no row 'L16': did you mean 'L1");
-    convnet(&["lecture", "L3", "densnet"]).fails_with(1, "did you mean 'densenet'?");
-    convnet(&["lecture", "L9-L1"]).fails_with(1, "expected the earlier row first");
+    convnet(&["lecture", "L16"]).fails_with(2, "the lecture has no row 'L16': did you mean 'L1");
+    convnet(&["lecture", "L3", "densnet"]).fails_with(2, "did you mean 'densenet'?");
+    convnet(&["lecture", "L9-L1"]).fails_with(2, "expected the earlier row first");
     convnet(&["lecture", "--lang", "fr"]).fails_with(2, "[possible values: en, ko]");
     convnet(&["lecture", "--json", "--list"]).fails_with(2, "cannot be used with");
 }

@@ -55,7 +55,7 @@ fn another_number_of_classes_needs_the_head_to_be_ignored() {
     assert_eq!(run.stderr, expected);
     with(&["--ignore-mismatched", "tail,head"]).fails_with(1, "the net 'cnn' has no layer 'tail': ");
     let arguments = ["convert", "--ignore-mismatched", "head", "run/best.safetensors", "three.pt"];
-    place.run(&arguments).fails_with(1, "--ignore-mismatched: name the network, too");
+    place.run(&arguments).fails_with(2, "--ignore-mismatched: name the network, too");
     let arguments = [&arguments[..], &NET, &["--classes", "3"]].concat();
     assert_eq!(place.run(&arguments).code, Some(0));
     let guesses = place.run(&["predict", "--weights", "three.pt", "--json", "run/sample.png"]).json();
@@ -67,7 +67,7 @@ fn another_number_of_classes_needs_the_head_to_be_ignored() {
 fn files_that_cannot_be_converted() {
     let place = trained();
     let convert = |from: &str, to: &str| place.run(&["convert", from, to]);
-    convert("run/best.safetensors", "best.onnx").fails_with(1, "best.onnx: expected a name that ends in .safetensors");
+    convert("run/best.safetensors", "best.onnx").fails_with(2, "best.onnx: expected a name that ends in .safetensors");
     convert("none.pt", "a.pt").fails_with(1, "opening none.pt: ");
     convert("run", "a.pt").fails_with(1, "run: expected a regular file");
     convert("run/config.toml", "a.pt").fails_with(1, "run/config.toml: not a safetensors file");

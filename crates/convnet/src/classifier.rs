@@ -150,17 +150,7 @@ impl Description {
     /// What [`Description::metadata`] wrote, for `net` or else for the net that the metadata describe; what they lack
     /// is as in [`Description::customary`].
     pub(crate) fn from_metadata(net: Option<Net>, metadata: &BTreeMap<String, String>) -> Result<Description> {
-        let net = match (net, metadata.get(NET_KEY)) {
-            (Some(net), _) => net,
-            (None, Some(text)) => {
-                Net::from_toml(text).map_err(|e| Error::invalid(format!("metadata '{NET_KEY}': {e}")))?
-            }
-            (None, None) => {
-                return Err(Error::invalid(
-                    "the file does not say which net its weights belong to: name it with --model",
-                ));
-            }
-        };
+        let net = net.map_or_else(|| own_net(metadata), Ok)?;
         let Description { net, preprocessing, classes, .. } = Description::customary(net)?;
         let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
         let named = parsed(metadata, PREPROCESSING_KEY)?;
@@ -177,6 +167,14 @@ fn picture_shape(net: &Net) -> Result<[usize; 3]> {
             Err(Error::invalid(format!("net '{}': expected pictures as input, got {input}", net.name())))
         }
     }
+}
+
+/// The net that metadata describe.
+fn own_net(metadata: &BTreeMap<String, String>) -> Result<Net> {
+    let text = metadata
+        .get(NET_KEY)
+        .ok_or_else(|| Error::invalid("the file does not say which net its weights belong to: name it with --model"))?;
+    Net::from_toml(text).map_err(|error| Error::invalid(format!("metadata '{NET_KEY}': {error}")))
 }
 
 /// The JSON under a key, if it is there.
@@ -204,22 +202,32 @@ impl Classifier {
     pub fn load_ignoring(net: Option<Net>, path: &Path, ignored: &[String]) -> Result<(Classifier, Vec<String>)> {
         let in_file = |error: Error| Error::file(path, error.to_string());
         let Checkpoint { weights, mut metadata, .. } = Checkpoint::load(path)?;
-        let known = net.is_none() || !metadata.contains_key(NET_KEY);
         let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
         let outputs = net.as_ref().map(|net| net.output_shape().elements());
         if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
             metadata.remove(CLASSES_KEY);
         }
-        let unnamed = net.is_none() && !metadata.contains_key(NET_KEY);
-        let description = Description::from_metadata(net, &metadata).map_err(|error| match looks_like(&weights) {
-            Some(likeness) if unnamed => Error::file(path, format!("{error}; {likeness}")),
+        let named = net.is_some();
+        let net = net.map_or_else(|| own_net(&metadata), Ok).map_err(|error| match looks_like(&weights) {
+            Some(likeness) if !metadata.contains_key(NET_KEY) => Error::file(path, format!("{error}; {likeness}")),
             _ => in_file(error),
         })?;
-        let Fitted { weights, initial } =
-            weights::fitted(description.net(), weights, ignored).map_err(|error| match known {
-                true => in_file(error),
-                false => Error::file(path, format!("{error}. The file says itself what its net is: name none")),
-            })?;
+        // First of all: where weights are another net's, so is what is known of the pictures.
+        let fitted = weights::fitted(&net, weights, ignored);
+        let Fitted { weights, initial } = fitted.map_err(|error| match own_net(&metadata) {
+            Ok(own) if named => Error::file(
+                path,
+                format!(
+                    "{error}. The file belongs to a net '{}' for pictures of {} in {} classes, which it describes: to use \
+                     that, name no net",
+                    own.name(),
+                    own.input_shape(),
+                    own.output_shape().elements()
+                ),
+            ),
+            Ok(_) | Err(_) => in_file(error),
+        })?;
+        let description = Description::from_metadata(Some(net), &metadata).map_err(in_file)?;
         Ok((Classifier { description, weights }, initial))
     }
 
@@ -265,7 +273,13 @@ mod tests {
         );
         let other = cnn(&Cnn { cdims: vec![3], hdims: vec![], ydim: 2, ..Cnn::default() }).unwrap();
         let message = Classifier::load(Some(other), &path).unwrap_err().to_string();
-        assert!(message.contains("of another shape") && message.ends_with("name none"), "{message}");
+        assert!(message.contains("of another shape"), "{message}");
+        let expected = "The file belongs to a net 'cnn' for pictures of 1x28x28 in 2 classes, which it describes: to use that, name no net";
+        assert!(message.ends_with(expected), "{message}");
+        // Pictures of another kind are no news where the weights are another net's.
+        let coloured = cnn(&Cnn { xdim: [3, 32, 32], ..Cnn::default() }).unwrap();
+        let message = Classifier::load(Some(coloured), &path).unwrap_err().to_string();
+        assert!(message.contains("the weights do not fit") && message.ends_with(expected), "{message}");
     }
 
     #[test]

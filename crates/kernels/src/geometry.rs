@@ -3,7 +3,8 @@
 //! Output length along one axis, with `n` inputs, kernel `k`, stride `s`, dilation `d` and padding `p` at both ends:
 //! `floor((n + p_begin + p_end - d(k-1) - 1) / s) + 1`, or `ceil` in place of `floor` in ceil mode, where a last window
 //! that would start in the padding after the input is dropped (PyTorch's rule). All lengths are in pixels. An input that
-//! is too small for one window is an error ([`TooSmall`]), never an output of length 0.
+//! is too small for one window is an error ([`TooSmall`]), never an output of length 0; in ceil mode the only window, as
+//! the last of several, may hang over the padded input by less than a stride.
 //!
 //! Sums and products saturate and a stride of 0 counts as 1, so that no setting, however absurd, can overflow or panic
 //! here. What is sensible is for the caller to say.
@@ -121,7 +122,7 @@ impl Window {
     /// `[height, width]` of the output for an input of `[height, width]`.
     ///
     /// # Errors
-    /// [`TooSmall`] when the padded input does not hold one placement.
+    /// [`TooSmall`] when the padded input does not hold one placement, and in ceil mode lacks a stride or more.
     pub fn output(&self, input: [usize; 2]) -> Result<[usize; 2], TooSmall> {
         let (begin, end) = self.pads(input);
         let extent = self.extent();
@@ -129,11 +130,12 @@ impl Window {
         for axis in 0..2 {
             let padding = begin[axis].saturating_add(end[axis]);
             let padded = input[axis].saturating_add(padding);
-            if padded < extent[axis] || input[axis] == 0 {
+            let stride = self.stride[axis].max(1);
+            let room = padded.saturating_add(if self.ceil_mode { stride - 1 } else { 0 });
+            if room < extent[axis] || input[axis] == 0 {
                 return Err(TooSmall { axis, input: input[axis], padding, extent: extent[axis] });
             }
-            let (room, stride) = (padded - extent[axis], self.stride[axis].max(1));
-            let mut last = if self.ceil_mode { room.div_ceil(stride) } else { room / stride };
+            let mut last = (room - extent[axis]) / stride;
             if self.ceil_mode && last.saturating_mul(stride) >= input[axis].saturating_add(begin[axis]) {
                 last -= 1;
             }
@@ -232,6 +234,21 @@ mod tests {
         assert_eq!(dilated.output([10, 10]), Ok([6, 4]));
     }
 
+    /// torch.nn.MaxPool2d(3, stride, ceil_mode=True) on a single axis: GoogLeNet's last poolings on pictures of 15 to 30.
+    #[test]
+    fn in_ceil_mode_the_only_window_may_hang_over() {
+        let ceil = |kernel: usize, stride| Window { ceil_mode: true, ..Window::square(kernel).stride(stride) };
+        assert_eq!(ceil(3, 2).output([2, 3]), Ok([1, 1]));
+        assert_eq!(ceil(2, 2).output([1, 2]), Ok([1, 1]));
+        assert_eq!(ceil(3, 3).output([1, 4]), Ok([1, 2]));
+        assert_eq!(ceil(5, 2).padding(1).output([2, 3]), Ok([1, 1]));
+        // A whole stride is lacking: PyTorch calculates an output of 0 and refuses.
+        for (window, input) in [(ceil(3, 2), 1), (ceil(3, 1), 2), (ceil(5, 3), 2), (ceil(5, 2).padding(1), 1)] {
+            let error = window.output([8, input]).unwrap_err();
+            assert_eq!((error.axis, error.input, error.extent), (1, input, window.kernel[1]));
+        }
+    }
+
     #[test]
     fn adaptive_windows_are_pytorchs() {
         let spans = |input, output| (0..output).map(|i| adaptive_span(i, input, output)).collect::<Vec<_>>();
@@ -292,6 +309,23 @@ mod tests {
             field = field.through(&pool);
         }
         assert_eq!(field, ReceptiveField { size: [212; 2], stride: [32; 2] });
+    }
+
+    /// The stride of a stage is on its first 3×3 convolution in torchvision's form, on the 1×1 before it in the paper's.
+    #[test]
+    fn resnet50_sees_427_pixels_and_483_in_the_papers_form() {
+        for (on_one, on_three, expected) in [(1, 2, 427), (2, 1, 483)] {
+            let mut field = ReceptiveField::PIXEL.through(&Window::square(7).stride(2).padding(3));
+            field = field.through(&Window::square(3).stride(2).padding(1));
+            for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
+                for block in 0..blocks {
+                    let strided = |stride: usize| if stage > 0 && block == 0 { stride } else { 1 };
+                    field = field.through(&Window::square(1).stride(strided(on_one)));
+                    field = field.through(&Window::square(3).stride(strided(on_three)).padding(1));
+                }
+            }
+            assert_eq!(field, ReceptiveField { size: [expected; 2], stride: [32; 2] });
+        }
     }
 
     #[test]

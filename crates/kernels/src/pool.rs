@@ -353,6 +353,11 @@ mod tests {
                     check(isa, [1, 16], [6, 5], window, kind);
                 }
             }
+            for kind in kinds {
+                // One window that hangs over the whole input.
+                check(isa, [2, 20], [2, 1], Window { kernel: [3, 2], ceil_mode: true, ..windows[0] }, kind);
+                check(isa, [1, 3], [1, 2], Window { ceil_mode: true, ..Window::square(5).stride(4).padding(1) }, kind);
+            }
             let dilated = Window { dilation: [2, 3], ..Window::square(2) };
             check(isa, [2, 3], [7, 9], dilated, PoolKind::Max);
         }

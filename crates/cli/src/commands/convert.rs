@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::FittingArgs;
 use crate::console::{Console, print, print_json};
+use crate::usage::Usage;
 
 /// Convert weights between safetensors and PyTorch's files
 ///
@@ -48,7 +49,7 @@ struct Report {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let format = Format::by_extension(&self.to)?;
+        let format = Format::by_extension(&self.to).map_err(Usage::from)?;
         let checkpoint = match self.fitting.net()? {
             Some(net) => {
                 let classifier = self.fitting.load(Some(net), &self.from, console)?;

@@ -9,6 +9,7 @@ use convnet::evaluate::{Evaluation, evaluate};
 
 use crate::args::{ClassifierArgs, DataArgs, EngineArgs};
 use crate::console::{Console, print, print_json};
+use crate::usage::Usage;
 
 /// Measure how many held-out pictures a trained network recognises
 ///
@@ -43,7 +44,9 @@ impl Args {
         let data = match (self.data.name(), run) {
             (Some(data), _) => data.to_owned(),
             (None, Some(run)) => run.config()?.data,
-            (None, None) => anyhow::bail!("--weights alone says nothing of the data: name them with --data"),
+            (None, None) => {
+                return Err(Usage::new("--weights alone says nothing of the data: name them with --data").into());
+            }
         };
         let engine = self.engine.engine()?;
         let (description, weights) = (&classifier.description, &classifier.weights);

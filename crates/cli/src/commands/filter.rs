@@ -8,13 +8,14 @@ use clap::ValueEnum;
 use convnet::columns::{Columns, Style};
 use convnet::data::bitmap::{self, Bitmap};
 use convnet::exec::Engine;
-use convnet::filter::{self, Activation, Border, Filter, Kernel, Pass, Placement, Range, SheetOptions};
+use convnet::filter::{self, Activation, Border, Filter, Kernel, MAX_STRIDE, Pass, Placement, Range, SheetOptions};
 use convnet::geometry::Padding;
 use convnet::{Error, Result};
 use serde::Serialize;
 
 use crate::args::{EngineArgs, at_least_1};
 use crate::console::{Console, print, print_json};
+use crate::usage::{OrUsage, Usage};
 
 /// Where the sheet goes when no file is named.
 const DEFAULT_SHEET: &str = "filters.png";
@@ -72,7 +73,7 @@ pub(crate) struct Args {
     grey: bool,
 
     /// Pixels between two placements of the kernel, 1 to 64, or HxW
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Placement")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = stride, help_heading = "Placement")]
     stride: PerAxis,
 
     /// Pixels added around the picture: N, HxW, valid for none, or same for a result of the picture's size (at stride
@@ -161,7 +162,7 @@ impl Args {
         if self.list {
             return self.print_list();
         }
-        let filters = self.chosen()?;
+        let filters = self.chosen().or_usage()?;
         // What cannot be written is said before anything is read or computed.
         let sheet = match (&self.sheet, &self.out) {
             (None, None) => Some(Path::new(DEFAULT_SHEET)),
@@ -170,9 +171,10 @@ impl Args {
         if let Some(path) =
             sheet.filter(|path| path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")))
         {
-            return Err(Error::file(path, "a sheet is a PNG file: expected a name that ends in .png").into());
+            let error = Error::file(path, "a sheet is a PNG file: expected a name that ends in .png");
+            return Err(Usage::from(error).into());
         }
-        let outputs = self.outputs(&filters)?;
+        let outputs = self.outputs(&filters).map_err(Usage::from)?;
         let engine = self.engine.engine()?;
         let picture = self.read(console)?;
         let mut report = Report { input: picture.shape(), results: Vec::new(), sheet: None };
@@ -207,7 +209,7 @@ impl Args {
         let mut filters = self.filters.iter().map(|name| filter::find(name)).collect::<Result<Vec<_>>>()?;
         for (i, text) in self.kernels.iter().enumerate() {
             let name = if self.kernels.len() == 1 { "kernel".to_owned() } else { format!("kernel-{}", i + 1) };
-            filters.push(Filter::new(name, Kernel::parse(text)?));
+            filters.push(Filter::new(name, own_kernel(text)?));
         }
         for path in &self.kernel_files {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -360,6 +362,20 @@ impl FromStr for PaddingArg {
 enum PaddingMode {
     Zeros,
     Replicate,
+}
+
+/// The kernel of `--kernel`, where a file is easily named by mistake.
+fn own_kernel(text: &str) -> Result<Kernel> {
+    Kernel::parse(text).map_err(|error| match Path::new(text).is_file() {
+        true => Error::invalid(format!("--kernel: {error}, but the name of a file: read it with --kernel-file")),
+        false => error,
+    })
+}
+
+fn stride(text: &str) -> std::result::Result<PerAxis, String> {
+    let fits = |PerAxis(pixels): &PerAxis| pixels.iter().all(|n| (1..=MAX_STRIDE).contains(n));
+    let given = text.parse::<PerAxis>()?;
+    Some(given).filter(fits).ok_or_else(|| format!("expected 1 to {MAX_STRIDE}"))
 }
 
 fn offset(text: &str) -> std::result::Result<f32, String> {

@@ -10,6 +10,7 @@ use convnet::lecture::{self, Block, Figure, Lang, Row, Text, Value};
 use serde::Serialize;
 
 use crate::console::{Console, print, print_json, print_styled};
+use crate::usage::OrUsage;
 
 /// Columns where stdout is no terminal, and the most and fewest that lines are broken at.
 const DEFAULT_COLUMNS: usize = 80;
@@ -61,7 +62,7 @@ enum Language {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let rows = lecture::select(&self.rows)?;
+        let rows = lecture::select(&self.rows).or_usage()?;
         let lang = match self.lang {
             Language::En => Lang::En,
             Language::Ko => Lang::Ko,

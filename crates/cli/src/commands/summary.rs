@@ -11,6 +11,7 @@ use convnet::{files, roofline};
 
 use crate::args::ModelArgs;
 use crate::console::{Console, print, print_json};
+use crate::usage::Usage;
 
 /// Show a network's layers: shapes, parameters, multiply-adds, receptive fields, memory, least time; or draw it
 ///
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     training: bool,
 
     /// Threads that the least time is for, 0 for one per core [default: 0]
-    #[arg(long, value_name = "N", env = "CONVNET_THREADS", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = crate::args::threads, env = "CONVNET_THREADS", hide_env = true)]
     threads: Option<usize>,
 
     /// How far layers are told apart, by the parts of their names (layer1.0.conv1 has three): a number, or "all"; JSON
@@ -86,7 +87,8 @@ impl Args {
     fn draw(&self, net: &Net, depth: Depth, console: &Console) -> anyhow::Result<bool> {
         let to_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
         if to_stdout(&self.dot) && to_stdout(&self.svg) {
-            anyhow::bail!("--dot, --svg: expected at most one of them to be '-': both would go to stdout");
+            let problem = "--dot, --svg: expected at most one of them to be '-': both would go to stdout";
+            return Err(Usage::new(problem).into());
         }
         let mut printed = false;
         for (path, draw) in [(&self.dot, Net::dot as Draw), (&self.svg, Net::svg)] {

@@ -19,6 +19,7 @@ use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs, at_least_1
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Narrator;
+use crate::usage::OrUsage;
 
 /// Train a network to classify pictures
 ///
@@ -173,7 +174,10 @@ impl Args {
     fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
         let file = self.config.as_deref().map(TrainOverrides::read).transpose()?.unwrap_or_default();
         let environment = TrainOverrides::from_env(|name| env::var(name).ok())?;
-        let mut config = TrainConfig::resolve([file, environment, self.overrides()?])?;
+        let flags = self.overrides().or_usage()?;
+        // What makes no sense by itself is not the other layers' fault.
+        TrainConfig::resolve([flags.clone()]).or_usage()?;
+        let mut config = TrainConfig::resolve([file, environment, flags])?;
         // So that the run can be used from any folder.
         if let Some(path) = Source::parse(&config.data)?.path() {
             config.data = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();

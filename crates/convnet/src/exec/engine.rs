@@ -10,9 +10,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Most threads that an engine has.
-const MAX_THREADS: usize = 1024;
-
 /// How plans compute 3×3 convolutions of stride 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,6 +81,9 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Most threads that an engine has.
+    pub const MAX_THREADS: usize = 1024;
+
     /// An engine of `threads` threads, 0 for one per core, with the fastest instruction set that the CPU has or the one
     /// that the environment variable `CONVNET_ISA` names (`avx512`, `avx2`, `portable`).
     ///
@@ -105,8 +105,9 @@ impl Engine {
     pub(crate) fn with_isa(threads: usize, isa: Isa) -> Result<Engine> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
-            given if given > MAX_THREADS => {
-                return Err(Error::invalid(format!("threads: expected at most {MAX_THREADS}, got {given}")));
+            given if given > Engine::MAX_THREADS => {
+                let most = Engine::MAX_THREADS;
+                return Err(Error::invalid(format!("threads: expected at most {most}, got {given}")));
             }
             given => given,
         };

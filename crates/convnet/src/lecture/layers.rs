@@ -14,7 +14,7 @@ pub(super) fn parts() -> Result<Vec<Block>> {
     let mut rows = Vec::new();
     let mut of_vgg = None;
     for (name, year) in
-        [("alexnet", 2012), ("vgg16", 2014), ("googlenet", 2014), ("resnet50", 2015), ("densenet121", 2016)]
+        [("alexnet_2012", 2012), ("vgg16", 2014), ("googlenet", 2014), ("resnet50", 2015), ("densenet121", 2016)]
     {
         let parts = named(name)?.table(1);
         let [features, classifier, total] = [parts.features, parts.classifier, parts.total].map(|part| part.params);

@@ -160,7 +160,7 @@ fn experiment() -> Result<Vec<Block>> {
         Text::new("network", "신경망"),
         Text::new("parameters", "파라미터"),
         Text::new("MACs", "MAC"),
-        Text::new("minutes an epoch", "epoch당 분"),
+        Text::new("minutes an epoch", "epoch당 시간(분)"),
     ];
     Ok(vec![
         Block::Words(Text::new(

@@ -325,6 +325,9 @@ impl TrainConfig {
             false => Err(Error::invalid(format!("{name}: expected {expected}, got {got:?}"))),
         };
         let input = self.input.unwrap_or([1; 3]);
+        if self.net.is_none() {
+            zoo::find(&self.model)?;
+        }
         expect(!input.contains(&0), "input", "channels, height and width above 0", &input)?;
         let share = |value: f64| (0.0..1.0).contains(&value);
         let below_1 = "a number from 0 to below 1";
@@ -358,7 +361,7 @@ mod tests {
         TrainOverrides {
             data: Some("mnist".into()),
             input: Some([3, 32, 32]),
-            model: Some("lenet".into()),
+            model: Some("lenet5".into()),
             net: Some("my.toml".into()),
             cdims: Some(vec![8]),
             hdims: Some(vec![]),

@@ -296,7 +296,7 @@ mod tests {
         };
         let expected = "vgg16: expected a picture of at least 3x32x32, got 3x40x31";
         assert_eq!(refused("vgg16", [3, 40, 31]), expected);
-        for (name, smallest) in [("alexnet", 63), ("densenet121", 29), ("lenet5", 12), ("cnn", 4)] {
+        for (name, smallest) in [("alexnet", 63), ("googlenet", 15), ("densenet121", 29), ("lenet5", 12), ("cnn", 4)] {
             let model = find(name).unwrap();
             let [channels, side, _] = model.smallest_input(&ZooOptions::default()).unwrap();
             assert_eq!(side, smallest, "{name}");

@@ -18,6 +18,9 @@ const LEGEND: f64 = 40.0;
 /// A line that leads so little aside is drawn straight; nobody sees that it does not start in the middle of a card.
 const STRAIGHT: f64 = 8.0;
 
+/// How much wider bold letters are.
+const BOLD: f64 = 1.1;
+
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
 
 pub(super) fn render(figure: &Figure) -> String {
@@ -25,7 +28,7 @@ pub(super) fn render(figure: &Figure) -> String {
     let result = figure.cards.iter().position(|card| card.output).unwrap_or(0);
     let layout = layout(&sizes, &figure.edges, result);
     let legend = legend(figure);
-    let head = text_width(&figure.title, 15.0).max(legend.1);
+    let head = text_width(&figure.title, 15.0 * BOLD).max(legend.1);
     let width = layout.width.max(head) + 2.0 * MARGIN;
     let height = layout.height + TITLE + LEGEND + 2.0 * MARGIN;
     let mut svg = format!(
@@ -57,7 +60,7 @@ pub(super) fn render(figure: &Figure) -> String {
 /// Width and height of a card.
 fn size(card: &Card) -> [f64; 2] {
     let lines = card.lines.iter().chain([&card.footer]).map(|line| text_width(line, 11.5));
-    let width = lines.fold(text_width(&cut(&card.name), 13.0), f64::max) + 2.0 * INSIDE;
+    let width = lines.fold(text_width(&cut(&card.name), 13.0 * BOLD), f64::max) + 2.0 * INSIDE;
     [width.max(LEAST_WIDTH), LINE * (card.lines.len() as f64 + 2.0) + INSIDE]
 }
 
@@ -141,9 +144,16 @@ fn legend(figure: &Figure) -> (String, f64) {
     (svg, x)
 }
 
-/// Estimated width: wide scripts take a square, letters of ours a little more than half of one.
+/// Estimated width, by the widest of the faces (DejaVu Sans): wide scripts take a square.
 fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().map(|c| if u32::from(c) < 0x2e80 { 0.58 } else { 1.05 }).sum::<f64>() * size
+    let width = |c: char| match c {
+        ' ' | '.' | ',' | ':' | '\'' | '·' | 'i' | 'j' | 'l' | 'f' | 't' | 'r' | 'I' | '-' | '/' | '(' | ')' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' | '+' | '=' | '×' | '→' | '←' | '…' => 0.98,
+        'A'..='Z' => 0.76,
+        c if u32::from(c) < 0x2e80 => 0.64,
+        _ => 1.05,
+    };
+    text.chars().map(width).sum::<f64>() * size
 }
 
 /// For text and attributes; what XML 1.0 does not allow becomes a replacement character.
