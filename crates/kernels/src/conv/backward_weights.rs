@@ -12,7 +12,8 @@
 //! next output reads.
 
 use super::ConvShape;
-use super::correlation::{CopyView, Correlation, Panel, copy_plane};
+use super::copy::{CopyView, copy_plane};
+use super::correlation::{Correlation, Panel};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::Maps;
 use crate::precision::{Bf16, Element, F32, PairGroups, Precision};

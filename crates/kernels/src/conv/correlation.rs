@@ -14,10 +14,11 @@
 //! and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside zero.
 
 use super::axis::Axis;
+use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::{Maps, MapsMut};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
-use crate::simd::{Isa, Kernel, LANES, Simd, bf16};
+use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -462,59 +463,5 @@ fn copy_strip<S: Simd, E: Element>(
             continue;
         }
         copy_plane::<S, E>(s, &view, plane, size, target);
-    }
-}
-
-/// A rectangle around or inside a picture.
-#[derive(Clone, Copy)]
-pub(super) struct CopyView {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    /// Where it begins in the picture; negative in the padding.
-    pub(super) top: isize,
-    pub(super) left: isize,
-    /// Floats of a pixel.
-    pub(super) channels: usize,
-}
-
-/// Copies a rectangle of one plane, as words; what lies outside the plane is 0.
-#[inline(always)]
-pub(super) fn copy_plane<S: Simd, E: Element>(
-    s: S,
-    view: &CopyView,
-    plane: &[f32],
-    size: [usize; 2],
-    target: &mut [f32],
-) {
-    let CopyView { columns, channels, .. } = *view;
-    let unit = channels / E::PER_WORD;
-    let before = view.left.min(0).unsigned_abs().min(columns);
-    let first = view.left.max(0) as usize;
-    let copied = size[1].saturating_sub(first).min(columns - before);
-    for (row, line) in target[..view.rows * columns * unit].chunks_exact_mut(columns * unit).enumerate() {
-        let y = view.top + row as isize;
-        if y < 0 || y as usize >= size[0] {
-            line.fill(0.0);
-            continue;
-        }
-        let source = &plane[(y as usize * size[1] + first) * channels..][..copied * channels];
-        line[..before * unit].fill(0.0);
-        E::copy(s, source, &mut line[before * unit..][..copied * unit]);
-        line[(before + copied) * unit..].fill(0.0);
-    }
-}
-
-/// Makes each number of rows of `columns` a word of itself and the one `next` columns on, or 0 past the row's end.
-#[inline(always)]
-fn pair_neighbours<S: Simd>(s: S, columns: usize, next: usize, rows: &mut [f32]) {
-    for row in rows.chunks_exact_mut(columns) {
-        let vectors = columns.saturating_sub(next) / LANES;
-        for at in (0..vectors * LANES).step_by(LANES) {
-            let word = s.pair(s.read(&row[at..]), s.read(&row[at + next..]));
-            s.write(&mut row[at..], word);
-        }
-        for at in vectors * LANES..columns {
-            row[at] = bf16::word(row[at], if at + next < columns { row[at + next] } else { 0.0 });
-        }
     }
 }

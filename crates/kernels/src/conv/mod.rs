@@ -11,6 +11,7 @@
 mod axis;
 mod backward_weights;
 mod choice;
+mod copy;
 mod correlation;
 mod packing;
 pub(crate) mod tile;
