@@ -409,20 +409,50 @@ fn inference_agrees_with_the_reference() {
 
 #[test]
 fn weights_do_not_depend_on_threads() {
-    let net = &nets()[0];
-    let images = numbers(1, 9 * net.input_shape().elements());
     let labels: Vec<u32> = (0..9).map(|n| n % 5).collect();
-    let run = |threads: usize| {
-        let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_conv(ConvChoice::Winograd);
-        let mut training = Training::new(net, &engine, 9, &state(net), ADAM, 1).unwrap();
-        for _ in 0..3 {
-            training.step(&images, &labels, 1e-2).unwrap();
+    for (net, conv) in [&nets()[0], &residual(), &dense(16)]
+        .into_iter()
+        .flat_map(|net| [(net, ConvChoice::Direct), (net, ConvChoice::Winograd)])
+    {
+        let images = numbers(1, 9 * net.input_shape().elements());
+        let run = |threads: usize| {
+            let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_conv(conv);
+            let mut training = Training::new(net, &engine, 9, &state(net), ADAM, 1).unwrap();
+            for _ in 0..3 {
+                training.step(&images, &labels, 1e-2).unwrap();
+            }
+            weights::weights_sha256(&training.weights())
+        };
+        let one = run(1);
+        for threads in [2, 5, 16] {
+            assert_eq!(run(threads), one, "{} {conv:?} {threads} threads", net.name());
         }
-        weights::weights_sha256(&training.weights())
-    };
-    let one = run(1);
-    for threads in [2, 4, 8, 16] {
-        assert_eq!(run(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_channel_is_summed_once_and_by_its_convolution() {
+    use super::cut::cut;
+    use super::moments::sources;
+    use super::stage::{Kind, Purpose};
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    // Of the values that norms read, those that no convolution computes: a mean pooling, and a sum.
+    for (net, others) in [(dense(16), 1), (dense(12), 1), (residual(), 1)] {
+        let stages = cut(&net, Purpose::Training, &engine, 1).unwrap();
+        let sources = sources(&stages, Purpose::Training);
+        for (stage, sources) in stages.stages.iter().zip(&sources).filter(|(_, sources)| !sources.is_empty()) {
+            let channels = |i: usize| stages.stages[i].output.channels_and_pixels()[0];
+            let end = sources.iter().fold(0, |end, &(source, first)| {
+                assert_eq!(first, end, "{}", stage.name);
+                end + channels(source)
+            });
+            assert_eq!(end, channels(stage.inputs[0]), "{}", stage.name);
+        }
+        let mut read: Vec<usize> = sources.iter().flatten().map(|&(source, _)| source).collect();
+        read.sort_unstable();
+        read.dedup();
+        let summed = read.iter().filter(|&&i| !matches!(stages.stages[i].kind, Kind::Conv { .. })).count();
+        assert_eq!(summed, others, "{}", net.name());
     }
 }
 
