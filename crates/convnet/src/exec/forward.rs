@@ -168,7 +168,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
         let len = match &stage.kind {
             Kind::Conv { conv, .. } => conv.forward_scratch(batch, threads),
             Kind::Linear { linear, .. } => linear.scratch_len(threads),
-            Kind::Chain { .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
+            Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
             Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => 0,
         };
@@ -209,7 +209,9 @@ impl Executor {
         let weights = pack(&parameters.trained, &stages, "", state)?;
         let running = pack(&parameters.buffers, &stages, "", state)?;
         let chains = stages.iter().map(|stage| match (&stage.kind, stage.output) {
-            (Kind::Chain { .. }, Layout::Blocked([c, ..])) => Some(ChainState::identity(blocks(c) * LANES)),
+            (Kind::Chain { .. } | Kind::NormSum { .. }, Layout::Blocked([c, ..])) => {
+                Some(ChainState::identity(blocks(c) * LANES))
+            }
             (_, _) => None,
         });
         Ok(Executor {
@@ -238,6 +240,9 @@ impl Executor {
     pub(super) fn forward(&mut self, images: &[f32], count: usize, mode: Mode) {
         for index in 0..self.stages.len() {
             let start = self.profile.start();
+            if let Mode::Training { .. } = mode {
+                self.prepare_norm(index, count);
+            }
             self.forward_stage(index, images, count, mode);
             self.find_moments(index, count);
             let stage = &self.stages[index];
@@ -268,23 +273,19 @@ impl Executor {
                 let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
                 conv.forward(threads, count, x, &self.weights[slot(*weight)], &epilogue, y, scratch);
             }
-            Kind::Chain { chain, norm, drop } => {
+            Kind::Chain { chain, drop, .. } => {
                 let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
-                let x = x_view.maps(x);
-                let state = self.chains[index].as_mut().expect("a chain has its numbers");
-                if let (Some(norm), Mode::Training { .. }) = (norm, mode) {
-                    for &(source, first) in &self.forward[index].sources {
-                        let [channels, _] = self.stages[source].output.channels_and_pixels();
-                        let found = self.moments[source].as_ref().expect("what a norm reads has moments");
-                        state.mean[first..first + channels].copy_from_slice(&found.mean[..channels]);
-                        state.var[first..first + channels].copy_from_slice(&found.var[..channels]);
-                    }
-                    state.fold(norm.eps, &self.weights[slot(norm.weight)], &self.weights[slot(norm.bias)]);
-                    let running = norm.running.map(|i| self.slots.buffers[i].range.clone());
-                    let [mean, var] = self.running.get_disjoint_mut(running).expect("slots do not overlap");
-                    update_running(norm, count * chain.input_pixels(), state, mean, var);
-                }
-                chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y_view.maps_mut(y));
+                let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
+                let state = self.chains[index].as_ref().expect("a chain has its numbers");
+                chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y);
+            }
+            Kind::NormSum { chain, relu, .. } => {
+                let addend_view = self.values[stage.inputs[1]];
+                let reads = [x_view, addend_view].map(|view| view.span(count));
+                let ([x, addend], [y]) = self.arena.split(reads, [y_view.span(count)]);
+                let (x, addend, y) = (x_view.maps(x), addend_view.maps(addend), y_view.maps_mut(y));
+                let state = self.chains[index].as_ref().expect("a chain has its numbers");
+                chain.forward_sum(threads, count, x, [&state.scale, &state.shift], addend, *relu, y);
             }
             Kind::Linear { linear, weight, bias, relu } => {
                 let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
@@ -315,6 +316,25 @@ impl Executor {
                 merge::copy_channels(threads, &copy, x_view.maps(x), y_view.maps_mut(y), false);
             }
         }
+    }
+
+    /// What a norm computes with, from the moments of its input, and its running statistics.
+    fn prepare_norm(&mut self, index: usize, count: usize) {
+        let stage = &self.stages[index];
+        let Some(norm) = stage.kind.norm() else { return };
+        let state = self.chains[index].as_mut().expect("a chain has its numbers");
+        for &(source, first) in &self.forward[index].sources {
+            let [channels, _] = self.stages[source].output.channels_and_pixels();
+            let found = self.moments[source].as_ref().expect("what a norm reads has moments");
+            state.mean[first..first + channels].copy_from_slice(&found.mean[..channels]);
+            state.var[first..first + channels].copy_from_slice(&found.var[..channels]);
+        }
+        let slot = |i: usize| self.slots.trained[i].range.clone();
+        state.fold(norm.eps, &self.weights[slot(norm.weight)], &self.weights[slot(norm.bias)]);
+        let running = norm.running.map(|i| self.slots.buffers[i].range.clone());
+        let [mean, var] = self.running.get_disjoint_mut(running).expect("slots do not overlap");
+        let [_, pixels] = self.stages[stage.inputs[0]].output.channels_and_pixels();
+        update_running(norm, count * pixels, state, mean, var);
     }
 
     /// Mean and variance of a stage's output, where a norm needs them. A convolution has left their parts.

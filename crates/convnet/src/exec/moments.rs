@@ -31,7 +31,7 @@ pub(super) fn sources(stages: &Stages, purpose: Purpose) -> Vec<Vec<(usize, usiz
     let of_stage = |index: usize| {
         let stage = &stages.stages[index];
         let mut found = Vec::new();
-        if purpose == Purpose::Training && matches!(stage.kind, Kind::Chain { norm: Some(_), .. }) {
+        if purpose == Purpose::Training && stage.kind.norm().is_some() {
             collect(stages, stage.inputs[0], 0, &mut found);
         }
         found

@@ -355,6 +355,30 @@ fn dense_blocks_and_inceptions_are_not_copied() {
 }
 
 #[test]
+fn residual_blocks_end_in_one_pass() {
+    use super::cut::cut;
+    use super::stage::{Kind, Purpose};
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    let stages = cut(&residual(), Purpose::Training, &engine, 1).unwrap();
+    let count = |is: fn(&Kind) -> bool| stages.stages.iter().filter(|stage| is(&stage.kind)).count();
+    // One shortcut is padded after the norm that it is added to.
+    assert_eq!(
+        [count(|kind| matches!(kind, Kind::NormSum { .. })), count(|kind| matches!(kind, Kind::Add { .. }))],
+        [3, 1]
+    );
+    // A norm is not added to its own input in one pass.
+    let mut net = Layers::new("own input", [16, 4, 4]);
+    let x = net.0.output();
+    let conv = net.add(conv(16, Window::square(1)), &[x]);
+    let normed = net.norm(conv);
+    let sum = net.add(Op::Add, &[normed, conv]);
+    let net = net.head(sum);
+    let stages = cut(&net, Purpose::Training, &engine, 3).unwrap();
+    assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
+    check_training(&net, &engine, 1e-3);
+}
+
+#[test]
 fn training_agrees_with_the_reference() {
     for net in nets() {
         let state = state(&net);

@@ -12,6 +12,10 @@
 //! pictures in f64, in order: they do not depend on the threads. Mean and variance are found where `x` is computed
 //! (`moments.rs`).
 
+mod sum;
+
+pub use sum::{SumGiven, SumGradients};
+
 use crate::geometry::Window;
 use crate::layout::{Maps, MapsMut, blocks};
 use crate::random;
@@ -170,12 +174,7 @@ impl NormChain {
                 sums,
             });
         });
-        for (which, totals) in sums.into_iter().enumerate() {
-            for (c, total) in totals.iter_mut().enumerate().take(blocks * LANES) {
-                let at = |n: usize| (n * blocks + c / LANES) * SUMS + which * LANES + c % LANES;
-                *total = (0..given.batch).map(|n| f64::from(scratch[at(n)])).sum::<f64>() as f32;
-            }
-        }
+        add_totals(given.batch, blocks, scratch, sums);
     }
 
     /// `dx = a · dz + b · x + c` per channel, for the three numbers in `linear`. For a normalisation `a = scale`,
@@ -217,6 +216,16 @@ impl NormChain {
                 dx: unsafe { dx.part(at..at + from) },
             });
         });
+    }
+}
+
+/// Both sums of every channel from those of each picture's.
+fn add_totals(batch: usize, blocks: usize, scratch: &[f32], sums: [&mut [f32]; 2]) {
+    for (which, totals) in sums.into_iter().enumerate() {
+        for (c, total) in totals.iter_mut().enumerate().take(blocks * LANES) {
+            let at = |n: usize| (n * blocks + c / LANES) * SUMS + which * LANES + c % LANES;
+            *total = (0..batch).map(|n| f64::from(scratch[at(n)])).sum::<f64>() as f32;
+        }
     }
 }
 
