@@ -10,6 +10,7 @@ pub mod local_response_norm;
 pub mod loss;
 pub mod memory;
 pub mod merge;
+pub mod moments;
 pub mod norm;
 pub mod optimizer;
 pub mod pool;

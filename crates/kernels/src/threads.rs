@@ -199,6 +199,11 @@ impl<'a, T> Parts<'a, T> {
         Parts { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
+    /// Elements of the whole buffer.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Where a range begins, for tasks whose parts interleave: checked to be inside the buffer, and as safe to use as any
     /// pointer.
     ///

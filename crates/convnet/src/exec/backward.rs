@@ -9,7 +9,7 @@ use super::stage::{Kind, Layout, Norm, Stages};
 use convnet_kernels::layout::{Maps, MapsMut, blocks, to_blocked_rows};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge::{self, ChannelCopy};
-use convnet_kernels::norm::{Drop, Given, Source};
+use convnet_kernels::norm::{Drop, Given, Source, SumGiven, SumGradients};
 use convnet_kernels::simd::LANES;
 use convnet_kernels::{activation, reduce};
 
@@ -44,6 +44,24 @@ impl Gradients {
             chains: executor.chains.iter().map(|state| state.as_ref().map(chain)).collect(),
         }
     }
+
+    /// Where a chain's two sums go.
+    fn sums(&mut self, index: usize) -> [&mut [f32]; 2] {
+        let ChainGradient { sum, product, .. } = self.chains[index].as_mut().expect("a chain has its numbers");
+        [sum, product]
+    }
+
+    /// From a chain's sums, the gradients of its norm's parameters and what its input's gradient is computed with.
+    fn fold(&mut self, executor: &Executor, index: usize, count: usize) {
+        let stage = &executor.stages[index];
+        let norm = stage.kind.norm().expect("only a norm has sums");
+        let [_, pixels] = executor.stages[stage.inputs[0]].output.channels_and_pixels();
+        let slots = [norm.weight, norm.bias].map(|i| executor.slots.trained[i].range.clone());
+        let [gamma, beta] = self.weights.get_disjoint_mut(slots).expect("slots do not overlap");
+        let state = executor.chains[index].as_ref().expect("a chain has its numbers");
+        let gradient = self.chains[index].as_mut().expect("a chain has its numbers");
+        gradient.fold(norm, state, count * pixels, gamma, beta);
+    }
 }
 
 impl ChainGradient {
@@ -77,7 +95,7 @@ impl BackwardPlan {
         let flows = Flows::plan(stages, forward, batch, threads);
         let readers = stages.readers();
         let normalised = |i: usize| match readers[i][..] {
-            [reader] => matches!(stages.stages[reader].kind, Kind::Chain { norm: Some(_), .. }),
+            [reader] => stages.stages[reader].kind.norm().is_some() && stages.stages[reader].inputs[0] == i,
             _ => false,
         };
         let idle = |i: usize| matches!(stages.stages[i].kind, Kind::Conv { relu: false, .. }) && normalised(i);
@@ -160,7 +178,18 @@ impl BackwardPlan {
                 let shape = [count, *c, h * w];
                 self.unflatten(executor, index, shape);
             }
-            Kind::Chain { .. } => self.run_chain(executor, gradients, index, count, mode),
+            Kind::Chain { norm, .. } => {
+                if norm.is_some() {
+                    self.sum_chain(executor, gradients, index, count, mode);
+                    gradients.fold(executor, index, count);
+                }
+                self.run_chain(executor, gradients, index, count, mode);
+            }
+            Kind::NormSum { .. } => {
+                self.sum_norm_sum(executor, gradients, index, count);
+                gradients.fold(executor, index, count);
+                self.run_chain(executor, gradients, index, count, mode);
+            }
             Kind::Concat => self.split_concat(executor, index, count),
             Kind::PadChannels { before } => {
                 let before = *before;
@@ -302,29 +331,51 @@ impl BackwardPlan {
         }
     }
 
+    /// The sums that a chain's norm needs.
+    fn sum_chain(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize, mode: Mode) {
+        let stage = &executor.stages[index];
+        let Kind::Chain { chain, drop, .. } = &stage.kind else { return };
+        let (dy_view, x_view) = (self.of_output(index), executor.values[stage.inputs[0]]);
+        let reads = [x_view.span(count), dy_view.span(count)];
+        let ([x, dy], [scratch]) = executor.arena.split(reads, [self.flows.scratch[index].clone()]);
+        let state = executor.chains[index].as_ref().expect("a chain has its numbers");
+        let given = given(count, dy_view.maps(dy), state, mode.drop(*drop));
+        let sums = gradients.sums(index);
+        chain.backward_sums(executor.engine.pool(), &given, x_view.maps(x), sums, scratch);
+    }
+
+    /// The same where something is added to the norm, which gets its gradient too; the ReLU after it has been gone back
+    /// through then.
+    fn sum_norm_sum(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize) {
+        let addend = self.target(executor, index, 1);
+        let stage = &executor.stages[index];
+        let Kind::NormSum { chain, relu, .. } = &stage.kind else { return };
+        let (dy_view, x_view, y_view) =
+            (self.of_output(index), executor.values[stage.inputs[0]], executor.values[index]);
+        let scratch = self.flows.scratch[index].clone();
+        let none = Span { buffer: scratch.buffer, range: 0..0 };
+        let reads = [x_view.span(count), if *relu { y_view.span(count) } else { none.clone() }];
+        let addend_span = addend.map_or(none, |(view, _)| view.span(count));
+        let ([x, y], [dy, da, scratch]) = executor.arena.split(reads, [dy_view.span(count), addend_span, scratch]);
+        let state = executor.chains[index].as_ref().expect("a chain has its numbers");
+        let given = SumGiven { batch: count, x: x_view.maps(x), y: relu.then(|| y_view.maps(y)), mean: &state.mean };
+        let addend = addend.map(|(view, accumulate)| (view.maps_mut(da), accumulate));
+        let gradients = SumGradients { dy: dy_view.maps_mut(dy), addend, sums: gradients.sums(index) };
+        chain.backward_sums_of_sum(executor.engine.pool(), &given, gradients, scratch);
+    }
+
+    /// A chain's gradient of its input.
     fn run_chain(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize, mode: Mode) {
         let stage = &executor.stages[index];
-        let Kind::Chain { chain, norm, drop } = &stage.kind else { return };
+        let (chain, drop) = match &stage.kind {
+            Kind::Chain { chain, drop, .. } => (chain, mode.drop(*drop)),
+            Kind::NormSum { chain, .. } => (chain, None),
+            kind => unreachable!("{kind:?} is not a chain"),
+        };
         let (dy_view, x_view) = (self.of_output(index), executor.values[stage.inputs[0]]);
         let threads = executor.engine.pool();
         let state = executor.chains[index].as_ref().expect("a chain has its numbers");
         let chain_gradient = gradients.chains[index].as_mut().expect("a chain has its numbers");
-        let drop = mode.drop(*drop);
-        if let Some(norm) = norm {
-            let reads = [x_view.span(count), dy_view.span(count)];
-            let ([x, dy], [scratch]) = executor.arena.split(reads, [self.flows.scratch[index].clone()]);
-            let ChainGradient { sum, product, .. } = chain_gradient;
-            chain.backward_sums(
-                threads,
-                &given(count, dy_view.maps(dy), state, drop),
-                x_view.maps(x),
-                [sum, product],
-                scratch,
-            );
-            let slots = [norm.weight, norm.bias].map(|i| executor.slots.trained[i].range.clone());
-            let [gamma, beta] = gradients.weights.get_disjoint_mut(slots).expect("slots do not overlap");
-            chain_gradient.fold(norm, state, count * chain.input_pixels(), gamma, beta);
-        }
         let ChainGradient { factor, slope, offset, .. } = chain_gradient;
         let linear: [&[f32]; 3] = [factor, slope, offset];
         let Some((dx_view, accumulate)) = self.target(executor, index, 0) else { return };

@@ -2,8 +2,8 @@
 //!
 //! Neighbouring nodes become one stage where a kernel does them in one pass and nobody else reads what is between them:
 //! convolution or linear + ReLU; batch norm, ReLU, 2×2 pooling and channel dropout in any of the combinations that keep
-//! this order; a sum + ReLU; in inference also a convolution + the sum that it is the last part of. Nodes that no output
-//! needs become none.
+//! this order; a sum + ReLU; a sum with the part of it that is computed last, which in inference may be a convolution and
+//! in training a batch norm. Nodes that no output needs become none.
 
 use super::engine::Engine;
 use super::parameters::Parameters;
@@ -130,7 +130,13 @@ impl Cutter<'_> {
                     bias: self.vector(node, "bias"),
                     running: ["running_mean", "running_var"].map(|name| self.vector(node, name)),
                 };
-                self.add_chain(node, Some(norm))
+                match self.waiting_sum(node, Purpose::Training) {
+                    // A sum of a norm with its own input would be read and written in one place in backward.
+                    Some((sum, addend)) if addend != self.of_node(first.inputs[0]) => {
+                        self.add_norm_sum(node, norm, sum, addend)
+                    }
+                    Some(_) | None => self.add_chain(node, Some(norm)),
+                }
             }
             Op::LocalResponseNorm(op) => {
                 let [channels, h, w] = self.map(node);
@@ -175,7 +181,7 @@ impl Cutter<'_> {
         let conv = Box::new(conv);
         let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), conv.weights_len());
         let bias = op.bias.then(|| self.vector(node, "bias"));
-        let sum = self.only_reader(node).and_then(|next| Some((next, self.addend(next, node)?)));
+        let sum = self.waiting_sum(node, Purpose::Inference);
         let (last, relu) = self.take_relu(sum.map_or(node, |(sum, _)| sum));
         self.push(node, last, Kind::Conv { conv, weight, bias, addend: sum.is_some(), relu }, layout)?;
         let index = self.stages.len() - 1;
@@ -183,13 +189,13 @@ impl Cutter<'_> {
         Ok(())
     }
 
-    /// In inference, the stage with the other part of a sum that only waits for this node.
-    fn addend(&self, sum: usize, part: usize) -> Option<usize> {
-        let node = &self.net.nodes()[sum];
-        match (&node.op, &node.inputs[..]) {
-            (Op::Add, &[a, b]) if self.purpose == Purpose::Inference && a != b => {
-                let addend = self.of_node[if a.index() == part { b } else { a }.index()]?;
-                (!matches!(self.stages[addend].output, Layout::Plain(_))).then_some(addend)
+    /// In plans for a purpose, a sum that only waits for this node, and the stage with its other part.
+    fn waiting_sum(&self, node: usize, purpose: Purpose) -> Option<(usize, usize)> {
+        let sum = self.only_reader(node).filter(|_| self.purpose == purpose)?;
+        match (self.op(sum), &self.net.nodes()[sum].inputs[..]) {
+            (Op::Add, &[a, b]) if a != b => {
+                let addend = self.of_node[if a.index() == node { b } else { a }.index()]?;
+                (!matches!(self.stages[addend].output, Layout::Plain(_))).then_some((sum, addend))
             }
             (_, _) => None,
         }
@@ -263,6 +269,18 @@ impl Cutter<'_> {
         let chain = NormChain::new(channels, [h, w], relu, pool.is_some(), self.isa);
         let shape = self.net.nodes()[last].shape;
         self.push(node, last, Kind::Chain { chain, norm, drop }, Layout::of(shape))
+    }
+
+    /// A batch norm and the sum that only waits for it.
+    fn add_norm_sum(&mut self, node: usize, norm: Norm, sum: usize, addend: usize) -> Result<()> {
+        let [channels, h, w] = self.map(node);
+        let (last, relu) = self.take_relu(sum);
+        let chain = NormChain::new(channels, [h, w], false, false, self.isa);
+        let output = Layout::of(self.net.nodes()[last].shape);
+        self.push(node, last, Kind::NormSum { chain, norm, relu }, output)?;
+        let index = self.stages.len() - 1;
+        self.stages[index].inputs.push(addend);
+        Ok(())
     }
 
     fn add_pool(&mut self, node: usize, window: Window, kind: PoolKind) -> Result<()> {

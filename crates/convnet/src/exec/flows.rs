@@ -67,8 +67,8 @@ impl Flows {
             if stage.kind.backward_reads_output() {
                 forward.lives.use_at(forward.values[i].buffer, moment);
             }
-            for &input in &stage.inputs {
-                if stage.kind.backward_reads_input() {
+            for (position, &input) in stage.inputs.iter().enumerate() {
+                if stage.kind.backward_reads_input(position) {
                     forward.lives.use_at(forward.values[input].buffer, moment);
                 }
                 if let Some(gradient) = gradients[input] {
@@ -80,7 +80,7 @@ impl Flows {
                     conv.backward_weights_scratch(batch, threads).max(conv.backward_data_scratch(batch, threads))
                 }
                 Kind::Linear { linear, .. } => linear.scratch_len(threads),
-                Kind::Chain { chain, .. } => chain.scratch_len(batch),
+                Kind::Chain { chain, .. } | Kind::NormSum { chain, .. } => chain.scratch_len(batch),
                 Kind::Flatten { .. } if inputs[i] == [Flow::Accumulate] => {
                     batch * stages.stages[stage.inputs[0]].output.len()
                 }
@@ -121,16 +121,10 @@ impl<'a> Planner<'a> {
                         planner.share(input, index);
                     }
                 }
-                Kind::Chain { .. } => {
-                    let input = stages.stages[index].inputs[0];
-                    let kind = &stages.stages[input].kind;
-                    let read = sharing(stages, &forward.places.in_place, input)
-                        .any(|index| stages.stages[index].kind.backward_reads_output());
-                    let kept = read || matches!(kind, Kind::Load | Kind::Concat);
-                    let whole = forward.values[input].stride == forward.values[input].len;
-                    if planner.is_only_reader(index, input) && whole && !kept {
-                        planner.homes[input] = Home::Value;
-                    }
+                Kind::Chain { .. } => planner.replace_value(index, forward),
+                Kind::NormSum { .. } => {
+                    planner.replace_value(index, forward);
+                    planner.share_addend(index);
                 }
                 Kind::Load | Kind::Conv { .. } | Kind::Linear { .. } | Kind::Pool(_) => {}
                 Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::PadChannels { .. } => {}
@@ -140,6 +134,19 @@ impl<'a> Planner<'a> {
             planner.homes[index] = Home::Own;
         }
         planner
+    }
+
+    /// A chain's gradient of its input may take the input's place, because the chain reads both at once.
+    fn replace_value(&mut self, chain: usize, forward: &ForwardPlan) {
+        let stages = self.stages;
+        let input = stages.stages[chain].inputs[0];
+        let read = sharing(stages, &forward.places.in_place, input)
+            .any(|index| stages.stages[index].kind.backward_reads_output());
+        let kept = read || matches!(stages.stages[input].kind, Kind::Load | Kind::Concat);
+        let whole = forward.values[input].stride == forward.values[input].len;
+        if self.is_only_reader(chain, input) && whole && !kept {
+            self.homes[input] = Home::Value;
+        }
     }
 
     fn is_only_reader(&self, reader: usize, input: usize) -> bool {
@@ -163,6 +170,21 @@ impl<'a> Planner<'a> {
             Kind::Load | Kind::Chain { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => true,
             Kind::Flatten { .. } | Kind::PadChannels { .. } => true,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Add { .. } | Kind::Concat => false,
+            Kind::NormSum { .. } => false,
+        }
+    }
+
+    /// Whether a stage is the last to read a value, hence the first to give its gradient.
+    fn is_last_reader(&self, reader: usize, input: usize) -> bool {
+        let later = self.readers[input].iter().filter(|&&other| other >= reader).count();
+        later == 1 && !self.stages.outputs.contains(&input)
+    }
+
+    /// What is added to a norm may have the sum's gradient: the norm reads it before anyone changes it.
+    fn share_addend(&mut self, index: usize) {
+        let addend = self.stages.stages[index].inputs[1];
+        if self.is_last_reader(index, addend) {
+            self.share(addend, index);
         }
     }
 
@@ -170,13 +192,9 @@ impl<'a> Planner<'a> {
     /// it: at most one of them, and it stands before the others.
     fn share_sum(&mut self, sum: usize) {
         let inputs = &self.stages.stages[sum].inputs;
-        let ends_here = |&&input: &&usize| {
-            let later = self.readers[input].iter().filter(|&&reader| reader >= sum).count();
-            later == 1 && !self.stages.outputs.contains(&input)
-        };
         let (reading, changing): (Vec<usize>, Vec<usize>) = inputs
             .iter()
-            .filter(ends_here)
+            .filter(|&&input| self.is_last_reader(sum, input))
             .partition(|&&input| self.readers[input] == [sum] && self.only_reads_gradient(input));
         let changing = changing.first().copied();
         let changed_from = changing.map(|input| {

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::arena::{Arena, BufferId, Lives, Span};
+use super::moments::{self, Moments};
 use super::parameters::{flat_len, pack};
 use super::profile::Profile;
 use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
@@ -11,6 +12,7 @@ use convnet_kernels::conv::Epilogue;
 use convnet_kernels::layout::{Maps, MapsMut, blocks, from_blocked_rows, to_blocked};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge::{self, ChannelCopy};
+use convnet_kernels::moments::{MomentParts, merge as merge_moments, sum as sum_moments};
 use convnet_kernels::norm::Drop;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::threads::Threads;
@@ -110,6 +112,8 @@ pub(super) struct Executor {
     pub(super) weights: Buffer,
     pub(super) running: Buffer,
     pub(super) chains: Vec<Option<ChainState>>,
+    /// Of each stage's output that a norm reads.
+    moments: Vec<Option<Moments>>,
     pub(super) profile: Profile,
     pub(super) batch: usize,
 }
@@ -122,6 +126,10 @@ struct Step {
     in_place: Option<usize>,
     /// A concatenation's inputs that are not written where they belong: index, and channels before it.
     copied: Vec<(usize, usize)>,
+    /// Parts of the output's moments.
+    parts: Span,
+    /// The stages that have the moments of a norm's input, and the first channel of each.
+    sources: Vec<(usize, usize)>,
 }
 
 /// Values, scratch and their lives in the forward direction: stage `i` runs at moment `i`.
@@ -130,6 +138,8 @@ pub(super) struct ForwardPlan {
     pub(super) values: Vec<View>,
     pub(super) places: Places,
     scratch: Vec<Span>,
+    parts: Vec<Span>,
+    sources: Vec<Vec<(usize, usize)>>,
 }
 
 pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usize) -> ForwardPlan {
@@ -157,16 +167,22 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
     let scratch = list.iter().enumerate().map(|(i, stage)| {
         let len = match &stage.kind {
             Kind::Conv { conv, .. } => conv.forward_scratch(batch, threads),
-            Kind::Chain { chain, norm: Some(_), .. } => chain.scratch_len(batch),
             Kind::Linear { linear, .. } => linear.scratch_len(threads),
-            Kind::Chain { norm: None, .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
+            Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
             Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => 0,
         };
         Span { buffer: lives.begin(len, i), range: 0..len }
     });
     let scratch = scratch.collect();
-    ForwardPlan { lives, values, places, scratch }
+    let sources = moments::sources(stages, purpose);
+    let parts = (0..list.len()).map(|i| {
+        let wanted = sources.iter().flatten().any(|&(source, _)| source == i);
+        let len = if wanted { moments::scratch_len(stages, i, batch) } else { 0 };
+        Span { buffer: lives.begin(len, i), range: 0..len }
+    });
+    let parts = parts.collect();
+    ForwardPlan { lives, values, places, scratch, parts, sources }
 }
 
 impl Executor {
@@ -178,23 +194,32 @@ impl Executor {
         batch: usize,
         state: &BTreeMap<String, T>,
     ) -> Result<Executor> {
-        let steps = plan.scratch.into_iter().enumerate().map(|(i, scratch)| {
-            let copied = copied_inputs(&stages, &plan.places, i);
-            Step { scratch, in_place: plan.places.in_place[i], copied }
+        let ForwardPlan { lives, values, places, scratch, parts, sources } = plan;
+        let left = stages.stages.iter().zip(&parts).map(|(stage, parts)| {
+            let channels = || stage.output.channels_and_pixels()[0];
+            (!parts.range.is_empty()).then(|| Moments::of(channels()))
+        });
+        let moments = left.collect();
+        let steps = scratch.into_iter().zip(parts).zip(sources).enumerate().map(|(i, ((scratch, parts), sources))| {
+            let copied = copied_inputs(&stages, &places, i);
+            Step { scratch, in_place: places.in_place[i], copied, parts, sources }
         });
         let forward = steps.collect();
         let Stages { stages, parameters, outputs } = stages;
         let weights = pack(&parameters.trained, &stages, "", state)?;
         let running = pack(&parameters.buffers, &stages, "", state)?;
         let chains = stages.iter().map(|stage| match (&stage.kind, stage.output) {
-            (Kind::Chain { .. }, Layout::Blocked([c, ..])) => Some(ChainState::identity(blocks(c) * LANES)),
+            (Kind::Chain { .. } | Kind::NormSum { .. }, Layout::Blocked([c, ..])) => {
+                Some(ChainState::identity(blocks(c) * LANES))
+            }
             (_, _) => None,
         });
         Ok(Executor {
             chains: chains.collect(),
+            moments,
             engine: engine.clone(),
-            arena: plan.lives.place(),
-            values: plan.values,
+            arena: lives.place(),
+            values,
             forward,
             slots: parameters,
             weights,
@@ -215,7 +240,11 @@ impl Executor {
     pub(super) fn forward(&mut self, images: &[f32], count: usize, mode: Mode) {
         for index in 0..self.stages.len() {
             let start = self.profile.start();
+            if let Mode::Training { .. } = mode {
+                self.prepare_norm(index, count);
+            }
             self.forward_stage(index, images, count, mode);
+            self.find_moments(index, count);
             let stage = &self.stages[index];
             self.profile.stop(start, &stage.name, "forward", stage.macs * self.batch as u64);
         }
@@ -235,24 +264,28 @@ impl Executor {
             Kind::Conv { conv, weight, bias, addend, relu } => {
                 let addend_view = if *addend { self.values[stage.inputs[1]] } else { x_view };
                 let reads = [x_view, addend_view].map(|view| view.span(count));
-                let ([x, other], [y, scratch]) = self.arena.split(reads, [y_view.span(count), scratch]);
+                let writes = [y_view.span(count), scratch, self.forward[index].parts.clone()];
+                let ([x, other], [y, scratch, parts]) = self.arena.split(reads, writes);
                 let bias = bias.map(|b| &self.weights[slot(b)]);
-                let epilogue = Epilogue { bias, addend: addend.then(|| addend_view.maps(other)), relu: *relu };
+                let moments = self.moments[index].is_some();
+                let moments = moments.then(|| MomentParts::new(parts, conv.shape().out_channels));
+                let epilogue = Epilogue { bias, addend: addend.then(|| addend_view.maps(other)), relu: *relu, moments };
                 let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
                 conv.forward(threads, count, x, &self.weights[slot(*weight)], &epilogue, y, scratch);
             }
-            Kind::Chain { chain, norm, drop } => {
-                let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
-                let x = x_view.maps(x);
-                let state = self.chains[index].as_mut().expect("a chain has its numbers");
-                if let (Some(norm), Mode::Training { .. }) = (norm, mode) {
-                    chain.statistics(threads, count, x, &mut state.mean, &mut state.var, scratch);
-                    state.fold(norm.eps, &self.weights[slot(norm.weight)], &self.weights[slot(norm.bias)]);
-                    let running = norm.running.map(|i| self.slots.buffers[i].range.clone());
-                    let [mean, var] = self.running.get_disjoint_mut(running).expect("slots do not overlap");
-                    update_running(norm, count * chain.input_pixels(), state, mean, var);
-                }
-                chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y_view.maps_mut(y));
+            Kind::Chain { chain, drop, .. } => {
+                let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
+                let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
+                let state = self.chains[index].as_ref().expect("a chain has its numbers");
+                chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y);
+            }
+            Kind::NormSum { chain, relu, .. } => {
+                let addend_view = self.values[stage.inputs[1]];
+                let reads = [x_view, addend_view].map(|view| view.span(count));
+                let ([x, addend], [y]) = self.arena.split(reads, [y_view.span(count)]);
+                let (x, addend, y) = (x_view.maps(x), addend_view.maps(addend), y_view.maps_mut(y));
+                let state = self.chains[index].as_ref().expect("a chain has its numbers");
+                chain.forward_sum(threads, count, x, [&state.scale, &state.shift], addend, *relu, y);
             }
             Kind::Linear { linear, weight, bias, relu } => {
                 let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
@@ -283,6 +316,41 @@ impl Executor {
                 merge::copy_channels(threads, &copy, x_view.maps(x), y_view.maps_mut(y), false);
             }
         }
+    }
+
+    /// What a norm computes with, from the moments of its input, and its running statistics.
+    fn prepare_norm(&mut self, index: usize, count: usize) {
+        let stage = &self.stages[index];
+        let Some(norm) = stage.kind.norm() else { return };
+        let state = self.chains[index].as_mut().expect("a chain has its numbers");
+        for &(source, first) in &self.forward[index].sources {
+            let [channels, _] = self.stages[source].output.channels_and_pixels();
+            let found = self.moments[source].as_ref().expect("what a norm reads has moments");
+            state.mean[first..first + channels].copy_from_slice(&found.mean[..channels]);
+            state.var[first..first + channels].copy_from_slice(&found.var[..channels]);
+        }
+        let slot = |i: usize| self.slots.trained[i].range.clone();
+        state.fold(norm.eps, &self.weights[slot(norm.weight)], &self.weights[slot(norm.bias)]);
+        let running = norm.running.map(|i| self.slots.buffers[i].range.clone());
+        let [mean, var] = self.running.get_disjoint_mut(running).expect("slots do not overlap");
+        let [_, pixels] = self.stages[stage.inputs[0]].output.channels_and_pixels();
+        update_running(norm, count * pixels, state, mean, var);
+    }
+
+    /// Mean and variance of a stage's output, where a norm needs them. A convolution has left their parts.
+    fn find_moments(&mut self, index: usize, count: usize) {
+        let Some(Moments { mean, var }) = &mut self.moments[index] else { return };
+        let (threads, isa) = (self.engine.pool(), self.engine.set());
+        let (stage, view) = (&self.stages[index], self.values[index]);
+        let [channels, pixels] = stage.output.channels_and_pixels();
+        let ([values], [parts]) = self.arena.split([view.span(count)], [self.forward[index].parts.clone()]);
+        let number = if let Kind::Conv { conv, .. } = &stage.kind {
+            conv.moment_parts(count)
+        } else {
+            sum_moments(isa, threads, [count, channels, pixels], view.maps(values), parts);
+            count
+        };
+        merge_moments(isa, threads, [number, channels], parts, mean, var);
     }
 
     /// ReLU, tanh and dropout, after a copy of the input where its place could not be taken.

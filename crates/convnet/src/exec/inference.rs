@@ -81,7 +81,7 @@ impl Inference {
 /// Chains that are left normalise with the running statistics.
 fn fold_running(executor: &mut Executor) {
     for (stage, state) in executor.stages.iter().zip(&mut executor.chains) {
-        if let (Kind::Chain { norm: Some(norm), .. }, Some(state)) = (&stage.kind, state) {
+        if let (Some(norm), Some(state)) = (stage.kind.norm(), state) {
             let [mean, var] = norm.running.map(|i| &executor.running[executor.slots.buffers[i].range.clone()]);
             state.mean.copy_from_slice(mean);
             state.var.copy_from_slice(var);

@@ -12,6 +12,7 @@ mod engine;
 mod flows;
 mod forward;
 mod inference;
+mod moments;
 mod parameters;
 mod profile;
 pub mod reference;

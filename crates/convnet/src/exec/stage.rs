@@ -86,6 +86,12 @@ pub(super) enum Kind {
         norm: Option<Norm>,
         drop: Option<DropNode>,
     },
+    /// Batch norm of the first input, the second added to it, and ReLU or nothing: the end of a residual block in training.
+    NormSum {
+        chain: NormChain,
+        norm: Norm,
+        relu: bool,
+    },
     Linear {
         linear: Linear,
         weight: usize,
@@ -120,16 +126,19 @@ impl Kind {
     /// Whether backward reads the stage's output, which then may not be overwritten before.
     pub(super) fn backward_reads_output(&self) -> bool {
         match self {
-            Kind::Conv { relu, .. } | Kind::Linear { relu, .. } | Kind::Add { relu } => *relu,
+            Kind::Conv { relu, .. } | Kind::Linear { relu, .. } | Kind::Add { relu } | Kind::NormSum { relu, .. } => {
+                *relu
+            }
             Kind::Relu | Kind::Tanh => true,
             Kind::Load | Kind::Chain { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => false,
             Kind::Dropout { .. } | Kind::Flatten { .. } | Kind::Concat | Kind::PadChannels { .. } => false,
         }
     }
 
-    /// Whether backward reads the stage's input.
-    pub(super) fn backward_reads_input(&self) -> bool {
+    /// Whether backward reads one of the stage's inputs.
+    pub(super) fn backward_reads_input(&self, position: usize) -> bool {
         match self {
+            Kind::NormSum { .. } => position == 0,
             Kind::Conv { .. } | Kind::Chain { .. } | Kind::Linear { .. } | Kind::LocalResponseNorm(_) => true,
             Kind::Pool(pool) => pool.backward_reads_input(),
             Kind::Load | Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => false,
@@ -143,6 +152,18 @@ impl Kind {
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Add { .. } => true,
             Kind::Load | Kind::Conv { .. } | Kind::Chain { .. } | Kind::Linear { .. } | Kind::Pool(_) => false,
             Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::Concat | Kind::PadChannels { .. } => false,
+            Kind::NormSum { .. } => false,
+        }
+    }
+
+    /// The batch norm of the first input, if there is one.
+    pub(super) fn norm(&self) -> Option<&Norm> {
+        match self {
+            Kind::Chain { norm, .. } => norm.as_ref(),
+            Kind::NormSum { norm, .. } => Some(norm),
+            Kind::Load | Kind::Conv { .. } | Kind::Linear { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => None,
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => None,
+            Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => None,
         }
     }
 }

@@ -355,6 +355,30 @@ fn dense_blocks_and_inceptions_are_not_copied() {
 }
 
 #[test]
+fn residual_blocks_end_in_one_pass() {
+    use super::cut::cut;
+    use super::stage::{Kind, Purpose};
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    let stages = cut(&residual(), Purpose::Training, &engine, 1).unwrap();
+    let count = |is: fn(&Kind) -> bool| stages.stages.iter().filter(|stage| is(&stage.kind)).count();
+    // One shortcut is padded after the norm that it is added to.
+    assert_eq!(
+        [count(|kind| matches!(kind, Kind::NormSum { .. })), count(|kind| matches!(kind, Kind::Add { .. }))],
+        [3, 1]
+    );
+    // A norm is not added to its own input in one pass.
+    let mut net = Layers::new("own input", [16, 4, 4]);
+    let x = net.0.output();
+    let conv = net.add(conv(16, Window::square(1)), &[x]);
+    let normed = net.norm(conv);
+    let sum = net.add(Op::Add, &[normed, conv]);
+    let net = net.head(sum);
+    let stages = cut(&net, Purpose::Training, &engine, 3).unwrap();
+    assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
+    check_training(&net, &engine, 1e-3);
+}
+
+#[test]
 fn training_agrees_with_the_reference() {
     for net in nets() {
         let state = state(&net);
@@ -452,27 +476,53 @@ fn bf16_is_near_the_reference_on_every_set() {
 
 #[test]
 fn weights_do_not_depend_on_threads() {
-    for precision in [Precision::F32, Precision::Bf16] {
-        threads_change_nothing(precision);
+    let labels: Vec<u32> = (0..9).map(|n| n % 5).collect();
+    let ways = [
+        (ConvChoice::Direct, Precision::F32),
+        (ConvChoice::Winograd, Precision::F32),
+        (ConvChoice::Direct, Precision::Bf16),
+    ];
+    let nets = [&nets()[0], &residual(), &dense(16)];
+    for (net, (conv, precision)) in nets.into_iter().flat_map(|net| ways.map(|way| (net, way))) {
+        let images = numbers(1, 9 * net.input_shape().elements());
+        let run = |threads: usize| {
+            let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_conv(conv).with_precision(precision);
+            let mut training = Training::new(net, &engine, 9, &state(net), ADAM, 1).unwrap();
+            for _ in 0..3 {
+                training.step(&images, &labels, 1e-2).unwrap();
+            }
+            weights::weights_sha256(&training.weights())
+        };
+        let one = run(1);
+        for threads in [2, 5, 16] {
+            assert_eq!(run(threads), one, "{} {conv:?} {precision:?} {threads} threads", net.name());
+        }
     }
 }
 
-fn threads_change_nothing(precision: Precision) {
-    let net = &nets()[0];
-    let images = numbers(1, 9 * net.input_shape().elements());
-    let labels: Vec<u32> = (0..9).map(|n| n % 5).collect();
-    let run = |threads: usize| {
-        let engine = Engine::with_isa(threads, Isa::best()).unwrap().with_precision(precision);
-        let engine = if precision == Precision::F32 { engine.with_conv(ConvChoice::Winograd) } else { engine };
-        let mut training = Training::new(net, &engine, 9, &state(net), ADAM, 1).unwrap();
-        for _ in 0..3 {
-            training.step(&images, &labels, 1e-2).unwrap();
+#[test]
+fn a_channel_is_summed_once_and_by_its_convolution() {
+    use super::cut::cut;
+    use super::moments::sources;
+    use super::stage::{Kind, Purpose};
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    // Of the values that norms read, those that no convolution computes: a mean pooling, and a sum.
+    for (net, others) in [(dense(16), 1), (dense(12), 1), (residual(), 1)] {
+        let stages = cut(&net, Purpose::Training, &engine, 1).unwrap();
+        let sources = sources(&stages, Purpose::Training);
+        for (stage, sources) in stages.stages.iter().zip(&sources).filter(|(_, sources)| !sources.is_empty()) {
+            let channels = |i: usize| stages.stages[i].output.channels_and_pixels()[0];
+            let end = sources.iter().fold(0, |end, &(source, first)| {
+                assert_eq!(first, end, "{}", stage.name);
+                end + channels(source)
+            });
+            assert_eq!(end, channels(stage.inputs[0]), "{}", stage.name);
         }
-        weights::weights_sha256(&training.weights())
-    };
-    let one = run(1);
-    for threads in [2, 4, 8, 16] {
-        assert_eq!(run(threads), one, "{threads} threads");
+        let mut read: Vec<usize> = sources.iter().flatten().map(|&(source, _)| source).collect();
+        read.sort_unstable();
+        read.dedup();
+        let summed = read.iter().filter(|&&i| !matches!(stages.stages[i].kind, Kind::Conv { .. })).count();
+        assert_eq!(summed, others, "{}", net.name());
     }
 }
 

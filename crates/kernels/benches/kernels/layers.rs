@@ -248,7 +248,7 @@ fn plan_linear(layer: Linear, direction: Direction, batch: usize, threads: &Thre
     })
 }
 
-/// Batch norm and ReLU, as in training.
+/// Batch norm and ReLU, as in training; forward's statistics come from a convolution.
 fn plan_norm(
     chain: NormChain,
     channels: usize,
@@ -258,13 +258,12 @@ fn plan_norm(
 ) -> Box<dyn FnMut() + '_> {
     let len = chain.input_len();
     let [x, mut y, dy] = [(); 3].map(|()| filled(batch * len));
-    let [mut mean, mut var, mut sum, mut product] = [(); 4].map(|()| filled(channels));
-    let [scale, shift] = [(); 2].map(|()| filled(channels));
+    let [mut sum, mut product] = [(); 2].map(|()| filled(channels));
+    let [mean, scale, shift] = [(); 3].map(|()| filled(channels));
     let mut scratch = filled(chain.scratch_len(batch));
     Box::new(move || {
         let (x, y) = (Maps::packed(&x, len), MapsMut::packed(&mut y, len));
         if direction == Direction::Forward {
-            chain.statistics(threads, batch, x, &mut mean, &mut var, &mut scratch);
             return chain.forward(threads, batch, x, &scale, &shift, None, y);
         }
         let dy = Maps::packed(&dy, len);

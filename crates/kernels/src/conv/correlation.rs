@@ -17,6 +17,7 @@ use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::{Maps, MapsMut};
+use crate::moments::{self, MomentParts};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
@@ -99,6 +100,8 @@ pub(super) struct Call<'a> {
     pub(super) relu: bool,
     /// Whether the sums are added to what `y` holds; there is no bias then.
     pub(super) accumulate: bool,
+    /// Where the results' moments go, a part for each strip of each picture.
+    pub(super) moments: Option<MomentParts<'a>>,
 }
 
 /// How a batch is cut into tasks. Every sum has one order, whatever the cut.
@@ -220,22 +223,33 @@ impl Correlation {
         }
     }
 
-    /// The cut of a batch for so many threads.
-    fn cut(&self, batch: usize, threads: usize) -> Cut {
+    /// The cut of a batch for so many threads. Where moments are asked for, strips are the plan's own, because each is a
+    /// part of the moments.
+    fn cut(&self, batch: usize, threads: usize, moments: bool) -> Cut {
         let wanted = TASKS * threads;
         let (count, panels) = (self.axes[0].count(), self.panels.len());
         let pictures = batch.div_ceil(batch.div_ceil(self.pictures(batch, threads)));
-        let fewest = count.div_ceil(self.strip);
+        let fewest = self.strips();
+        let most = if moments { fewest } else { count };
         let parts = |units: usize| if threads == 1 { 1 } else { wanted.div_ceil(units).min(panels) };
         if self.is_heavy() {
             // Weights first: each task has its own, as long as there are enough.
             let panels = parts(batch.div_ceil(pictures) * fewest);
-            let strips =
-                if threads == 1 { fewest } else { (2 * threads).div_ceil(batch * panels).clamp(fewest, count) };
+            let strips = if threads == 1 { fewest } else { (2 * threads).div_ceil(batch * panels).clamp(fewest, most) };
             return Cut { pictures, rows: count.div_ceil(strips), panels };
         }
-        let strips = if threads == 1 { fewest } else { wanted.div_ceil(batch).clamp(fewest, count) };
+        let strips = if threads == 1 { fewest } else { wanted.div_ceil(batch).clamp(fewest, most) };
         Cut { pictures, rows: count.div_ceil(strips), panels: parts(batch * strips) }
+    }
+
+    /// The plan's own strips of a picture.
+    fn strips(&self) -> usize {
+        self.axes[0].count().div_ceil(self.strip)
+    }
+
+    /// Parts of the moments of `batch` pictures: each strip of each.
+    pub(super) fn moment_parts(&self, batch: usize) -> usize {
+        batch * self.strips()
     }
 
     /// Floats of scratch that one thread needs for up to `batch` pictures.
@@ -313,7 +327,10 @@ impl Correlation {
         assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
         assert!(call.addend.is_none_or(|a| a.hold(call.batch, self.output_len())));
         assert!(!call.accumulate || call.bias.is_none());
-        let cut = self.cut(call.batch, threads.count());
+        assert!(
+            call.moments.is_none_or(|m| self.phases.len() == 1 && m.hold(self.moment_parts(call.batch), self.blocks))
+        );
+        let cut = self.cut(call.batch, threads.count(), call.moments.is_some());
         let strips = self.axes[0].count().div_ceil(cut.rows);
         let y_stride = y.stride;
         let (y, scratch_len) = (Parts::new(y.data), self.scratch_len(call.batch, threads.count()));
@@ -383,6 +400,9 @@ impl<E: Element> Kernel for StripTask<'_, E> {
                             }
                         };
                         self.add_chunk(s, picture, panel, phase, taps.clone(), view);
+                        if taps.end == products {
+                            self.sum_moments(s, picture, panel);
+                        }
                     }
                 }
             }
@@ -432,6 +452,25 @@ impl<E: Element> StripTask<'_, E> {
             let out = self.y.pointer(at..at + len);
             let target = Target { out, lane: out_plane, start, addend, relu: call.relu && is_last };
             tile::rows::<S, E>(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
+        }
+    }
+}
+
+impl<E: Element> StripTask<'_, E> {
+    /// Leaves the moments of a picture's finished strip, which is still in a cache, where they are asked for.
+    #[inline(always)]
+    fn sum_moments<S: Simd>(&self, s: S, picture: usize, panel: &Panel) {
+        let StripTask { plan, call, from, .. } = *self;
+        let Some(moments) = call.moments else { return };
+        let [vertical, horizontal] = &plan.axes;
+        let (row, rows) = (horizontal.output * LANES, self.rows.min(vertical.output - from));
+        for block in panel.block..panel.block + panel.width {
+            let at = picture * self.y_stride + (block * vertical.output + from) * row;
+            // SAFETY: a task has its strips of its panels' blocks, and their parts, to itself.
+            unsafe {
+                let pixels = self.y.part(at..at + rows * row);
+                moments::sum_pixels(s, pixels, moments.part(picture * plan.strips() + from / plan.strip, block));
+            }
         }
     }
 }

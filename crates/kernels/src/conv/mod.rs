@@ -21,6 +21,7 @@ pub use choice::{Choice, Setting};
 
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
+use crate::moments::{MomentParts, parts_len};
 use crate::precision::Precision;
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
@@ -58,6 +59,8 @@ pub struct Epilogue<'a> {
     pub addend: Option<Maps<'a>>,
     /// Whether negative results become 0, after the additions.
     pub relu: bool,
+    /// Where the moments of what is stored go: [`Conv::moment_parts`] parts.
+    pub moments: Option<MomentParts<'a>>,
 }
 
 /// A planned convolution: tables for all three directions, made once.
@@ -203,6 +206,23 @@ impl Conv {
         }
     }
 
+    /// Parts of the moments of the output of `batch` pictures.
+    pub fn moment_parts(&self, batch: usize) -> usize {
+        match &self.winograd.forward {
+            Some(winograd) => winograd.moment_parts(batch),
+            None => self.forward.moment_parts(batch),
+        }
+    }
+
+    /// Floats of the parts of up to `batch` pictures.
+    pub fn moments_len(&self, batch: usize) -> usize {
+        let parts = match &self.winograd.forward {
+            Some(winograd) => winograd.most_moment_parts(batch),
+            None => self.forward.moment_parts(batch),
+        };
+        parts_len(parts, self.shape.out_channels)
+    }
+
     /// Floats of scratch that [`Conv::backward_data`] needs for up to `batch` pictures.
     pub fn backward_data_scratch(&self, batch: usize, threads: usize) -> usize {
         match (&self.winograd.backward, &self.backward) {
@@ -235,8 +255,8 @@ impl Conv {
         y: MapsMut<'_>,
         scratch: &mut [f32],
     ) {
-        let Epilogue { bias, addend, relu } = *epilogue;
-        let call = Call { batch, x, weights, bias, addend, relu, accumulate: false };
+        let Epilogue { bias, addend, relu, moments } = *epilogue;
+        let call = Call { batch, x, weights, bias, addend, relu, accumulate: false, moments };
         match &self.winograd.forward {
             Some(winograd) => winograd.run(self.isa, threads, &self.forward.panels, &call, y, scratch),
             None => {
@@ -267,7 +287,7 @@ impl Conv {
         scratch: &mut [f32],
     ) {
         let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
-        let call = Call { batch, x: dy, weights, bias: None, addend: None, relu: false, accumulate };
+        let call = Call { batch, x: dy, weights, bias: None, addend: None, relu: false, accumulate, moments: None };
         if let Some(winograd) = &self.winograd.backward {
             return winograd.run(self.isa, threads, &self.forward.panels, &call, dx, scratch);
         }

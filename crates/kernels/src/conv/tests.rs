@@ -3,6 +3,7 @@
 use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
+use crate::moments::{self, MomentParts};
 use crate::precision::Precision;
 use crate::reference::conv2d::{self as reference, ConvProblem};
 use crate::simd::{Isa, LANES};
@@ -107,10 +108,13 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
     assert_close(&format!("forward {what}"), &got, &want);
 
     let addend = y.clone();
-    let epilogue =
-        Epilogue { bias: Some(&bias_engine), addend: Some(Maps::packed(&addend, conv.output_len())), relu: true };
+    let addend_maps = Some(Maps::packed(&addend, conv.output_len()));
+    let mut parts = vec![f32::NAN; conv.moments_len(batch)];
+    let moments = Some(MomentParts::new(&mut parts, out_channels));
+    let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, relu: true, moments };
     conv.forward(threads, batch, x_maps, &packed, &epilogue, MapsMut::packed(&mut y, conv.output_len()), &mut scratch);
     assert!(y.iter().zip(&addend).all(|(y, a)| *y == (a + a).max(0.0)), "epilogue {what}");
+    check_moments(&what, &conv, batch, &y, &parts);
 
     let mut dy_engine = vec![f32::NAN; batch * conv.output_len()];
     to_blocked(threads, output_dims, &dy, MapsMut::packed(&mut dy_engine, conv.output_len()));
@@ -139,6 +143,31 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
     assert_eq!(dw, zeroed, "padding of the gradient {what}");
 }
 
+/// Mean and variance that a convolution left, against those of what it stored.
+fn check_moments(what: &str, conv: &Conv, batch: usize, y: &[f32], parts: &[f32]) {
+    let channels = conv.shape().out_channels;
+    let len = blocks(channels) * LANES;
+    let (mut mean, mut var) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+    let threads = Threads::new(1).unwrap();
+    moments::merge(conv.isa, &threads, [conv.moment_parts(batch), channels], parts, &mut mean, &mut var);
+    let plane = conv.output_len() / blocks(channels);
+    for c in 0..len {
+        let at = |n: usize| n * conv.output_len() + c / LANES * plane + c % LANES;
+        let values = (0..batch).flat_map(|n| y[at(n)..].iter().step_by(LANES).take(plane / LANES));
+        let values: Vec<f64> = values.map(|&y| f64::from(y)).collect();
+        let count = values.len() as f64;
+        let centre = values.iter().sum::<f64>() / count;
+        let square = values.iter().map(|y| (y - centre).powi(2)).sum::<f64>() / count;
+        let (mean_error, var_error) = (f64::from(mean[c]) - centre, f64::from(var[c]) - square);
+        assert!(mean_error.abs() <= 1e-6 * (centre.abs() + square.sqrt()), "mean {c} {what}");
+        assert!(
+            var_error.abs() <= 2e-6 * square + 1e-12 * centre * centre,
+            "variance {c}: {} for {square} {what}",
+            var[c]
+        );
+    }
+}
+
 #[test]
 fn agrees_with_the_reference_on_every_set() {
     let threads = Threads::new(2).unwrap();
@@ -153,40 +182,44 @@ fn agrees_with_the_reference_on_every_set() {
     }
 }
 
-#[test]
-fn does_not_depend_on_the_number_of_threads() {
-    for setting in [setting(7, Choice::Winograd), Setting { precision: Precision::Bf16, ..setting(7, Choice::Direct) }]
-    {
-        threads_change_nothing(setting);
-    }
-}
-
-fn threads_change_nothing(setting: Setting) {
-    let (conv_shape, batch) = (problem(7, [32, 64], 1, [14, 14], Window::square(3).padding(1)), 7);
-    let ConvProblem { in_channels, out_channels, groups, input, window, .. } = conv_shape;
-    let shape = ConvShape { in_channels, out_channels, groups, input, window };
-    let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
+/// Output and its moments' parts, and both gradients, with so many threads.
+fn run_with_threads(conv: &Conv, batch: usize, count: usize) -> [Vec<f32>; 4] {
+    let threads = Threads::new(count).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);
-    let run = |count: usize| {
-        let threads = Threads::new(count).unwrap();
-        let mut results =
-            [vec![0.0; batch * conv.output_len()], vec![0.0; batch * conv.input_len()], vec![0.0; conv.weights_len()]];
-        let [y, dx, dw] = &mut results;
-        let mut scratch = vec![0.0; conv.forward_scratch(batch, count)];
-        let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&dy, conv.output_len()));
-        let y = MapsMut::packed(y, conv.output_len());
-        conv.forward(&threads, batch, x, &weights, &Epilogue::default(), y, &mut scratch);
-        let mut scratch = vec![0.0; conv.backward_data_scratch(batch, count)];
-        let dx = MapsMut::packed(dx, conv.input_len());
-        conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch);
-        let mut scratch = vec![0.0; conv.backward_weights_scratch(batch, count)];
-        conv.backward_weights(&threads, batch, x, dy, dw, &mut scratch);
-        results
-    };
-    let one = run(1);
-    for count in [2, 3, 8] {
-        assert_eq!(one, run(count), "{count} threads");
+    let lens = [batch * conv.output_len(), conv.moments_len(batch), batch * conv.input_len(), conv.weights_len()];
+    let mut results = lens.map(|len| vec![0.0; len]);
+    let [y, parts, dx, dw] = &mut results;
+    let mut scratch = vec![0.0; conv.forward_scratch(batch, count)];
+    let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&dy, conv.output_len()));
+    let y = MapsMut::packed(y, conv.output_len());
+    let moments = Some(MomentParts::new(parts, conv.shape().out_channels));
+    conv.forward(&threads, batch, x, &weights, &Epilogue { moments, ..Epilogue::default() }, y, &mut scratch);
+    let mut scratch = vec![0.0; conv.backward_data_scratch(batch, count)];
+    let dx = MapsMut::packed(dx, conv.input_len());
+    conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch);
+    let mut scratch = vec![0.0; conv.backward_weights_scratch(batch, count)];
+    conv.backward_weights(&threads, batch, x, dy, dw, &mut scratch);
+    results
+}
+
+#[test]
+fn does_not_depend_on_the_number_of_threads() {
+    let same = Window::square(3).padding(1);
+    // Strips that are whole pictures, strips of pictures, and, with many weights, tasks of several pictures.
+    for (batch, [in_channels, out_channels], input) in
+        [(7, [32, 64], [14, 14]), (2, [64, 40], [40, 30]), (24, [128, 256], [5, 6]), (3, [256, 96], [9, 9])]
+    {
+        let direct = setting(batch, Choice::Direct);
+        let bf16 = Setting { precision: Precision::Bf16, ..direct };
+        for setting in [setting(batch, Choice::Winograd), direct, bf16] {
+            let shape = ConvShape { in_channels, out_channels, groups: 1, input, window: same };
+            let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
+            let one = run_with_threads(&conv, batch, 1);
+            for count in [2, 3, 5, 8] {
+                assert_eq!(one, run_with_threads(&conv, batch, count), "{shape:?} {setting:?} {count} threads");
+            }
+        }
     }
 }
 

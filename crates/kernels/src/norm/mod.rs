@@ -8,8 +8,13 @@
 //!
 //! Nothing but `x` is kept for backward: which pixel won and whether it was positive are computed again from `x` exactly
 //! as forward did, and dropout from its seed. Backward takes two passes, because the gradient of a normalised element
-//! needs the sums over its whole channel (ibid., section 3). Sums go over one channel of one picture in f32, around a
-//! pivot from the picture, and over pictures in f64, in order: they do not depend on the threads.
+//! needs the sums over its whole channel (ibid., section 3). Sums go over one channel of one picture in f32 and over
+//! pictures in f64, in order: they do not depend on the threads. Mean and variance are found where `x` is computed
+//! (`moments.rs`).
+
+mod sum;
+
+pub use sum::{SumGiven, SumGradients};
 
 use crate::geometry::Window;
 use crate::layout::{Maps, MapsMut, blocks};
@@ -72,45 +77,9 @@ impl NormChain {
         blocks(self.channels) * h * w * LANES
     }
 
-    /// Floats of scratch that [`NormChain::statistics`] and [`NormChain::backward_sums`] need.
+    /// Floats of scratch that [`NormChain::backward_sums`] needs.
     pub fn scratch_len(&self, batch: usize) -> usize {
         batch * blocks(self.channels) * SUMS
-    }
-
-    /// Mean and biased variance of each channel over the batch.
-    ///
-    /// # Panics
-    /// When a slice is shorter than its layout says.
-    pub fn statistics(
-        &self,
-        threads: &Threads,
-        batch: usize,
-        x: Maps<'_>,
-        mean: &mut [f32],
-        var: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let plane = self.input_pixels() * LANES;
-        let (blocks, pixels) = (blocks(self.channels), self.input_pixels() as f64);
-        self.each_plane(threads, batch, scratch, &|task, sums| {
-            let x = &x.data[task / blocks * x.stride + task % blocks * plane..][..plane];
-            self.isa.run(PlaneSums { x, sums });
-        });
-        for (c, (mean, var)) in mean.iter_mut().zip(&mut *var).enumerate().take(blocks * LANES) {
-            let (block, lane) = (c / LANES, c % LANES);
-            // Chan, Golub and LeVeque 1979: the squares around the mean of all from those around each picture's.
-            let (mut m, mut squares) = (0.0, 0.0);
-            for n in 0..batch {
-                let at = (n * blocks + block) * SUMS + lane;
-                let (sum, square) = (f64::from(scratch[at]), f64::from(scratch[at + LANES]));
-                let own = f64::from(x.data[n * x.stride + block * plane + lane]) + sum / pixels;
-                let (delta, before) = (own - m, n as f64);
-                m += delta / (before + 1.0);
-                squares += square - sum * sum / pixels + delta * delta * pixels * before / (before + 1.0);
-            }
-            *mean = m as f32;
-            *var = (squares.max(0.0) / (pixels * batch as f64)) as f32;
-        }
     }
 
     /// Calls a task for each block of 16 channels of each picture with its own two sums.
@@ -205,12 +174,7 @@ impl NormChain {
                 sums,
             });
         });
-        for (which, totals) in sums.into_iter().enumerate() {
-            for (c, total) in totals.iter_mut().enumerate().take(blocks * LANES) {
-                let at = |n: usize| (n * blocks + c / LANES) * SUMS + which * LANES + c % LANES;
-                *total = (0..given.batch).map(|n| f64::from(scratch[at(n)])).sum::<f64>() as f32;
-            }
-        }
+        add_totals(given.batch, blocks, scratch, sums);
     }
 
     /// `dx = a · dz + b · x + c` per channel, for the three numbers in `linear`. For a normalisation `a = scale`,
@@ -255,6 +219,16 @@ impl NormChain {
     }
 }
 
+/// Both sums of every channel from those of each picture's.
+fn add_totals(batch: usize, blocks: usize, scratch: &[f32], sums: [&mut [f32]; 2]) {
+    for (which, totals) in sums.into_iter().enumerate() {
+        for (c, total) in totals.iter_mut().enumerate().take(blocks * LANES) {
+            let at = |n: usize| (n * blocks + c / LANES) * SUMS + which * LANES + c % LANES;
+            *total = (0..batch).map(|n| f64::from(scratch[at(n)])).sum::<f64>() as f32;
+        }
+    }
+}
+
 /// Where [`NormChain::backward_data`] finds x, and what becomes of what `dx` holds.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
@@ -284,33 +258,6 @@ pub struct Given<'a> {
     pub mean: &'a [f32],
     /// As in forward.
     pub drop: Option<Drop>,
-}
-
-/// Σ(x - p) and Σ(x - p)² over a plane, with its first pixel as the pivot p.
-struct PlaneSums<'a> {
-    x: &'a [f32],
-    sums: &'a mut [f32],
-}
-
-impl Kernel for PlaneSums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let pivot = s.read(self.x);
-        let mut sums = [[s.splat(0.0); 2]; 4];
-        for pixels in self.x.chunks(4 * LANES) {
-            for (pixel, sum) in pixels.chunks_exact(LANES).zip(&mut sums) {
-                let x = s.sub(s.read(pixel), pivot);
-                sum[0] = s.add(sum[0], x);
-                sum[1] = s.fma(x, x, sum[1]);
-            }
-        }
-        for which in 0..2 {
-            let pairs = [s.add(sums[0][which], sums[1][which]), s.add(sums[2][which], sums[3][which])];
-            s.write(&mut self.sums[which * LANES..], s.add(pairs[0], pairs[1]));
-        }
-    }
 }
 
 /// The four pixels of a pooling window, as places of their first channel in a plane.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::layout::{from_blocked, to_blocked};
+use crate::moments;
 use crate::reference::batch_norm::BatchNorm;
 use crate::reference::gradcheck::pattern;
 use crate::reference::pool::{self, PoolProblem};
@@ -63,8 +64,10 @@ fn check(isa: Isa, shape: [usize; 4], relu_on: bool, pool_on: bool, drop: Option
     let mut blocked = vec![f32::NAN; batch * chain.input_len()];
     to_blocked(&threads, from, &narrow(&x), MapsMut::packed(&mut blocked, chain.input_len()));
     let mut scratch = vec![f32::NAN; chain.scratch_len(batch)];
+    let mut parts = vec![f32::NAN; moments::parts_len(batch, channels)];
     let (mut mean, mut var) = (vec![0.0; padded], vec![0.0; padded]);
-    chain.statistics(&threads, batch, Maps::packed(&blocked, chain.input_len()), &mut mean, &mut var, &mut scratch);
+    moments::sum(isa, &threads, from, Maps::packed(&blocked, chain.input_len()), &mut parts);
+    moments::merge(isa, &threads, [batch, channels], &parts, &mut mean, &mut var);
     let inverse: Vec<f32> = var.iter().map(|v| 1.0 / (v + 1e-5f32).sqrt()).collect();
     let scale: Vec<f32> = per_channel(&gamma).iter().zip(&inverse).map(|(g, i)| g * i).collect();
     let shift: Vec<f32> = per_channel(&beta).iter().zip(mean.iter().zip(&scale)).map(|(b, (m, s))| b - m * s).collect();

@@ -154,8 +154,6 @@ impl Winograd {
     /// Floats of scratch for up to `batch` pictures: a shared `U`, or one for each thread; an `M` for each thread; and for
     /// groups a `V` for each thread, for panels one of all tiles.
     pub(super) fn scratch_len(&self, batch: usize, threads: usize) -> usize {
-        // From so many pictures on, there are always enough groups.
-        let many = (GROUPS * GROUP_TILES).div_ceil(self.input.grid.len());
         let scratch = |batch: usize| {
             let work = self.work(batch);
             let (Work::Group(group) | Work::Panel(group)) = work;
@@ -167,7 +165,25 @@ impl Winograd {
             vs * v + threads * m
         };
         let [shared, own] = self.u_lens();
-        shared + threads * own + (1..=batch.min(many)).chain([batch]).map(scratch).max().unwrap_or(0)
+        shared + threads * own + self.batches(batch).map(scratch).max().unwrap_or(0)
+    }
+
+    /// Of all batches up to this one, those that may be cut into more groups or larger ones.
+    fn batches(&self, batch: usize) -> impl Iterator<Item = usize> {
+        // From so many pictures on, there are always enough groups.
+        let many = (GROUPS * GROUP_TILES).div_ceil(self.input.grid.len());
+        (1..=batch.min(many)).chain([batch])
+    }
+
+    /// Parts of the moments of `batch` pictures: each group of tiles.
+    pub(super) fn moment_parts(&self, batch: usize) -> usize {
+        let (Work::Group(group) | Work::Panel(group)) = self.work(batch);
+        self.groups(batch, group)
+    }
+
+    /// The most parts of any batch up to this one.
+    pub(super) fn most_moment_parts(&self, batch: usize) -> usize {
+        self.batches(batch).map(|batch| self.moment_parts(batch)).max().unwrap_or(0)
     }
 
     fn groups(&self, batch: usize, group: usize) -> usize {
@@ -204,6 +220,7 @@ impl Winograd {
         let (own, m, v) = (Parts::new(own), Parts::new(m), Parts::new(v));
         let tiles = |i: usize| i * group..((i + 1) * group).min(call.batch * self.input.grid.len());
         let (blocks, panels) = (self.input.blocks, self.matrices.panels.len());
+        assert!(call.moments.is_none_or(|m| m.hold(groups, self.matrices.blocks)));
         let (y_stride, y) = (y.stride, Parts::new(y.data));
         let transform = |i: usize, part: usize, blocks: Range<usize>| {
             let at = part * v_len + blocks.start * LANES;
@@ -343,8 +360,13 @@ impl Kernel for MultiplyTiles<'_> {
                     relu: call.relu,
                 };
                 let out = self.y.pointer(at..at + (call.batch - 1) * self.y_stride + plane);
-                // SAFETY: the sums of this block were computed above; no other task has these tiles of this block.
-                unsafe { finish.block(s, tiles.clone(), self.m.add(block * LANES), m_strides, out, self.y_stride) }
+                // SAFETY: the sums of this block were computed above; no other task has these tiles of this block, nor
+                // their part of the moments.
+                unsafe {
+                    let moments = call.moments.map(|m| m.part(tiles.start / self.group, panel.block + block));
+                    let sums = self.m.add(block * LANES);
+                    finish.block(s, tiles.clone(), sums, m_strides, out, self.y_stride, moments);
+                }
             }
         }
     }

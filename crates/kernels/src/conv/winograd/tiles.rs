@@ -5,6 +5,7 @@
 
 use super::transform::{Line, Output, SIDE, square};
 use crate::layout::Maps;
+use crate::moments::Tally;
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
@@ -159,12 +160,13 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// The results of one block of channels, from the sums of its tiles.
+    /// The results of one block of channels, from the sums of its tiles, and their part of the moments.
     ///
     /// # Safety
     /// 16 floats are readable at each point and tile from `sums`; `out` points to the block in the first picture, the
     /// tiles' pictures are `out_stride` apart and all there, and nobody else uses these tiles of them.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what is read, and what is written")]
     pub(super) unsafe fn block<S: Simd>(
         &self,
         s: S,
@@ -173,8 +175,10 @@ impl Finish<'_> {
         strides: Strides,
         out: *mut f32,
         out_stride: usize,
+        moments: Option<&mut [f32]>,
     ) {
         let mut place = self.grid.place(tiles.start);
+        let mut tally = Tally::around(s, s.splat(0.0));
         let bias = match self.bias {
             Some(bias) => s.read(bias),
             None => s.splat(0.0),
@@ -187,19 +191,19 @@ impl Finish<'_> {
                     *v = unsafe { s.load(sums.add((r * SIDE + c) * strides.point + tile * strides.tile)) };
                 }
             }
-            let results = square::<S, Output, SIDE, TILE>(s, m);
+            let mut results = square::<S, Output, SIDE, TILE>(s, m);
             let (top, left) = (place.row * TILE, place.column * TILE);
             let (height, width) = (TILE.min(self.size[0] - top), TILE.min(self.size[1] - left));
-            for (r, line) in results.into_iter().enumerate() {
+            for (r, line) in results.iter_mut().enumerate() {
                 if r >= height {
                     break;
                 }
-                for (c, v) in line.into_iter().enumerate() {
+                for (c, result) in line.iter_mut().enumerate() {
                     if c >= width {
                         break;
                     }
                     let pixel = ((top + r) * self.size[1] + left + c) * LANES;
-                    let mut v = s.add(v, bias);
+                    let mut v = s.add(*result, bias);
                     if let Some(addend) = self.addend {
                         v = s.add(v, s.read(&addend.data[place.picture * addend.stride + pixel..]));
                     }
@@ -214,9 +218,41 @@ impl Finish<'_> {
                         }
                         s.store(out, v);
                     }
+                    *result = v;
+                }
+            }
+            if moments.is_some() {
+                if tile == 0 {
+                    tally = Tally::around(s, mean(s, &results, [height, width]));
+                }
+                for (r, line) in results.into_iter().enumerate() {
+                    if r >= height {
+                        break;
+                    }
+                    for (c, v) in line.into_iter().enumerate() {
+                        if c >= width {
+                            break;
+                        }
+                        tally.add(s, c, v);
+                    }
                 }
             }
             self.grid.advance(&mut place);
         }
+        if let Some(part) = moments {
+            tally.write(s, part);
+        }
     }
+}
+
+/// The mean of a tile's results inside the picture, whose height and width these are.
+#[inline(always)]
+fn mean<S: Simd>(s: S, results: &[[S::V; TILE]; TILE], [height, width]: [usize; 2]) -> S::V {
+    let mut sum = s.splat(0.0);
+    for line in &results[..height] {
+        for &v in &line[..width] {
+            sum = s.add(sum, v);
+        }
+    }
+    s.mul(sum, s.splat(1.0 / (height * width) as f32))
 }

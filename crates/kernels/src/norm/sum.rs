@@ -1,0 +1,302 @@
+//! A norm whose result something is added to, in one pass: `y = max(scale · x + shift + addend, 0)`, the end of a residual
+//! block (He, Zhang, Ren and Sun 2016). The ReLU is optional, and there is no pooling or dropout.
+//!
+//! Backward, `dz = dy` where `y > 0` is the gradient of both parts of the sum. The first pass leaves it in the place of `dy`,
+//! puts it or adds it where the addend's gradient lies, and sums what the norm needs; the second is the norm's own
+//! ([`NormChain::backward_data`]), which has no ReLU of its own here.
+
+use super::{NormChain, add_totals};
+use crate::layout::{Maps, MapsMut, blocks};
+use crate::simd::{Kernel, LANES, Simd};
+use crate::threads::{Parts, Threads};
+
+/// What the first pass of backward reads.
+#[derive(Clone, Copy)]
+pub struct SumGiven<'a> {
+    /// Pictures.
+    pub batch: usize,
+    /// The norm's input.
+    pub x: Maps<'a>,
+    /// The output, where it had a ReLU.
+    pub y: Option<Maps<'a>>,
+    /// Around which products with `x` are summed.
+    pub mean: &'a [f32],
+}
+
+/// What the first pass of backward writes.
+pub struct SumGradients<'a> {
+    /// The output's gradient, which is masked in its place.
+    pub dy: MapsMut<'a>,
+    /// The addend's, unless it lies in `dy` or is not wanted, and whether it is added to what stands there.
+    pub addend: Option<(MapsMut<'a>, bool)>,
+    /// As in [`NormChain::backward_sums`].
+    pub sums: [&'a mut [f32]; 2],
+}
+
+impl NormChain {
+    /// `y = scale · x + shift + addend`, and ReLU if asked.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its layout says, or the chain has a ReLU or pooling of its own.
+    #[expect(clippy::too_many_arguments, reason = "the buffers of one chain")]
+    pub fn forward_sum(
+        &self,
+        threads: &Threads,
+        batch: usize,
+        x: Maps<'_>,
+        [scale, shift]: [&[f32]; 2],
+        addend: Maps<'_>,
+        relu: bool,
+        y: MapsMut<'_>,
+    ) {
+        assert!(!self.relu && !self.pool && y.as_maps().hold(batch, self.output_len()));
+        let (blocks, plane) = (blocks(self.channels), self.input_pixels() * LANES);
+        let (y_stride, y) = (y.stride, Parts::new(y.data));
+        threads.run(batch * blocks, &|task, _| {
+            let (n, block) = (task / blocks, task % blocks);
+            let (channels, at) = (block * LANES..(block + 1) * LANES, n * y_stride + block * plane);
+            self.isa.run(ForwardSum {
+                x: &x.data[n * x.stride + block * plane..][..plane],
+                addend: &addend.data[n * addend.stride + block * plane..][..plane],
+                scale: &scale[channels.clone()],
+                shift: &shift[channels],
+                relu,
+                // SAFETY: each task has a block of its own.
+                y: unsafe { y.part(at..at + plane) },
+            });
+        });
+    }
+
+    /// The first pass of backward: masks `dy`, gives the addend its gradient, and sums as [`NormChain::backward_sums`].
+    ///
+    /// # Panics
+    /// When a slice is shorter than its layout says, or the chain has a ReLU or pooling of its own.
+    pub fn backward_sums_of_sum(
+        &self,
+        threads: &Threads,
+        given: &SumGiven<'_>,
+        gradients: SumGradients<'_>,
+        scratch: &mut [f32],
+    ) {
+        let SumGradients { dy, addend, sums } = gradients;
+        assert!(!self.relu && !self.pool && dy.as_maps().hold(given.batch, self.output_len()));
+        assert!(addend.as_ref().is_none_or(|(da, _)| da.as_maps().hold(given.batch, self.output_len())));
+        let (blocks, plane) = (blocks(self.channels), self.input_pixels() * LANES);
+        let (dy_stride, dy) = (dy.stride, Parts::new(dy.data));
+        let addend = addend.map(|(da, accumulate)| (da.stride, Parts::new(da.data), accumulate));
+        self.each_plane(threads, given.batch, scratch, &|task, sums| {
+            let (n, block) = (task / blocks, task % blocks);
+            let place = |stride: usize| n * stride + block * plane..n * stride + (block + 1) * plane;
+            // SAFETY: each task has a block of its own, of both.
+            let (dy, addend) = unsafe {
+                let addend = addend.map(|(stride, da, accumulate)| (da.part(place(stride)), accumulate));
+                (dy.part(place(dy_stride)), addend)
+            };
+            self.isa.run(BackwardSums {
+                x: &given.x.data[place(given.x.stride)],
+                y: given.y.map(|y| &y.data[place(y.stride)]),
+                mean: &given.mean[block * LANES..][..LANES],
+                dy,
+                addend,
+                sums,
+            });
+        });
+        add_totals(given.batch, blocks, scratch, sums);
+    }
+}
+
+struct ForwardSum<'a> {
+    x: &'a [f32],
+    addend: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    relu: bool,
+    y: &'a mut [f32],
+}
+
+impl Kernel for ForwardSum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (scale, shift, zero) = (s.read(self.scale), s.read(self.shift), s.splat(0.0));
+        let values = self.x.chunks_exact(LANES).zip(self.addend.chunks_exact(LANES));
+        for (y, (x, addend)) in self.y.chunks_exact_mut(LANES).zip(values) {
+            let z = s.add(s.fma(s.read(x), scale, shift), s.read(addend));
+            s.write(y, if self.relu { s.max(zero, z) } else { z });
+        }
+    }
+}
+
+struct BackwardSums<'a> {
+    x: &'a [f32],
+    y: Option<&'a [f32]>,
+    mean: &'a [f32],
+    dy: &'a mut [f32],
+    addend: Option<(&'a mut [f32], bool)>,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for BackwardSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match (&self.addend, self.y.is_some()) {
+            (None, false) => self.run_as::<S, false, false>(s),
+            (None, true) => self.run_as::<S, true, false>(s),
+            (Some(_), false) => self.run_as::<S, false, true>(s),
+            (Some(_), true) => self.run_as::<S, true, true>(s),
+        }
+    }
+}
+
+impl BackwardSums<'_> {
+    #[inline(always)]
+    fn run_as<S: Simd, const RELU: bool, const ADDEND: bool>(self, s: S) {
+        let BackwardSums { x, dy, .. } = self;
+        let (mean, zero, y) = (s.read(self.mean), s.splat(0.0), self.y.unwrap_or_default());
+        let (addend, accumulate) = self.addend.unwrap_or_default();
+        let mut sums = [zero; 2];
+        for (place, (x, dy)) in x.chunks_exact(LANES).zip(dy.chunks_exact_mut(LANES)).enumerate() {
+            let mut dz = s.read(dy);
+            if RELU {
+                dz = s.select(s.gt(s.read(&y[place * LANES..]), zero), dz, zero);
+                s.write(dy, dz);
+            }
+            if ADDEND {
+                let at = &mut addend[place * LANES..][..LANES];
+                let sum = if accumulate { s.add(s.read(at), dz) } else { dz };
+                s.write(at, sum);
+            }
+            sums = [s.add(sums[0], dz), s.fma(dz, s.sub(s.read(x), mean), sums[1])];
+        }
+        s.write(self.sums, sums[0]);
+        s.write(&mut self.sums[LANES..], sums[1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{from_blocked, to_blocked};
+    use crate::moments;
+    use crate::norm::{Given, Source};
+    use crate::reference::batch_norm::BatchNorm;
+    use crate::reference::gradcheck::pattern;
+    use crate::simd::Isa;
+
+    /// Numbers that are the same in f32 and f64.
+    fn numbers(tag: u32, len: usize) -> Vec<f64> {
+        pattern(tag, len).iter().map(|&x| f64::from(x as f32)).collect()
+    }
+
+    fn narrow(wide: &[f64]) -> Vec<f32> {
+        wide.iter().map(|&x| x as f32).collect()
+    }
+
+    struct Case {
+        isa: Isa,
+        shape: [usize; 4],
+        relu: bool,
+        /// Whether the addend's gradient lies apart, and is added to what stands there.
+        apart: Option<bool>,
+    }
+
+    impl Case {
+        fn close(&self, what: &str, got: &[f32], want: &[f64]) {
+            let Case { isa, shape, relu, apart } = self;
+            assert_eq!(got.len(), want.len());
+            for (i, (got, want)) in got.iter().zip(want).enumerate() {
+                let error = (f64::from(*got) - want).abs();
+                let what = || format!("{what}[{i}] {} {shape:?} relu {relu} apart {apart:?}", isa.name());
+                assert!(error < 1e-5 * want.abs().max(1.0), "{}: got {got}, want {want}", what());
+            }
+        }
+
+        fn check(&self) {
+            let Case { isa, shape: [batch, channels, h, w], relu, apart } = *self;
+            let (threads, dims, padded) =
+                (Threads::new(2).unwrap(), [batch, channels, h * w], blocks(channels) * LANES);
+            let len = batch * channels * h * w;
+            let [x, addend, dy] = [1, 2, 3].map(|tag| numbers(tag, len));
+            let [gamma, beta] = [4, 5].map(|tag| numbers(tag, channels));
+            let norm = BatchNorm { batch, pixels: h * w, weight: &gamma, bias: &beta, eps: 1e-5f32.into() };
+            let statistics = norm.statistics(&x);
+            let sum: Vec<f64> = norm.forward(&x, &statistics).iter().zip(&addend).map(|(z, a)| z + a).collect();
+            let want_y: Vec<f64> = sum.iter().map(|&z| if relu { z.max(0.0) } else { z }).collect();
+            let dz: Vec<f64> = sum.iter().zip(&dy).map(|(&z, &dy)| if relu && z <= 0.0 { 0.0 } else { dy }).collect();
+            let want = norm.backward_training(&x, &statistics, &dz);
+
+            let chain = NormChain::new(channels, [h, w], false, false, isa);
+            let picture = chain.input_len();
+            let blocked = |plain: &[f64]| {
+                let mut data = vec![f32::NAN; batch * picture];
+                to_blocked(&threads, dims, &narrow(plain), MapsMut::packed(&mut data, picture));
+                data
+            };
+            let plain = |blocked: &[f32]| {
+                let mut plain = vec![0.0; len];
+                from_blocked(&threads, dims, Maps::packed(blocked, picture), &mut plain);
+                plain
+            };
+            let (x, addend, mut dy) = (blocked(&x), blocked(&addend), blocked(&dy));
+            let x_maps = Maps::packed(&x, picture);
+            let mut parts = vec![f32::NAN; moments::parts_len(batch, channels)];
+            let (mut mean, mut var) = (vec![0.0; padded], vec![0.0; padded]);
+            moments::sum(isa, &threads, dims, x_maps, &mut parts);
+            moments::merge(isa, &threads, [batch, channels], &parts, &mut mean, &mut var);
+            let inverse: Vec<f32> = var.iter().map(|v| 1.0 / (v + 1e-5f32).sqrt()).collect();
+            let (mut scale, mut shift) = (vec![0.0; padded], vec![0.0; padded]);
+            for c in 0..channels {
+                scale[c] = gamma[c] as f32 * inverse[c];
+                shift[c] = beta[c] as f32 - mean[c] * scale[c];
+            }
+            let mut y = vec![f32::NAN; x.len()];
+            let (addend_maps, y_maps) = (Maps::packed(&addend, picture), MapsMut::packed(&mut y, picture));
+            chain.forward_sum(&threads, batch, x_maps, [&scale, &shift], addend_maps, relu, y_maps);
+            self.close("y", &plain(&y), &want_y);
+
+            let (mut sum, mut product) = (vec![0.0; padded], vec![0.0; padded]);
+            let mut da = vec![1.0; x.len()];
+            let y_maps = relu.then(|| Maps::packed(&y, picture));
+            let given = SumGiven { batch, x: x_maps, y: y_maps, mean: &mean };
+            let gradients = SumGradients {
+                dy: MapsMut::packed(&mut dy, picture),
+                addend: apart.map(|accumulate| (MapsMut::packed(&mut da, picture), accumulate)),
+                sums: [&mut sum, &mut product],
+            };
+            chain.backward_sums_of_sum(&threads, &given, gradients, &mut vec![f32::NAN; chain.scratch_len(batch)]);
+            self.close("dz", &plain(&dy), &dz);
+            if let Some(accumulate) = apart {
+                let before = if accumulate { 1.0 } else { 0.0 };
+                self.close("da", &plain(&da), &dz.iter().map(|dz| dz + before).collect::<Vec<_>>());
+            }
+            self.close("dbeta", &sum[..channels], &want.bias);
+            let dgamma: Vec<f32> = product.iter().zip(&inverse).map(|(p, i)| p * i).collect();
+            self.close("dgamma", &dgamma[..channels], &want.weight);
+
+            let count = (batch * h * w) as f32;
+            let b: Vec<f32> = (0..padded).map(|c| -scale[c] * product[c] * inverse[c] * inverse[c] / count).collect();
+            let c: Vec<f32> = (0..padded).map(|c| -scale[c] * sum[c] / count - b[c] * mean[c]).collect();
+            let dy_maps = Maps::packed(&dy, picture);
+            let given = Given { batch, dy: dy_maps, scale: &scale, shift: &shift, mean: &mean, drop: None };
+            let (mut dx, source) = (vec![f32::NAN; x.len()], Source::Apart { x: x_maps, accumulate: false });
+            chain.backward_data(&threads, &given, [&scale, &b, &c], source, MapsMut::packed(&mut dx, picture));
+            self.close("dx", &plain(&dx), &want.input);
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_references_on_every_set() {
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            for shape in [[3, 20, 6, 8], [1, 33, 2, 3], [4, 16, 3, 3]] {
+                for relu in [true, false] {
+                    [None, Some(false), Some(true)]
+                        .into_iter()
+                        .for_each(|apart| Case { isa, shape, relu, apart }.check());
+                }
+            }
+        }
+    }
+}
