@@ -192,11 +192,12 @@ impl Linear {
         if self.precision == Precision::F32 {
             return;
         }
-        let packed = weights[..self.weights_len()].to_vec();
         for panel in (0..self.panels(self.outputs)).map(|i| self.panel(self.outputs, i)) {
             let (from, len) = (panel.first * LANES * self.input_len(), panel.lanes() * self.input_len());
+            // A panel's words end before the next panel's floats begin.
+            let floats = weights[from..][..len].to_vec();
             let words = &mut weights[from / 2..][..len / 2];
-            pair_groups(self.isa, threads, [LANES, panel.lanes()], &packed[from..][..len], words);
+            pair_groups(self.isa, threads, [LANES, panel.lanes()], &floats, words);
         }
     }
 

@@ -305,12 +305,25 @@ impl Correlation {
 
     /// The weights' words of two rows each, from packed floats.
     pub(super) fn pair_weights(&self, isa: Isa, threads: &Threads, weights: &[f32], words: &mut [f32]) {
-        let group = if self.pairs_columns() { self.columns() } else { self.channels };
         for panel in &self.panels {
-            let (from, len) = (panel.weights, self.panel_len(panel));
-            let words = &mut words[self.words(from)..][..self.words(len)];
-            pair_groups(isa, threads, [group, panel.width * LANES], &weights[from..][..len], words);
+            self.pair_panel(isa, threads, panel, &weights[panel.weights..], words);
         }
+    }
+
+    /// The same in the weights' place; what is left behind the words means nothing.
+    pub(super) fn pair_weights_in_place(&self, isa: Isa, threads: &Threads, weights: &mut [f32]) {
+        for panel in &self.panels {
+            // A panel's words end before the next panel's floats begin.
+            let floats = weights[panel.weights..][..self.panel_len(panel)].to_vec();
+            self.pair_panel(isa, threads, panel, &floats, weights);
+        }
+    }
+
+    fn pair_panel(&self, isa: Isa, threads: &Threads, panel: &Panel, floats: &[f32], words: &mut [f32]) {
+        let group = if self.pairs_columns() { self.columns() } else { self.channels };
+        let len = self.panel_len(panel);
+        let words = &mut words[self.words(panel.weights)..][..self.words(len)];
+        pair_groups(isa, threads, [group, panel.width * LANES], &floats[..len], words);
     }
 
     /// `y = correlate(x, weights)`; `scratch` holds [`Correlation::scratch_len`] for each thread.

@@ -201,8 +201,7 @@ impl Conv {
     pub fn prepare_weights(&self, threads: &Threads, weights: &mut [f32]) {
         assert!(self.fixed_weights, "planned for weights that change");
         if self.winograd.forward.is_none() && self.forward.precision() == Precision::Bf16 {
-            let packed = weights[..self.weights_len()].to_vec();
-            self.forward.pair_weights(self.isa, threads, &packed, weights);
+            self.forward.pair_weights_in_place(self.isa, threads, weights);
         }
     }
 
