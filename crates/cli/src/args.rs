@@ -200,9 +200,18 @@ pub(crate) struct EngineArgs {
 impl EngineArgs {
     /// # Errors
     /// When the threads cannot be started, or `CONVNET_ISA` names no instruction set of this machine.
-    pub(crate) fn engine(&self) -> Result<Engine> {
+    pub(crate) fn engine(&self, console: &Console) -> Result<Engine> {
         let engine = Engine::new(self.threads.unwrap_or(0))?.with_conv(self.conv.unwrap_or_default());
-        Ok(engine.with_precision(self.precision.unwrap_or_default()))
+        let engine = engine.with_precision(self.precision.unwrap_or_default());
+        warn_of_emulation(&engine, console);
+        Ok(engine)
+    }
+}
+
+/// Says it where bf16 gains nothing.
+pub(crate) fn warn_of_emulation(engine: &Engine, console: &Console) {
+    if engine.precision() == Precision::Bf16 && !engine.has_bf16() {
+        console.warn("this CPU has no instructions for bf16, or CONVNET_ISA hides them: f32 would be faster");
     }
 }
 

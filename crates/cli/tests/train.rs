@@ -189,6 +189,19 @@ fn bench_has_the_promised_fields() {
 }
 
 #[test]
+fn emulated_bf16_is_said_to_be_slow() {
+    let place = Place::new();
+    let small = ["bench", "cnn", "--input", "8x8", "--cdims", "2", "--hdims", "8", "-b", "2", "--repeats", "1"];
+    for (precision, warned) in [("bf16", true), ("f32", false)] {
+        let mut command = place.command(&[&small[..], &["--precision", precision]].concat());
+        let run: common::Run = command.env("CONVNET_ISA", "portable").output().unwrap().into();
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        assert_eq!(run.stderr.contains("no instructions for bf16"), warned, "{}", run.stderr);
+        assert!(run.stdout.contains(&format!("{precision}, portable")), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn bench_takes_turns() {
     let place = Place::new();
     let small = ["--input", "8x8", "--cdims", "2", "--hdims", "8", "-b", "4", "--threads", "1", "--turns"];

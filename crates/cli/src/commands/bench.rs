@@ -12,7 +12,7 @@ use convnet::weights;
 use serde::Serialize;
 
 use crate::args::{EngineArgs, ModelArgs, at_least_1};
-use crate::console::{print, print_json};
+use crate::console::{Console, print, print_json};
 
 /// Runs before the first one that counts.
 const WARM_UP: usize = 3;
@@ -191,9 +191,9 @@ impl Subject for Inferring {
 }
 
 impl Args {
-    pub(crate) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let net = self.model.net(self.name.as_deref())?;
-        let engine = self.engine.engine()?;
+        let engine = self.engine.engine(console)?;
         let mut subject = self.subject(&net, &engine)?;
         for _ in 0..WARM_UP {
             subject.run()?;

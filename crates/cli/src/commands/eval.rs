@@ -48,7 +48,7 @@ impl Args {
                 return Err(Usage::new("--weights alone says nothing of the data: name them with --data").into());
             }
         };
-        let engine = self.engine.engine()?;
+        let engine = self.engine.engine(console)?;
         let (description, weights) = (&classifier.description, &classifier.weights);
         let test = Arc::new(self.data.load_test(&data, description.target(), console)?);
         let mut watch = |_| ControlFlow::Continue(());

@@ -37,7 +37,7 @@ impl Command {
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Convert(args) => args.run(console),
-            Command::Bench(args) => args.run(),
+            Command::Bench(args) => args.run(console),
             Command::Summary(args) => args.run(console),
             Command::Filter(args) => args.run(console),
             Command::Lecture(args) => args.run(console),

@@ -83,7 +83,7 @@ impl Args {
         let (Classifier { description, weights }, _) = self.classifier.load(console)?;
         let pictures = self.pictures(&description)?;
         let batch = pictures.names.len().min(BATCH);
-        let mut inference = Inference::new(description.net(), &self.engine.engine()?, batch, &weights)?;
+        let mut inference = Inference::new(description.net(), &self.engine.engine(console)?, batch, &weights)?;
         let size = description.input().iter().product::<usize>();
         let mut predictions = Vec::with_capacity(pictures.names.len());
         for (names, pixels) in pictures.names.chunks(batch).zip(pictures.pixels.chunks(batch * size)) {

@@ -15,7 +15,7 @@ use convnet::train::{
 };
 use serde::Serialize;
 
-use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs, at_least_1};
+use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs, at_least_1, warn_of_emulation};
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Narrator;
@@ -149,6 +149,7 @@ impl Args {
             Some(run) => self.resume(run, console)?,
             None => self.begin(console)?,
         };
+        warn_of_emulation(&engine, console);
         console.note(&introduction(&trainer, &engine));
         let (run, test) = (trainer.run().clone(), trainer.test_data());
         let sample = test.classes()[test.labels()[0] as usize].clone();
