@@ -3,9 +3,9 @@
 //!
 //! A part of a block of 16 channels is four vectors: how many pixels it has, a pivot `p` near its mean (that of some of
 //! its pixels), `Σ(x - p)` and `Σ(x - p)²`, so that what is rounded is as small as the values differ, however large they
-//! are. A tensor's parts lie as `[part][block][4][16]`. Sums within a part are in f32; parts are merged in f64, in order, as Chan, Golub and LeVeque
-//! 1979 do: squares around the mean of all from those around each part's own. How a batch is cut into parts depends on
-//! shapes alone, so results do not depend on the threads.
+//! are. A tensor's parts lie as `[part][block][4][16]`. Sums within a part are in f32; parts are merged in f64, in order,
+//! as Chan, Golub and LeVeque 1979 do: squares around the mean of all from those around each part's own. How a batch is
+//! cut into parts depends on shapes alone, so results do not depend on the threads.
 
 use crate::layout::{Maps, blocks};
 use crate::simd::{Isa, Kernel, LANES, Simd};

@@ -104,7 +104,9 @@ fn prepare_weights(executor: &mut Executor) {
                 let slot = executor.slots.trained[*weight].range.clone();
                 linear.prepare_weights(threads, &mut executor.weights[slot]);
             }
-            _ => {}
+            Kind::Load | Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => {}
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => {}
+            Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => {}
         }
     }
 }

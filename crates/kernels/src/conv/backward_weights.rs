@@ -12,7 +12,7 @@
 //! next output reads.
 
 use super::ConvShape;
-use super::copy::{CopyView, copy_plane};
+use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::correlation::{Correlation, Panel};
 use super::tile::{self, Start, Sum, Target};
 use crate::layout::Maps;
@@ -366,21 +366,9 @@ impl<E: Element> SumTask<'_, E> {
             copy_plane::<S, F32>(s, &copy, plane, plan.input, target);
         }
         if E::PER_WORD == 2 {
-            pair_columns(s, plan, count, self.view);
-        }
-    }
-}
-
-/// Makes each pixel of copied pictures a word of itself and the one that the next output of its row reads, or 0.
-#[inline(always)]
-fn pair_columns<S: Simd>(s: S, plan: &BackwardWeights, pictures: usize, view: &mut [f32]) {
-    let [rows, columns] = plan.view;
-    let next = plan.stride[1] * LANES;
-    for row in view[..pictures * rows * columns * LANES].chunks_exact_mut(columns * LANES) {
-        for at in (0..row.len()).step_by(LANES) {
-            let upper = if at + next < row.len() { s.read(&row[at + next..]) } else { s.splat(0.0) };
-            let word = s.pair(s.read(&row[at..]), upper);
-            s.write(&mut row[at..], word);
+            // A pixel and the one that the next output of its row reads.
+            let (row, next) = (columns * plan.unit, plan.stride[1] * plan.unit);
+            pair_neighbours(s, row, next, &mut self.view[..count * rows * row]);
         }
     }
 }

@@ -46,12 +46,15 @@ pub(super) fn copy_plane<S: Simd, E: Element>(
 #[inline(always)]
 pub(super) fn pair_neighbours<S: Simd>(s: S, columns: usize, next: usize, rows: &mut [f32]) {
     for row in rows.chunks_exact_mut(columns) {
-        let vectors = columns.saturating_sub(next) / LANES;
-        for at in (0..vectors * LANES).step_by(LANES) {
-            let word = s.pair(s.read(&row[at..]), s.read(&row[at + next..]));
+        // Vectors whose neighbours are all in the row, or all past its end; then what is left.
+        let mut at = 0;
+        while at + LANES <= columns && (at + next + LANES <= columns || at + next >= columns) {
+            let upper = if at + next < columns { s.read(&row[at + next..]) } else { s.splat(0.0) };
+            let word = s.pair(s.read(&row[at..]), upper);
             s.write(&mut row[at..], word);
+            at += LANES;
         }
-        for at in vectors * LANES..columns {
+        for at in at..columns {
             row[at] = bf16::word(row[at], if at + next < columns { row[at + next] } else { 0.0 });
         }
     }
