@@ -289,7 +289,7 @@ fn seconds_of_turn(line: &str) -> convnet::Result<Duration> {
 
 fn layers(rows: Vec<ProfileRow>, total: f64, repeats: usize) -> Vec<Layer> {
     let layer = |row: ProfileRow| {
-        let flops = 2.0 * row.macs as f64 * row.calls as f64;
+        let flops = 2.0 * row.macs as f64;
         Layer {
             layer: row.layer,
             direction: row.direction,
@@ -349,8 +349,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_per_run() {
-        let row =
-            ProfileRow { layer: "conv1".into(), direction: "forward", seconds: 2.0, calls: 4, macs: 1_000_000_000 };
+        let row = ProfileRow { layer: "conv1".into(), direction: "forward", seconds: 2.0, macs: 4_000_000_000 };
         let update = ProfileRow { direction: "update", macs: 0, ..row.clone() };
         let layers = layers(vec![row, update], 8.0, 4);
         assert_eq!((layers[0].ms, layers[0].share, layers[0].gflops), (500.0, 0.25, Some(4.0)));

@@ -19,8 +19,9 @@ use convnet_kernels::norm::NormChain;
 use convnet_kernels::pool::{Pool, PoolKind};
 use convnet_kernels::simd::Isa;
 
-/// Cuts a net into stages for batches of up to `batch` pictures.
-pub(super) fn cut(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) -> Result<Stages> {
+/// Cuts a net into stages for batches of up to `batch` pictures; for each node, the stage that begins with it computes so
+/// many of `pictures` at a time on two threads.
+pub(super) fn cut(net: &Net, purpose: Purpose, engine: &Engine, batch: usize, pictures: Vec<usize>) -> Result<Stages> {
     let readers = readers(net, purpose);
     let mut cutter = Cutter {
         net,
@@ -33,6 +34,8 @@ pub(super) fn cut(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) ->
             fixed_weights: purpose == Purpose::Inference,
         },
         readers,
+        pictures,
+        caches: engine.threads().div_ceil(2),
         stages: Vec::new(),
         of_node: Vec::new(),
         parameters: Parameters::default(),
@@ -74,6 +77,10 @@ struct Cutter<'a> {
     isa: Isa,
     conv: Setting,
     readers: Vec<Vec<usize>>,
+    /// Pictures at a time for the stage that begins with each node, on two threads.
+    pictures: Vec<usize>,
+    /// Pairs of threads, each of which brings its caches.
+    caches: usize,
     stages: Vec<Stage>,
     /// The stage that computes each node.
     of_node: Vec<Option<usize>>,
@@ -177,7 +184,9 @@ impl Cutter<'_> {
         let conv = ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window };
         let input = self.of_node(self.net.nodes()[node].inputs[0]);
         let plain = matches!(self.stages[input].output, Layout::Plain(_));
-        let conv = Conv::new(conv, plain, self.isa, self.conv).map_err(|e| self.problem(node, e.to_string()))?;
+        // What is chosen may not depend on the threads.
+        let setting = Setting { batch: self.pictures[node], ..self.conv };
+        let conv = Conv::new(conv, plain, self.isa, setting).map_err(|e| self.problem(node, e.to_string()))?;
         let conv = Box::new(conv);
         let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), conv.weights_len());
         let bias = op.bias.then(|| self.vector(node, "bias"));
@@ -307,7 +316,8 @@ impl Cutter<'_> {
         let node = &self.net.nodes()[first];
         let inputs = node.inputs.iter().map(|&input| self.of_node(input)).collect();
         let macs = node.op.macs(&self.net.input_shapes(NodeId(first)), node.shape);
-        self.stages.push(Stage { name: node.name.clone(), kind, inputs, output, macs });
+        let pictures = (self.pictures[first] * self.caches).min(self.conv.batch);
+        self.stages.push(Stage { name: node.name.clone(), kind, inputs, output, macs, pictures });
         let mut node = first;
         while node != last {
             self.of_node[node] = Some(index);

@@ -7,6 +7,7 @@ use super::parameters::{flat_len, pack};
 use super::profile::Profile;
 use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
 use super::views::{Places, channel_offsets, place};
+use super::waves::{Wave, homes, waves};
 use crate::{Result, Tensor};
 use convnet_kernels::conv::Epilogue;
 use convnet_kernels::layout::{Maps, MapsMut, blocks, from_blocked_rows, to_blocked};
@@ -75,12 +76,20 @@ pub(super) struct View {
     pub(super) offset: usize,
     pub(super) stride: usize,
     pub(super) len: usize,
+    /// Whether the buffer has room for the pictures of one wave alone.
+    pub(super) of_wave: bool,
 }
 
 impl View {
-    /// A buffer's only tenant.
+    /// A buffer's only tenant, for the pictures of a batch.
     pub(super) fn whole(buffer: BufferId, len: usize) -> View {
-        View { buffer, offset: 0, stride: len, len }
+        View { buffer, offset: 0, stride: len, len, of_wave: false }
+    }
+
+    /// What a wave that begins with picture `first` sees.
+    fn at_picture(self, first: usize) -> View {
+        let before = if self.of_wave { 0 } else { first * self.stride };
+        View { offset: self.offset + before, ..self }
     }
 
     /// The first `count` pictures.
@@ -107,6 +116,7 @@ pub(super) struct Executor {
     pub(super) arena: Arena,
     /// Each stage's output.
     pub(super) values: Vec<View>,
+    waves: Vec<Wave>,
     forward: Vec<Step>,
     pub(super) slots: super::parameters::Parameters,
     pub(super) weights: Buffer,
@@ -116,6 +126,13 @@ pub(super) struct Executor {
     moments: Vec<Option<Moments>>,
     pub(super) profile: Profile,
     pub(super) batch: usize,
+}
+
+/// Pictures of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    first: usize,
+    count: usize,
 }
 
 /// What forward knows of a stage beside what it computes.
@@ -137,6 +154,7 @@ pub(super) struct ForwardPlan {
     pub(super) lives: Lives,
     pub(super) values: Vec<View>,
     pub(super) places: Places,
+    waves: Vec<Wave>,
     scratch: Vec<Span>,
     parts: Vec<Span>,
     sources: Vec<Vec<(usize, usize)>>,
@@ -146,19 +164,31 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
     let mut lives = Lives::default();
     let places = place(stages, purpose);
     let list = &stages.stages;
+    let waves = waves(list);
+    let homes = homes(stages, &places, &waves);
     let mut buffers = vec![None; list.len()];
-    for (i, stage) in list.iter().enumerate() {
-        let root = places.places[i].root;
-        let buffer = *buffers[root].get_or_insert_with(|| lives.begin(list[root].output.len() * batch, i));
-        lives.use_at(buffer, i);
-        for &input in &stage.inputs {
-            lives.use_at(buffers[places.places[input].root].expect("stages stand in running order"), i);
+    for wave in &waves {
+        for i in wave.stages.clone() {
+            let root = places.places[i].root;
+            let pictures = if homes[root].is_some() { wave.pictures } else { batch };
+            let _ = *buffers[root].get_or_insert_with(|| lives.begin(list[root].output.len() * pictures, i));
+            for &value in list[i].inputs.iter().chain([&i]) {
+                let root = places.places[value].root;
+                let buffer = buffers[root].expect("stages stand in running order");
+                lives.use_at(buffer, i);
+                if homes[root].is_none() {
+                    // Pictures of it are written or read whenever the wave comes round.
+                    lives.use_at(buffer, wave.stages.start);
+                    lives.use_at(buffer, wave.stages.end - 1);
+                }
+            }
         }
     }
     let view = |i: usize| {
         let (place, len) = (places.places[i], list[i].output.len());
         let buffer = buffers[place.root].expect("every stage has a root");
-        View { buffer, offset: place.offset, stride: list[place.root].output.len(), len }
+        let (stride, of_wave) = (list[place.root].output.len(), homes[place.root].is_some());
+        View { buffer, offset: place.offset, stride, len, of_wave }
     };
     let values: Vec<View> = (0..list.len()).map(view).collect();
     for &output in &stages.outputs {
@@ -166,7 +196,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
     }
     let scratch = list.iter().enumerate().map(|(i, stage)| {
         let len = match &stage.kind {
-            Kind::Conv { conv, .. } => conv.forward_scratch(batch, threads),
+            Kind::Conv { conv, .. } => conv.forward_scratch(stage.pictures, threads),
             Kind::Linear { linear, .. } => linear.scratch_len(threads),
             Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
@@ -182,7 +212,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
         Span { buffer: lives.begin(len, i), range: 0..len }
     });
     let parts = parts.collect();
-    ForwardPlan { lives, values, places, scratch, parts, sources }
+    ForwardPlan { lives, values, places, waves, scratch, parts, sources }
 }
 
 impl Executor {
@@ -194,7 +224,7 @@ impl Executor {
         batch: usize,
         state: &BTreeMap<String, T>,
     ) -> Result<Executor> {
-        let ForwardPlan { lives, values, places, scratch, parts, sources } = plan;
+        let ForwardPlan { lives, values, places, waves, scratch, parts, sources } = plan;
         let left = stages.stages.iter().zip(&parts).map(|(stage, parts)| {
             let channels = || stage.output.channels_and_pixels()[0];
             (!parts.range.is_empty()).then(|| Moments::of(channels()))
@@ -220,6 +250,7 @@ impl Executor {
             engine: engine.clone(),
             arena: lives.place(),
             values,
+            waves,
             forward,
             slots: parameters,
             weights,
@@ -238,23 +269,37 @@ impl Executor {
 
     /// Runs all stages on `count` pictures in plain NCHW.
     pub(super) fn forward(&mut self, images: &[f32], count: usize, mode: Mode) {
-        for index in 0..self.stages.len() {
-            let start = self.profile.start();
-            if let Mode::Training { .. } = mode {
-                self.prepare_norm(index, count);
+        let image = images.len() / count;
+        for wave in 0..self.waves.len() {
+            let Wave { stages, pictures } = self.waves[wave].clone();
+            for first in (0..count).step_by(pictures) {
+                let part = Part { first, count: pictures.min(count - first) };
+                let images = &images[first * image..][..part.count * image];
+                for index in stages.clone() {
+                    let start = self.profile.start();
+                    if let Mode::Training { .. } = mode {
+                        self.prepare_norm(index, count);
+                    }
+                    self.forward_stage(index, images, part, mode);
+                    self.find_moments(index, count);
+                    let stage = &self.stages[index];
+                    self.profile.stop(start, &stage.name, "forward", stage.macs * part.count as u64);
+                }
             }
-            self.forward_stage(index, images, count, mode);
-            self.find_moments(index, count);
-            let stage = &self.stages[index];
-            self.profile.stop(start, &stage.name, "forward", stage.macs * self.batch as u64);
         }
     }
 
-    fn forward_stage(&mut self, index: usize, images: &[f32], count: usize, mode: Mode) {
+    /// A stage's output of some pictures.
+    fn value(&self, stage: usize, part: Part) -> View {
+        self.values[stage].at_picture(part.first)
+    }
+
+    fn forward_stage(&mut self, index: usize, images: &[f32], part: Part, mode: Mode) {
+        let count = part.count;
         let stage = &self.stages[index];
         let threads = self.engine.pool();
-        let (y_view, scratch) = (self.values[index], self.forward[index].scratch.clone());
-        let x_view = self.values[stage.inputs.first().copied().unwrap_or(index)];
+        let (y_view, scratch) = (self.value(index, part), self.forward[index].scratch.clone());
+        let x_view = self.value(stage.inputs.first().copied().unwrap_or(index), part);
         let slot = |i: usize| self.slots.trained[i].range.clone();
         match &stage.kind {
             Kind::Load => {
@@ -262,7 +307,7 @@ impl Executor {
                 load(threads, stage.output, count, images, y_view.maps_mut(to));
             }
             Kind::Conv { conv, weight, bias, addend, relu } => {
-                let addend_view = if *addend { self.values[stage.inputs[1]] } else { x_view };
+                let addend_view = if *addend { self.value(stage.inputs[1], part) } else { x_view };
                 let reads = [x_view, addend_view].map(|view| view.span(count));
                 let writes = [y_view.span(count), scratch, self.forward[index].parts.clone()];
                 let ([x, other], [y, scratch, parts]) = self.arena.split(reads, writes);
@@ -280,7 +325,7 @@ impl Executor {
                 chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y);
             }
             Kind::NormSum { chain, relu, .. } => {
-                let addend_view = self.values[stage.inputs[1]];
+                let addend_view = self.value(stage.inputs[1], part);
                 let reads = [x_view, addend_view].map(|view| view.span(count));
                 let ([x, addend], [y]) = self.arena.split(reads, [y_view.span(count)]);
                 let (x, addend, y) = (x_view.maps(x), addend_view.maps(addend), y_view.maps_mut(y));
@@ -300,13 +345,13 @@ impl Executor {
                 let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
                 lrn.forward(threads, count, x_view.maps(x), y_view.maps_mut(y));
             }
-            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } => self.run_in_place(index, count, mode),
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } => self.run_in_place(index, part, mode),
             Kind::Flatten { from: [c, h, w] } => {
                 let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
                 from_blocked_rows(threads, [count, *c, h * w], x_view.maps(x), y);
             }
-            Kind::Add { relu } => self.add(index, *relu, count),
-            Kind::Concat => self.concat(index, count),
+            Kind::Add { relu } => self.add(index, *relu, part),
+            Kind::Concat => self.concat(index, part),
             Kind::PadChannels { before } => {
                 let [channels, pixels] = self.stages[stage.inputs[0]].output.channels_and_pixels();
                 let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
@@ -354,10 +399,11 @@ impl Executor {
     }
 
     /// ReLU, tanh and dropout, after a copy of the input where its place could not be taken.
-    fn run_in_place(&mut self, index: usize, count: usize, mode: Mode) {
+    fn run_in_place(&mut self, index: usize, part: Part, mode: Mode) {
+        let count = part.count;
         let stage = &self.stages[index];
         let (threads, isa) = (self.engine.pool(), self.engine.set());
-        let (x_view, y_view) = (self.values[stage.inputs[0]], self.values[index]);
+        let (x_view, y_view) = (self.value(stage.inputs[0], part), self.value(index, part));
         let shape = [count, y_view.len];
         if self.forward[index].in_place.is_none() {
             let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
@@ -378,15 +424,16 @@ impl Executor {
     }
 
     /// The sum of all inputs; the last addition has the ReLU.
-    fn add(&mut self, index: usize, relu: bool, count: usize) {
+    fn add(&mut self, index: usize, relu: bool, part: Part) {
+        let count = part.count;
         let (threads, isa) = (self.engine.pool(), self.engine.set());
-        let y_view = self.values[index];
+        let y_view = self.value(index, part);
         let inputs = &self.stages[index].inputs;
         let shape = [count, y_view.len];
         let start = match self.forward[index].in_place {
             Some(_) => 0,
             None => {
-                let views = [0, 1].map(|i| self.values[inputs[i]]);
+                let views = [0, 1].map(|i| self.value(inputs[i], part));
                 let ([a, b], [y]) = self.arena.split(views.map(|view| view.span(count)), [y_view.span(count)]);
                 let sum = [views[0].maps(a), views[1].maps(b)];
                 merge::add(isa, threads, shape, sum, relu && inputs.len() == 2, y_view.maps_mut(y));
@@ -396,16 +443,17 @@ impl Executor {
         let own = self.forward[index].in_place;
         let last = (start..inputs.len()).rev().find(|&i| own != Some(i));
         for i in (start..inputs.len()).filter(|&i| own != Some(i)) {
-            let x_view = self.values[inputs[i]];
+            let x_view = self.value(inputs[i], part);
             let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
             merge::accumulate(isa, threads, shape, x_view.maps(x), relu && last == Some(i), y_view.maps_mut(y));
         }
     }
 
     /// Copies those inputs of a concatenation that are not where they belong.
-    fn concat(&mut self, index: usize, count: usize) {
+    fn concat(&mut self, index: usize, part: Part) {
+        let count = part.count;
         let threads = self.engine.pool();
-        let y_view = self.values[index];
+        let y_view = self.value(index, part);
         let [channels, pixels] = self.stages[index].output.channels_and_pixels();
         let copied = &self.forward[index].copied;
         // The lanes past the last channel stay 0. A last input that lies where it belongs has seen to that itself.
@@ -416,7 +464,7 @@ impl Executor {
             merge::clear_blocks(threads, [count, pixels], last, y_view.maps_mut(y));
         }
         for &(input, to) in copied {
-            let x_view = self.values[input];
+            let x_view = self.value(input, part);
             let [own, _] = self.stages[input].output.channels_and_pixels();
             let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
             let copy = ChannelCopy { batch: count, pixels, count: own, from: 0, to };

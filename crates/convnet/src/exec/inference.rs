@@ -5,6 +5,7 @@ use super::cut::cut;
 use super::forward::{Executor, Mode, plan};
 use super::profile::ProfileRow;
 use super::stage::{Kind, Layout, Purpose};
+use super::waves;
 use crate::net::{Net, rewrite};
 use crate::{Result, StateDict};
 use convnet_kernels::layout::from_blocked;
@@ -24,9 +25,20 @@ impl Inference {
     /// # Errors
     /// [`crate::Error::Invalid`] when `batch` is 0 or a parameter is missing or has another shape.
     pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
+        Inference::in_waves(net, engine, batch, weights, |net| waves::pictures(net, batch))
+    }
+
+    /// The same, with as many pictures at a time for each node of the net as it is run.
+    pub(super) fn in_waves(
+        net: &Net,
+        engine: &Engine,
+        batch: usize,
+        weights: &StateDict,
+        pictures: impl Fn(&Net) -> Vec<usize>,
+    ) -> Result<Inference> {
         super::check_batch(net, batch)?;
         let (net, state) = rewrite::inference(net, weights)?;
-        let stages = cut(&net, Purpose::Inference, engine, batch)?;
+        let stages = cut(&net, Purpose::Inference, engine, batch, pictures(&net))?;
         let plan = plan(&stages, Purpose::Inference, batch, engine.threads());
         let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
         fold_running(&mut executor);

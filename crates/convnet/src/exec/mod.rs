@@ -21,6 +21,7 @@ mod stage;
 mod tests;
 mod training;
 mod views;
+mod waves;
 
 pub use engine::{ConvChoice, Engine, Precision};
 pub use inference::Inference;

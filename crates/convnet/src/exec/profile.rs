@@ -11,9 +11,7 @@ pub struct ProfileRow {
     pub direction: &'static str,
     /// Seconds, over all calls.
     pub seconds: f64,
-    /// Number of calls.
-    pub calls: u64,
-    /// Multiply-adds of one call, on a full batch.
+    /// Multiply-adds, over all calls.
     pub macs: u64,
 }
 
@@ -44,9 +42,9 @@ impl Profile {
         match self.rows.iter_mut().find(|row| row.layer == layer && row.direction == direction) {
             Some(row) => {
                 row.seconds += seconds;
-                row.calls += 1;
+                row.macs += macs;
             }
-            None => self.rows.push(ProfileRow { layer: layer.into(), direction, seconds, calls: 1, macs }),
+            None => self.rows.push(ProfileRow { layer: layer.into(), direction, seconds, macs }),
         }
     }
 }

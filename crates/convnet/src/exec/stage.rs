@@ -179,6 +179,8 @@ pub(super) struct Stage {
     pub(super) output: Layout,
     /// Multiply-adds of a picture.
     pub(super) macs: u64,
+    /// Pictures that it computes at a time, at most.
+    pub(super) pictures: usize,
 }
 
 /// What a plan is for.

@@ -23,12 +23,12 @@ fn engines() -> Vec<Engine> {
     sets.flat_map(both).collect()
 }
 
-fn numbers(tag: u32, len: usize) -> Vec<f32> {
+pub(super) fn numbers(tag: u32, len: usize) -> Vec<f32> {
     pattern(tag, len).iter().map(|&x| x as f32).collect()
 }
 
 /// Weights with nothing trivial: batch norm's too.
-fn state(net: &Net) -> StateDict {
+pub(super) fn state(net: &Net) -> StateDict {
     let mut state = weights::init(net, 3);
     for (tag, (name, tensor)) in (100..).zip(&mut state) {
         let noise = numbers(tag, tensor.data().len());
@@ -249,7 +249,7 @@ fn shared_places() -> Net {
 }
 
 /// A net of a dozen operations in any order, each on any of the values so far.
-fn random_net(seed: u64) -> Net {
+pub(super) fn random_net(seed: u64) -> Net {
     let mut state = seed;
     let mut below = |n: usize| {
         state = convnet_kernels::random::mix(state, 1);
@@ -344,7 +344,7 @@ fn dense_blocks_and_inceptions_are_not_copied() {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     for (net, copied) in [(dense(16), 0), (dense(12), 2), (inception(), 3)] {
         for purpose in [Purpose::Training, Purpose::Inference] {
-            let stages = cut(&net, purpose, &engine, 1).unwrap();
+            let stages = cut(&net, purpose, &engine, 1, vec![1; net.nodes().len()]).unwrap();
             let places = super::views::place(&stages, purpose);
             let concats = (0..stages.stages.len()).filter(|&i| matches!(stages.stages[i].kind, Kind::Concat));
             let most = concats.map(|i| copied_inputs(&stages, &places, i).len()).max();
@@ -359,7 +359,8 @@ fn residual_blocks_end_in_one_pass() {
     use super::cut::cut;
     use super::stage::{Kind, Purpose};
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
-    let stages = cut(&residual(), Purpose::Training, &engine, 1).unwrap();
+    let net = residual();
+    let stages = cut(&net, Purpose::Training, &engine, 1, vec![1; net.nodes().len()]).unwrap();
     let count = |is: fn(&Kind) -> bool| stages.stages.iter().filter(|stage| is(&stage.kind)).count();
     // One shortcut is padded after the norm that it is added to.
     assert_eq!(
@@ -373,7 +374,7 @@ fn residual_blocks_end_in_one_pass() {
     let normed = net.norm(conv);
     let sum = net.add(Op::Add, &[normed, conv]);
     let net = net.head(sum);
-    let stages = cut(&net, Purpose::Training, &engine, 3).unwrap();
+    let stages = cut(&net, Purpose::Training, &engine, 3, vec![3; net.nodes().len()]).unwrap();
     assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
     check_training(&net, &engine, 1e-3);
 }
@@ -508,7 +509,7 @@ fn a_channel_is_summed_once_and_by_its_convolution() {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     // Of the values that norms read, those that no convolution computes: a mean pooling, and a sum.
     for (net, others) in [(dense(16), 1), (dense(12), 1), (residual(), 1)] {
-        let stages = cut(&net, Purpose::Training, &engine, 1).unwrap();
+        let stages = cut(&net, Purpose::Training, &engine, 1, vec![1; net.nodes().len()]).unwrap();
         let sources = sources(&stages, Purpose::Training);
         for (stage, sources) in stages.stages.iter().zip(&sources).filter(|(_, sources)| !sources.is_empty()) {
             let channels = |i: usize| stages.stages[i].output.channels_and_pixels()[0];

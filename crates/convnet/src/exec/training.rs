@@ -108,7 +108,7 @@ impl Training {
             return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
         };
         check_outputs(net)?;
-        let mut stages = cut(net, Purpose::Training, engine, batch)?;
+        let mut stages = cut(net, Purpose::Training, engine, batch, vec![batch; net.nodes().len()])?;
         let mut forward = plan(&stages, Purpose::Training, batch, engine.threads());
         let backward = BackwardPlan::new(&mut stages, &mut forward, batch, engine.threads());
         let executor = Executor::new(engine, stages, forward, batch, weights)?;

@@ -1,0 +1,162 @@
+//! Inference in waves: neighbouring stages run on some pictures, one after the other, before they run on the next, so that
+//! what they hand on stays in the caches whatever the batch.
+//!
+//! Early stages, whose maps are large, take few pictures at a time; late ones, whose weights are large, take many and read
+//! their weights seldom. Values that live within a wave have room for its pictures alone. Training, whose norms need whole
+//! batches, is one wave.
+
+use super::stage::{Stage, Stages};
+use super::views::Places;
+use crate::net::{Net, NodeId};
+use crate::ops::{Op, Shape};
+use std::ops::Range;
+
+/// Floats of a stage's inputs and output that the caches of two cores should hold.
+const CACHED_FLOATS: usize = 4 * 1024 * 1024;
+/// Multiply-adds for each float read or written from which on memory is no bottleneck, so that stages lose more by taking
+/// fewer pictures (which share transformed weights) than by waiting for memory.
+const BUSY: u64 = 256;
+
+/// Neighbouring stages that run together on as many pictures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wave {
+    pub(super) stages: Range<usize>,
+    /// Pictures at a time, at most.
+    pub(super) pictures: usize,
+}
+
+/// Pictures at a time for the stage that begins with each node: from shapes alone, and never fewer than the node before.
+pub(super) fn pictures(net: &Net, batch: usize) -> Vec<usize> {
+    let nodes: Vec<usize> = (0..net.nodes().len()).collect();
+    let mut pictures = vec![batch; nodes.len()];
+    let mut most = batch;
+    for level in nodes.chunk_by(|&a, &b| resolution(net, a) == resolution(net, b)).rev() {
+        let floats = || level.iter().map(|&node| floats(net, node));
+        let macs: u64 = level.iter().map(|&node| macs(net, node)).sum();
+        if macs < BUSY * floats().sum::<usize>() as u64 {
+            let largest = floats().max().expect("a level has nodes");
+            most = most.min(CACHED_FLOATS / largest.max(1)).max(1);
+        }
+        level.iter().for_each(|&node| pictures[node] = even_share(batch, most));
+    }
+    pictures
+}
+
+/// Height and width of a node's output.
+fn resolution(net: &Net, node: usize) -> [usize; 2] {
+    match net.nodes()[node].shape {
+        Shape::Map([_, h, w]) => [h, w],
+        Shape::Vector(_) => [1, 1],
+    }
+}
+
+/// Floats of a picture that a node reads and writes, unless it is a part of its neighbours' stages.
+fn floats(net: &Net, index: usize) -> usize {
+    let node = &net.nodes()[index];
+    match node.op {
+        Op::Relu | Op::Tanh | Op::Dropout(_) | Op::Dropout2d(_) | Op::Concat | Op::Flatten => 0,
+        Op::Input(_)
+        | Op::Conv2d(_)
+        | Op::Linear(_)
+        | Op::BatchNorm2d(_)
+        | Op::LocalResponseNorm(_)
+        | Op::Add
+        | Op::MaxPool2d(_)
+        | Op::AvgPool2d(_)
+        | Op::AdaptiveAvgPool2d(_)
+        | Op::PadChannels(_) => {
+            net.input_shapes(NodeId(index)).iter().map(|shape| shape.elements()).sum::<usize>() + node.shape.elements()
+        }
+    }
+}
+
+fn macs(net: &Net, index: usize) -> u64 {
+    let node = &net.nodes()[index];
+    node.op.macs(&net.input_shapes(NodeId(index)), node.shape)
+}
+
+/// The size of the parts, at most, when a batch is cut evenly into parts of up to `most` pictures.
+fn even_share(batch: usize, most: usize) -> usize {
+    batch.div_ceil(batch.div_ceil(most))
+}
+
+/// Runs of stages with as many pictures at a time.
+pub(super) fn waves(stages: &[Stage]) -> Vec<Wave> {
+    let mut waves: Vec<Wave> = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        match waves.last_mut() {
+            Some(wave) if wave.pictures == stage.pictures => wave.stages.end = index + 1,
+            Some(_) | None => waves.push(Wave { stages: index..index + 1, pictures: stage.pictures }),
+        }
+    }
+    waves
+}
+
+/// For each stage that is the root of a buffer, the wave outside which nobody writes or reads it, if there is one.
+pub(super) fn homes(stages: &Stages, places: &Places, waves: &[Wave]) -> Vec<Option<usize>> {
+    let wave_of = |stage: usize| waves.iter().position(|wave| wave.stages.contains(&stage));
+    let mut homes: Vec<Option<usize>> = (0..stages.stages.len()).map(wave_of).collect();
+    for (index, stage) in stages.stages.iter().enumerate() {
+        for &value in stage.inputs.iter().chain([&index]) {
+            let root = places.places[value].root;
+            if homes[root] != wave_of(index) {
+                homes[root] = None;
+            }
+        }
+    }
+    for &output in &stages.outputs {
+        homes[places.places[output].root] = None;
+    }
+    homes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::tests::{numbers, random_net, state};
+    use crate::exec::{ConvChoice, Engine, Inference};
+    use crate::net::rewrite;
+    use crate::weights;
+    use crate::zoo::{self, ZooOptions};
+
+    #[test]
+    fn large_maps_are_handed_on_in_the_caches() {
+        let of = |name: &str, batch: usize| {
+            let net = zoo::by_name(name, &ZooOptions::default()).unwrap();
+            let folded = (name != "vgg16").then(|| rewrite::inference(&net, &weights::init(&net, 0)).unwrap().0);
+            let net = folded.unwrap_or(net);
+            let mut pictures = pictures(&net, batch);
+            assert!(pictures.is_sorted(), "{name}: {pictures:?}");
+            pictures.dedup();
+            pictures
+        };
+        assert_eq!(of("resnet50", 16), [1, 3, 6, 16]);
+        assert_eq!(of("densenet121", 16), [2, 4, 8, 16]);
+        // The transformed weights of its later convolutions cost more than their maps.
+        assert_eq!(of("vgg16", 16), [1, 16]);
+        assert_eq!(of("resnet50", 1), [1]);
+    }
+
+    #[test]
+    fn waves_change_no_bit() {
+        for seed in 0..60 {
+            let net = random_net(seed);
+            let (state, batch) = (state(&net), 5);
+            let images = numbers(1, batch * net.input_shape().elements());
+            let inference = |threads: usize, pictures: &dyn Fn(usize) -> usize| {
+                let engine = Engine::new(threads).unwrap().with_conv(ConvChoice::Direct);
+                let pictures = |net: &Net| (0..net.nodes().len()).map(pictures).collect();
+                let mut inference = Inference::in_waves(&net, &engine, batch, &state, pictures).unwrap();
+                let all = inference.run(&images, batch).unwrap().to_vec();
+                let len = images.len() / batch;
+                assert_eq!(inference.run(&images[..3 * len], 3).unwrap(), &all[..all.len() / batch * 3]);
+                all
+            };
+            let whole = inference(2, &|_| batch);
+            let (first, second) = (seed as usize % 5, seed as usize % 13);
+            let parts = |node: usize| if node <= first { 1 } else { 2 + usize::from(node > second) };
+            assert_eq!(whole, inference(2, &parts), "{}", net.name());
+            assert_eq!(whole, inference(3, &parts), "{} on three threads", net.name());
+        }
+    }
+}
