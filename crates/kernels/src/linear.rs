@@ -1,6 +1,7 @@
 //! Fully connected layers: `y[n, o] = bias[o] + Σ_i x[n, i] · w[o, i]`, and its gradients.
 //!
-//! Activations are `[n][features]` with rows padded by zeros to whole blocks of 16. Weights and their gradient lie in
+//! Activations are `[n][features]` with rows padded by zeros to whole blocks of 16. An input may be blocked maps, whose
+//! features are those of PyTorch's flattened maps; weights then lie in the maps' order. Weights and their gradient lie in
 //! panels of up to `TILE_WIDTH` blocks of outputs, each `[in][16·width]`, as the forward direction reads them; by data
 //! transposes them on the fly. All three directions walk the register tile of `conv/tile.rs` with pictures (forward, by
 //! data) or input features (by weights) as rows. Sums are cut into chunks: a chunk of one panel stays in L1, and the
@@ -27,7 +28,9 @@ const PANELS: usize = 8;
 /// A planned fully connected layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    inputs: usize,
+    /// Channels and pixels of the input; a row has one pixel.
+    channels: usize,
+    pixels: usize,
     outputs: usize,
     isa: Isa,
     precision: Precision,
@@ -53,15 +56,21 @@ fn chunk<E: Element>(len: usize) -> usize {
 }
 
 impl Linear {
-    /// Plans a layer from `inputs` to `outputs` features. Weights that are fixed never change, and are prepared once
-    /// ([`Linear::prepare_weights`]); there is no gradient then.
-    pub fn new([inputs, outputs]: [usize; 2], isa: Isa, precision: Precision, fixed_weights: bool) -> Linear {
-        Linear { inputs, outputs, isa, precision, fixed_weights }
+    /// Plans a layer from maps of `[channels, pixels]` to `outputs` features; a row of inputs is maps of one pixel. Weights
+    /// that are fixed never change, and are prepared once ([`Linear::prepare_weights`]); there is no gradient then.
+    pub fn new(
+        [channels, pixels]: [usize; 2],
+        outputs: usize,
+        isa: Isa,
+        precision: Precision,
+        fixed_weights: bool,
+    ) -> Linear {
+        Linear { channels, pixels, outputs, isa, precision, fixed_weights }
     }
 
     /// Floats of one padded row of inputs.
     pub fn input_len(&self) -> usize {
-        blocks(self.inputs) * LANES
+        blocks(self.channels) * self.pixels * LANES
     }
 
     /// Floats of one padded row of outputs.
@@ -173,11 +182,14 @@ impl Linear {
 
     /// Every weight's place in `[out][in]` and in the packed layout.
     fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
+        let Linear { channels, pixels, .. } = *self;
         for panel in (0..self.panels(self.outputs)).map(|i| self.panel(self.outputs, i)) {
             let first = panel.first * LANES;
             for o in first..(first + panel.lanes()).min(self.outputs) {
-                for i in 0..self.inputs {
-                    visit(o * self.inputs + i, first * self.input_len() + i * panel.lanes() + o - first);
+                for i in 0..channels * pixels {
+                    let (channel, pixel) = (i / pixels, i % pixels);
+                    let row = (channel / LANES * pixels + pixel) * LANES + channel % LANES;
+                    visit(o * channels * pixels + i, first * self.input_len() + row * panel.lanes() + o - first);
                 }
             }
         }
@@ -239,7 +251,7 @@ struct Product<'a> {
 impl Product<'_> {
     /// Features that are summed, and features of the result.
     fn features(&self) -> [usize; 2] {
-        let Linear { inputs, outputs, .. } = *self.layer;
+        let (inputs, outputs) = (self.layer.input_len(), self.layer.outputs);
         if self.by_data { [outputs, inputs] } else { [inputs, outputs] }
     }
 
@@ -463,6 +475,7 @@ fn transpose<S: Simd, E: Element>(s: S, x: &[f32], row: usize, features: &Range<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::{Maps, MapsMut, from_blocked, to_blocked};
     use crate::reference::gradcheck::pattern;
     use crate::reference::linear::{self as reference, LinearProblem};
 
@@ -486,7 +499,10 @@ mod tests {
     #[test]
     fn agrees_with_the_reference_on_every_set() {
         let threads = Threads::new(2).unwrap();
-        for (batch, inputs, outputs) in [(1, 3, 5), (7, 40, 70), (50, 200, 10), (170, 33, 65), (2, 500, 128)] {
+        let rows_of = [(1, 3, 1, 5), (7, 40, 1, 70), (50, 200, 1, 10), (170, 33, 1, 65), (2, 500, 1, 128)];
+        let maps = [(6, 20, 6, 30), (40, 32, 9, 70), (3, 5, 2, 3)];
+        for (batch, channels, pixels, outputs) in rows_of.into_iter().chain(maps) {
+            let inputs = channels * pixels;
             let p = LinearProblem { batch, in_features: inputs, out_features: outputs };
             let (x, w) = (pattern(1, batch * inputs), pattern(2, inputs * outputs));
             let (b, dy) = (pattern(3, outputs), pattern(4, batch * outputs));
@@ -495,11 +511,13 @@ mod tests {
                 [x, w, b, dy].map(|v| v.into_iter().map(|x| (x * 64.0).round() / 64.0).collect::<Vec<f64>>());
             let sets = Isa::NAMES.into_iter().filter_map(Isa::named);
             for (isa, precision) in sets.flat_map(|isa| [(isa, Precision::F32), (isa, Precision::Bf16)]) {
-                let layer = Linear::new([inputs, outputs], isa, precision, false);
+                let layer = Linear::new([channels, pixels], outputs, isa, precision, false);
                 let (in_len, out_len) = (layer.input_len(), layer.output_len());
                 let mut weights = vec![f32::NAN; layer.weights_len()];
                 layer.pack_weights(&narrow(&w), &mut weights);
-                let x_rows = rows(&narrow(&x), inputs, in_len);
+                let mut x_rows = vec![f32::NAN; batch * in_len];
+                let shape = [batch, channels, pixels];
+                to_blocked(&threads, shape, &narrow(&x), MapsMut::packed(&mut x_rows, in_len));
                 let dy_rows = rows(&narrow(&dy), outputs, out_len);
                 let bias = rows(&narrow(&b), outputs, out_len);
                 let mut scratch = vec![f32::NAN; layer.scratch_len(threads.count())];
@@ -511,7 +529,12 @@ mod tests {
                 let mut twice = dx.clone();
                 layer.backward_data(&threads, batch, &dy_rows, &weights, &mut twice, true, &mut scratch);
                 assert!(dx.iter().zip(&twice).all(|(once, twice)| (once + once - twice).abs() < 1e-4));
-                assert_rows("by data", &dx, in_len, &reference::backward_data(&p, &w, &dy), inputs);
+                let mut plain_dx = vec![f32::NAN; batch * inputs];
+                from_blocked(&threads, shape, Maps::packed(&dx, in_len), &mut plain_dx);
+                assert_rows("by data", &plain_dx, inputs, &reference::backward_data(&p, &w, &dy), inputs);
+                let mut whole = vec![f32::NAN; dx.len()];
+                to_blocked(&threads, shape, &plain_dx, MapsMut::packed(&mut whole, in_len));
+                assert_eq!(dx, whole, "padding of the gradient");
                 let mut dw = vec![f32::NAN; layer.weights_len()];
                 layer.backward_weights(&threads, batch, &x_rows, &dy_rows, &mut dw, &mut scratch);
                 let mut plain = vec![0.0; inputs * outputs];

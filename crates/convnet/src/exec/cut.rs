@@ -3,7 +3,7 @@
 //! Neighbouring nodes become one stage where a kernel does them in one pass and nobody else reads what is between them:
 //! convolution or linear + ReLU; batch norm, ReLU, 2×2 pooling and channel dropout in any of the combinations that keep
 //! this order; a sum + ReLU; a sum with the part of it that is computed last, which in inference may be a convolution and
-//! in training a batch norm. Nodes that no output needs become none.
+//! in training a batch norm. Nodes that no output needs become none, nor does a flattening whose linear layers can read maps.
 
 use super::engine::Engine;
 use super::parameters::Parameters;
@@ -122,8 +122,8 @@ impl Cutter<'_> {
             }
             Op::Conv2d(op) => self.add_conv(node, &op),
             Op::Linear(op) => {
-                let features = [self.input_shape(node).elements(), op.out_features];
-                let linear = Linear::new(features, self.isa, self.conv.precision, self.conv.fixed_weights);
+                let maps = self.stages[self.of_node(first.inputs[0])].output.channels_and_pixels();
+                let linear = Linear::new(maps, op.out_features, self.isa, self.conv.precision, self.conv.fixed_weights);
                 let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), linear.weights_len());
                 let bias = op.bias.then(|| self.vector(node, "bias"));
                 let (last, relu) = self.take_relu(node);
@@ -169,6 +169,10 @@ impl Cutter<'_> {
             Op::PadChannels(op) => self.push(node, node, Kind::PadChannels { before: op.before }, layout),
             Op::Dropout(op) => self.add_dropout(node, op.p, false),
             Op::Dropout2d(op) => self.add_dropout(node, op.p, true),
+            Op::Flatten if self.is_read_as_maps(node) => {
+                self.of_node[node] = Some(self.of_node(first.inputs[0]));
+                Ok(())
+            }
             Op::Flatten => {
                 let from = self.map(node);
                 self.push(node, node, Kind::Flatten { from }, layout)
@@ -233,6 +237,19 @@ impl Cutter<'_> {
             }
             Shape::Map(_) | Shape::Vector(_) => Layout::of(shape),
         }
+    }
+
+    /// Whether only linear layers, some with a dropout before them, read a flattened node, which then needs no copy: they read
+    /// its maps, which nobody else wants elsewhere.
+    fn is_read_as_maps(&self, node: usize) -> bool {
+        let input = self.net.nodes()[node].inputs[0];
+        let linear = |&reader: &usize| matches!(self.net.nodes().get(reader).map(|n| &n.op), Some(Op::Linear(_)));
+        let reads_maps = |reader: &usize| match self.net.nodes().get(*reader).map(|n| &n.op) {
+            Some(Op::Dropout(_)) => self.readers[*reader].iter().all(linear),
+            Some(_) | None => linear(reader),
+        };
+        let maps = matches!(self.stages[self.of_node(input)].output, Layout::Blocked(_));
+        maps && self.readers[input.index()] == [node] && self.readers[node].iter().all(reads_maps)
     }
 
     /// The ReLU after a convolution or linear layer, unless it begins a chain with pooling.
@@ -302,7 +319,8 @@ impl Cutter<'_> {
 
     fn add_dropout(&mut self, node: usize, p: f32, channels: bool) -> Result<()> {
         let drop = DropNode { node, p };
-        self.push(node, node, Kind::Dropout { drop, channels }, Layout::of(self.net.nodes()[node].shape))
+        let input = self.of_node(self.net.nodes()[node].inputs[0]);
+        self.push(node, node, Kind::Dropout { drop, channels }, self.stages[input].output)
     }
 
     /// The stage whose output a node's reader reads.

@@ -113,6 +113,7 @@ impl Layers {
     fn head(mut self, input: NodeId) -> Net {
         let pooled = self.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [2, 1] }), &[input]);
         let row = self.add(Op::Flatten, &[pooled]);
+        let row = self.add(Op::Dropout(Dropout { p: 0.25 }), &[row]);
         self.add(Op::Linear(Linear::new(5)), &[row]);
         self.0
     }

@@ -176,7 +176,7 @@ impl Kind {
                 plan_conv(conv, direction, batch, threads)
             }
             Kind::Linear { read, written } => {
-                let layer = Linear::new([read, written], *isa, *precision, fixes_weights(batch));
+                let layer = Linear::new([read, 1], written, *isa, *precision, fixes_weights(batch));
                 plan_linear(layer, direction, batch, threads)
             }
             Kind::Norm { channels, side } => {
