@@ -34,24 +34,37 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Whether to take Winograd's algorithm, where it applies, for a direction of `[read, written]` blocks of channels and
-    /// so many pixels; `cost` is what it costs.
-    pub(super) fn takes_winograd(&self, blocks: [usize; 2], output: [usize; 2], cost: f64) -> bool {
+    /// Whether to take Winograd's algorithm, where it applies, at its and the direct method's cost.
+    pub(super) fn takes_winograd(&self, cost: f64, direct: f64) -> bool {
         match self.choice {
-            Choice::Auto => cost < self.direct_cost(blocks, self.batch * output[0] * output[1]),
+            Choice::Auto => cost < direct,
             Choice::Direct => false,
             Choice::Winograd => true,
         }
     }
 
-    /// The direct method's products, at nine tenths of full speed; those of bf16 at eight, because of the rounding (measured on
-    /// an EPYC of family 25 with AVX512-BF16, 2026-11-26).
-    fn direct_cost(&self, blocks: [usize; 2], pixels: usize) -> f64 {
+    /// The direct method's cost for a direction of `[read, written]` blocks of channels and so many pixels: its products, at
+    /// nine tenths of full speed; those of bf16 at eight, because of the rounding (measured on an EPYC of family 25 with
+    /// AVX512-BF16, 2026-11-26).
+    pub(super) fn direct_cost(&self, blocks: [usize; 2], output: [usize; 2]) -> f64 {
         let product = match self.precision {
             Precision::F32 => 10.0,
             Precision::Bf16 => 5.75,
         };
-        product * products(blocks) * pixels as f64
+        product * products(blocks) * self.pixels(output)
+    }
+
+    /// The same by weights, where bf16 pairs the pixels of both sides first.
+    pub(super) fn direct_cost_by_weights(&self, blocks: [usize; 2], output: [usize; 2]) -> f64 {
+        let pairing = match self.precision {
+            Precision::F32 => 0.0,
+            Precision::Bf16 => 60.0 * (blocks[0] + blocks[1]) as f64,
+        };
+        self.direct_cost(blocks, output) + pairing * self.pixels(output)
+    }
+
+    fn pixels(&self, output: [usize; 2]) -> f64 {
+        (self.batch * output[0] * output[1]) as f64
     }
 }
 

@@ -95,11 +95,13 @@ impl WinogradPlans {
         let forward = Winograd::new(isa, blocks, input, output, begin, false);
         let backward = Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
         let by_weights = WeightGradient::new(isa, blocks, input, output, begin);
-        let takes = |output: [usize; 2], cost: f64| setting.takes_winograd(blocks, output, cost);
+        let costs = [forward.cost(setting.batch), backward.cost(setting.batch), by_weights.cost(setting.batch)];
+        let direct = [setting.direct_cost(blocks, output), setting.direct_cost(turned, input)];
+        let by_weights_direct = setting.direct_cost_by_weights(blocks, output);
         WinogradPlans {
-            forward: takes(output, forward.cost(setting.batch)).then_some(forward),
-            backward: takes(input, backward.cost(setting.batch)).then_some(backward),
-            backward_weights: takes(output, by_weights.cost(setting.batch)).then_some(by_weights),
+            forward: setting.takes_winograd(costs[0], direct[0]).then_some(forward),
+            backward: setting.takes_winograd(costs[1], direct[1]).then_some(backward),
+            backward_weights: setting.takes_winograd(costs[2], by_weights_direct).then_some(by_weights),
         }
     }
 }
