@@ -20,4 +20,5 @@ pub mod reduce;
 pub mod reference;
 pub mod roofline;
 pub mod simd;
+pub mod stem;
 pub mod threads;

@@ -5,19 +5,19 @@ use crate::simd::{LANES, Simd, bf16};
 
 /// A rectangle around or inside a picture.
 #[derive(Clone, Copy)]
-pub(super) struct CopyView {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+pub(crate) struct CopyView {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
     /// Where it begins in the picture; negative in the padding.
-    pub(super) top: isize,
-    pub(super) left: isize,
+    pub(crate) top: isize,
+    pub(crate) left: isize,
     /// Floats of a pixel.
-    pub(super) channels: usize,
+    pub(crate) channels: usize,
 }
 
 /// Copies a rectangle of one plane, as words; what lies outside the plane is 0.
 #[inline(always)]
-pub(super) fn copy_plane<S: Simd, E: Element>(
+pub(crate) fn copy_plane<S: Simd, E: Element>(
     s: S,
     view: &CopyView,
     plane: &[f32],

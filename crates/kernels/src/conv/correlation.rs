@@ -44,15 +44,15 @@ const CHUNK_PRODUCTS: usize = 160;
 
 /// Blocks of output channels that are computed together, and the input planes that they see.
 #[derive(Clone, Debug)]
-pub(super) struct Panel {
+pub(crate) struct Panel {
     /// First block.
-    pub(super) block: usize,
+    pub(crate) block: usize,
     /// Number of blocks.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// Input planes.
-    pub(super) planes: Range<usize>,
+    pub(crate) planes: Range<usize>,
     /// Where its weights begin, in floats.
-    pub(super) weights: usize,
+    pub(crate) weights: usize,
 }
 
 /// A pair of phases, one of each axis: all outputs that share their taps.

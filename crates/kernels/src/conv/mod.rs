@@ -11,7 +11,7 @@
 mod axis;
 mod backward_weights;
 mod choice;
-mod copy;
+pub(crate) mod copy;
 mod correlation;
 mod packing;
 pub(crate) mod tile;
@@ -27,7 +27,8 @@ use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
 use axis::{Axis, Kernel1d};
 use backward_weights::BackwardWeights;
-use correlation::{Call, Correlation, Panel};
+pub(crate) use correlation::Panel;
+use correlation::{Call, Correlation};
 use packing::Transposition;
 use std::ops::Range;
 use winograd::{WeightGradient, Winograd};
@@ -157,6 +158,11 @@ impl Conv {
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
         self.output
+    }
+
+    /// The panels of output channels in which weights are packed.
+    pub(crate) fn panels(&self) -> &[Panel] {
+        &self.forward.panels
     }
 
     /// Whether forward, by data and by weights are computed by Winograd's algorithm.

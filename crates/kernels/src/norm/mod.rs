@@ -132,8 +132,45 @@ impl NormChain {
         });
     }
 
-    /// What dropout multiplies each channel of a block with.
-    fn factors(&self, drop: Option<Drop>, task: usize) -> [f32; LANES] {
+    /// The same chain over so many rows of its input alone: whole pooling windows.
+    pub(crate) fn of_rows(&self, rows: usize) -> NormChain {
+        NormChain { input: [rows, self.input[1]], ..*self }
+    }
+
+    /// Rows of its input for each row of its output.
+    pub(crate) fn rows_of_output(&self) -> usize {
+        if self.pool { 2 } else { 1 }
+    }
+
+    /// [`NormChain::forward`] of a block of 16 channels of one picture.
+    #[inline(always)]
+    pub(crate) fn forward_block<S: Simd>(
+        &self,
+        s: S,
+        x: &[f32],
+        [scale, shift]: [&[f32]; 2],
+        factor: [f32; LANES],
+        y: &mut [f32],
+    ) {
+        Forward { chain: self, x, scale, shift, factor, y }.run(s);
+    }
+
+    /// Puts `dz`, the gradient of `scale · x + shift`, in the place of `x`, for a block of 16 channels of one picture.
+    #[inline(always)]
+    pub(crate) fn gradient_block<S: Simd>(
+        &self,
+        s: S,
+        dy: &[f32],
+        [scale, shift]: [&[f32]; 2],
+        factor: [f32; LANES],
+        x: &mut [f32],
+    ) {
+        let linear: [&[f32]; 3] = [&[1.0; LANES], &[0.0; LANES], &[0.0; LANES]];
+        BackwardData { chain: self, dy, scale, shift, linear, factor, x: None, accumulate: false, dx: x }.run(s);
+    }
+
+    /// What dropout multiplies each channel of a block with; `task` counts the blocks of all pictures.
+    pub(crate) fn factors(&self, drop: Option<Drop>, task: usize) -> [f32; LANES] {
         let Some(Drop { seed, p }) = drop else { return [1.0; LANES] };
         let blocks = blocks(self.channels);
         let first = task / blocks * self.channels + task % blocks * LANES;
