@@ -11,6 +11,7 @@ use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::norm::{Drop, Given, Source, SumGiven, SumGradients};
 use convnet_kernels::simd::LANES;
+use convnet_kernels::stem::{StemInput, StemNorm};
 use convnet_kernels::{activation, reduce};
 
 /// Gradients of the parameters, and what chains need on the way.
@@ -55,12 +56,11 @@ impl Gradients {
     fn fold(&mut self, executor: &Executor, index: usize, count: usize) {
         let stage = &executor.stages[index];
         let norm = stage.kind.norm().expect("only a norm has sums");
-        let [_, pixels] = executor.stages[stage.inputs[0]].output.channels_and_pixels();
         let slots = [norm.weight, norm.bias].map(|i| executor.slots.trained[i].range.clone());
         let [gamma, beta] = self.weights.get_disjoint_mut(slots).expect("slots do not overlap");
         let state = executor.chains[index].as_ref().expect("a chain has its numbers");
         let gradient = self.chains[index].as_mut().expect("a chain has its numbers");
-        gradient.fold(norm, state, count * pixels, gamma, beta);
+        gradient.fold(norm, state, count * norm.pixels, gamma, beta);
     }
 }
 
@@ -185,6 +185,7 @@ impl BackwardPlan {
                 }
                 self.run_chain(executor, gradients, index, count, mode);
             }
+            Kind::Stem { .. } => self.run_stem(executor, gradients, index, count, mode),
             Kind::NormSum { .. } => {
                 self.sum_norm_sum(executor, gradients, index, count);
                 gradients.fold(executor, index, count);
@@ -329,6 +330,32 @@ impl BackwardPlan {
             }
             (_, _) => {}
         }
+    }
+
+    /// A stem: gradients of its parameters. That of its bias stays 0.
+    fn run_stem(&self, executor: &mut Executor, gradients: &mut Gradients, index: usize, count: usize, mode: Mode) {
+        let stage = &executor.stages[index];
+        let Kind::Stem { stem, weight, bias, drop, .. } = &stage.kind else { return };
+        let (dy_view, x_view) = (self.of_output(index), executor.values[stage.inputs[0]]);
+        let reads = [x_view.span(count), dy_view.span(count)];
+        let ([x, dy], [scratch]) = executor.arena.split(reads, [self.flows.scratch[index].clone()]);
+        let slot = |i: usize| executor.slots.trained[i].range.clone();
+        let (weights, bias) = (&executor.weights[slot(*weight)], bias.map(|b| &executor.weights[slot(b)]));
+        let input = StemInput { batch: count, x: x_view.maps(x), weights, bias };
+        let state = executor.chains[index].as_ref().expect("a chain has its numbers");
+        let norm = StemNorm { scale: &state.scale, shift: &state.shift, drop: mode.drop(*drop) };
+        let moments = executor.patches[index].as_ref().expect("a stem has patches");
+        let ChainGradient { sum, product, .. } = gradients.chains[index].as_mut().expect("a chain has its numbers");
+        let (threads, dy) = (executor.engine.pool(), dy_view.maps(dy));
+        let dw = &mut gradients.weights[slot(*weight)];
+        stem.backward_sums(threads, &input, &norm, moments, dy, dw, [sum, product], scratch);
+        gradients.fold(executor, index, count);
+        let ChainGradient { factor, slope, .. } = gradients.chains[index].as_ref().expect("a chain has its numbers");
+        let Kind::Stem { stem, weight, .. } = &executor.stages[index].kind else { return };
+        let slot = executor.slots.trained[*weight].range.clone();
+        let (weights, moments) = (&executor.weights[slot.clone()], executor.patches[index].as_ref());
+        let moments = moments.expect("a stem has patches");
+        stem.backward_weights(count, weights, moments, [factor, slope], &mut gradients.weights[slot]);
     }
 
     /// The sums that a chain's norm needs.

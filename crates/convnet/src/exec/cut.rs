@@ -2,22 +2,25 @@
 //!
 //! Neighbouring nodes become one stage where a kernel does them in one pass and nobody else reads what is between them:
 //! convolution or linear + ReLU; batch norm, ReLU, 2×2 pooling and channel dropout in any of the combinations that keep
-//! this order; a sum + ReLU; a sum with the part of it that is computed last, which in inference may be a convolution and
-//! in training a batch norm. Nodes that no output needs become none, nor does a flattening whose linear layers can read maps.
+//! this order; in training, a first convolution of few products with the chain after it; a sum + ReLU; a sum with the part
+//! of it that is computed last, which in inference may be a convolution and in training a batch norm. Nodes that no output
+//! needs become none, nor does a flattening whose linear layers can read maps.
 
 use super::engine::Engine;
 use super::parameters::Parameters;
 use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
-use crate::ops::{Conv2d, Op, Shape};
+use crate::ops::{BatchNorm2d, Conv2d, Op, Shape};
 use crate::{Error, Result};
 use convnet_kernels::conv::{Conv, ConvShape, PLAIN_CHANNELS, Setting};
 use convnet_kernels::linear::Linear;
 use convnet_kernels::local_response_norm::LocalResponseNorm;
 use convnet_kernels::norm::NormChain;
 use convnet_kernels::pool::{Pool, PoolKind};
+use convnet_kernels::precision::Precision;
 use convnet_kernels::simd::Isa;
+use convnet_kernels::stem::Stem;
 
 /// Cuts a net into stages for batches of up to `batch` pictures; for each node, the stage that begins with it computes so
 /// many of `pictures` at a time on two threads.
@@ -87,6 +90,13 @@ struct Cutter<'a> {
     parameters: Parameters,
 }
 
+/// A chain, and the last of its nodes.
+struct Chained {
+    chain: NormChain,
+    drop: Option<DropNode>,
+    last: usize,
+}
+
 impl Cutter<'_> {
     /// The next node, if it alone reads this one.
     fn only_reader(&self, node: usize) -> Option<usize> {
@@ -130,13 +140,7 @@ impl Cutter<'_> {
                 self.push(node, last, Kind::Linear { linear, weight, bias, relu }, layout)
             }
             Op::BatchNorm2d(op) => {
-                let norm = Norm {
-                    eps: op.eps,
-                    momentum: op.momentum,
-                    weight: self.vector(node, "weight"),
-                    bias: self.vector(node, "bias"),
-                    running: ["running_mean", "running_var"].map(|name| self.vector(node, name)),
-                };
+                let norm = self.norm(node, &op);
                 match self.waiting_sum(node, Purpose::Training) {
                     // A sum of a norm with its own input would be read and written in one place in backward.
                     Some((sum, addend)) if addend != self.of_node(first.inputs[0]) => {
@@ -188,18 +192,50 @@ impl Cutter<'_> {
         let conv = ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window };
         let input = self.of_node(self.net.nodes()[node].inputs[0]);
         let plain = matches!(self.stages[input].output, Layout::Plain(_));
+        let norm = self.norm_after(node).filter(|_| plain && Stem::takes(&conv));
+        // A stem has too few products to gain from rounding them.
+        let precision = if norm.is_some() { Precision::F32 } else { self.conv.precision };
         // What is chosen may not depend on the threads.
-        let setting = Setting { batch: self.pictures[node], ..self.conv };
+        let setting = Setting { batch: self.pictures[node], precision, ..self.conv };
         let conv = Conv::new(conv, plain, self.isa, setting).map_err(|e| self.problem(node, e.to_string()))?;
-        let conv = Box::new(conv);
         let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), conv.weights_len());
         let bias = op.bias.then(|| self.vector(node, "bias"));
+        if let Some((after, norm)) = norm {
+            let norm = self.norm(after, &norm);
+            let Chained { chain, drop, last } = self.chain(after, true);
+            let stem = Box::new(Stem::new(conv, chain, self.isa));
+            let layout = Layout::of(self.net.nodes()[last].shape);
+            return self.push(node, last, Kind::Stem { stem, weight, bias, norm, drop }, layout);
+        }
+        let conv = Box::new(conv);
         let sum = self.waiting_sum(node, Purpose::Inference);
         let (last, relu) = self.take_relu(sum.map_or(node, |(sum, _)| sum));
         self.push(node, last, Kind::Conv { conv, weight, bias, addend: sum.is_some(), relu }, layout)?;
         let index = self.stages.len() - 1;
         self.stages[index].inputs.extend(sum.map(|(_, addend)| addend));
         Ok(())
+    }
+
+    /// In training, the batch norm that alone reads a node, unless it joins a sum.
+    fn norm_after(&self, node: usize) -> Option<(usize, BatchNorm2d)> {
+        let next = self.only_reader(node).filter(|_| self.purpose == Purpose::Training)?;
+        match self.op(next) {
+            Op::BatchNorm2d(op) if self.waiting_sum(next, Purpose::Training).is_none() => Some((next, op.clone())),
+            _ => None,
+        }
+    }
+
+    /// A batch norm's numbers and parameters.
+    fn norm(&mut self, node: usize, op: &BatchNorm2d) -> Norm {
+        let [_, h, w] = self.map(node);
+        Norm {
+            pixels: h * w,
+            eps: op.eps,
+            momentum: op.momentum,
+            weight: self.vector(node, "weight"),
+            bias: self.vector(node, "bias"),
+            running: ["running_mean", "running_var"].map(|name| self.vector(node, name)),
+        }
     }
 
     /// In plans for a purpose, a sum that only waits for this node, and the stage with its other part.
@@ -273,10 +309,17 @@ impl Cutter<'_> {
 
     /// A chain that begins with a batch norm or a ReLU.
     fn add_chain(&mut self, node: usize, norm: Option<Norm>) -> Result<()> {
+        let Chained { chain, drop, last } = self.chain(node, norm.is_some());
+        let shape = self.net.nodes()[last].shape;
+        self.push(node, last, Kind::Chain { chain, norm, drop }, Layout::of(shape))
+    }
+
+    /// The chain that begins with a node, which is a batch norm or a ReLU.
+    fn chain(&self, node: usize, norm: bool) -> Chained {
         let [channels, h, w] = self.map(node);
         let mut last = node;
         let relu = match self.only_reader(node).filter(|&next| matches!(self.op(next), Op::Relu)) {
-            _ if norm.is_none() => true,
+            _ if !norm => true,
             Some(next) => {
                 last = next;
                 true
@@ -292,9 +335,7 @@ impl Cutter<'_> {
             drop = Some(DropNode { node: next, p: op.p });
             last = next;
         }
-        let chain = NormChain::new(channels, [h, w], relu, pool.is_some(), self.isa);
-        let shape = self.net.nodes()[last].shape;
-        self.push(node, last, Kind::Chain { chain, norm, drop }, Layout::of(shape))
+        Chained { chain: NormChain::new(channels, [h, w], relu, pool.is_some(), self.isa), drop, last }
     }
 
     /// A batch norm and the sum that only waits for it.

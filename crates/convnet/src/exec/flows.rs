@@ -81,6 +81,7 @@ impl Flows {
                 }
                 Kind::Linear { linear, .. } => linear.scratch_len(threads),
                 Kind::Chain { chain, .. } | Kind::NormSum { chain, .. } => chain.scratch_len(batch),
+                Kind::Stem { stem, .. } => stem.backward_scratch(batch, threads),
                 Kind::Flatten { .. } if inputs[i] == [Flow::Accumulate] => {
                     batch * stages.stages[stage.inputs[0]].output.len()
                 }
@@ -126,7 +127,7 @@ impl<'a> Planner<'a> {
                     planner.replace_value(index, forward);
                     planner.share_addend(index);
                 }
-                Kind::Load | Kind::Conv { .. } | Kind::Linear { .. } | Kind::Pool(_) => {}
+                Kind::Load | Kind::Conv { .. } | Kind::Stem { .. } | Kind::Linear { .. } | Kind::Pool(_) => {}
                 Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::PadChannels { .. } => {}
             }
         }
@@ -167,8 +168,8 @@ impl<'a> Planner<'a> {
     fn only_reads_gradient(&self, index: usize) -> bool {
         match &self.stages.stages[index].kind {
             Kind::Conv { relu, .. } | Kind::Linear { relu, .. } => !relu,
-            Kind::Load | Kind::Chain { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => true,
-            Kind::Flatten { .. } | Kind::PadChannels { .. } => true,
+            Kind::Load | Kind::Chain { .. } | Kind::Stem { .. } | Kind::Pool(_) => true,
+            Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::PadChannels { .. } => true,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Add { .. } | Kind::Concat => false,
             Kind::NormSum { .. } => false,
         }

@@ -16,6 +16,7 @@ use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::moments::{MomentParts, merge as merge_moments, sum as sum_moments};
 use convnet_kernels::norm::Drop;
 use convnet_kernels::simd::LANES;
+use convnet_kernels::stem::{PatchMoments, StemInput, StemNorm};
 use convnet_kernels::threads::Threads;
 use convnet_kernels::{activation, random};
 use std::borrow::Borrow;
@@ -122,6 +123,8 @@ pub(super) struct Executor {
     pub(super) weights: Buffer,
     pub(super) running: Buffer,
     pub(super) chains: Vec<Option<ChainState>>,
+    /// Of each stem's patches.
+    pub(super) patches: Vec<Option<PatchMoments>>,
     /// Of each stage's output that a norm reads.
     moments: Vec<Option<Moments>>,
     pub(super) profile: Profile,
@@ -197,6 +200,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
     let scratch = list.iter().enumerate().map(|(i, stage)| {
         let len = match &stage.kind {
             Kind::Conv { conv, .. } => conv.forward_scratch(stage.pictures, threads),
+            Kind::Stem { stem, .. } => stem.forward_scratch(batch, threads),
             Kind::Linear { linear, .. } => linear.scratch_len(threads),
             Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) => 0,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
@@ -239,13 +243,18 @@ impl Executor {
         let weights = pack(&parameters.trained, &stages, "", state)?;
         let running = pack(&parameters.buffers, &stages, "", state)?;
         let chains = stages.iter().map(|stage| match (&stage.kind, stage.output) {
-            (Kind::Chain { .. } | Kind::NormSum { .. }, Layout::Blocked([c, ..])) => {
+            (Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Stem { .. }, Layout::Blocked([c, ..])) => {
                 Some(ChainState::identity(blocks(c) * LANES))
             }
             (_, _) => None,
         });
+        let patches = stages.iter().map(|stage| match &stage.kind {
+            Kind::Stem { stem, .. } => Some(stem.patch_moments()),
+            _ => None,
+        });
         Ok(Executor {
             chains: chains.collect(),
+            patches: patches.collect(),
             moments,
             engine: engine.clone(),
             arena: lives.place(),
@@ -278,6 +287,7 @@ impl Executor {
                 for index in stages.clone() {
                     let start = self.profile.start();
                     if let Mode::Training { .. } = mode {
+                        self.find_stem_moments(index, count);
                         self.prepare_norm(index, count);
                     }
                     self.forward_stage(index, images, part, mode);
@@ -323,6 +333,15 @@ impl Executor {
                 let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
                 let state = self.chains[index].as_ref().expect("a chain has its numbers");
                 chain.forward(threads, count, x, &state.scale, &state.shift, mode.drop(*drop), y);
+            }
+            Kind::Stem { stem, weight, bias, drop, .. } => {
+                let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
+                let bias = bias.map(|b| &self.weights[slot(b)]);
+                let state = self.chains[index].as_ref().expect("a chain has its numbers");
+                let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
+                let input = StemInput { batch: count, x, weights: &self.weights[slot(*weight)], bias };
+                let norm = StemNorm { scale: &state.scale, shift: &state.shift, drop: mode.drop(*drop) };
+                stem.forward(threads, &input, &norm, y, scratch);
             }
             Kind::NormSum { chain, relu, .. } => {
                 let addend_view = self.value(stage.inputs[1], part);
@@ -378,8 +397,21 @@ impl Executor {
         state.fold(norm.eps, &self.weights[slot(norm.weight)], &self.weights[slot(norm.bias)]);
         let running = norm.running.map(|i| self.slots.buffers[i].range.clone());
         let [mean, var] = self.running.get_disjoint_mut(running).expect("slots do not overlap");
-        let [_, pixels] = self.stages[stage.inputs[0]].output.channels_and_pixels();
-        update_running(norm, count * pixels, state, mean, var);
+        update_running(norm, count * norm.pixels, state, mean, var);
+    }
+
+    /// Mean and variance of a stem's convolution, from its patches.
+    fn find_stem_moments(&mut self, index: usize, count: usize) {
+        let stage = &self.stages[index];
+        let Kind::Stem { stem, weight, bias, .. } = &stage.kind else { return };
+        let x_view = self.values[stage.inputs[0]];
+        let ([x], [scratch]) = self.arena.split([x_view.span(count)], [self.forward[index].scratch.clone()]);
+        let slot = |i: usize| self.slots.trained[i].range.clone();
+        let bias = bias.map(|b| &self.weights[slot(b)]);
+        let input = StemInput { batch: count, x: x_view.maps(x), weights: &self.weights[slot(*weight)], bias };
+        let state = self.chains[index].as_mut().expect("a chain has its numbers");
+        let patches = self.patches[index].as_mut().expect("a stem has patches");
+        stem.moments(self.engine.pool(), &input, patches, [&mut state.mean, &mut state.var], scratch);
     }
 
     /// Mean and variance of a stage's output, where a norm needs them. A convolution has left their parts.

@@ -116,8 +116,8 @@ fn prepare_weights(executor: &mut Executor) {
                 let slot = executor.slots.trained[*weight].range.clone();
                 linear.prepare_weights(threads, &mut executor.weights[slot]);
             }
-            Kind::Load | Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => {}
-            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => {}
+            Kind::Load | Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Stem { .. } | Kind::Pool(_) => {}
+            Kind::LocalResponseNorm(_) | Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => {}
             Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => {}
         }
     }

@@ -31,7 +31,9 @@ pub(super) fn sources(stages: &Stages, purpose: Purpose) -> Vec<Vec<(usize, usiz
     let of_stage = |index: usize| {
         let stage = &stages.stages[index];
         let mut found = Vec::new();
-        if purpose == Purpose::Training && stage.kind.norm().is_some() {
+        // A stem normalises what it computes itself.
+        let reads = stage.kind.norm().is_some() && !matches!(stage.kind, Kind::Stem { .. });
+        if purpose == Purpose::Training && reads {
             collect(stages, stage.inputs[0], 0, &mut found);
         }
         found

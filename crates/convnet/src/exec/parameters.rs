@@ -83,6 +83,7 @@ pub(super) fn pack<T: Borrow<Tensor>>(
         let target = &mut flat[slot.range.clone()];
         match &stages[slot.stage].kind {
             Kind::Conv { conv, .. } if slot.shape.len() > 1 => conv.pack_weights(tensor.data(), target),
+            Kind::Stem { stem, .. } if slot.shape.len() > 1 => stem.conv().pack_weights(tensor.data(), target),
             Kind::Linear { linear, .. } if slot.shape.len() > 1 => linear.pack_weights(tensor.data(), target),
             _ => target[..tensor.data().len()].copy_from_slice(tensor.data()),
         }
@@ -97,6 +98,7 @@ pub(super) fn unpack(slots: &[Slot], stages: &[Stage], prefix: &str, flat: &[f32
         let source = &flat[slot.range.clone()];
         match &stages[slot.stage].kind {
             Kind::Conv { conv, .. } if slot.shape.len() > 1 => conv.unpack_weights(source, tensor.data_mut()),
+            Kind::Stem { stem, .. } if slot.shape.len() > 1 => stem.conv().unpack_weights(source, tensor.data_mut()),
             Kind::Linear { linear, .. } if slot.shape.len() > 1 => linear.unpack_weights(source, tensor.data_mut()),
             _ => {
                 let len = tensor.data().len();

@@ -9,6 +9,7 @@ use convnet_kernels::local_response_norm::LocalResponseNorm;
 use convnet_kernels::norm::NormChain;
 use convnet_kernels::pool::Pool;
 use convnet_kernels::simd::LANES;
+use convnet_kernels::stem::Stem;
 
 /// How a value lies in memory, for one picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(super) struct DropNode {
 /// A batch norm in front of a chain.
 #[derive(Clone, Debug)]
 pub(super) struct Norm {
+    /// Of a channel of one picture.
+    pub(super) pixels: usize,
     pub(super) eps: f32,
     pub(super) momentum: f32,
     /// Indices of γ and β among the trained parameters.
@@ -84,6 +87,15 @@ pub(super) enum Kind {
     Chain {
         chain: NormChain,
         norm: Option<Norm>,
+        drop: Option<DropNode>,
+    },
+    /// A first convolution of few products and the chain with a norm that alone reads it, in training: the convolution is
+    /// computed again wherever it is needed, and never stored.
+    Stem {
+        stem: Box<Stem>,
+        weight: usize,
+        bias: Option<usize>,
+        norm: Norm,
         drop: Option<DropNode>,
     },
     /// Batch norm of the first input, the second added to it, and ReLU or nothing: the end of a residual block in training.
@@ -130,7 +142,8 @@ impl Kind {
                 *relu
             }
             Kind::Relu | Kind::Tanh => true,
-            Kind::Load | Kind::Chain { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => false,
+            Kind::Load | Kind::Chain { .. } | Kind::Stem { .. } | Kind::Pool(_) => false,
+            Kind::LocalResponseNorm(_) => false,
             Kind::Dropout { .. } | Kind::Flatten { .. } | Kind::Concat | Kind::PadChannels { .. } => false,
         }
     }
@@ -139,7 +152,8 @@ impl Kind {
     pub(super) fn backward_reads_input(&self, position: usize) -> bool {
         match self {
             Kind::NormSum { .. } => position == 0,
-            Kind::Conv { .. } | Kind::Chain { .. } | Kind::Linear { .. } | Kind::LocalResponseNorm(_) => true,
+            Kind::Conv { .. } | Kind::Chain { .. } | Kind::Stem { .. } | Kind::Linear { .. } => true,
+            Kind::LocalResponseNorm(_) => true,
             Kind::Pool(pool) => pool.backward_reads_input(),
             Kind::Load | Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => false,
             Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => false,
@@ -152,15 +166,15 @@ impl Kind {
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Add { .. } => true,
             Kind::Load | Kind::Conv { .. } | Kind::Chain { .. } | Kind::Linear { .. } | Kind::Pool(_) => false,
             Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::Concat | Kind::PadChannels { .. } => false,
-            Kind::NormSum { .. } => false,
+            Kind::NormSum { .. } | Kind::Stem { .. } => false,
         }
     }
 
-    /// The batch norm of the first input, if there is one.
+    /// The batch norm of the first input or, in a stem, of the convolution, if there is one.
     pub(super) fn norm(&self) -> Option<&Norm> {
         match self {
             Kind::Chain { norm, .. } => norm.as_ref(),
-            Kind::NormSum { norm, .. } => Some(norm),
+            Kind::NormSum { norm, .. } | Kind::Stem { norm, .. } => Some(norm),
             Kind::Load | Kind::Conv { .. } | Kind::Linear { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => None,
             Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => None,
             Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => None,

@@ -472,8 +472,7 @@ impl Stem {
         };
         let sum = Sum { taps: &[[0; 2]], run: products, a_step: stride, b_step: lanes, b_lane: LANES };
         let (matrix, x) = (&matrix[..products * stride], &mut x[..pixels * lanes]);
-        let target =
-            Target { out: x.as_mut_ptr(), lane: pixels * LANES, start, addend: std::ptr::null(), relu: false };
+        let target = Target { out: x.as_mut_ptr(), lane: pixels * LANES, start, addend: std::ptr::null(), relu: false };
         // SAFETY: a pixel is a column of the matrix, of which each product reads a row; weights, bias and strip were sliced
         // to the lengths that the tile reads and writes, and the strip is this thread's own.
         unsafe {
