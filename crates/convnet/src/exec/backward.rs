@@ -11,7 +11,7 @@ use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::norm::{Drop, Given, Source, SumGiven, SumGradients};
 use convnet_kernels::simd::LANES;
-use convnet_kernels::stem::{StemInput, StemNorm};
+use convnet_kernels::stem::StemInput;
 use convnet_kernels::{activation, reduce};
 
 /// Gradients of the parameters, and what chains need on the way.
@@ -342,20 +342,18 @@ impl BackwardPlan {
         let slot = |i: usize| executor.slots.trained[i].range.clone();
         let (weights, bias) = (&executor.weights[slot(*weight)], bias.map(|b| &executor.weights[slot(b)]));
         let input = StemInput { batch: count, x: x_view.maps(x), weights, bias };
-        let state = executor.chains[index].as_ref().expect("a chain has its numbers");
-        let norm = StemNorm { scale: &state.scale, shift: &state.shift, drop: mode.drop(*drop) };
-        let moments = executor.patches[index].as_ref().expect("a stem has patches");
-        let ChainGradient { sum, product, .. } = gradients.chains[index].as_mut().expect("a chain has its numbers");
-        let (threads, dy) = (executor.engine.pool(), dy_view.maps(dy));
+        let state = executor.stems[index].as_mut().expect("a stem has a state");
         let dw = &mut gradients.weights[slot(*weight)];
-        stem.backward_sums(threads, &input, &norm, moments, dy, dw, [sum, product], scratch);
+        let ChainGradient { sum, product, .. } = gradients.chains[index].as_mut().expect("a chain has its numbers");
+        let (threads, drop, dy) = (executor.engine.pool(), mode.drop(*drop), dy_view.maps(dy));
+        stem.backward_sums(threads, &input, drop, state, dy, dw, [sum, product], scratch);
         gradients.fold(executor, index, count);
-        let ChainGradient { factor, slope, .. } = gradients.chains[index].as_ref().expect("a chain has its numbers");
         let Kind::Stem { stem, weight, .. } = &executor.stages[index].kind else { return };
         let slot = executor.slots.trained[*weight].range.clone();
-        let (weights, moments) = (&executor.weights[slot.clone()], executor.patches[index].as_ref());
-        let moments = moments.expect("a stem has patches");
-        stem.backward_weights(count, weights, moments, [factor, slope], &mut gradients.weights[slot]);
+        let state = executor.stems[index].as_ref().expect("a stem has a state");
+        let ChainGradient { factor, slope, .. } = gradients.chains[index].as_ref().expect("a chain has its numbers");
+        let dw = &mut gradients.weights[slot.clone()];
+        stem.backward_weights(count, &executor.weights[slot], state, [factor, slope], dw);
     }
 
     /// The sums that a chain's norm needs.

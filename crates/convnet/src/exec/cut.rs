@@ -203,7 +203,7 @@ impl Cutter<'_> {
         if let Some((after, norm)) = norm {
             let norm = self.norm(after, &norm);
             let Chained { chain, drop, last } = self.chain(after, true);
-            let stem = Box::new(Stem::new(conv, chain, self.isa));
+            let stem = Box::new(Stem::new(conv, chain));
             let layout = Layout::of(self.net.nodes()[last].shape);
             return self.push(node, last, Kind::Stem { stem, weight, bias, norm, drop }, layout);
         }
@@ -219,10 +219,8 @@ impl Cutter<'_> {
     /// In training, the batch norm that alone reads a node, unless it joins a sum.
     fn norm_after(&self, node: usize) -> Option<(usize, BatchNorm2d)> {
         let next = self.only_reader(node).filter(|_| self.purpose == Purpose::Training)?;
-        match self.op(next) {
-            Op::BatchNorm2d(op) if self.waiting_sum(next, Purpose::Training).is_none() => Some((next, op.clone())),
-            _ => None,
-        }
+        let Op::BatchNorm2d(op) = self.op(next) else { return None };
+        self.waiting_sum(next, Purpose::Training).is_none().then(|| (next, op.clone()))
     }
 
     /// A batch norm's numbers and parameters.

@@ -46,7 +46,8 @@ pub enum Precision {
     F32,
     /// Both sides of a product are rounded to bf16 (8 bits of significand), which a CPU with AVX512-BF16 multiplies twice as
     /// fast; on others it is slower, with the same results. Layers that Winograd's algorithm computes, and the gradient by
-    /// weights of a first convolution of up to 4 channels, stay `f32`.
+    /// weights of a first convolution of up to 4 channels, stay `f32`, and so does in training all of such a convolution
+    /// of few products with a batch norm after it.
     Bf16,
 }
 

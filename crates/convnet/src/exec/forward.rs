@@ -16,7 +16,7 @@ use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::moments::{MomentParts, merge as merge_moments, sum as sum_moments};
 use convnet_kernels::norm::Drop;
 use convnet_kernels::simd::LANES;
-use convnet_kernels::stem::{PatchMoments, StemInput, StemNorm};
+use convnet_kernels::stem::{StemInput, StemNorm, StemState};
 use convnet_kernels::threads::Threads;
 use convnet_kernels::{activation, random};
 use std::borrow::Borrow;
@@ -123,8 +123,7 @@ pub(super) struct Executor {
     pub(super) weights: Buffer,
     pub(super) running: Buffer,
     pub(super) chains: Vec<Option<ChainState>>,
-    /// Of each stem's patches.
-    pub(super) patches: Vec<Option<PatchMoments>>,
+    pub(super) stems: Vec<Option<StemState>>,
     /// Of each stage's output that a norm reads.
     moments: Vec<Option<Moments>>,
     pub(super) profile: Profile,
@@ -248,13 +247,13 @@ impl Executor {
             }
             (_, _) => None,
         });
-        let patches = stages.iter().map(|stage| match &stage.kind {
-            Kind::Stem { stem, .. } => Some(stem.patch_moments()),
-            _ => None,
+        let stems = stages.iter().map(|stage| {
+            let Kind::Stem { stem, .. } = &stage.kind else { return None };
+            Some(stem.state(batch))
         });
         Ok(Executor {
             chains: chains.collect(),
-            patches: patches.collect(),
+            stems: stems.collect(),
             moments,
             engine: engine.clone(),
             arena: lives.place(),
@@ -341,7 +340,8 @@ impl Executor {
                 let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
                 let input = StemInput { batch: count, x, weights: &self.weights[slot(*weight)], bias };
                 let norm = StemNorm { scale: &state.scale, shift: &state.shift, drop: mode.drop(*drop) };
-                stem.forward(threads, &input, &norm, y, scratch);
+                let state = self.stems[index].as_mut().expect("a stem has a state");
+                stem.forward(threads, &input, &norm, state, y, scratch);
             }
             Kind::NormSum { chain, relu, .. } => {
                 let addend_view = self.value(stage.inputs[1], part);
@@ -410,8 +410,8 @@ impl Executor {
         let bias = bias.map(|b| &self.weights[slot(b)]);
         let input = StemInput { batch: count, x: x_view.maps(x), weights: &self.weights[slot(*weight)], bias };
         let state = self.chains[index].as_mut().expect("a chain has its numbers");
-        let patches = self.patches[index].as_mut().expect("a stem has patches");
-        stem.moments(self.engine.pool(), &input, patches, [&mut state.mean, &mut state.var], scratch);
+        let own = self.stems[index].as_mut().expect("a stem has a state");
+        stem.moments(self.engine.pool(), &input, own, [&mut state.mean, &mut state.var], scratch);
     }
 
     /// Mean and variance of a stage's output, where a norm needs them. A convolution has left their parts.

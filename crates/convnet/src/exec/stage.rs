@@ -89,8 +89,8 @@ pub(super) enum Kind {
         norm: Option<Norm>,
         drop: Option<DropNode>,
     },
-    /// A first convolution of few products and the chain with a norm that alone reads it, in training: the convolution is
-    /// computed again wherever it is needed, and never stored.
+    /// A first convolution of few products and the chain with a norm that alone reads it, in training: the convolution's
+    /// output is never stored.
     Stem {
         stem: Box<Stem>,
         weight: usize,

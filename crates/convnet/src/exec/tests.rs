@@ -256,7 +256,7 @@ pub(super) fn random_net(seed: u64) -> Net {
         state = convnet_kernels::random::mix(state, 1);
         (state >> 33) as usize % n
     };
-    let mut net = Layers::new(&format!("random {seed}"), [16, 4, 5]);
+    let mut net = Layers::new(&format!("random {seed}"), [[16, 1][seed as usize % 2], 4, 5]);
     let mut values = vec![net.0.output()];
     for _ in 0..12 {
         // Later values are likelier.
@@ -378,6 +378,34 @@ fn residual_blocks_end_in_one_pass() {
     let stages = cut(&net, Purpose::Training, &engine, 3, vec![3; net.nodes().len()]).unwrap();
     assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
     check_training(&net, &engine, 1e-3);
+}
+
+#[test]
+fn a_first_convolution_and_its_norm_are_one_stage_in_training() {
+    use super::cut::cut;
+    use super::stage::{Kind, Purpose};
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    // A norm that joins a sum, and a convolution that something else reads.
+    let mut summed = Layers::new("summed", [3, 8, 8]);
+    let x = summed.0.output();
+    let [a, b] = [1, 3].map(|kernel| summed.conv_norm(32, kernel, 1, x));
+    let sum = summed.add(Op::Add, &[a, b]);
+    let summed = summed.head(sum);
+    let mut twice = Layers::new("twice", [3, 8, 8]);
+    let x = twice.0.output();
+    let x = twice.add(conv(32, Window::square(3)), &[x]);
+    let y = twice.norm(x);
+    let y = twice.conv_norm(32, 1, 1, y);
+    let sum = twice.add(Op::Concat, &[x, y]);
+    let twice = twice.head(sum);
+    for (net, stems) in [(nets()[0].clone(), 1), (residual(), 1), (dense(16), 0), (summed, 1), (twice, 0)] {
+        for (purpose, stems) in [(Purpose::Training, stems), (Purpose::Inference, 0)] {
+            let stages = cut(&net, purpose, &engine, 3).unwrap();
+            let found = stages.stages.iter().filter(|stage| matches!(stage.kind, Kind::Stem { .. })).count();
+            assert_eq!(found, stems, "{} {purpose:?}", net.name());
+        }
+        check_training(&net, &engine, 1e-3);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::stage::{Layout, Purpose};
 use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict};
 use convnet_kernels::memory::Buffer;
+use convnet_kernels::stem::StemState;
 use convnet_kernels::{loss, optimizer, random};
 use std::collections::BTreeSet;
 
@@ -258,7 +259,7 @@ impl Training {
 
     /// Bytes of activations, gradients of activations, and scratch.
     pub fn arena_bytes(&self) -> usize {
-        self.executor.arena.bytes()
+        self.executor.arena.bytes() + self.executor.stems.iter().flatten().map(StemState::bytes).sum::<usize>()
     }
 
     /// Switches the measuring of each stage on or off, and forgets what was measured.

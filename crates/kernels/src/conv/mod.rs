@@ -160,6 +160,11 @@ impl Conv {
         self.output
     }
 
+    /// The instruction set that it is planned for.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// The panels of output channels in which weights are packed.
     pub(crate) fn panels(&self) -> &[Panel] {
         &self.forward.panels

@@ -12,6 +12,7 @@
 //! pictures in f64, in order: they do not depend on the threads. Mean and variance are found where `x` is computed
 //! (`moments.rs`).
 
+mod marks;
 mod sum;
 
 pub use sum::{SumGiven, SumGradients};
@@ -126,47 +127,11 @@ impl NormChain {
                 scale: &scale[channels.clone()],
                 shift: &shift[channels],
                 factor: self.factors(drop, task),
+                marks: None,
                 // SAFETY: each task has a block of its own.
                 y: unsafe { y.part(at..at + to) },
             });
         });
-    }
-
-    /// The same chain over so many rows of its input alone: whole pooling windows.
-    pub(crate) fn of_rows(&self, rows: usize) -> NormChain {
-        NormChain { input: [rows, self.input[1]], ..*self }
-    }
-
-    /// Rows of its input for each row of its output.
-    pub(crate) fn rows_of_output(&self) -> usize {
-        if self.pool { 2 } else { 1 }
-    }
-
-    /// [`NormChain::forward`] of a block of 16 channels of one picture.
-    #[inline(always)]
-    pub(crate) fn forward_block<S: Simd>(
-        &self,
-        s: S,
-        x: &[f32],
-        [scale, shift]: [&[f32]; 2],
-        factor: [f32; LANES],
-        y: &mut [f32],
-    ) {
-        Forward { chain: self, x, scale, shift, factor, y }.run(s);
-    }
-
-    /// Puts `dz`, the gradient of `scale · x + shift`, in the place of `x`, for a block of 16 channels of one picture.
-    #[inline(always)]
-    pub(crate) fn gradient_block<S: Simd>(
-        &self,
-        s: S,
-        dy: &[f32],
-        [scale, shift]: [&[f32]; 2],
-        factor: [f32; LANES],
-        x: &mut [f32],
-    ) {
-        let linear: [&[f32]; 3] = [&[1.0; LANES], &[0.0; LANES], &[0.0; LANES]];
-        BackwardData { chain: self, dy, scale, shift, linear, factor, x: None, accumulate: false, dx: x }.run(s);
     }
 
     /// What dropout multiplies each channel of a block with; `task` counts the blocks of all pictures.
@@ -344,6 +309,8 @@ struct Forward<'a> {
     scale: &'a [f32],
     shift: &'a [f32],
     factor: [f32; LANES],
+    /// Where the lanes are marked that a gradient reaches (`marks.rs`), if they are asked for.
+    marks: Option<&'a mut [u16]>,
     y: &'a mut [f32],
 }
 
@@ -352,13 +319,27 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        match self.marks.is_some() {
+            true => self.run_as::<S, true>(s),
+            false => self.run_as::<S, false>(s),
+        }
+    }
+}
+
+impl Forward<'_> {
+    #[inline(always)]
+    fn run_as<S: Simd, const MARK: bool>(self, s: S) {
         let Forward { chain, x, y, .. } = self;
+        let marks = self.marks.unwrap_or_default();
         let (scale, shift, factor) = (s.read(self.scale), s.read(self.shift), s.read(&self.factor));
         let zero = s.splat(0.0);
         let [_, width] = chain.input;
         if !chain.pool {
-            for (x, y) in x.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)) {
+            for (pixel, (x, y)) in x.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)).enumerate() {
                 let z = s.fma(s.read(x), scale, shift);
+                if MARK {
+                    marks[pixel] = if chain.relu { s.gt(z, zero) } else { u16::MAX };
+                }
                 let z = if chain.relu { s.max(zero, z) } else { z };
                 s.write(y, s.mul(z, factor));
             }
@@ -368,7 +349,16 @@ impl Kernel for Forward<'_> {
         for (row, line) in y.chunks_exact_mut(columns * LANES).enumerate() {
             for (column, y) in line.chunks_exact_mut(LANES).enumerate() {
                 let z = affine(s, read_quad(s, x, quad(width, row, column)), scale, shift);
-                let best = s.max(s.max(z[0], z[1]), s.max(z[2], z[3]));
+                let best = if MARK {
+                    let (best, won) = winner(s, z);
+                    let active = if chain.relu { s.gt(best, zero) } else { u16::MAX };
+                    for k in 0..4 {
+                        marks[(row * columns + column) * 4 + k] = won[k] & active;
+                    }
+                    best
+                } else {
+                    s.max(s.max(z[0], z[1]), s.max(z[2], z[3]))
+                };
                 let best = if chain.relu { s.max(zero, best) } else { best };
                 s.write(y, s.mul(best, factor));
             }

@@ -1,10 +1,11 @@
 //! The stem of a net in training: a first convolution of few products, and the norm chain (`norm`) that alone reads it, with
-//! the convolution's output never stored. It is 16 and more times as large as the picture, and to write and read it takes
-//! longer than to compute it again.
+//! the convolution's output never stored. It is many times as large as the picture, and to write it and to read it three
+//! times takes longer than what is computed in its place. Backward knows what it needs of it from the chain's marks
+//! (`norm/marks.rs`), a bit for each of its numbers.
 //!
 //! `x_o = w_o · p + bias_o` for every patch `p` of K = channels · kernel height · kernel width numbers
-//! ([`Patches`]), so with mean `μ` and covariance `C` of the N patches of a batch (from their Gram matrix; the design is
-//! in `ARCHITECTURE.md`), in f64,
+//! (zeros in the padding), so with mean `μ` and covariance `C` of the N patches of a batch, which follow in f64 from their
+//! Gram matrix (`patches.rs`),
 //!
 //! - the mean of `x_o` is `w_o · μ + bias_o`, and its variance `w_oᵀ C w_o`;
 //! - with `dz` the gradient of `scale · x + shift` and `D_o = Σ dz_o (p - μ)`, `Σ dz_o (x_o - mean_o)` is `w_o · D_o`;
@@ -17,25 +18,31 @@
 //! the threads. Checked against the references in `stem/tests.rs`.
 
 mod patches;
+mod strips;
 
-pub use patches::PatchMoments;
-
-use crate::conv::tile::{self, Start, Sum, Target};
 use crate::conv::{Conv, ConvShape, PLAIN_CHANNELS, Panel};
 use crate::layout::{Maps, MapsMut, blocks};
 use crate::norm::{Drop, NormChain};
-use crate::precision::F32;
-use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::simd::LANES;
 use crate::threads::{Parts, Threads};
-use patches::{Patches, products};
+use patches::{PatchMoments, Patches, products};
 use std::ops::Range;
+use strips::{Backward, BackwardWork, Forward, ForwardWork, Piece, SumProducts};
 
-/// Most products of an output: above, it is faster to store the convolution.
+/// Most products of an output. Above the 36 of 3×3 kernels on 4 channels, nothing was measured to gain: 5×5 on 3 channels
+/// takes 1.07 times as long as storing, to 64 channels.
 const MOST_PRODUCTS: usize = 36;
-/// Floats of a strip's convolution, in a panel.
-const STRIP_FLOATS: usize = 4 * 1024;
-/// Floats of the matrix of patches that is multiplied with itself.
-const MATRIX_FLOATS: usize = 6 * 1024;
+/// A patch's products with itself, of which there are as many as products squared, for each channel whose numbers need not be
+/// stored. Time of forward and backward relative to storing the convolution, out of memory, against products²/channels: 0.5
+/// (2.5: 1 → 32 channels, 28×28, pooling), 0.6 and 0.85 (11: 3 → 64, with and without pooling), 0.8 (20: 4 → 64 and 5×5 on 1
+/// → 32, pooling), 0.8 and 1.0 (23: 3 → 32), 1.0 (41: 4 → 32, pooling), 0.9 to 1.2 (46: 3 → 16 of 32×32, which ResNet-20
+/// begins with). Two virtual cores of an EPYC (Zen 4), 2026-11-26.
+const SQUARE_PER_CHANNEL: usize = 24;
+/// Floats of a strip: its patches, and the convolution in a panel.
+const STRIP_FLOATS: usize = 10 * 1024;
+/// Floats of the patches that are multiplied with each other, which cost less from L2 than more strips, each of which ends
+/// with sums over lanes.
+const MATRIX_FLOATS: usize = 14 * 1024;
 /// Pixels of a piece, about.
 const PIECE: usize = 1024;
 
@@ -44,7 +51,6 @@ const PIECE: usize = 1024;
 pub struct Stem {
     conv: Conv,
     chain: NormChain,
-    isa: Isa,
     /// For the moments.
     moments: (Cut, Patches),
     /// For forward and backward.
@@ -77,6 +83,23 @@ pub struct StemNorm<'a> {
     pub drop: Option<Drop>,
 }
 
+/// What forward leaves for backward.
+#[derive(Clone, Debug)]
+pub struct StemState {
+    patches: PatchMoments,
+    /// `[n][block][pixel of y]`, as `norm/marks.rs` says.
+    marks: Vec<u16>,
+    /// Backward's sum of parts.
+    sums: Vec<f64>,
+}
+
+impl StemState {
+    /// Bytes of the marks.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.marks[..])
+    }
+}
+
 /// How a picture's rows of outputs are cut: into pieces, and these into strips.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -106,25 +129,30 @@ impl Cut {
 }
 
 impl Stem {
-    /// Whether a convolution of a plain picture is faster computed again than stored.
+    /// Whether a convolution of a plain picture is faster in a stem than by itself.
     pub fn takes(shape: &ConvShape) -> bool {
-        shape.groups == 1 && shape.in_channels <= PLAIN_CHANNELS && products(shape) <= MOST_PRODUCTS
+        let (products, channels) = (products(shape), blocks(shape.out_channels) * LANES);
+        let plain = shape.groups == 1 && shape.in_channels <= PLAIN_CHANNELS;
+        plain && products <= MOST_PRODUCTS && products * products <= SQUARE_PER_CHANNEL * channels
     }
 
     /// Plans a convolution of a plain picture with the chain that reads it.
     ///
     /// # Panics
-    /// When [`Stem::takes`] says no, or the chain is not one of the convolution's output.
-    pub fn new(conv: Conv, chain: NormChain, isa: Isa) -> Stem {
+    /// When an output has more than 36 products, the picture is not plain, or the chain is not one of the convolution's
+    /// output.
+    pub fn new(conv: Conv, chain: NormChain) -> Stem {
         let (shape, output) = (*conv.shape(), conv.output());
-        assert!(Stem::takes(&shape) && chain.input_len() == conv.output_len());
+        let plain = conv.input_len() == shape.in_channels * shape.input[0] * shape.input[1];
+        assert!(plain && shape.in_channels <= PLAIN_CHANNELS && products(&shape) <= MOST_PRODUCTS);
+        assert!(chain.input_len() == conv.output_len());
         let widest = conv.panels().iter().map(|panel| panel.width).max().unwrap_or(1);
-        let matrix = MATRIX_FLOATS / (products(&shape) + 1);
-        let moments = Cut::new(output, 1, matrix);
-        let strips = Cut::new(output, chain.rows_of_output(), (STRIP_FLOATS / (widest * LANES)).min(matrix));
+        let rows = products(&shape) + 1;
+        let moments = Cut::new(output, 1, MATRIX_FLOATS / rows);
+        let strips = Cut::new(output, chain.rows_of_output(), STRIP_FLOATS / (rows + widest * LANES));
         let pixels = (0..strips.strip * output[1]).map(|pixel| [pixel as u32, (pixel * LANES) as u32]).collect();
         let with_patches = |cut: Cut| (cut, Patches::new(shape, output[1], cut.strip));
-        Stem { conv, chain, isa, moments: with_patches(moments), strips: with_patches(strips), pixels }
+        Stem { conv, chain, moments: with_patches(moments), strips: with_patches(strips), pixels }
     }
 
     /// The convolution, which says how weights are packed.
@@ -132,9 +160,10 @@ impl Stem {
         &self.conv
     }
 
-    /// Room for the moments of a batch's patches.
-    pub fn patch_moments(&self) -> PatchMoments {
-        PatchMoments::zeros(self.products())
+    /// Room for what forward leaves for backward, for up to `batch` pictures.
+    pub fn state(&self, batch: usize) -> StemState {
+        let marks = vec![0; batch * self.blocks() * self.marks_plane()];
+        StemState { patches: PatchMoments::zeros(self.products()), marks, sums: vec![0.0; self.part_len()] }
     }
 
     fn products(&self) -> usize {
@@ -182,7 +211,7 @@ impl Stem {
         &self,
         threads: &Threads,
         input: &StemInput<'_>,
-        found: &mut PatchMoments,
+        state: &mut StemState,
         [mean, var]: [&mut [f32]; 2],
         scratch: &mut [f32],
     ) {
@@ -199,10 +228,11 @@ impl Stem {
                     (own, parts.part(task * part_len..(task + 1) * part_len))
                 };
                 let x = input.x.picture(task / pieces, self.conv.input_len());
-                self.isa.run(SumProducts { stem: self, x, piece: task % pieces, scratch, part });
+                self.conv.isa().run(SumProducts { stem: self, x, piece: task % pieces, scratch, part });
             });
         }
         let [height, width] = self.conv.output();
+        let found = &mut state.patches;
         found.merge(threads, input.batch * height * width, parts);
         for block in self.each_block() {
             let (mut sum, mut square) = ([0.0; LANES], [0.0; LANES]);
@@ -230,17 +260,22 @@ impl Stem {
         threads: &Threads,
         input: &StemInput<'_>,
         norm: &StemNorm<'_>,
+        state: &mut StemState,
         y: MapsMut<'_>,
         scratch: &mut [f32],
     ) {
         assert!(y.as_maps().hold(input.batch, self.chain.output_len()));
         let (pieces, len) = (self.strips.0.pieces(), self.thread_len());
         let (y_stride, y, scratch) = (y.stride, Parts::new(y.data), Parts::new(scratch));
+        let marks = Parts::new(&mut state.marks);
         threads.run(input.batch * pieces, &|task, thread| {
             // SAFETY: a thread's number is its own.
             let scratch = unsafe { scratch.part(thread * len..(thread + 1) * len) };
-            let piece = Piece { stem: self, input, norm, picture: task / pieces, piece: task % pieces, scratch };
-            self.isa.run(Forward { piece, y, y_stride });
+            let (picture, piece) = (task / pieces, task % pieces);
+            let (first_mark, first) = (picture * self.blocks() * self.marks_plane(), picture * y_stride);
+            let work = ForwardWork { stem: self, input, norm, marks, first_mark, y, first };
+            let piece = Piece { stem: self, x: input.x, picture, piece, drop: norm.drop, scratch };
+            self.conv.isa().run(Forward { piece, work });
         });
     }
 
@@ -254,14 +289,15 @@ impl Stem {
         &self,
         threads: &Threads,
         input: &StemInput<'_>,
-        norm: &StemNorm<'_>,
-        moments: &PatchMoments,
+        drop: Option<Drop>,
+        state: &mut StemState,
         dy: Maps<'_>,
         dw: &mut [f32],
         [sums, products]: [&mut [f32]; 2],
         scratch: &mut [f32],
     ) {
         let (pieces, len, part_len) = (self.strips.0.pieces(), self.thread_len(), self.part_len());
+        let marks_len = self.blocks() * self.marks_plane();
         let (own, parts) = scratch.split_at_mut(len * threads.count());
         let parts = &mut parts[..input.batch * pieces * part_len];
         {
@@ -271,19 +307,23 @@ impl Stem {
                 let (scratch, part) = unsafe {
                     (own.part(thread * len..(thread + 1) * len), parts.part(task * part_len..(task + 1) * part_len))
                 };
-                let piece = Piece { stem: self, input, norm, picture: task / pieces, piece: task % pieces, scratch };
-                let dy = dy.picture(piece.picture, self.chain.output_len());
-                self.isa.run(Backward { piece, dy, part });
+                let (picture, piece) = (task / pieces, task % pieces);
+                let dy = dy.picture(picture, self.chain.output_len());
+                let marks = &state.marks[picture * marks_len..][..marks_len];
+                let work = BackwardWork { stem: self, marks, dy, part };
+                let piece = Piece { stem: self, x: input.x, picture, piece, drop, scratch };
+                self.conv.isa().run(Backward { piece, work });
             });
         }
+        add_parts(threads, parts, &mut state.sums);
         for block in self.each_block() {
-            let total = |product: usize| block.total(parts, part_len, product);
+            let total = |product: usize| block.total(&state.sums, product);
             let sum = total(self.products());
             let mut with_weights = [0.0; LANES];
             for product in 0..self.products() {
                 let (total, weights) = (total(product), block.lanes(input.weights, product));
                 for lane in 0..LANES {
-                    let centred = total[lane] - sum[lane] * moments.mean[product];
+                    let centred = total[lane] - sum[lane] * state.patches.mean[product];
                     with_weights[lane] += f64::from(weights[lane]) * centred;
                     dw[block.row(product) + lane] = centred as f32;
                 }
@@ -301,7 +341,7 @@ impl Stem {
         &self,
         batch: usize,
         weights: &[f32],
-        moments: &PatchMoments,
+        state: &StemState,
         [a, b]: [&[f32]; 2],
         dw: &mut [f32],
     ) {
@@ -309,7 +349,7 @@ impl Stem {
         let count = (batch * height * width) as f64;
         for block in self.each_block() {
             for product in 0..self.products() {
-                let slope = block.covary(moments, weights, product);
+                let slope = block.covary(&state.patches, weights, product);
                 for (lane, channel) in block.channels().enumerate() {
                     let dw = &mut dw[block.row(product) + lane];
                     let sum = f64::from(a[channel]) * f64::from(*dw) + f64::from(b[channel]) * count * slope[lane];
@@ -361,238 +401,28 @@ impl Block<'_> {
         sums
     }
 
-    /// Sum of all parts' `Σ dz · p` of a product.
-    fn total(&self, parts: &[f32], len: usize, product: usize) -> [f64; LANES] {
-        let first = self.panel.block * (self.products + 1) + product * self.panel.width + self.at;
-        let mut sums = [0.0; LANES];
+    /// `Σ dz · p` of a product.
+    fn total(&self, sums: &[f64], product: usize) -> [f64; LANES] {
+        let at = self.panel.block * (self.products + 1) + product * self.panel.width + self.at;
+        *sums[at * LANES..].first_chunk().expect("sums are whole blocks")
+    }
+}
+
+/// Sums of parts, which are added in order.
+fn add_parts(threads: &Threads, parts: &[f32], sums: &mut [f64]) {
+    let len = sums.len();
+    let sums = Parts::new(sums);
+    threads.run(len / LANES, &|task, _| {
+        let range = task * LANES..(task + 1) * LANES;
+        // SAFETY: each task has lanes of its own.
+        let sums = unsafe { sums.part(range.clone()) };
+        sums.fill(0.0);
         for part in parts.chunks_exact(len) {
-            let lanes: &[f32; LANES] = part[first * LANES..].first_chunk().expect("parts are whole blocks");
-            for lane in 0..LANES {
-                sums[lane] += f64::from(lanes[lane]);
+            for (sum, &x) in sums.iter_mut().zip(&part[range.clone()]) {
+                *sum += f64::from(x);
             }
         }
-        sums
-    }
-}
-
-/// Sums the products of every two rows of the patches of a piece.
-struct SumProducts<'a> {
-    stem: &'a Stem,
-    x: &'a [f32],
-    piece: usize,
-    scratch: &'a mut [f32],
-    part: &'a mut [f32],
-}
-
-impl Kernel for SumProducts<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (cut, patches) = &self.stem.moments;
-        let [_, width] = self.stem.conv.output();
-        self.part.fill(0.0);
-        for rows in cut.strips(self.piece) {
-            let pixels = rows.len() * width;
-            let matrix = patches.fill(s, self.x, rows, self.scratch);
-            patches.add_products(s, matrix, pixels, self.part);
-        }
-    }
-}
-
-/// A piece of a picture, and a thread's scratch.
-struct Piece<'a> {
-    stem: &'a Stem,
-    input: &'a StemInput<'a>,
-    norm: &'a StemNorm<'a>,
-    picture: usize,
-    piece: usize,
-    scratch: &'a mut [f32],
-}
-
-/// A strip's convolution in a panel, which lies as `[block][pixel][16]`.
-struct Strip<'a> {
-    rows: Range<usize>,
-    panel: &'a Panel,
-    pixels: usize,
-    matrix: &'a [f32],
-    x: &'a mut [f32],
-    /// Dropout's, of all blocks.
-    factors: &'a [[f32; LANES]],
-}
-
-impl Piece<'_> {
-    /// Computes the convolution strip by strip and panel by panel, and calls what happens to it.
-    #[inline(always)]
-    fn each_strip<S: Simd>(self, s: S, mut work: impl StripWork) {
-        let Piece { stem, input, norm, picture, piece, scratch } = self;
-        let (cut, patches) = &stem.strips;
-        let (scratch, rest) = scratch.split_at_mut(patches.scratch_len());
-        let (x, factors) = rest.split_at_mut(stem.strip_len());
-        let factors = factors.as_chunks_mut::<LANES>().0;
-        for (block, factors) in factors.iter_mut().enumerate() {
-            *factors = stem.chain.factors(norm.drop, picture * stem.blocks() + block);
-        }
-        let [_, width] = stem.conv.output();
-        let plain = input.x.picture(picture, stem.conv.input_len());
-        for rows in cut.strips(piece) {
-            let pixels = rows.len() * width;
-            let matrix = patches.fill(s, plain, rows.clone(), scratch);
-            for panel in stem.conv.panels() {
-                stem.convolve(s, panel, input, matrix, pixels, x);
-                let x = &mut x[..panel.width * pixels * LANES];
-                work.run(s, Strip { rows: rows.clone(), panel, pixels, matrix, x, factors });
-            }
-        }
-    }
-}
-
-/// What happens to a strip's convolution.
-trait StripWork {
-    fn run<S: Simd>(&mut self, s: S, strip: Strip<'_>);
-}
-
-impl Stem {
-    /// A panel's convolution of some pixels' patches.
-    #[inline(always)]
-    fn convolve<S: Simd>(
-        &self,
-        s: S,
-        panel: &Panel,
-        input: &StemInput<'_>,
-        matrix: &[f32],
-        pixels: usize,
-        x: &mut [f32],
-    ) {
-        let (products, stride, lanes) = (self.products(), self.strips.1.stride, panel.width * LANES);
-        let weights = &input.weights[panel.weights..][..products * lanes];
-        let start = match input.bias {
-            Some(bias) => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
-            None => Start::Zero,
-        };
-        let sum = Sum { taps: &[[0; 2]], run: products, a_step: stride, b_step: lanes, b_lane: LANES };
-        let (matrix, x) = (&matrix[..products * stride], &mut x[..pixels * lanes]);
-        let target = Target { out: x.as_mut_ptr(), lane: pixels * LANES, start, addend: std::ptr::null(), relu: false };
-        // SAFETY: a pixel is a column of the matrix, of which each product reads a row; weights, bias and strip were sliced
-        // to the lengths that the tile reads and writes, and the strip is this thread's own.
-        unsafe {
-            let (a, b) = (matrix.as_ptr(), weights.as_ptr());
-            tile::rows::<S, F32>(s, panel.width, &sum, &self.pixels[..pixels], a, b, &target);
-        }
-    }
-
-    /// The chain over a strip.
-    fn strip_chain(&self, strip: &Strip<'_>) -> NormChain {
-        self.chain.of_rows(strip.rows.len())
-    }
-
-    /// The place of a strip's output in the plane of its block.
-    fn strip_of_output(&self, strip: &Strip<'_>) -> Range<usize> {
-        let (unit, row) = (self.chain.rows_of_output(), self.chain.output()[1] * LANES);
-        strip.rows.start / unit * row..strip.rows.end / unit * row
-    }
-
-    /// Floats of a block of a picture of the output.
-    fn output_plane(&self) -> usize {
-        self.chain.output_len() / self.blocks()
-    }
-}
-
-struct Forward<'a> {
-    piece: Piece<'a>,
-    y: Parts<'a, f32>,
-    y_stride: usize,
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Piece { stem, norm, picture, .. } = self.piece;
-        self.piece.each_strip(s, ForwardStrip { stem, norm, y: self.y, first: picture * self.y_stride });
-    }
-}
-
-struct ForwardStrip<'a> {
-    stem: &'a Stem,
-    norm: &'a StemNorm<'a>,
-    y: Parts<'a, f32>,
-    /// Where the picture begins.
-    first: usize,
-}
-
-impl StripWork for ForwardStrip<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(&mut self, s: S, strip: Strip<'_>) {
-        let ForwardStrip { stem, norm, .. } = *self;
-        let (chain, place) = (stem.strip_chain(&strip), stem.strip_of_output(&strip));
-        for (at, x) in strip.x.chunks_exact(strip.pixels * LANES).enumerate() {
-            let block = strip.panel.block + at;
-            let channels = block * LANES..(block + 1) * LANES;
-            let plane = self.first + block * stem.output_plane();
-            // SAFETY: each task has its strips of all blocks to itself.
-            let y = unsafe { self.y.part(plane + place.start..plane + place.end) };
-            let affine = [&norm.scale[channels.clone()], &norm.shift[channels]];
-            chain.forward_block(s, x, affine, strip.factors[block], y);
-        }
-    }
-}
-
-struct Backward<'a> {
-    piece: Piece<'a>,
-    dy: &'a [f32],
-    part: &'a mut [f32],
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Piece { stem, norm, .. } = self.piece;
-        self.part.fill(0.0);
-        self.piece.each_strip(s, BackwardStrip { stem, norm, dy: self.dy, part: self.part });
-    }
-}
-
-struct BackwardStrip<'a> {
-    stem: &'a Stem,
-    norm: &'a StemNorm<'a>,
-    dy: &'a [f32],
-    part: &'a mut [f32],
-}
-
-impl StripWork for BackwardStrip<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(&mut self, s: S, strip: Strip<'_>) {
-        let BackwardStrip { stem, norm, dy, .. } = *self;
-        let (chain, place) = (stem.strip_chain(&strip), stem.strip_of_output(&strip));
-        let Strip { panel, pixels, matrix, x, factors, .. } = strip;
-        for (at, x) in x.chunks_exact_mut(pixels * LANES).enumerate() {
-            let block = panel.block + at;
-            let channels = block * LANES..(block + 1) * LANES;
-            let plane = block * stem.output_plane();
-            let affine = [&norm.scale[channels.clone()], &norm.shift[channels]];
-            chain.gradient_block(s, &dy[plane + place.start..plane + place.end], affine, factors[block], x);
-        }
-        // `Σ dz · p`: a tile's rows are products, and it sums over pixels.
-        let (rows, stride, lanes) = (stem.products() + 1, stem.strips.1.stride, panel.width * LANES);
-        let part = &mut self.part[panel.block * LANES * rows..][..rows * lanes];
-        let sum = Sum { taps: &[[0; 2]], run: pixels, a_step: 1, b_step: LANES, b_lane: pixels * LANES };
-        let (addend, start) = (std::ptr::null(), Start::Output);
-        let target = Target { out: part.as_mut_ptr(), lane: LANES, start, addend, relu: false };
-        let mut places = [[0; 2]; MOST_PRODUCTS + 1];
-        for (product, place) in places[..rows].iter_mut().enumerate() {
-            *place = [(product * stride) as u32, (product * lanes) as u32];
-        }
-        let (matrix, x) = (&matrix[..rows * stride], &x[..panel.width * pixels * LANES]);
-        // SAFETY: a product is a row of the matrix with a column for each pixel; gradient and part were sliced to the
-        // lengths that the tile reads and writes, and the part is this task's own.
-        unsafe {
-            tile::rows::<S, F32>(s, panel.width, &sum, &places[..rows], matrix.as_ptr(), x.as_ptr(), &target);
-        }
-    }
+    });
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::conv::ConvShape;
 use crate::conv::copy::{CopyView, copy_plane};
 use crate::precision::F32;
 use crate::simd::{LANES, Simd};
-use crate::threads::{Parts, Threads};
+use crate::threads::Threads;
 use std::ops::Range;
 
 /// Rows of the matrix that are multiplied with as many others at a time: 16 accumulators.
@@ -157,10 +157,9 @@ fn part_len(products: usize) -> usize {
     groups * (groups + 1) / 2 * LANES
 }
 
-/// Mean and covariance of a batch's patches, in f64: from these follow mean and variance of every output channel, and
-/// gradients.
+/// Mean and covariance of a batch's patches.
 #[derive(Clone, Debug)]
-pub struct PatchMoments {
+pub(super) struct PatchMoments {
     /// `[product]`
     pub(super) mean: Vec<f64>,
     /// `[product][product]`
@@ -181,19 +180,7 @@ impl PatchMoments {
 
     /// From the parts of `count` patches, which are added in order.
     pub(super) fn merge(&mut self, threads: &Threads, count: usize, parts: &[f32]) {
-        let len = self.sums.len();
-        let sums = Parts::new(&mut self.sums);
-        threads.run(len / LANES, &|square, _| {
-            let range = square * LANES..(square + 1) * LANES;
-            // SAFETY: each task has a square of its own.
-            let sums = unsafe { sums.part(range.clone()) };
-            sums.fill(0.0);
-            for part in parts.chunks_exact(len) {
-                for (sum, &x) in sums.iter_mut().zip(&part[range.clone()]) {
-                    *sum += f64::from(x);
-                }
-            }
-        });
+        super::add_parts(threads, parts, &mut self.sums);
         let (products, share) = (self.mean.len(), 1.0 / count as f64);
         let groups = (products + 1).div_ceil(ROWS);
         let sums = &self.sums;

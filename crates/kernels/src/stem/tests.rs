@@ -11,6 +11,7 @@ use crate::reference::conv2d::{self, ConvProblem};
 use crate::reference::gradcheck::pattern;
 use crate::reference::pool::{self, PoolProblem};
 use crate::reference::{dropout, relu};
+use crate::simd::Isa;
 
 /// A stem with what surrounds it.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +103,7 @@ impl Case {
         let setting = Setting { batch, choice: Choice::Auto, precision: Precision::F32, fixed_weights: false };
         let conv = Conv::new(shape, true, isa, setting).unwrap();
         let chain = NormChain::new(out_channels, conv.output(), self.relu, self.pool, isa);
-        Stem::new(conv, chain, isa)
+        Stem::new(conv, chain)
     }
 
     fn computed(&self, isa: Isa, threads: usize) -> Results<f32> {
@@ -119,9 +120,10 @@ impl Case {
         let input = StemInput { batch, x, weights: &weights, bias: self.bias.then_some(&bias) };
         let mut scratch = vec![f32::NAN; stem.forward_scratch(batch, threads.count())];
 
-        let mut found = stem.patch_moments();
+        // Planned for more pictures than come.
+        let mut state = stem.state(batch + 1);
         let (mut mean, mut var) = (vec![f32::NAN; padded], vec![f32::NAN; padded]);
-        stem.moments(&threads, &input, &mut found, [&mut mean, &mut var], &mut scratch);
+        stem.moments(&threads, &input, &mut state, [&mut mean, &mut var], &mut scratch);
         let inverse: Vec<f32> = var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
         let scale: Vec<f32> = (0..padded).map(|c| gamma[c] * inverse[c]).collect();
         let shift: Vec<f32> = (0..padded).map(|c| beta[c] - mean[c] * scale[c]).collect();
@@ -132,7 +134,7 @@ impl Case {
         let (len, dims) = (padded * h * w, [batch, channels, h * w]);
         let mut y = vec![f32::NAN; batch * (len + LANES)];
         scratch.fill(f32::NAN);
-        stem.forward(&threads, &input, &norm, MapsMut { data: &mut y, stride: len + LANES }, &mut scratch);
+        stem.forward(&threads, &input, &norm, &mut state, MapsMut { data: &mut y, stride: len + LANES }, &mut scratch);
         let mut plain = vec![f32::NAN; batch * channels * h * w];
         from_blocked(&threads, dims, Maps { data: &y, stride: len + LANES }, &mut plain);
 
@@ -143,10 +145,10 @@ impl Case {
         let mut dw = vec![f32::NAN; weights.len()];
         let (mut sum, mut product) = (vec![f32::NAN; padded], vec![f32::NAN; padded]);
         let sums = [&mut sum[..], &mut product];
-        stem.backward_sums(&threads, &input, &norm, &found, dy, &mut dw, sums, &mut scratch);
+        stem.backward_sums(&threads, &input, self.drop, &mut state, dy, &mut dw, sums, &mut scratch);
         let count = (batch * self.problem.output()[0] * self.problem.output()[1]) as f32;
         let slope: Vec<f32> = (0..padded).map(|c| -scale[c] * product[c] * inverse[c] * inverse[c] / count).collect();
-        stem.backward_weights(batch, &weights, &found, [&scale, &slope], &mut dw);
+        stem.backward_weights(batch, &weights, &state, [&scale, &slope], &mut dw);
         let mut oihw = vec![f32::NAN; weight.len()];
         stem.conv().unpack_weights(&dw, &mut oihw);
         let dgamma = (0..channels).map(|c| product[c] * inverse[c]).collect();
@@ -232,13 +234,18 @@ fn does_not_depend_on_the_threads() {
 
 #[test]
 fn convolutions_of_many_products_are_stored() {
-    let shape = |in_channels: usize, kernel: usize, groups: usize| ConvShape {
-        in_channels,
-        out_channels: 64,
+    let shape = |channels: [usize; 2], kernel: usize, groups: usize| ConvShape {
+        in_channels: channels[0],
+        out_channels: channels[1],
         groups,
         input: [32, 32],
         window: Window::square(kernel).padding(kernel / 2),
     };
-    assert!(Stem::takes(&shape(1, 3, 1)) && Stem::takes(&shape(3, 3, 1)));
-    assert!(!Stem::takes(&shape(3, 7, 1)) && !Stem::takes(&shape(5, 1, 1)) && !Stem::takes(&shape(2, 3, 2)));
+    for (channels, kernel) in [([1, 5], 3), ([1, 32], 5), ([3, 24], 3), ([3, 64], 3), ([4, 64], 3)] {
+        assert!(Stem::takes(&shape(channels, kernel, 1)), "{channels:?} {kernel}");
+    }
+    for (channels, kernel) in [([3, 16], 3), ([3, 64], 5), ([3, 64], 7), ([1, 96], 11), ([5, 64], 1)] {
+        assert!(!Stem::takes(&shape(channels, kernel, 1)), "{channels:?} {kernel}");
+    }
+    assert!(!Stem::takes(&shape([2, 64], 3, 2)));
 }
