@@ -6,8 +6,9 @@
 //! normalisation has scale 1 and shift 0. Everything is in the blocked layout `[n][c/16][h][w][16]`; numbers per channel
 //! are padded with zeros to whole blocks.
 //!
-//! Nothing but `x` is kept for backward: which pixel won and whether it was positive are computed again from `x` exactly
-//! as forward did, and dropout from its seed. Backward takes two passes, because the gradient of a normalised element
+//! Nothing but `x` is kept for backward (but in a stem, which has marks in its place: `marks.rs`): which pixel won and
+//! whether it was positive are computed again from `x` exactly as forward did, and dropout from its seed. Backward takes
+//! two passes, because the gradient of a normalised element
 //! needs the sums over its whole channel (ibid., section 3). Sums go over one channel of one picture in f32 and over
 //! pictures in f64, in order: they do not depend on the threads. Mean and variance are found where `x` is computed
 //! (`moments.rs`).
