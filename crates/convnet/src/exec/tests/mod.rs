@@ -1,16 +1,23 @@
 //! The fast executors against the reference in f64, on every instruction set.
 
+mod nets;
+
+use super::cut::cut;
+use super::forward::copied_inputs;
+use super::moments::sources;
 use super::reference::{Mode, Reference};
+use super::stage::{Kind, Purpose, Stages};
 use super::{ConvChoice, Engine, Inference, Precision, Training, Update};
-use crate::geometry::{Padding, Window};
+use crate::geometry::Window;
 use crate::net::{Net, NodeId};
-use crate::ops::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Linear, LocalResponseNorm, MaxPool2d, Op, PadChannels,
-    Shape,
-};
-use crate::{StateDict, weights, zoo};
+use crate::ops::{Linear, Op, Shape};
+use crate::{StateDict, weights};
 use convnet_kernels::reference::gradcheck::pattern;
 use convnet_kernels::simd::Isa;
+
+use nets::{Layers, conv, dense, inception, nets, residual};
+
+pub(super) use nets::random_net;
 
 const ADAM: Update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
 
@@ -21,6 +28,11 @@ fn engines() -> Vec<Engine> {
         [ConvChoice::Direct, ConvChoice::Winograd].map(|conv| engine.clone().with_conv(conv))
     };
     sets.flat_map(both).collect()
+}
+
+/// A net cut for whole batches.
+fn stages_of(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) -> Stages {
+    cut(net, purpose, engine, batch, vec![batch; net.nodes().len()]).unwrap()
 }
 
 pub(super) fn numbers(tag: u32, len: usize) -> Vec<f32> {
@@ -38,246 +50,6 @@ pub(super) fn state(net: &Net) -> StateDict {
         }
     }
     state
-}
-
-fn conv(out_channels: usize, window: Window) -> Op {
-    Op::Conv2d(Conv2d::new(out_channels, window))
-}
-
-/// Every operation, in and out of the combinations that are fused.
-fn nets() -> Vec<Net> {
-    let cnn = zoo::Cnn { xdim: [1, 12, 10], cdims: vec![5, 20], hdims: vec![30, 7], ydim: 5, ..zoo::Cnn::default() };
-    let plain = zoo::Cnn { xdim: [3, 9, 8], batch_norm: false, ..cnn.clone() };
-    let mut mixed = Net::new("mixed", Shape::Map([6, 11, 13])).unwrap();
-    let bn = || Op::BatchNorm2d(BatchNorm2d::default());
-    let layers = [
-        ("dead", conv(3, Window::square(1))),
-        ("conv1", Op::Conv2d(Conv2d { groups: 2, bias: false, ..Conv2d::new(8, Window::square(3).padding(1)) })),
-        ("relu1", Op::Relu),
-        ("bn1", bn()),
-        ("drop1", Op::Dropout(Dropout { p: 0.2 })),
-        ("conv2", conv(18, Window { stride: [2, 1], padding: Padding::Same, ..Window::square(3) })),
-        ("bn2", bn()),
-        ("drop2", Op::Dropout2d(Dropout { p: 0.3 })),
-        ("pool2", Op::MaxPool2d(MaxPool2d { window: Window::square(3).stride(2).padding(1) })),
-        ("relu2", Op::Relu),
-        ("bn3", bn()),
-        ("pool3", Op::AvgPool2d(AvgPool2d { window: Window::square(2), count_include_pad: true })),
-        ("drop3", Op::Dropout2d(Dropout { p: 0.3 })),
-        ("flatten", Op::Flatten),
-        ("relu3", Op::Relu),
-        ("linear", Op::Linear(Linear { bias: false, ..Linear::new(9) })),
-        ("drop4", Op::Dropout(Dropout { p: 0.5 })),
-        ("head", Op::Linear(Linear::new(4))),
-    ];
-    for (name, op) in layers {
-        let input = if name == "conv1" { mixed.find("input").unwrap() } else { mixed.output() };
-        mixed.add(name, op, &[input]).unwrap();
-    }
-    let mut rows = Net::new("rows", Shape::Vector(21)).unwrap();
-    rows.then("linear1", Op::Linear(Linear::new(18))).unwrap();
-    rows.then("relu1", Op::Relu).unwrap();
-    rows.then("drop1", Op::Dropout(Dropout { p: 0.5 })).unwrap();
-    rows.then("linear2", Op::Linear(Linear::new(3))).unwrap();
-    let cnns = [zoo::cnn(&cnn).unwrap(), zoo::cnn(&plain).unwrap()];
-    [cnns.to_vec(), vec![mixed, rows, residual(), dense(16), dense(12), inception(), tangle(), shared_places()]]
-        .concat()
-}
-
-/// Adds layers to a net by name, so that tests of branches read like the nets.
-struct Layers(Net);
-
-impl Layers {
-    fn new(name: &str, input: [usize; 3]) -> Layers {
-        Layers(Net::new(name, Shape::Map(input)).unwrap())
-    }
-
-    fn add(&mut self, op: Op, inputs: &[NodeId]) -> NodeId {
-        self.0.add(&format!("{}{}", op.name(), self.0.nodes().len()), op, inputs).unwrap()
-    }
-
-    fn norm(&mut self, input: NodeId) -> NodeId {
-        self.add(Op::BatchNorm2d(BatchNorm2d::default()), &[input])
-    }
-
-    fn conv_norm(&mut self, channels: usize, kernel: usize, stride: usize, input: NodeId) -> NodeId {
-        let window = Window::square(kernel).padding(kernel / 2).stride(stride);
-        let conv = self.add(Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(channels, window) }), &[input]);
-        self.norm(conv)
-    }
-
-    fn relu(&mut self, input: NodeId) -> NodeId {
-        self.add(Op::Relu, &[input])
-    }
-
-    fn head(mut self, input: NodeId) -> Net {
-        let pooled = self.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [2, 1] }), &[input]);
-        let row = self.add(Op::Flatten, &[pooled]);
-        let row = self.add(Op::Dropout(Dropout { p: 0.25 }), &[row]);
-        self.add(Op::Linear(Linear::new(5)), &[row]);
-        self.0
-    }
-}
-
-/// Identity, projected and padded shortcuts; a sum before its batch norm.
-fn residual() -> Net {
-    let mut net = Layers::new("residual", [3, 9, 8]);
-    let input = net.0.output();
-    let stem = net.conv_norm(20, 3, 1, input);
-    let stem = net.relu(stem);
-    let (a, b) = (net.conv_norm(20, 3, 1, stem), NodeId::clone(&stem));
-    let a = net.relu(a);
-    let a = net.conv_norm(20, 3, 1, a);
-    let sum = net.add(Op::Add, &[a, b]);
-    let x = net.relu(sum);
-    let main = net.conv_norm(36, 3, 2, x);
-    let projected = net.conv_norm(36, 1, 2, x);
-    let sum = net.add(Op::Add, &[main, projected]);
-    let x = net.relu(sum);
-    let main = net.conv_norm(40, 3, 1, x);
-    let padded = net.add(Op::PadChannels(PadChannels { before: 2, after: 2 }), &[x]);
-    let sum = net.add(Op::Add, &[padded, main]);
-    let before = net.norm(sum);
-    let before = net.relu(before);
-    let inner = net.conv_norm(40, 3, 1, before);
-    let sum = net.add(Op::Add, &[sum, inner]);
-    net.head(sum)
-}
-
-/// Two dense blocks with a transition; growth 16 lies in place, growth 12 does not.
-fn dense(growth: usize) -> Net {
-    let mut net = Layers::new(&format!("dense{growth}"), [5, 8, 9]);
-    let input = net.0.output();
-    let mut features = net.add(conv(2 * growth, Window::square(3).padding(1)), &[input]);
-    for block in 0..2 {
-        for _ in 0..3 {
-            let x = net.norm(features);
-            let x = net.relu(x);
-            let x = net.conv_norm(4 * growth, 1, 1, x);
-            let x = net.relu(x);
-            let new = net.add(conv(growth, Window::square(3).padding(1)), &[x]);
-            features = net.add(Op::Concat, &[features, new]);
-        }
-        features = net.norm(features);
-        features = net.relu(features);
-        if block == 0 {
-            features = net.add(conv(2 * growth, Window::square(1)), &[features]);
-            let window = Window::square(2).stride(2);
-            features = net.add(Op::AvgPool2d(AvgPool2d { window, count_include_pad: true }), &[features]);
-        }
-    }
-    net.head(features)
-}
-
-/// Branches of several kinds side by side, and two auxiliary outputs.
-fn inception() -> Net {
-    let mut net = Layers::new("inception", [3, 10, 10]);
-    let input = net.0.output();
-    let stem = net.add(conv(24, Window::square(3)), &[input]);
-    let stem = net.relu(stem);
-    let mut x = net.add(Op::LocalResponseNorm(LocalResponseNorm { alpha: 0.5, ..LocalResponseNorm::new(5) }), &[stem]);
-    for channels in [16, 10] {
-        let one = net.conv_norm(channels, 1, 1, x);
-        let one = net.relu(one);
-        let three = net.add(conv(8, Window::square(1)), &[x]);
-        let three = net.relu(three);
-        let three = net.add(conv(32, Window::square(3).padding(1)), &[three]);
-        let three = net.relu(three);
-        let window = Window { ceil_mode: true, ..Window::square(3).padding(1) };
-        let pooled = net.add(Op::MaxPool2d(MaxPool2d { window }), &[x]);
-        let pooled = net.add(conv(channels, Window::square(1)), &[pooled]);
-        let pooled = net.add(Op::Tanh, &[pooled]);
-        x = net.add(Op::Concat, &[one, three, pooled]);
-        let aside = net.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[x]);
-        let aside = net.add(Op::Flatten, &[aside]);
-        let aside = net.add(Op::Linear(Linear::new(5)), &[aside]);
-        net.0.add_auxiliary(aside, 0.3).unwrap();
-    }
-    net.head(x)
-}
-
-/// What no one would build: every value read again and again, sums of twins, concatenations of concatenations and rows.
-fn tangle() -> Net {
-    let mut net = Layers::new("tangle", [16, 6, 5]);
-    let x = net.0.output();
-    let a = net.add(conv(16, Window::square(3).padding(1)), &[x]);
-    let twice = net.add(Op::Add, &[a, a]);
-    let b = net.add(Op::Tanh, &[a]);
-    let c = net.add(conv(16, Window::square(1)), &[b]);
-    let joined = net.add(Op::Concat, &[a, c, x]);
-    let again = net.add(Op::Concat, &[joined, c, joined]);
-    let d = net.add(conv(16, Window::square(1)), &[again]);
-    let normed = net.norm(a);
-    let sum = net.add(Op::Add, &[d, normed, twice, c]);
-    let relu = net.relu(sum);
-    let dropped = net.add(Op::Dropout2d(Dropout { p: 0.3 }), &[sum]);
-    let beside = net.add(Op::Concat, &[sum, relu]);
-    let more = net.add(Op::Concat, &[dropped, sum, normed]);
-    let rows: Vec<NodeId> = [beside, more, a].map(|maps| net.add(Op::Flatten, &[maps])).to_vec();
-    let row = net.add(Op::Concat, &[rows[0], rows[1], rows[2]]);
-    let first = net.add(Op::Linear(Linear::new(7)), &[row]);
-    let second = net.add(Op::Linear(Linear::new(7)), &[row]);
-    let third = net.add(Op::Tanh, &[first]);
-    let third = net.add(Op::Dropout(Dropout { p: 0.2 }), &[third]);
-    let sum = net.add(Op::Add, &[second, first, third]);
-    net.add(Op::Linear(Linear::new(4)), &[sum]);
-    net.0
-}
-
-/// Stages that could take a place that backward still looks at, and concatenations that hold one value twice.
-fn shared_places() -> Net {
-    let mut net = Layers::new("shared places", [16, 6, 5]);
-    let x = net.0.output();
-    let [a, b] = [1, 3].map(|kernel| net.add(conv(16, Window::square(kernel).padding(kernel / 2)), &[x]));
-    // ReLU, dropout and a sum, each in the place of the one before.
-    let sum = net.add(Op::Add, &[a, b]);
-    let relu = net.relu(sum);
-    let dropped = net.add(Op::Dropout(Dropout { p: 0.3 }), &[relu]);
-    let sum = net.add(Op::Add, &[dropped, a]);
-    let sum = net.relu(sum);
-    // A batch norm whose input is a dropout in a ReLU's place.
-    let c = net.add(conv(16, Window::square(3).padding(1)), &[sum]);
-    let c = net.relu(c);
-    let c = net.add(Op::Dropout2d(Dropout { p: 0.2 }), &[c]);
-    let c = net.norm(c);
-    let inner = net.add(Op::Concat, &[c, b]);
-    let after = net.add(Op::Concat, &[inner, c]);
-    let d = net.add(conv(16, Window::square(1)), &[after]);
-    let e = net.add(conv(16, Window::square(1)), &[c]);
-    let inner = net.add(Op::Concat, &[d, e]);
-    let before = net.add(Op::Concat, &[d, inner]);
-    net.head(before)
-}
-
-/// A net of a dozen operations in any order, each on any of the values so far.
-pub(super) fn random_net(seed: u64) -> Net {
-    let mut state = seed;
-    let mut below = |n: usize| {
-        state = convnet_kernels::random::mix(state, 1);
-        (state >> 33) as usize % n
-    };
-    let mut net = Layers::new(&format!("random {seed}"), [[16, 1][seed as usize % 2], 4, 5]);
-    let mut values = vec![net.0.output()];
-    for _ in 0..12 {
-        // Later values are likelier.
-        let mut pick = || values[below(values.len()).max(below(values.len()))];
-        let (x, y) = (pick(), pick());
-        let alike = net.0.node(x).shape == net.0.node(y).shape;
-        values.push(match below(12) {
-            0 | 1 => net.add(conv([16, 12][below(2)], Window::square(3).padding(1)), &[x]),
-            2 => net.add(conv(16, Window::square(1)), &[x]),
-            3 => net.norm(x),
-            4 | 5 => net.relu(x),
-            6 => net.add(Op::Tanh, &[x]),
-            7 => net.add(Op::Dropout(Dropout { p: 0.25 }), &[x]),
-            8 => net.add(Op::Dropout2d(Dropout { p: 0.25 }), &[x]),
-            9 if alike => net.add(Op::Add, &[x, y]),
-            10 => net.add(Op::PadChannels(PadChannels { before: 4, after: 0 }), &[x]),
-            _ => net.add(Op::Concat, &[x, y]),
-        });
-    }
-    let last = net.0.output();
-    net.head(last)
 }
 
 /// Loss and gradients of a step against the reference in f64.
@@ -339,13 +111,10 @@ fn assert_close(what: &str, got: &[f32], want: &[f64], relative: f64) {
 
 #[test]
 fn dense_blocks_and_inceptions_are_not_copied() {
-    use super::cut::cut;
-    use super::forward::copied_inputs;
-    use super::stage::{Kind, Purpose};
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     for (net, copied) in [(dense(16), 0), (dense(12), 2), (inception(), 3)] {
         for purpose in [Purpose::Training, Purpose::Inference] {
-            let stages = cut(&net, purpose, &engine, 1, vec![1; net.nodes().len()]).unwrap();
+            let stages = stages_of(&net, purpose, &engine, 1);
             let places = super::views::place(&stages, purpose);
             let concats = (0..stages.stages.len()).filter(|&i| matches!(stages.stages[i].kind, Kind::Concat));
             let most = concats.map(|i| copied_inputs(&stages, &places, i).len()).max();
@@ -357,11 +126,9 @@ fn dense_blocks_and_inceptions_are_not_copied() {
 
 #[test]
 fn residual_blocks_end_in_one_pass() {
-    use super::cut::cut;
-    use super::stage::{Kind, Purpose};
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     let net = residual();
-    let stages = cut(&net, Purpose::Training, &engine, 1, vec![1; net.nodes().len()]).unwrap();
+    let stages = stages_of(&net, Purpose::Training, &engine, 1);
     let count = |is: fn(&Kind) -> bool| stages.stages.iter().filter(|stage| is(&stage.kind)).count();
     // One shortcut is padded after the norm that it is added to.
     assert_eq!(
@@ -375,15 +142,13 @@ fn residual_blocks_end_in_one_pass() {
     let normed = net.norm(conv);
     let sum = net.add(Op::Add, &[normed, conv]);
     let net = net.head(sum);
-    let stages = cut(&net, Purpose::Training, &engine, 3, vec![3; net.nodes().len()]).unwrap();
+    let stages = stages_of(&net, Purpose::Training, &engine, 3);
     assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
     check_training(&net, &engine, 1e-3);
 }
 
 #[test]
 fn a_first_convolution_and_its_norm_are_one_stage_in_training() {
-    use super::cut::cut;
-    use super::stage::{Kind, Purpose};
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     // A norm that joins a sum, and a convolution that something else reads.
     let mut summed = Layers::new("summed", [3, 8, 8]);
@@ -400,7 +165,7 @@ fn a_first_convolution_and_its_norm_are_one_stage_in_training() {
     let twice = twice.head(sum);
     for (net, stems) in [(nets()[0].clone(), 1), (residual(), 1), (dense(16), 0), (summed, 1), (twice, 0)] {
         for (purpose, stems) in [(Purpose::Training, stems), (Purpose::Inference, 0)] {
-            let stages = cut(&net, purpose, &engine, 3).unwrap();
+            let stages = stages_of(&net, purpose, &engine, 3);
             let found = stages.stages.iter().filter(|stage| matches!(stage.kind, Kind::Stem { .. })).count();
             assert_eq!(found, stems, "{} {purpose:?}", net.name());
         }
@@ -532,13 +297,10 @@ fn weights_do_not_depend_on_threads() {
 
 #[test]
 fn a_channel_is_summed_once_and_by_its_convolution() {
-    use super::cut::cut;
-    use super::moments::sources;
-    use super::stage::{Kind, Purpose};
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     // Of the values that norms read, those that no convolution computes: a mean pooling, and a sum.
     for (net, others) in [(dense(16), 1), (dense(12), 1), (residual(), 1)] {
-        let stages = cut(&net, Purpose::Training, &engine, 1, vec![1; net.nodes().len()]).unwrap();
+        let stages = stages_of(&net, Purpose::Training, &engine, 1);
         let sources = sources(&stages, Purpose::Training);
         for (stage, sources) in stages.stages.iter().zip(&sources).filter(|(_, sources)| !sources.is_empty()) {
             let channels = |i: usize| stages.stages[i].output.channels_and_pixels()[0];
