@@ -1,8 +1,9 @@
 //! A pool of threads for regions of many small tasks, with no allocation and, while it is busy, no system call.
 //!
 //! Every kernel cuts its work into tasks by shape, never by the number of threads, so what a task computes does not
-//! depend on who runs it. Threads take the next task from one counter. Between regions they spin for some tens of
-//! microseconds, which is longer than a plan needs between two layers, and then park.
+//! depend on who runs it. Threads take the next task from one counter. Between regions they spin for about a millisecond,
+//! which is longer than another thread needs for its last task of a layer, and then park: in a virtual machine, waking a
+//! core that sleeps takes 50 µs and more.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,8 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Turns of the waiting loop before a thread parks: about 50 µs.
-const SPINS: u32 = 1500;
+/// Turns of the waiting loop before a thread parks: about 1 ms.
+const SPINS: u32 = 30_000;
+/// The same where there are more threads than cores, and others need the time: about 50 µs.
+const CROWDED_SPINS: u32 = 1500;
 
 /// A task's function: called with the task's number and the number of the thread that runs it.
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -36,6 +39,7 @@ struct Shared {
     /// Workers that have not yet finished the region.
     busy: AtomicUsize,
     stop: AtomicBool,
+    spins: u32,
     parked: Vec<AtomicBool>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -51,6 +55,7 @@ impl Threads {
     /// When the operating system starts no more threads.
     pub fn new(threads: usize) -> std::io::Result<Threads> {
         let workers = threads.max(1) - 1;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             task: AtomicPtr::new(std::ptr::null_mut()),
             tasks: AtomicUsize::new(0),
@@ -58,6 +63,7 @@ impl Threads {
             region: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            spins: if threads > cores { CROWDED_SPINS } else { SPINS },
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             panic: Mutex::new(None),
         });
@@ -106,7 +112,7 @@ impl Threads {
         let mut spins = 0;
         while shared.busy.load(Ordering::Acquire) != 0 {
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < shared.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let theirs = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(caller);
@@ -161,7 +167,7 @@ impl Shared {
 
     /// The number of the next region after `seen`; spins for a while, then parks.
     fn wait_for_region(&self, seen: u64, index: usize) -> u64 {
-        for _ in 0..SPINS {
+        for _ in 0..self.spins {
             let region = self.region.load(Ordering::Acquire);
             if region != seen {
                 return region;
