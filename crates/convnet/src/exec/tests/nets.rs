@@ -84,6 +84,24 @@ impl Layers {
         self.add(Op::Relu, &[input])
     }
 
+    /// Channels, height and width of a value.
+    pub(in crate::exec) fn map(&self, value: NodeId) -> [usize; 3] {
+        let Shape::Map(dims) = self.0.node(value).shape else { panic!("expected maps") };
+        dims
+    }
+
+    /// Several linear layers that read flattened maps, some with a dropout before them, and rows joined or added.
+    pub(in crate::exec) fn flat_head(mut self, maps: [NodeId; 2], joined: bool) -> Net {
+        let rows = maps.map(|maps| self.add(Op::Flatten, &[maps]));
+        let dropped = self.add(Op::Dropout(Dropout { p: 0.25 }), &[rows[0]]);
+        let read = [rows[0], dropped, rows[1]];
+        let read = read.map(|row| self.add(Op::Linear(Linear::new(7)), &[row]));
+        let row = self.add(if joined { Op::Concat } else { Op::Add }, &read);
+        let row = self.relu(row);
+        self.add(Op::Linear(Linear::new(5)), &[row]);
+        self.0
+    }
+
     pub(in crate::exec) fn head(mut self, input: NodeId) -> Net {
         let pooled = self.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [2, 1] }), &[input]);
         let row = self.add(Op::Flatten, &[pooled]);
@@ -223,21 +241,24 @@ pub(in crate::exec) fn shared_places() -> Net {
     net.head(before)
 }
 
-/// A net of a dozen operations in any order, each on any of the values so far.
+/// A net of a dozen operations in any order, each on any of the values so far, at several resolutions, and one of the
+/// ways in which maps become classes.
 pub(in crate::exec) fn random_net(seed: u64) -> Net {
     let mut state = seed;
     let mut below = |n: usize| {
         state = convnet_kernels::random::mix(state, 1);
         (state >> 33) as usize % n
     };
-    let mut net = Layers::new(&format!("random {seed}"), [[16, 1][seed as usize % 2], 4, 5]);
+    let mut net = Layers::new(&format!("random {seed}"), [[16, 1][seed as usize % 2], 6, 5]);
     let mut values = vec![net.0.output()];
     for _ in 0..12 {
         // Later values are likelier.
         let mut pick = || values[below(values.len()).max(below(values.len()))];
         let (x, y) = (pick(), pick());
+        let [[_, height, width], [_, other_height, other_width]] = [x, y].map(|value| net.map(value));
         let alike = net.0.node(x).shape == net.0.node(y).shape;
-        values.push(match below(12) {
+        let joins = [height, width] == [other_height, other_width];
+        values.push(match below(14) {
             0 | 1 => net.add(conv([16, 12][below(2)], Window::square(3).padding(1)), &[x]),
             2 => net.add(conv(16, Window::square(1)), &[x]),
             3 => net.norm(x),
@@ -247,9 +268,20 @@ pub(in crate::exec) fn random_net(seed: u64) -> Net {
             8 => net.add(Op::Dropout2d(Dropout { p: 0.25 }), &[x]),
             9 if alike => net.add(Op::Add, &[x, y]),
             10 => net.add(Op::PadChannels(PadChannels { before: 4, after: 0 }), &[x]),
-            _ => net.add(Op::Concat, &[x, y]),
+            11 if height >= 4 => {
+                let window = [Window::square(2).stride(2), Window::square(3)][below(2)];
+                net.add(Op::MaxPool2d(MaxPool2d { window }), &[x])
+            }
+            _ if joins => net.add(Op::Concat, &[x, y]),
+            _ => net.relu(y),
         });
     }
     let last = net.0.output();
-    net.head(last)
+    match below(3) {
+        0 => net.head(last),
+        way => {
+            let other = values[below(values.len())];
+            net.flat_head([last, other], way == 1)
+        }
+    }
 }
