@@ -123,7 +123,7 @@ impl BackwardPlan {
             // By weights, and by data unless nobody asks for it.
             let wanted = self.flows.inputs[index].iter().any(|flow| *flow != Flow::Unwanted);
             let directions = if stage.macs > 0 && wanted { 2 } else { 1 };
-            let macs = directions * stage.macs * executor.batch as u64;
+            let macs = directions * stage.macs * count as u64;
             executor.profile.stop(start, &stage.name, "backward", macs);
         }
     }

@@ -351,6 +351,19 @@ fn training_taken_up_again_is_the_same() {
 }
 
 #[test]
+fn a_profile_counts_the_pictures_that_came() {
+    let net = &nets()[2];
+    let engine = Engine::with_isa(1, Isa::best()).unwrap();
+    let mut training = Training::new(net, &engine, 5, &state(net), ADAM, 1).unwrap();
+    training.profile(true);
+    training.step(&numbers(1, 2 * net.input_shape().elements()), &[0, 1], 1e-2).unwrap();
+    let rows = training.profile_rows();
+    let macs =
+        |direction: &str| rows.iter().find(|row| row.layer == "head" && row.direction == direction).unwrap().macs;
+    assert_eq!([macs("forward"), macs("backward")], [2 * 9 * 4, 2 * 2 * 9 * 4]);
+}
+
+#[test]
 fn bad_calls_are_errors() {
     let net = &nets()[0];
     let engine = Engine::with_isa(1, Isa::best()).unwrap();
