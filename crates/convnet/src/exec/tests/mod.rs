@@ -10,7 +10,7 @@ use super::stage::{Kind, Purpose, Stages};
 use super::{ConvChoice, Engine, Inference, Precision, Training, Update};
 use crate::geometry::Window;
 use crate::net::{Net, NodeId};
-use crate::ops::{Linear, Op, Shape};
+use crate::ops::{Dropout, Linear, Op, Shape};
 use crate::{StateDict, weights};
 use convnet_kernels::reference::gradcheck::pattern;
 use convnet_kernels::simd::Isa;
@@ -152,6 +152,26 @@ fn residual_blocks_end_in_one_pass() {
     let stages = stages_of(&net, Purpose::Training, &engine, 3);
     assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
     check_training(&net, &engine, 1e-3);
+}
+
+#[test]
+fn maps_are_flattened_where_linear_layers_would_multiply_their_padding() {
+    let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
+    // The lecture's CNN, no padding, and a little; a grey picture, whose padding would be 15 times as large, and 20 channels.
+    for (map, copied) in
+        [([64, 7, 7], 0), ([20, 1, 1], 0), ([31, 2, 1], 0), ([250, 3, 2], 0), ([1, 6, 5], 1), ([20, 3, 2], 1)]
+    {
+        let mut net = Layers::new("flat", map);
+        let row = net.add(Op::Flatten, &[net.0.output()]);
+        let row = net.add(Op::Dropout(Dropout { p: 0.25 }), &[row]);
+        net.add(Op::Linear(Linear::new(5)), &[row]);
+        for purpose in [Purpose::Training, Purpose::Inference] {
+            let stages = stages_of(&net.0, purpose, &engine, 3);
+            let found = stages.stages.iter().filter(|stage| matches!(stage.kind, Kind::Flatten { .. })).count();
+            assert_eq!(found, copied, "{map:?} {purpose:?}");
+        }
+        check_training(&net.0, &engine, 1e-3);
+    }
 }
 
 #[test]
