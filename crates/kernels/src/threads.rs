@@ -2,8 +2,8 @@
 //!
 //! Every kernel cuts its work into tasks by shape, never by the number of threads, so what a task computes does not
 //! depend on who runs it. Threads take the next task from one counter. Between regions they spin for about a millisecond,
-//! which is longer than another thread needs for its last task of a layer, and then park: in a virtual machine, waking a
-//! core that sleeps takes 50 µs and more.
+//! which is longer than another thread needs for its last task of a layer, and then park: to wake a core of a virtual
+//! machine can take as long as a layer.
 
 use std::any::Any;
 use std::cell::Cell;
