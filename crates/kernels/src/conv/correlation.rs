@@ -28,6 +28,10 @@ use std::ops::Range;
 const STRIP_FLOATS: usize = 48 * 1024;
 /// The same where weights come from L3, which costs more than an input that leaves L2.
 const HEAVY_STRIP_FLOATS: usize = 192 * 1024;
+/// The same for several pictures of a task: with as many as a strip has, 3×3 layers with outputs of 7×7 pixels took 1 to 10 %
+/// more time, and 1×1 layers as much as before (two virtual cores of an EPYC (Zen 4), 2026-11-26, three turns of
+/// `cargo bench -p convnet-kernels -- 'forward/conv .*-512.*batch 16'`).
+const PICTURES_FLOATS: usize = 12 * 1024;
 /// Floats of weights that stay in L2 from one task to the next.
 const LIGHT_WEIGHTS: usize = 96 * 1024;
 /// Tasks for each thread, so that all end at about the same time.
@@ -221,10 +225,10 @@ impl Correlation {
 
     /// Whole pictures that a task may have.
     fn pictures(&self, batch: usize, threads: usize) -> usize {
-        let floats = self.planes * self.unit * self.view_plane();
+        let floats = self.planes * self.view_plane();
         match self.is_heavy() && self.strip == self.axes[0].count() {
             // Enough tasks when each has one panel.
-            true => (HEAVY_STRIP_FLOATS / floats).min(batch * self.panels.len() / (TASKS * threads)).max(1),
+            true => (PICTURES_FLOATS / floats).min(batch * self.panels.len() / (TASKS * threads)).max(1),
             false => 1,
         }
     }

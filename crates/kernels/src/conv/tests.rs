@@ -58,6 +58,7 @@ fn problems() -> Vec<ConvProblem> {
         problem(1, [8, 32], 8, [5, 5], same(5)),
         problem(1, [128, 64], 1, [40, 50], same(3)),
         problem(9, [48, 80], 1, [3, 3], same(3)),
+        problem(11, [128, 128], 1, [2, 3], same(3)),
         problem(1, [16, 16], 1, [1, 1], same(3)),
     ]
 }
@@ -208,7 +209,7 @@ fn does_not_depend_on_the_number_of_threads() {
     let same = Window::square(3).padding(1);
     // Strips that are whole pictures, strips of pictures, and, with many weights, tasks of several pictures.
     for (batch, [in_channels, out_channels], input) in
-        [(7, [32, 64], [14, 14]), (2, [64, 40], [40, 30]), (24, [128, 256], [5, 6]), (3, [256, 96], [9, 9])]
+        [(7, [32, 64], [14, 14]), (2, [64, 40], [40, 30]), (23, [128, 256], [2, 3]), (3, [256, 96], [9, 9])]
     {
         let direct = setting(batch, Choice::Direct);
         let bf16 = Setting { precision: Precision::Bf16, ..direct };
