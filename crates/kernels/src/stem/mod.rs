@@ -29,14 +29,15 @@ use patches::{PatchMoments, Patches, products};
 use std::ops::Range;
 use strips::{Backward, BackwardWork, Forward, ForwardWork, Piece, SumProducts};
 
-/// Most products of an output. Above the 36 of 3×3 kernels on 4 channels, nothing was measured to gain: 5×5 on 3 channels
-/// takes 1.07 times as long as storing, to 64 channels.
+/// Most products of an output, those of 3×3 kernels on 4 channels: more would ask for more channels by the bound below than
+/// most first convolutions have (5×5 on 3 channels for 240).
 const MOST_PRODUCTS: usize = 36;
 /// A patch's products with itself, of which there are as many as products squared, for each channel whose numbers need not be
 /// stored. Time of forward and backward relative to storing the convolution, out of memory, against products²/channels: 0.5
-/// (2.5: 1 → 32 channels, 28×28, pooling), 0.6 and 0.85 (11: 3 → 64, with and without pooling), 0.8 (20: 4 → 64 and 5×5 on 1
-/// → 32, pooling), 0.8 and 1.0 (23: 3 → 32), 1.0 (41: 4 → 32, pooling), 0.9 to 1.2 (46: 3 → 16 of 32×32, which ResNet-20
-/// begins with). Two virtual cores of an EPYC (Zen 4), 2026-11-26.
+/// (2.5: 1 → 32 channels, 28×28, pooling), 0.65 and 0.8 (11: 3 → 64, with and without pooling), 0.9 (20: 5×5 on 1 → 32,
+/// pooling), 0.8 (20: 4 → 64, pooling), 0.95 and 1.0 (23: 3 → 32), 1.1 (41: 4 → 32, pooling), 1.1 and 0.9 to 1.2 (46: 3 → 16 of
+/// 32×32, which ResNet-20 begins with). `cargo bench -p convnet-kernels --bench stem`, three runs on two virtual cores of an
+/// EPYC (Zen 4), 2026-11-26.
 const SQUARE_PER_CHANNEL: usize = 24;
 /// Floats of a strip: its patches, and the convolution in a panel.
 const STRIP_FLOATS: usize = 10 * 1024;
