@@ -174,6 +174,13 @@ mod tests {
         }
     }
 
+    /// A checkpoint of so many more bytes that a process is often killed within it.
+    fn large(step: usize) -> Checkpoint {
+        let mut checkpoint = sample(step);
+        checkpoint.weights.insert("linear.weight".into(), Tensor::zeros([512, 256]));
+        checkpoint
+    }
+
     #[test]
     fn round_trip_with_plain_names_and_equal_bytes() {
         let folder = tempfile::tempdir().unwrap();
@@ -283,11 +290,8 @@ mod tests {
     #[ignore = "the process that kills_lose_nothing starts and kills"]
     fn saves_until_killed() {
         let Some(path) = std::env::var_os(KILLED) else { return };
-        let mut checkpoint = sample(0);
-        checkpoint.weights.insert("linear.weight".into(), Tensor::zeros([512, 256]));
         for step in 0.. {
-            checkpoint.metadata.insert("step".into(), step.to_string());
-            checkpoint.save_keeping_previous(Path::new(&path)).unwrap();
+            large(step).save_keeping_previous(Path::new(&path)).unwrap();
         }
     }
 
@@ -295,7 +299,7 @@ mod tests {
     fn kills_lose_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        sample(0).save_keeping_previous(&path).unwrap();
+        large(0).save_keeping_previous(&path).unwrap();
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["saves_until_killed", "--ignored", "--quiet"]).env(KILLED, &path);
         child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
@@ -312,7 +316,8 @@ mod tests {
             running.wait().unwrap();
             let recovered = Checkpoint::load_or_previous(&path).unwrap();
             assert!(!matches!(recovered.problem, Some(Error::File { .. })), "half a file: {:?}", recovered.problem);
-            assert!(recovered.checkpoint.weights.contains_key("linear.weight"));
+            let step = recovered.checkpoint.metadata["step"].parse().unwrap();
+            assert_eq!(recovered.checkpoint, large(step));
             recovered.checkpoint.save_keeping_previous(&path).unwrap();
         }
     }
