@@ -179,12 +179,27 @@ pub(crate) fn threads(text: &str) -> std::result::Result<usize, String> {
     number.ok_or_else(|| format!("expected a whole number from 0 to {}", Engine::MAX_THREADS))
 }
 
-/// On what to compute.
+/// How many threads compute.
 #[derive(Args)]
-pub(crate) struct EngineArgs {
+pub(crate) struct ThreadArgs {
     /// Threads, 0 for one per core; results do not depend on it [default: 0]
     #[arg(long, value_name = "N", value_parser = threads, env = "CONVNET_THREADS", hide_env = true)]
     pub(crate) threads: Option<usize>,
+}
+
+impl ThreadArgs {
+    /// # Errors
+    /// When the threads cannot be started, or `CONVNET_ISA` names no instruction set of this machine.
+    pub(crate) fn engine(&self) -> Result<Engine> {
+        Engine::new(self.threads.unwrap_or(0))
+    }
+}
+
+/// On what to compute, and how.
+#[derive(Args)]
+pub(crate) struct EngineArgs {
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
 
     /// How 3×3 convolutions are computed: auto takes the faster of direct and winograd for each layer, direct rounds
     /// least [default: auto]
@@ -199,9 +214,9 @@ pub(crate) struct EngineArgs {
 
 impl EngineArgs {
     /// # Errors
-    /// When the threads cannot be started, or `CONVNET_ISA` names no instruction set of this machine.
+    /// As [`ThreadArgs::engine`].
     pub(crate) fn engine(&self, console: &Console) -> Result<Engine> {
-        let engine = Engine::new(self.threads.unwrap_or(0))?.with_conv(self.conv.unwrap_or_default());
+        let engine = self.threads.engine()?.with_conv(self.conv.unwrap_or_default());
         let engine = engine.with_precision(self.precision.unwrap_or_default());
         warn_of_emulation(&engine, console);
         Ok(engine)

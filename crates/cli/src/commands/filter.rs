@@ -13,7 +13,7 @@ use convnet::geometry::Padding;
 use convnet::{Error, Result};
 use serde::Serialize;
 
-use crate::args::{at_least_1, threads};
+use crate::args::{ThreadArgs, at_least_1};
 use crate::console::{Console, print, print_json};
 use crate::usage::{OrUsage, Usage};
 
@@ -122,9 +122,8 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Output")]
     json: bool,
 
-    /// Threads, 0 for one per core; results do not depend on it [default: 0]
-    #[arg(long, value_name = "N", value_parser = threads, env = "CONVNET_THREADS", hide_env = true)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: ThreadArgs,
 }
 
 /// What `--json` prints.
@@ -176,7 +175,7 @@ impl Args {
             return Err(Usage::from(error).into());
         }
         let outputs = self.outputs(&filters).map_err(Usage::from)?;
-        let engine = Engine::new(self.threads.unwrap_or(0))?;
+        let engine = self.threads.engine()?;
         let picture = self.read(console)?;
         let mut report = Report { input: picture.shape(), results: Vec::new(), sheet: None };
         for (filter, path) in filters.iter().zip(&outputs) {

@@ -194,7 +194,7 @@ impl Args {
         let mut config = run.config()?;
         config.max_steps = self.max_steps;
         config.epochs = self.epochs.unwrap_or(config.epochs);
-        config.threads = self.engine.threads.unwrap_or(config.threads);
+        config.threads = self.engine.threads.threads.unwrap_or(config.threads);
         config.conv = self.engine.conv.unwrap_or(config.conv);
         config.precision = self.engine.precision.unwrap_or(config.precision);
         let engine = Engine::new(config.threads)?.with_conv(config.conv).with_precision(config.precision);
@@ -233,7 +233,7 @@ impl Args {
             betas: None,
             eps: None,
             seed: self.seed,
-            threads: self.engine.threads,
+            threads: self.engine.threads.threads,
             conv: self.engine.conv,
             precision: self.engine.precision,
         })
