@@ -374,7 +374,7 @@ impl Cutter<'_> {
         let index = self.stages.len();
         let node = &self.net.nodes()[first];
         let inputs = node.inputs.iter().map(|&input| self.of_node(input)).collect();
-        let macs = node.op.macs(&self.net.input_shapes(NodeId(first)), node.shape);
+        let macs = self.net.macs(NodeId(first));
         let pictures = (self.pictures[first] * self.caches).min(self.conv.batch);
         self.stages.push(Stage { name: node.name.clone(), kind, inputs, output, macs, pictures });
         let mut node = first;

@@ -173,7 +173,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
         for i in wave.stages.clone() {
             let root = places.places[i].root;
             let pictures = if homes[root].is_some() { wave.pictures } else { batch };
-            let _ = *buffers[root].get_or_insert_with(|| lives.begin(list[root].output.len() * pictures, i));
+            buffers[root].get_or_insert_with(|| lives.begin(list[root].output.len() * pictures, i));
             for &value in list[i].inputs.iter().chain([&i]) {
                 let root = places.places[value].root;
                 let buffer = buffers[root].expect("stages stand in running order");

@@ -4,7 +4,7 @@ use super::Engine;
 use super::cut::cut;
 use super::forward::{Executor, Mode, plan};
 use super::profile::ProfileRow;
-use super::stage::{Kind, Layout, Purpose};
+use super::stage::{Layout, Purpose, Weights};
 use super::waves;
 use crate::net::{Net, rewrite};
 use crate::{Result, StateDict};
@@ -107,18 +107,11 @@ fn fold_running(executor: &mut Executor) {
 fn prepare_weights(executor: &mut Executor) {
     let threads = executor.engine.pool();
     for stage in &executor.stages {
-        match &stage.kind {
-            Kind::Conv { conv, weight, .. } => {
-                let slot = executor.slots.trained[*weight].range.clone();
-                conv.prepare_weights(threads, &mut executor.weights[slot]);
-            }
-            Kind::Linear { linear, weight, .. } => {
-                let slot = executor.slots.trained[*weight].range.clone();
-                linear.prepare_weights(threads, &mut executor.weights[slot]);
-            }
-            Kind::Load | Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Stem { .. } | Kind::Pool(_) => {}
-            Kind::LocalResponseNorm(_) | Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => {}
-            Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => {}
+        let Some((weight, packing)) = stage.kind.weights() else { continue };
+        let packed = &mut executor.weights[executor.slots.trained[weight].range.clone()];
+        match packing {
+            Weights::Conv(conv) => conv.prepare_weights(threads, packed),
+            Weights::Linear(linear) => linear.prepare_weights(threads, packed),
         }
     }
 }

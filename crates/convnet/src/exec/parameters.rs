@@ -1,6 +1,6 @@
 //! Parameters in the layouts that stages read, each kind in one flat buffer.
 
-use super::stage::{Kind, Stage};
+use super::stage::{Stage, Weights};
 use crate::net::{Net, NodeId};
 use crate::ops::Role;
 use crate::{Error, Result, StateDict, Tensor};
@@ -18,6 +18,14 @@ pub(super) struct Slot {
     shape: Vec<usize>,
     pub(super) range: Range<usize>,
     stage: usize,
+}
+
+impl Slot {
+    /// What packs the tensor; nothing for a number per channel or feature, which lies as it is.
+    fn packing<'a>(&self, stages: &'a [Stage]) -> Option<Weights<'a>> {
+        let (_, packing) = stages[self.stage].kind.weights()?;
+        (self.shape.len() > 1).then_some(packing)
+    }
 }
 
 /// All tensors of a plan: trained ones in one flat buffer, so that an update is one pass, and the others in a second.
@@ -81,11 +89,10 @@ pub(super) fn pack<T: Borrow<Tensor>>(
             return Err(Error::invalid(format!("parameter '{name}': expected shape {want:?}, got {got:?}")));
         }
         let target = &mut flat[slot.range.clone()];
-        match &stages[slot.stage].kind {
-            Kind::Conv { conv, .. } if slot.shape.len() > 1 => conv.pack_weights(tensor.data(), target),
-            Kind::Stem { stem, .. } if slot.shape.len() > 1 => stem.conv().pack_weights(tensor.data(), target),
-            Kind::Linear { linear, .. } if slot.shape.len() > 1 => linear.pack_weights(tensor.data(), target),
-            _ => target[..tensor.data().len()].copy_from_slice(tensor.data()),
+        match slot.packing(stages) {
+            Some(Weights::Conv(conv)) => conv.pack_weights(tensor.data(), target),
+            Some(Weights::Linear(linear)) => linear.pack_weights(tensor.data(), target),
+            None => target[..tensor.data().len()].copy_from_slice(tensor.data()),
         }
     }
     Ok(flat)
@@ -96,11 +103,10 @@ pub(super) fn unpack(slots: &[Slot], stages: &[Stage], prefix: &str, flat: &[f32
     for slot in slots {
         let mut tensor = Tensor::zeros(slot.shape.clone());
         let source = &flat[slot.range.clone()];
-        match &stages[slot.stage].kind {
-            Kind::Conv { conv, .. } if slot.shape.len() > 1 => conv.unpack_weights(source, tensor.data_mut()),
-            Kind::Stem { stem, .. } if slot.shape.len() > 1 => stem.conv().unpack_weights(source, tensor.data_mut()),
-            Kind::Linear { linear, .. } if slot.shape.len() > 1 => linear.unpack_weights(source, tensor.data_mut()),
-            _ => {
+        match slot.packing(stages) {
+            Some(Weights::Conv(conv)) => conv.unpack_weights(source, tensor.data_mut()),
+            Some(Weights::Linear(linear)) => linear.unpack_weights(source, tensor.data_mut()),
+            None => {
                 let len = tensor.data().len();
                 tensor.data_mut().copy_from_slice(&source[..len]);
             }

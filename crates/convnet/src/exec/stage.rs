@@ -170,6 +170,18 @@ impl Kind {
         }
     }
 
+    /// What packs the weights that the stage multiplies with, and their index among the trained parameters.
+    pub(super) fn weights(&self) -> Option<(usize, Weights<'_>)> {
+        match self {
+            Kind::Conv { conv, weight, .. } => Some((*weight, Weights::Conv(conv))),
+            Kind::Stem { stem, weight, .. } => Some((*weight, Weights::Conv(stem.conv()))),
+            Kind::Linear { linear, weight, .. } => Some((*weight, Weights::Linear(linear))),
+            Kind::Load | Kind::Chain { .. } | Kind::NormSum { .. } | Kind::Pool(_) | Kind::LocalResponseNorm(_) => None,
+            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => None,
+            Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => None,
+        }
+    }
+
     /// The batch norm of the first input or, in a stem, of the convolution, if there is one.
     pub(super) fn norm(&self) -> Option<&Norm> {
         match self {
@@ -180,6 +192,12 @@ impl Kind {
             Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => None,
         }
     }
+}
+
+/// Who knows how weights are packed.
+pub(super) enum Weights<'a> {
+    Conv(&'a Conv),
+    Linear(&'a Linear),
 }
 
 /// One kernel call and its place.

@@ -32,7 +32,7 @@ pub(super) fn pictures(net: &Net, batch: usize) -> Vec<usize> {
     let mut most = batch;
     for level in nodes.chunk_by(|&a, &b| resolution(net, a) == resolution(net, b)).rev() {
         let floats = || level.iter().map(|&node| floats(net, node));
-        let macs: u64 = level.iter().map(|&node| macs(net, node)).sum();
+        let macs: u64 = level.iter().map(|&node| net.macs(NodeId(node))).sum();
         if macs < BUSY * floats().sum::<usize>() as u64 {
             let largest = floats().max().expect("a level has nodes");
             most = most.min(CACHED_FLOATS / largest.max(1)).max(1);
@@ -68,11 +68,6 @@ fn floats(net: &Net, index: usize) -> usize {
             net.input_shapes(NodeId(index)).iter().map(|shape| shape.elements()).sum::<usize>() + node.shape.elements()
         }
     }
-}
-
-fn macs(net: &Net, index: usize) -> u64 {
-    let node = &net.nodes()[index];
-    node.op.macs(&net.input_shapes(NodeId(index)), node.shape)
 }
 
 /// The size of the parts, at most, when a batch is cut evenly into parts of up to `most` pictures.

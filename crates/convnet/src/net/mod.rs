@@ -205,6 +205,11 @@ impl Net {
         self.node(id).inputs.iter().map(|&input| self.node(input).shape).collect()
     }
 
+    /// Multiply-adds of a node for one picture.
+    pub(crate) fn macs(&self, id: NodeId) -> u64 {
+        self.node(id).op.macs(&self.input_shapes(id), self.node(id).shape)
+    }
+
     /// Every parameter and buffer with its full name (`<node>.<name>`) and its node, in running order.
     pub fn parameters(&self) -> Vec<(String, NodeId, Parameter)> {
         let ids = (0..self.nodes.len()).map(NodeId);

@@ -114,10 +114,6 @@ impl Net {
         Ok(Figure { title, cards, edges })
     }
 
-    fn macs(&self, id: NodeId) -> u64 {
-        self.node(id).op.macs(&self.input_shapes(id), self.node(id).shape)
-    }
-
     /// The nodes of each card, in running order of the cards' first nodes: a block of several nodes, or single nodes that
     /// follow one another.
     fn chains(&self, ranges: &[Named]) -> Vec<Vec<usize>> {
