@@ -239,31 +239,23 @@ impl Correlation {
         let (count, fewest, wanted) = (self.axes[0].count(), self.strips(), TASKS * threads);
         let pictures = batch.div_ceil(batch.div_ceil(self.pictures(batch, threads)));
         let groups = batch.div_ceil(pictures);
-        let most = if moments { fewest } else { wanted.clamp(fewest, count.max(fewest)) };
-        let mut best = Cut { pictures, rows: count.div_ceil(fewest), panels: 1 };
+        let cut = |strips: usize, panels: usize| Cut { pictures, rows: count.div_ceil(strips), panels };
         if threads == 1 || groups * fewest >= 2 * wanted {
-            return best;
+            return cut(fewest, 1);
         }
-        let mut least = u64::MAX;
-        for strips in fewest..=most {
-            let mut panels = 1;
-            while panels <= self.panels.len() {
-                let cut = Cut { pictures, rows: count.div_ceil(strips), panels };
-                let time = self.time(&cut, groups, threads);
-                if time < least {
-                    (best, least) = (cut, time);
-                }
-                panels = if panels == self.panels.len() { panels + 1 } else { (2 * panels).min(self.panels.len()) };
-            }
-        }
-        best
+        let most = if moments { fewest } else { wanted.clamp(fewest, count.max(fewest)) };
+        let (all, words) = (self.panels.len(), self.words_len());
+        let parts = || std::iter::successors(Some(1), |&parts| (parts < all).then(|| (2 * parts).min(all)));
+        let cuts = (fewest..=most).flat_map(|strips| parts().map(move |panels| cut(strips, panels)));
+        cuts.min_by_key(|cut| self.time(cut, words, groups, threads)).expect("one part of the panels is a cut")
     }
 
-    /// About how long a cut takes until the last thread is ready, in products of vectors with numbers.
-    fn time(&self, cut: &Cut, groups: usize, threads: usize) -> u64 {
+    /// About how long a cut takes until the last thread is ready, in products of vectors with numbers, with so many words of
+    /// weights and groups of pictures.
+    fn time(&self, cut: &Cut, words: usize, groups: usize, threads: usize) -> u64 {
         let [vertical, horizontal] = &self.axes;
         let tasks = groups * vertical.count().div_ceil(cut.rows) * cut.panels;
-        let vectors = self.words_len().div_ceil(cut.panels) / LANES;
+        let vectors = words.div_ceil(cut.panels) / LANES;
         let pixels = (cut.pictures * cut.rows * horizontal.count()).next_multiple_of(TILE_PIXELS);
         let copied = match self.copy {
             Some([_, columns]) => cut.pictures * self.planes * self.unit * vertical.reach(cut.rows) * columns / LANES,

@@ -96,13 +96,12 @@ impl WinogradPlans {
         let forward = Winograd::new(isa, blocks, input, output, begin, false);
         let backward = Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
         let by_weights = WeightGradient::new(isa, blocks, input, output, begin);
-        let costs = [forward.cost(setting.batch), backward.cost(setting.batch), by_weights.cost(setting.batch)];
-        let direct = [setting.direct_cost(blocks, output), setting.direct_cost(turned, input)];
-        let by_weights_direct = setting.direct_cost_by_weights(blocks, output);
+        let takes = |cost: f64, direct: f64| setting.takes_winograd(cost, direct);
+        let (batch, direct_by_weights) = (setting.batch, setting.direct_cost_by_weights(blocks, output));
         WinogradPlans {
-            forward: setting.takes_winograd(costs[0], direct[0]).then_some(forward),
-            backward: setting.takes_winograd(costs[1], direct[1]).then_some(backward),
-            backward_weights: setting.takes_winograd(costs[2], by_weights_direct).then_some(by_weights),
+            forward: takes(forward.cost(batch), setting.direct_cost(blocks, output)).then_some(forward),
+            backward: takes(backward.cost(batch), setting.direct_cost(turned, input)).then_some(backward),
+            backward_weights: takes(by_weights.cost(batch), direct_by_weights).then_some(by_weights),
         }
     }
 }

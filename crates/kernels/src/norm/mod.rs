@@ -8,10 +8,9 @@
 //!
 //! Nothing but `x` is kept for backward (but in a stem, which has marks in its place: `marks.rs`): which pixel won and
 //! whether it was positive are computed again from `x` exactly as forward did, and dropout from its seed. Backward takes
-//! two passes, because the gradient of a normalised element
-//! needs the sums over its whole channel (ibid., section 3). Sums go over one channel of one picture in f32 and over
-//! pictures in f64, in order: they do not depend on the threads. Mean and variance are found where `x` is computed
-//! (`moments.rs`).
+//! two passes, because the gradient of a normalised element needs the sums over its whole channel (ibid., section 3). Sums
+//! go over one channel of one picture in f32 and over pictures in f64, in order: they do not depend on the threads. Mean
+//! and variance are found where `x` is computed (`moments.rs`).
 
 mod marks;
 mod sum;

@@ -27,7 +27,7 @@ use crate::simd::LANES;
 use crate::threads::{Parts, Threads};
 use patches::{PatchMoments, Patches, products};
 use std::ops::Range;
-use strips::{Backward, BackwardWork, Forward, ForwardWork, Piece, SumProducts};
+use strips::{Backward, EachStrip, Forward, SumProducts};
 
 /// Most products of an output, those of 3×3 kernels on 4 channels: more would ask for more channels by the bound below than
 /// most first convolutions have (5×5 on 3 channels for 240).
@@ -147,10 +147,9 @@ impl Stem {
         let plain = conv.input_len() == shape.in_channels * shape.input[0] * shape.input[1];
         assert!(plain && shape.in_channels <= PLAIN_CHANNELS && products(&shape) <= MOST_PRODUCTS);
         assert!(chain.input_len() == conv.output_len());
-        let widest = conv.panels().iter().map(|panel| panel.width).max().unwrap_or(1);
         let rows = products(&shape) + 1;
         let moments = Cut::new(output, 1, MATRIX_FLOATS / rows);
-        let strips = Cut::new(output, chain.rows_of_output(), STRIP_FLOATS / (rows + widest * LANES));
+        let strips = Cut::new(output, chain.rows_of_output(), STRIP_FLOATS / (rows + widest_lanes(&conv)));
         let pixels = (0..strips.strip * output[1]).map(|pixel| [pixel as u32, (pixel * LANES) as u32]).collect();
         let with_patches = |cut: Cut| (cut, Patches::new(shape, output[1], cut.strip));
         Stem { conv, chain, moments: with_patches(moments), strips: with_patches(strips), pixels }
@@ -177,8 +176,7 @@ impl Stem {
 
     /// Floats of a strip's convolution.
     fn strip_len(&self) -> usize {
-        let widest = self.conv.panels().iter().map(|panel| panel.width).max().unwrap_or(1);
-        widest * self.pixels.len() * LANES
+        widest_lanes(&self.conv) * self.pixels.len()
     }
 
     /// Floats of scratch for a thread of forward and backward: patches, a strip, and dropout's factors.
@@ -274,9 +272,9 @@ impl Stem {
             let scratch = unsafe { scratch.part(thread * len..(thread + 1) * len) };
             let (picture, piece) = (task / pieces, task % pieces);
             let (first_mark, first) = (picture * self.blocks() * self.marks_plane(), picture * y_stride);
-            let work = ForwardWork { stem: self, input, norm, marks, first_mark, y, first };
-            let piece = Piece { stem: self, x: input.x, picture, piece, drop: norm.drop, scratch };
-            self.conv.isa().run(Forward { piece, work });
+            let work = Forward { input, norm, marks, first_mark, y, first };
+            let (stem, x, drop) = (self, input.x, norm.drop);
+            self.conv.isa().run(EachStrip { stem, x, picture, piece, drop, scratch, work });
         });
     }
 
@@ -311,9 +309,9 @@ impl Stem {
                 let (picture, piece) = (task / pieces, task % pieces);
                 let dy = dy.picture(picture, self.chain.output_len());
                 let marks = &state.marks[picture * marks_len..][..marks_len];
-                let work = BackwardWork { stem: self, marks, dy, part };
-                let piece = Piece { stem: self, x: input.x, picture, piece, drop, scratch };
-                self.conv.isa().run(Backward { piece, work });
+                part.fill(0.0);
+                let (stem, x, work) = (self, input.x, Backward { marks, dy, part });
+                self.conv.isa().run(EachStrip { stem, x, picture, piece, drop, scratch, work });
             });
         }
         add_parts(threads, parts, &mut state.sums);
@@ -364,6 +362,11 @@ impl Stem {
         let products = self.products();
         self.conv.panels().iter().flat_map(move |panel| (0..panel.width).map(move |at| Block { panel, at, products }))
     }
+}
+
+/// Lanes of the widest panel.
+fn widest_lanes(conv: &Conv) -> usize {
+    conv.panels().iter().map(|panel| panel.width).max().unwrap_or(1) * LANES
 }
 
 /// A block of 16 output channels.

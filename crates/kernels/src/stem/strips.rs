@@ -4,7 +4,7 @@ use super::{MOST_PRODUCTS, Stem, StemInput, StemNorm};
 use crate::conv::Panel;
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::Maps;
-use crate::norm::Drop;
+use crate::norm::{Drop, NormChain};
 use crate::precision::F32;
 use crate::simd::{Kernel, LANES, Simd};
 use crate::threads::Parts;
@@ -35,39 +35,58 @@ impl Kernel for SumProducts<'_> {
     }
 }
 
-/// A piece of a picture, and a thread's scratch.
-pub(super) struct Piece<'a> {
+/// What happens to each strip of a piece of a picture, in a thread's scratch.
+pub(super) struct EachStrip<'a, W> {
     pub(super) stem: &'a Stem,
     pub(super) x: Maps<'a>,
     pub(super) picture: usize,
     pub(super) piece: usize,
     pub(super) drop: Option<Drop>,
     pub(super) scratch: &'a mut [f32],
+    pub(super) work: W,
 }
 
-/// Some rows of outputs, and their patches.
-struct Strip<'a> {
-    rows: Range<usize>,
+/// Some rows of the convolution's outputs, and their patches.
+pub(super) struct Strip<'a> {
+    /// Pixels of the convolution.
     pixels: usize,
     matrix: &'a [f32],
+    /// The chain of these rows alone, and the place of its pixels in a plane of the output.
+    chain: NormChain,
+    place: Range<usize>,
+}
+
+impl Strip<'_> {
+    /// The place of its marks among those of a block of a picture.
+    fn marks(&self) -> Range<usize> {
+        let of_pixel = self.chain.marks_of_pixel();
+        self.place.start * of_pixel..self.place.end * of_pixel
+    }
+
+    /// The place of its floats in a block of a picture of the output.
+    fn floats(&self) -> Range<usize> {
+        self.place.start * LANES..self.place.end * LANES
+    }
 }
 
 /// A thread's scratch: a strip of a panel's convolution or its gradient, which lies as `[block][pixel][16]`, and dropout's
 /// factors of all blocks.
-struct Own<'a> {
+pub(super) struct Own<'a> {
     strip: &'a mut [f32],
     factors: &'a [[f32; LANES]],
 }
 
-/// What happens to the strips of a piece.
-trait Work {
-    fn run<S: Simd>(&mut self, s: S, strip: &Strip<'_>, own: &mut Own<'_>);
+/// One direction's part in [`EachStrip`].
+pub(super) trait Work {
+    fn run<S: Simd>(&mut self, s: S, stem: &Stem, strip: &Strip<'_>, own: &mut Own<'_>);
 }
 
-impl Piece<'_> {
+impl<W: Work> Kernel for EachStrip<'_, W> {
+    type Output = ();
+
     #[inline(always)]
-    fn each_strip<S: Simd>(self, s: S, mut work: impl Work) {
-        let Piece { stem, x, picture, piece, drop, scratch } = self;
+    fn run<S: Simd>(self, s: S) {
+        let EachStrip { stem, x, picture, piece, drop, scratch, mut work } = self;
         let (cut, patches) = &stem.strips;
         let (scratch, rest) = scratch.split_at_mut(patches.scratch_len());
         let (strip, factors) = rest.split_at_mut(stem.strip_len());
@@ -77,21 +96,18 @@ impl Piece<'_> {
         }
         let mut own = Own { strip, factors };
         let x = x.picture(picture, stem.conv.input_len());
+        let (unit, width) = (stem.chain.rows_of_output(), stem.chain.output()[1]);
         for rows in cut.strips(piece) {
             let pixels = rows.len() * stem.conv.output()[1];
-            let matrix = patches.fill(s, x, rows.clone(), scratch);
-            work.run(s, &Strip { rows, pixels, matrix }, &mut own);
+            let place = rows.start / unit * width..rows.end / unit * width;
+            let chain = stem.chain.of_rows(rows.len());
+            let matrix = patches.fill(s, x, rows, scratch);
+            work.run(s, stem, &Strip { pixels, matrix, chain, place }, &mut own);
         }
     }
 }
 
 impl Stem {
-    /// The place of a strip's pixels among those of a plane of the output.
-    fn output_pixels(&self, rows: &Range<usize>) -> Range<usize> {
-        let (unit, width) = (self.chain.rows_of_output(), self.chain.output()[1]);
-        rows.start / unit * width..rows.end / unit * width
-    }
-
     /// Pixels of a block of a picture of the output.
     fn output_plane(&self) -> usize {
         let [height, width] = self.chain.output();
@@ -146,22 +162,8 @@ impl Stem {
     }
 }
 
+/// The convolution and its chain.
 pub(super) struct Forward<'a> {
-    pub(super) piece: Piece<'a>,
-    pub(super) work: ForwardWork<'a>,
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.piece.each_strip(s, self.work);
-    }
-}
-
-pub(super) struct ForwardWork<'a> {
-    pub(super) stem: &'a Stem,
     pub(super) input: &'a StemInput<'a>,
     pub(super) norm: &'a StemNorm<'a>,
     /// The batch's, and where the picture begins in each.
@@ -171,12 +173,11 @@ pub(super) struct ForwardWork<'a> {
     pub(super) first: usize,
 }
 
-impl Work for ForwardWork<'_> {
+impl Work for Forward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&mut self, s: S, strip: &Strip<'_>, own: &mut Own<'_>) {
-        let ForwardWork { stem, input, norm, .. } = *self;
-        let (chain, place) = (stem.chain.of_rows(strip.rows.len()), stem.output_pixels(&strip.rows));
-        let of_pixel = chain.marks_of_pixel();
+    fn run<S: Simd>(&mut self, s: S, stem: &Stem, strip: &Strip<'_>, own: &mut Own<'_>) {
+        let Forward { input, norm, .. } = *self;
+        let (of_marks, of_floats) = (strip.marks(), strip.floats());
         for panel in stem.conv.panels() {
             stem.convolve(s, panel, input, strip, own.strip);
             for (at, x) in own.strip.chunks_exact(strip.pixels * LANES).take(panel.width).enumerate() {
@@ -186,51 +187,35 @@ impl Work for ForwardWork<'_> {
                 let mark = self.first_mark + block * stem.marks_plane();
                 // SAFETY: each task has its strips of all blocks to itself.
                 let (marks, y) = unsafe {
-                    let marks = self.marks.part(mark + place.start * of_pixel..mark + place.end * of_pixel);
-                    (marks, self.y.part(plane + place.start * LANES..plane + place.end * LANES))
+                    let marks = self.marks.part(mark + of_marks.start..mark + of_marks.end);
+                    (marks, self.y.part(plane + of_floats.start..plane + of_floats.end))
                 };
                 let affine = [&norm.scale[channels.clone()], &norm.shift[channels]];
-                chain.forward_block(s, x, affine, own.factors[block], marks, y);
+                strip.chain.forward_block(s, x, affine, own.factors[block], marks, y);
             }
         }
     }
 }
 
+/// The sums of `dz` with the patches.
 pub(super) struct Backward<'a> {
-    pub(super) piece: Piece<'a>,
-    pub(super) work: BackwardWork<'a>,
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.work.part.fill(0.0);
-        self.piece.each_strip(s, self.work);
-    }
-}
-
-pub(super) struct BackwardWork<'a> {
-    pub(super) stem: &'a Stem,
     /// The picture's.
     pub(super) marks: &'a [u16],
     pub(super) dy: &'a [f32],
+    /// To which sums are added.
     pub(super) part: &'a mut [f32],
 }
 
-impl Work for BackwardWork<'_> {
+impl Work for Backward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&mut self, s: S, strip: &Strip<'_>, own: &mut Own<'_>) {
-        let BackwardWork { stem, marks, dy, .. } = *self;
-        let (chain, place) = (stem.chain.of_rows(strip.rows.len()), stem.output_pixels(&strip.rows));
-        let of_pixel = chain.marks_of_pixel();
+    fn run<S: Simd>(&mut self, s: S, stem: &Stem, strip: &Strip<'_>, own: &mut Own<'_>) {
+        let Backward { marks, dy, .. } = *self;
         for panel in stem.conv.panels() {
             for (at, dz) in own.strip.chunks_exact_mut(strip.pixels * LANES).take(panel.width).enumerate() {
                 let block = panel.block + at;
-                let dy = &dy[block * stem.output_plane() * LANES..][place.start * LANES..place.end * LANES];
-                let marks = &marks[block * stem.marks_plane()..][place.start * of_pixel..place.end * of_pixel];
-                chain.gradient_block(s, dy, own.factors[block], marks, dz);
+                let dy = &dy[block * stem.output_plane() * LANES..][strip.floats()];
+                let marks = &marks[block * stem.marks_plane()..][strip.marks()];
+                strip.chain.gradient_block(s, dy, own.factors[block], marks, dz);
             }
             stem.correlate(s, panel, strip, own.strip, self.part);
         }
