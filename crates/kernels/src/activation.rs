@@ -181,8 +181,8 @@ mod tests {
         let threads = Threads::new(2).unwrap();
         let x = numbers(3 * 20);
         let (mut y, mut dy) = (x.clone(), vec![2.0; x.len()]);
-        tanh_forward(&threads, [3, 16], MapsMut { data: &mut y, stride: 20 });
-        tanh_backward(&threads, [3, 16], Maps { data: &y, stride: 20 }, MapsMut { data: &mut dy, stride: 20 });
+        tanh_forward(&threads, [3, 16], MapsMut::packed(&mut y, 20));
+        tanh_backward(&threads, [3, 16], Maps::packed(&y, 20), MapsMut::packed(&mut dy, 20));
         for (i, x) in x.into_iter().enumerate() {
             let (want_y, want_dy) = if i % 20 < 16 { (x.tanh(), 2.0 * (1.0 - x.tanh() * x.tanh())) } else { (x, 2.0) };
             assert_eq!((y[i], dy[i]), (want_y, want_dy));

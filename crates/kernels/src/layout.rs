@@ -2,6 +2,7 @@
 //!
 //! Lanes past the last channel are written as 0 on the way in and not read on the way out.
 
+use crate::precision::Precision;
 use crate::simd::LANES;
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
@@ -12,32 +13,41 @@ pub const fn blocks(channels: usize) -> usize {
 }
 
 /// Pictures in the blocked layout (or rows of features), the first at the start of `data` and each `stride` floats after the
-/// one before: a whole tensor, or a range of whole blocks of channels of a larger one.
+/// one before: a whole tensor, or a range of whole blocks of channels of a larger one. Where they are stored in bf16, two
+/// neighbouring channels take a float's place; only convolutions' forward direction, norm chains and poolings read or write
+/// that.
 #[derive(Clone, Copy)]
 pub struct Maps<'a> {
     /// From the first picture's first float to at least the last one's last.
     pub data: &'a [f32],
     /// Floats from one picture to the next.
     pub stride: usize,
+    /// How numbers are stored.
+    pub stored: Precision,
 }
 
 impl<'a> Maps<'a> {
-    /// Pictures of `len` floats, one right after the other.
+    /// Pictures that begin `len` floats apart.
     pub fn packed(data: &'a [f32], len: usize) -> Maps<'a> {
-        Maps { data, stride: len }
+        Maps { data, stride: len, stored: Precision::F32 }
     }
 
-    /// A picture's `len` floats.
+    /// A picture's `len` numbers, as floats or as words of two.
     ///
     /// # Panics
     /// When the data end before.
     pub fn picture(&self, n: usize, len: usize) -> &'a [f32] {
-        &self.data[n * self.stride..][..len]
+        self.part(n, 0, len)
     }
 
-    /// Whether there are `batch` pictures of `len` floats.
+    /// `len` numbers of a picture from a whole block on.
+    pub(crate) fn part(&self, n: usize, from: usize, len: usize) -> &'a [f32] {
+        &self.data[n * self.stride + from / self.stored.per_word()..][..len / self.stored.per_word()]
+    }
+
+    /// Whether there are `batch` pictures of `len` numbers.
     pub fn hold(&self, batch: usize, len: usize) -> bool {
-        hold(self.data.len(), self.stride, batch, len)
+        hold(self.data.len(), self.stride, batch, len / self.stored.per_word())
     }
 }
 
@@ -47,17 +57,19 @@ pub struct MapsMut<'a> {
     pub data: &'a mut [f32],
     /// Floats from one picture to the next.
     pub stride: usize,
+    /// How numbers are stored.
+    pub stored: Precision,
 }
 
 impl<'a> MapsMut<'a> {
-    /// Pictures of `len` floats, one right after the other.
+    /// Pictures that begin `len` floats apart.
     pub fn packed(data: &'a mut [f32], len: usize) -> MapsMut<'a> {
-        MapsMut { data, stride: len }
+        MapsMut { data, stride: len, stored: Precision::F32 }
     }
 
     /// The same pictures, to read.
     pub fn as_maps(&self) -> Maps<'_> {
-        Maps { data: self.data, stride: self.stride }
+        Maps { data: self.data, stride: self.stride, stored: self.stored }
     }
 }
 

@@ -365,14 +365,12 @@ impl<E: Element> Kernel for Block<'_, E> {
                 let right = call.right::<S, E>(s, panel, first, run, transposed);
                 let words = run / E::PER_WORD;
                 let sum = Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: panel.lanes(), b_lane: LANES };
-                let start = match call.bias {
-                    _ if first > 0 || call.accumulate => Start::Output,
-                    Some(bias) => Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr()),
-                    None => Start::Zero,
-                };
-                let relu = call.relu && first + run == summed;
                 let out = self.out.pointer(rows.start * features + panel.first * LANES..rows.end * features);
-                let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu };
+                let mut target = Target::rows(out, first == 0 && !call.accumulate);
+                target.relu = call.relu && first + run == summed;
+                if let (Some(bias), 0) = (call.bias, first) {
+                    target.start = Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr());
+                }
                 // SAFETY: a task writes its own rows and its own panels' columns of them; the copied rows and the right
                 // side hold the chunk.
                 unsafe {
@@ -409,7 +407,6 @@ impl<E: Element> Kernel for BackwardWeights<'_, E> {
             let run = step.min(batch - first);
             let words = run.div_ceil(E::PER_WORD);
             self::transpose::<S, E>(s, &self.x[first * inputs..], inputs, &features, run, transposed);
-            let start = if first == 0 { Start::Zero } else { Start::Output };
             for panel in (0..layer.panels(layer.outputs)).map(|i| layer.panel(layer.outputs, i)) {
                 let lanes = panel.lanes();
                 for (word, line) in copied.chunks_exact_mut(lanes).enumerate().take(words) {
@@ -432,7 +429,7 @@ impl<E: Element> Kernel for BackwardWeights<'_, E> {
                 let sum = Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: lanes, b_lane: LANES };
                 let at = panel.first * LANES * inputs + features.start * lanes;
                 let out = self.dw.pointer(at..at + features.len() * lanes);
-                let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                let target = Target::rows(out, first == 0);
                 // SAFETY: a task writes the rows of its own features; both scratch parts hold the chunk.
                 unsafe {
                     let (a, b) = (transposed.as_ptr(), copied.as_ptr());

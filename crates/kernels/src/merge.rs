@@ -164,9 +164,9 @@ mod tests {
         for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
             let (a, b) = (numbers(1, 3 * 48), numbers(2, 3 * 32));
             let mut y = vec![7.0; 3 * 40];
-            let maps = [Maps { data: &a, stride: 48 }, Maps { data: &b, stride: 32 }];
-            add(isa, &threads, [3, 32], maps, true, MapsMut { data: &mut y, stride: 40 });
-            accumulate(isa, &threads, [3, 32], maps[1], false, MapsMut { data: &mut y, stride: 40 });
+            let maps = [Maps::packed(&a, 48), Maps::packed(&b, 32)];
+            add(isa, &threads, [3, 32], maps, true, MapsMut::packed(&mut y, 40));
+            accumulate(isa, &threads, [3, 32], maps[1], false, MapsMut::packed(&mut y, 40));
             for (i, &y) in y.iter().enumerate() {
                 let (n, j) = (i / 40, i % 40);
                 let want = if j < 32 { (a[n * 48 + j] + b[n * 32 + j]).max(0.0) + b[n * 32 + j] } else { 7.0 };

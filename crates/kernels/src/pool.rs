@@ -7,6 +7,7 @@
 
 use crate::geometry::{TooSmall, Window, adaptive_span};
 use crate::layout::{Maps, MapsMut, blocks};
+use crate::precision::{Element, F32, Map, map};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 
@@ -81,13 +82,13 @@ impl Pool {
     pub fn forward(&self, threads: &Threads, batch: usize, x: Maps<'_>, y: MapsMut<'_>) {
         let (blocks, [from, to]) = (blocks(self.channels), self.lens());
         assert!(y.as_maps().hold(batch, blocks * to));
-        let (y_stride, y) = (y.stride, Parts::new(y.data));
+        let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);
-            let at = n * y_stride + block * to;
+            let (at, len) = (n * y_stride + block * to / y_stored.per_word(), to / y_stored.per_word());
             // SAFETY: each task has a block of its own.
-            let y = unsafe { y.part(at..at + to) };
-            self.isa.run(Forward { pool: self, x: &x.data[n * x.stride + block * from..][..from], y });
+            let y = unsafe { y.part(at..at + len) };
+            map(self.isa, [x.stored, y_stored], Forward { pool: self, x: x.part(n, block * from, from), y });
         });
     }
 
@@ -177,11 +178,11 @@ impl Pool {
 
     /// The largest elements and the sums of a window. Loops are written out here and below: see `simd/mod.rs`.
     #[inline(always)]
-    fn look<S: Simd>(&self, s: S, window: [Span; 2], x: &[[f32; LANES]]) -> [S::V; 2] {
+    fn look<S: Simd, X: Element>(&self, s: S, window: [Span; 2], x: &[f32]) -> [S::V; 2] {
         let (mut best, mut sum) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
         for i in 0..window[0].taps {
             for j in 0..window[1].taps {
-                let x = s.read(&x[self.pixel(window, i, j)]);
+                let x = X::read(s, &x[self.pixel(window, i, j) * LANES / X::PER_WORD..]);
                 best = s.max(best, x);
                 sum = s.add(sum, x);
             }
@@ -196,14 +197,12 @@ struct Forward<'a> {
     y: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
-    type Output = ();
-
+impl Map for Forward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (pool, x, y) = (self.pool, self.x.as_chunks::<LANES>().0, self.y.as_chunks_mut::<LANES>().0);
+    fn run<S: Simd, X: Element, Y: Element>(self, s: S) {
+        let Forward { pool, x, y } = self;
         for (q, window) in pool.windows() {
-            let [best, sum] = pool.look(s, window, x);
+            let [best, sum] = pool.look::<S, X>(s, window, x);
             let result = match pool.kind {
                 PoolKind::Max => {
                     // `max` forgets a NaN that a number follows, a sum does not.
@@ -212,7 +211,7 @@ impl Kernel for Forward<'_> {
                 }
                 PoolKind::Avg { count_include_pad } => s.div(sum, s.splat(pool.divisor(window, count_include_pad))),
             };
-            s.write(&mut y[q], result);
+            Y::write(s, &mut y[q * LANES / Y::PER_WORD..], result);
         }
     }
 }
@@ -229,14 +228,14 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (pool, x, dy) = (self.pool, self.x.as_chunks::<LANES>().0, self.dy.as_chunks::<LANES>().0);
+        let (pool, x, dy) = (self.pool, self.x, self.dy.as_chunks::<LANES>().0);
         let dx = self.dx.as_chunks_mut::<LANES>().0;
         let zero = s.splat(0.0);
         for (q, window) in pool.windows() {
             let mut share = s.read(&dy[q]);
             let mut best = zero;
             match pool.kind {
-                PoolKind::Max => best = pool.look(s, window, x)[0],
+                PoolKind::Max => best = pool.look::<S, F32>(s, window, x)[0],
                 PoolKind::Avg { count_include_pad } => {
                     share = s.div(share, s.splat(pool.divisor(window, count_include_pad)));
                 }
@@ -248,7 +247,7 @@ impl Kernel for Backward<'_> {
                     let at = pool.pixel(window, i, j);
                     let mut part = share;
                     if pool.kind == PoolKind::Max {
-                        let here = open & !s.gt(best, s.read(&x[at]));
+                        let here = open & !s.gt(best, s.read(&x[at * LANES..]));
                         open &= !here;
                         part = s.select(here, share, zero);
                     }
@@ -265,6 +264,7 @@ mod tests {
     use super::*;
     use crate::geometry::Padding;
     use crate::layout::{from_blocked, to_blocked};
+    use crate::precision::{Precision, bits, words};
     use crate::reference::gradcheck::pattern;
     use crate::reference::pool::{self as reference, AdaptiveProblem, PoolProblem};
 
@@ -302,8 +302,18 @@ mod tests {
         };
         let (x, dy) = (blocked(from, from_len, given[0]), blocked(to, to_len, given[1]));
         let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
+        let in_words = words(&x);
         let (x, dy) = (Maps::packed(&x, from_len), Maps::packed(&dy, to_len));
         pool.forward(&threads, batch, x, MapsMut::packed(&mut y, to_len));
+        // Stored in bf16, `x` is rounded (the mean's input is), and so is a result.
+        let (mut narrow, mut wide) = (vec![f32::NAN; y.len() / 2], vec![f32::NAN; y.len()]);
+        let x_words = Maps { data: &in_words, stride: from_len / 2, stored: Precision::Bf16 };
+        let y_words = MapsMut { data: &mut narrow, stride: to_len / 2, stored: Precision::Bf16 };
+        pool.forward(&threads, batch, x_words, y_words);
+        pool.forward(&threads, batch, x_words, MapsMut::packed(&mut wide, to_len));
+        assert_eq!(bits(&narrow), bits(&words(&wide)), "{what}: in bf16");
+        let near = |(wide, y): (&f32, &f32)| (wide - y).abs() <= 5e-3 * y.abs().max(1.0);
+        assert!(wide.iter().zip(&y).all(near), "{what}: from bf16");
         pool.backward(&threads, batch, x, dy, MapsMut::packed(&mut dx, from_len), false);
         let mut twice = dx.clone();
         pool.backward(&threads, batch, x, dy, MapsMut::packed(&mut twice, from_len), true);

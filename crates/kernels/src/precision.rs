@@ -6,6 +6,7 @@
 
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
+use std::marker::PhantomData;
 
 /// What the two sides of a product are rounded to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,10 +20,42 @@ pub enum Precision {
 
 impl Precision {
     /// Numbers in a word.
-    pub(crate) fn per_word(self) -> usize {
+    pub fn per_word(self) -> usize {
         match self {
             Precision::F32 => F32::PER_WORD,
             Precision::Bf16 => Bf16::PER_WORD,
+        }
+    }
+}
+
+impl Precision {
+    /// Sixteen numbers that are stored so, `at` numbers behind `p`.
+    ///
+    /// # Safety
+    /// As many words are readable there; `at` counts whole words.
+    #[inline(always)]
+    pub(crate) unsafe fn load<S: Simd>(self, s: S, p: *const f32, at: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Precision::F32 => F32::load(s, p.add(at)),
+                Precision::Bf16 => Bf16::load(s, p.add(at / 2)),
+            }
+        }
+    }
+
+    /// Sixteen numbers to be stored so, `at` numbers behind `p`.
+    ///
+    /// # Safety
+    /// As many words are writable there; `at` counts whole words.
+    #[inline(always)]
+    pub(crate) unsafe fn store<S: Simd>(self, s: S, p: *mut f32, at: usize, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Precision::F32 => F32::store(s, p.add(at), v),
+                Precision::Bf16 => Bf16::store(s, p.add(at / 2), v),
+            }
         }
     }
 }
@@ -33,6 +66,36 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     const PER_WORD: usize;
     /// The words of whole vectors of numbers, of neighbours where a word has two.
     fn copy<S: Simd>(s: S, numbers: &[f32], words: &mut [f32]);
+    /// Sixteen numbers from memory.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of as many words.
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::V;
+    /// Sixteen numbers to memory.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of as many words.
+    unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::V);
+    /// The first sixteen numbers of a slice.
+    ///
+    /// # Panics
+    /// When the slice is shorter.
+    #[inline(always)]
+    fn read<S: Simd>(s: S, words: &[f32]) -> S::V {
+        let block = &words[..LANES / Self::PER_WORD];
+        // SAFETY: the slice has 16 numbers.
+        unsafe { Self::load(s, block.as_ptr()) }
+    }
+    /// Over the first sixteen numbers of a slice.
+    ///
+    /// # Panics
+    /// When the slice is shorter.
+    #[inline(always)]
+    fn write<S: Simd>(s: S, words: &mut [f32], v: S::V) {
+        let block = &mut words[..LANES / Self::PER_WORD];
+        // SAFETY: the slice has 16 numbers.
+        unsafe { Self::store(s, block.as_mut_ptr(), v) }
+    }
     /// `a · b + c`, of whole words.
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V;
     /// Runs a kernel that multiplies such elements.
@@ -49,6 +112,18 @@ impl Element for F32 {
     #[inline(always)]
     fn copy<S: Simd>(_: S, numbers: &[f32], words: &mut [f32]) {
         words.copy_from_slice(numbers);
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(p, v) }
     }
 
     #[inline(always)]
@@ -81,12 +156,51 @@ impl Element for Bf16 {
     }
 
     #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_words(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store_words(p, v) }
+    }
+
+    #[inline(always)]
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
         s.dot(a, b, c)
     }
 
     fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         isa.run_bf16(kernel)
+    }
+}
+
+/// Work on numbers in `f32` that are read and written as they are stored.
+pub(crate) trait Map {
+    /// Implementations are `#[inline(always)]`.
+    fn run<S: Simd, X: Element, Y: Element>(self, s: S);
+}
+
+/// Runs a map from numbers that are stored in one way to numbers that are stored in another.
+pub(crate) fn map(isa: Isa, [x, y]: [Precision; 2], map: impl Map) {
+    match (x, y) {
+        (Precision::F32, Precision::F32) => isa.run(MapOf::<F32, F32, _>(map, PhantomData)),
+        (Precision::F32, Precision::Bf16) => isa.run_bf16(MapOf::<F32, Bf16, _>(map, PhantomData)),
+        (Precision::Bf16, Precision::F32) => isa.run_bf16(MapOf::<Bf16, F32, _>(map, PhantomData)),
+        (Precision::Bf16, Precision::Bf16) => isa.run_bf16(MapOf::<Bf16, Bf16, _>(map, PhantomData)),
+    }
+}
+
+struct MapOf<X, Y, M>(M, PhantomData<(X, Y)>);
+
+impl<X: Element, Y: Element, M: Map> Kernel for MapOf<X, Y, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.run::<S, X, Y>(s);
     }
 }
 
@@ -142,4 +256,16 @@ impl Kernel for PairGroups<'_> {
             pair_rows(s, lanes, rows, words);
         }
     }
+}
+
+/// Numbers as they are stored in bf16.
+#[cfg(test)]
+pub(crate) fn words(numbers: &[f32]) -> Vec<f32> {
+    numbers.as_chunks::<2>().0.iter().map(|&[lower, upper]| crate::simd::bf16::word(lower, upper)).collect()
+}
+
+/// The bits of floats, or of words: a word may be a NaN.
+#[cfg(test)]
+pub(crate) fn bits(floats: &[f32]) -> Vec<u32> {
+    floats.iter().map(|float| float.to_bits()).collect()
 }

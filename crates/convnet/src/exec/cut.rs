@@ -376,7 +376,8 @@ impl Cutter<'_> {
         let inputs = node.inputs.iter().map(|&input| self.of_node(input)).collect();
         let macs = self.net.macs(NodeId(first));
         let pictures = (self.pictures[first] * self.caches).min(self.conv.batch);
-        self.stages.push(Stage { name: node.name.clone(), kind, inputs, output, macs, pictures });
+        let stored = Precision::F32;
+        self.stages.push(Stage { name: node.name.clone(), kind, inputs, output, stored, macs, pictures });
         let mut node = first;
         while node != last {
             self.of_node[node] = Some(index);

@@ -15,6 +15,7 @@ use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::moments::{MomentParts, merge as merge_moments, sum as sum_moments};
 use convnet_kernels::norm::Drop;
+use convnet_kernels::precision::Precision;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::stem::{StemInput, StemNorm, StemState};
 use convnet_kernels::threads::Threads;
@@ -79,12 +80,14 @@ pub(super) struct View {
     pub(super) len: usize,
     /// Whether the buffer has room for the pictures of one wave alone.
     pub(super) of_wave: bool,
+    /// How its numbers are stored.
+    pub(super) stored: Precision,
 }
 
 impl View {
-    /// A buffer's only tenant, for the pictures of a batch.
+    /// A buffer's only tenant, for the pictures of a batch in `f32`.
     pub(super) fn whole(buffer: BufferId, len: usize) -> View {
-        View { buffer, offset: 0, stride: len, len, of_wave: false }
+        View { buffer, offset: 0, stride: len, len, of_wave: false, stored: Precision::F32 }
     }
 
     /// What a wave that begins with picture `first` sees.
@@ -99,11 +102,11 @@ impl View {
     }
 
     pub(super) fn maps<'a>(&self, data: &'a [f32]) -> Maps<'a> {
-        Maps { data, stride: self.stride }
+        Maps { data, stride: self.stride, stored: self.stored }
     }
 
     pub(super) fn maps_mut<'a>(&self, data: &'a mut [f32]) -> MapsMut<'a> {
-        MapsMut { data, stride: self.stride }
+        MapsMut { data, stride: self.stride, stored: self.stored }
     }
 }
 
@@ -173,7 +176,7 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
         for i in wave.stages.clone() {
             let root = places.places[i].root;
             let pictures = if homes[root].is_some() { wave.pictures } else { batch };
-            buffers[root].get_or_insert_with(|| lives.begin(list[root].output.len() * pictures, i));
+            buffers[root].get_or_insert_with(|| lives.begin(list[root].floats() * pictures, i));
             for &value in list[i].inputs.iter().chain([&i]) {
                 let root = places.places[value].root;
                 let buffer = buffers[root].expect("stages stand in running order");
@@ -187,10 +190,10 @@ pub(super) fn plan(stages: &Stages, purpose: Purpose, batch: usize, threads: usi
         }
     }
     let view = |i: usize| {
-        let (place, len) = (places.places[i], list[i].output.len());
+        let (place, len, stored) = (places.places[i], list[i].floats(), list[i].stored);
         let buffer = buffers[place.root].expect("every stage has a root");
-        let (stride, of_wave) = (list[place.root].output.len(), homes[place.root].is_some());
-        View { buffer, offset: place.offset, stride, len, of_wave }
+        let (stride, of_wave) = (list[place.root].floats(), homes[place.root].is_some());
+        View { buffer, offset: place.offset / stored.per_word(), stride, len, of_wave, stored }
     };
     let values: Vec<View> = (0..list.len()).map(view).collect();
     for &output in &stages.outputs {

@@ -5,6 +5,7 @@ use super::cut::cut;
 use super::forward::{Executor, Mode, plan};
 use super::profile::ProfileRow;
 use super::stage::{Layout, Purpose, Weights};
+use super::stored::store;
 use super::waves;
 use crate::net::{Net, rewrite};
 use crate::{Result, StateDict};
@@ -38,7 +39,8 @@ impl Inference {
     ) -> Result<Inference> {
         super::check_batch(net, batch)?;
         let (net, state) = rewrite::inference(net, weights)?;
-        let stages = cut(&net, Purpose::Inference, engine, batch, pictures(&net))?;
+        let mut stages = cut(&net, Purpose::Inference, engine, batch, pictures(&net))?;
+        store(&mut stages, engine);
         let plan = plan(&stages, Purpose::Inference, batch, engine.threads());
         let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
         fold_running(&mut executor);

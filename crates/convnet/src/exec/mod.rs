@@ -17,6 +17,7 @@ mod parameters;
 mod profile;
 pub mod reference;
 mod stage;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod training;

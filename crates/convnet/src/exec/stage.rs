@@ -8,6 +8,7 @@ use convnet_kernels::linear::Linear;
 use convnet_kernels::local_response_norm::LocalResponseNorm;
 use convnet_kernels::norm::NormChain;
 use convnet_kernels::pool::Pool;
+use convnet_kernels::precision::Precision;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::stem::Stem;
 
@@ -170,6 +171,16 @@ impl Kind {
         }
     }
 
+    /// Whether in inference all inputs and the output may be stored in bf16.
+    pub(super) fn stores_any(&self) -> bool {
+        match self {
+            Kind::Conv { .. } | Kind::Chain { .. } | Kind::Pool(_) | Kind::Concat => true,
+            Kind::Load | Kind::Stem { .. } | Kind::NormSum { .. } | Kind::Linear { .. } => false,
+            Kind::LocalResponseNorm(_) | Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Flatten { .. } => false,
+            Kind::Add { .. } | Kind::PadChannels { .. } => false,
+        }
+    }
+
     /// What packs the weights that the stage multiplies with, and their index among the trained parameters.
     pub(super) fn weights(&self) -> Option<(usize, Weights<'_>)> {
         match self {
@@ -209,10 +220,19 @@ pub(super) struct Stage {
     /// The stages whose outputs it reads.
     pub(super) inputs: Vec<usize>,
     pub(super) output: Layout,
+    /// How the output is stored.
+    pub(super) stored: Precision,
     /// Multiply-adds of a picture.
     pub(super) macs: u64,
     /// Pictures that it computes at a time, at most.
     pub(super) pictures: usize,
+}
+
+impl Stage {
+    /// Floats of memory that a picture of the output takes.
+    pub(super) fn floats(&self) -> usize {
+        self.output.len() / self.stored.per_word()
+    }
 }
 
 /// What a plan is for.

@@ -13,7 +13,7 @@ use convnet_kernels::simd::LANES;
 pub(super) struct Place {
     /// The stage whose output the buffer holds as a whole.
     pub(super) root: usize,
-    /// Floats of a picture before it.
+    /// Numbers of a picture before it.
     pub(super) offset: usize,
 }
 

@@ -109,7 +109,7 @@ pub(super) fn homes(stages: &Stages, places: &Places, waves: &[Wave]) -> Vec<Opt
 mod tests {
     use super::*;
     use crate::exec::tests::{numbers, random_net, state};
-    use crate::exec::{ConvChoice, Engine, Inference};
+    use crate::exec::{ConvChoice, Engine, Inference, Precision};
     use crate::net::rewrite;
     use crate::weights;
     use crate::zoo::{self, ZooOptions};
@@ -138,10 +138,11 @@ mod tests {
         for seed in 0..60 {
             let net = random_net(seed);
             let method = [ConvChoice::Direct, ConvChoice::Winograd][seed as usize % 2];
+            let precision = [Precision::F32, Precision::Bf16][seed as usize / 2 % 2];
             let (state, batch) = (state(&net), 5);
             let images = numbers(1, batch * net.input_shape().elements());
             let inference = |threads: usize, pictures: &dyn Fn(usize) -> usize| {
-                let engine = Engine::new(threads).unwrap().with_conv(method);
+                let engine = Engine::new(threads).unwrap().with_conv(method).with_precision(precision);
                 let pictures = |net: &Net| (0..net.nodes().len()).map(pictures).collect();
                 let mut inference = Inference::in_waves(&net, &engine, batch, &state, pictures).unwrap();
                 let all = inference.run(&images, batch).unwrap().to_vec();

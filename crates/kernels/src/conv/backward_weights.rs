@@ -14,7 +14,7 @@
 use super::ConvShape;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::correlation::{Correlation, Panel};
-use super::tile::{self, Start, Sum, Target};
+use super::tile::{self, Sum, Target};
 use crate::layout::Maps;
 use crate::precision::{Bf16, Element, F32, PairGroups, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
@@ -297,7 +297,7 @@ impl<E: Element> Kernel for SumTask<'_, E> {
         let lanes = panel.width * LANES;
         let pixels = plan.gradient[0] * plan.gradient[1];
         let taps = plan.kernel[0] * plan.kernel[1];
-        let mut start = Start::Zero;
+        let mut is_first = true;
         let mut rows = [[0; 2]; LANES];
         for first in self.pictures.clone().step_by(plan.pictures) {
             let count = plan.pictures.min(self.pictures.end - first);
@@ -316,7 +316,7 @@ impl<E: Element> Kernel for SumTask<'_, E> {
                 let dy = &self.dy.data[start_of(first, panel.block) + from * plan.gradient[1] * LANES
                     ..start_of(first + count - 1, panel.block + panel.width)];
                 let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
-                let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                let target = Target::rows(out, is_first);
                 // Sixteen rows go to the tile at a time: a block's channels at one tap, or a plain plane's taps.
                 let mut filled = 0;
                 for row in self.kernel_rows.clone() {
@@ -344,7 +344,7 @@ impl<E: Element> Kernel for SumTask<'_, E> {
                         }
                     }
                 }
-                start = Start::Output;
+                is_first = false;
             }
         }
     }

@@ -10,8 +10,10 @@
 //! [`Correlation::scratch_len`] a thread. Checked against `reference.rs`.
 //!
 //! With [`Precision::Bf16`] a strip is always copied, as words of two neighbouring channels, and weights are words of two
-//! neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same. A plain plane's word is a pixel
+//! neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same. An input that is stored in
+//! bf16 consists of such words, and is read in place like floats. A plain plane's word is a pixel
 //! and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside zero.
+//! Where the output is stored in bf16, sums stay floats, in scratch, until they are complete.
 
 use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
@@ -80,6 +82,8 @@ pub(super) struct PhasePair {
 #[derive(Clone, Debug)]
 pub(super) struct Correlation {
     precision: Precision,
+    /// How input and output are stored.
+    stored: [Precision; 2],
     /// Floats of a pixel of an input plane.
     channels: usize,
     /// Words of a pixel in the view that tiles read.
@@ -133,12 +137,30 @@ impl Correlation {
         axes: [Axis; 2],
         panels: Vec<Panel>,
     ) -> Correlation {
+        Correlation::of_stored(precision, [Precision::F32; 2], [channels, planes, blocks], axes, panels)
+    }
+
+    /// The same with another way in which input and output are stored.
+    pub(super) fn with_stored(&self, stored: [Precision; 2]) -> Correlation {
+        let dims = [self.channels, self.planes, self.blocks];
+        Correlation::of_stored(self.precision, stored, dims, self.axes.clone(), self.panels.clone())
+    }
+
+    fn of_stored(
+        precision: Precision,
+        stored: [Precision; 2],
+        [channels, planes, blocks]: [usize; 3],
+        axes: [Axis; 2],
+        panels: Vec<Panel>,
+    ) -> Correlation {
         let unit = (channels / precision.per_word()).max(1);
         let count = axes[0].count();
         let row = planes * unit * axes[1].reach(axes[1].count());
-        let inside = precision == Precision::F32 && axes.iter().all(Axis::inside);
+        // An input is read in place where its words are those that are multiplied.
+        let inside = precision == stored[0] && axes.iter().all(Axis::inside);
         let mut plan = Correlation {
             precision,
+            stored,
             channels,
             unit,
             planes,
@@ -276,9 +298,34 @@ impl Correlation {
         batch * self.strips()
     }
 
-    /// Floats of scratch that one thread needs for up to `batch` pictures.
+    /// Floats of scratch that one thread needs for up to `batch` pictures: for copies and for sums.
     pub(super) fn scratch_len(&self, batch: usize, threads: usize) -> usize {
-        self.copy.map_or(0, |_| self.pictures(batch, threads) * self.planes * self.view_plane())
+        self.pictures(batch, threads) * (self.copied_len() + self.sums_len())
+    }
+
+    /// Floats of a picture's copied strip.
+    fn copied_len(&self) -> usize {
+        self.copy.map_or(0, |_| self.planes * self.view_plane())
+    }
+
+    /// Floats of a picture's sums in a strip of a panel, where they are not complete at once.
+    fn sums_len(&self) -> usize {
+        let chunks =
+            |panel: &Panel| self.phases.iter().any(|phase| panel.planes.len() * phase.words > self.chunk(phase));
+        match self.stored[1] == Precision::Bf16 && self.panels.iter().any(chunks) {
+            true => self.panels.iter().map(|panel| panel.width).max().unwrap_or(0) * self.sums_plane(),
+            false => 0,
+        }
+    }
+
+    /// Floats of a block of those sums.
+    fn sums_plane(&self) -> usize {
+        self.strip * self.axes[1].output * LANES
+    }
+
+    /// Taps of all planes in a chunk of the sum.
+    fn chunk(&self, phase: &PhasePair) -> usize {
+        (CHUNK_PRODUCTS / (phase.words.max(1) * self.unit)).max(1) * phase.words.max(1)
     }
 
     pub(super) fn input_len(&self) -> usize {
@@ -363,6 +410,9 @@ impl Correlation {
         assert!(call.weights.len() >= self.words_len());
         assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
         assert!(call.addend.is_none_or(|a| a.hold(call.batch, self.output_len())));
+        assert!([call.x.stored, y.stored] == self.stored, "input and output are stored as planned");
+        let plain_sums = self.phases.len() == 1 && !call.accumulate && call.moments.is_none();
+        assert!(self.stored[1] == Precision::F32 || plain_sums, "sums that are not stored as floats are stored once");
         assert!(!call.accumulate || call.bias.is_none());
         assert!(
             call.moments.is_none_or(|m| self.phases.len() == 1 && m.hold(self.moment_parts(call.batch), self.blocks))
@@ -370,18 +420,25 @@ impl Correlation {
         let cut = self.cut(call.batch, threads.count(), call.moments.is_some());
         let strips = self.axes[0].count().div_ceil(cut.rows);
         let y_stride = y.stride;
-        let (y, scratch_len) = (Parts::new(y.data), self.scratch_len(call.batch, threads.count()));
-        let scratch = Parts::new(scratch);
+        let (y, scratch) = (Parts::new(y.data), Parts::new(scratch));
+        let most = self.pictures(call.batch, threads.count());
+        let [copied_len, sums_len] = [self.copied_len(), self.sums_len()].map(|len| most * len);
+        let scratch_len = copied_len + sums_len;
         threads.run(call.batch.div_ceil(cut.pictures) * strips * cut.panels, &|task, thread| {
             let (group, strip, part) = (task / cut.panels / strips, task / cut.panels % strips, task % cut.panels);
             let share = |part: usize| part * self.panels.len() / cut.panels;
             // SAFETY: a thread's number is its own.
             let scratch = unsafe { scratch.part(thread * scratch_len..(thread + 1) * scratch_len) };
+            let (copied, sums) = scratch.split_at_mut(copied_len);
+            let sums = Parts::new(sums);
             let first = group * cut.pictures;
             let pictures = first..(first + cut.pictures).min(call.batch);
             let (from, rows, panels) = (strip * cut.rows, cut.rows, &self.panels[share(part)..share(part + 1)]);
             let element = PhantomData::<E>;
-            E::run(isa, StripTask { element, plan: self, call, y, y_stride, scratch, pictures, from, rows, panels });
+            E::run(
+                isa,
+                StripTask { element, plan: self, call, y, y_stride, copied, sums, pictures, from, rows, panels },
+            );
         });
     }
 }
@@ -393,7 +450,9 @@ struct StripTask<'a, E> {
     call: &'a Call<'a>,
     y: Parts<'a, f32>,
     y_stride: usize,
-    scratch: &'a mut [f32],
+    /// The pictures' copied strips, and sums that are not complete yet.
+    copied: &'a mut [f32],
+    sums: Parts<'a, f32>,
     pictures: Range<usize>,
     /// Its first row `q`, and how many it has, at most.
     from: usize,
@@ -412,22 +471,20 @@ impl<E: Element> Kernel for StripTask<'_, E> {
             panels.iter().fold(first.planes.clone(), |a, b| a.start.min(b.planes.start)..a.end.max(b.planes.end));
         let copied = planes.len() * plan.view_plane();
         if plan.copy.is_some() {
-            for (picture, view) in self.pictures.clone().zip(self.scratch.chunks_exact_mut(copied)) {
+            for (picture, view) in self.pictures.clone().zip(self.copied.chunks_exact_mut(copied)) {
                 let x = call.x.picture(picture, plan.input_len());
                 copy_strip::<S, E>(s, plan, x, from, self.rows, planes.clone(), view);
             }
         }
         for panel in panels {
             for phase in &plan.phases {
-                let per_plane = phase.words;
-                let products = panel.planes.len() * per_plane;
-                let chunk = (CHUNK_PRODUCTS / (per_plane.max(1) * plan.unit)).max(1) * per_plane.max(1);
+                let (products, chunk) = (panel.planes.len() * phase.words, plan.chunk(phase));
                 for c in 0..products.div_ceil(chunk).max(1) {
                     let taps = (c * chunk).min(products)..((c + 1) * chunk).min(products);
                     for (i, picture) in self.pictures.clone().enumerate() {
                         let view = match plan.copy {
                             Some(_) => {
-                                &self.scratch[i * copied + (panel.planes.start - planes.start) * plan.view_plane()..]
+                                &self.copied[i * copied + (panel.planes.start - planes.start) * plan.view_plane()..]
                             }
                             None => {
                                 let [vertical, horizontal] = &plan.axes;
@@ -436,7 +493,7 @@ impl<E: Element> Kernel for StripTask<'_, E> {
                                 &x[panel.planes.start * plan.view_plane() + row..]
                             }
                         };
-                        self.add_chunk(s, picture, panel, phase, taps.clone(), view);
+                        self.add_chunk(s, i, panel, phase, taps.clone(), view);
                         if taps.end == products {
                             self.sum_moments(s, picture, panel);
                         }
@@ -448,23 +505,16 @@ impl<E: Element> Kernel for StripTask<'_, E> {
 }
 
 impl<E: Element> StripTask<'_, E> {
-    /// Adds a chunk of the sum to a picture's outputs of one panel and phase; `view` begins with the panel's first plane.
+    /// Adds a chunk of the sum to outputs of one panel and phase of the task's picture `i`; `view` begins with the panel's
+    /// first plane.
     #[inline(always)]
-    fn add_chunk<S: Simd>(
-        &self,
-        s: S,
-        picture: usize,
-        panel: &Panel,
-        phase: &PhasePair,
-        taps: Range<usize>,
-        view: &[f32],
-    ) {
+    fn add_chunk<S: Simd>(&self, s: S, i: usize, panel: &Panel, phase: &PhasePair, taps: Range<usize>, view: &[f32]) {
         let StripTask { plan, call, from, .. } = *self;
         let [vertical, horizontal] = &plan.axes;
+        let picture = self.pictures.start + i;
         let out_plane = vertical.output * horizontal.output * LANES;
         let out_row = from * vertical.step * horizontal.output * LANES;
-        let in_picture = panel.block * out_plane + out_row;
-        let (at, len) = (picture * self.y_stride + in_picture, panel.width * out_plane - out_row);
+        let (first, len) = (panel.block * out_plane + out_row, panel.width * out_plane - out_row);
         let lanes = panel.width * LANES;
         let rows = self.rows.min(phase.counts[0].saturating_sub(from));
         let pixels = &phase.pixels[..rows * phase.counts[1]];
@@ -473,21 +523,30 @@ impl<E: Element> StripTask<'_, E> {
         let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
         let weights = &call.weights[weights..][..products * plan.unit * lanes];
         let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
+        let stored = plan.stored[1];
+        let at = picture * self.y_stride + first / stored.per_word();
+        let out = self.y.pointer(at..at + len / stored.per_word());
+        // Where a sum waits for its next chunk.
+        let (sums, lane) = match plan.sums_len() {
+            0 => (out, out_plane),
+            len => (self.sums.pointer(i * len..(i + 1) * len), plan.sums_plane()),
+        };
         let start = match call.bias {
             Some(bias) if is_first => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
             None if is_first && !call.accumulate => Start::Zero,
-            _ => Start::Output,
+            _ => Start::Sums { from: sums, lane },
         };
-        let addend = call
-            .addend
-            .filter(|_| is_last)
-            .map_or(std::ptr::null(), |a| a.data[picture * a.stride + in_picture..][..len].as_ptr());
+        let target = match is_last {
+            true => {
+                let addend = call.addend.map(|addend| (addend.part(picture, first, len).as_ptr(), addend.stored));
+                Target { out, stored, lane: out_plane, start, addend, relu: call.relu }
+            }
+            false => Target { lane, start, ..Target::rows(sums, true) },
+        };
         // SAFETY: a task's pictures, strips, phases and panels are pixels that no other task writes. Every tap of every
         // pixel lies in the view by the tables' construction, and weights, bias and addend were sliced to the lengths that
         // the tile reads.
         unsafe {
-            let out = self.y.pointer(at..at + len);
-            let target = Target { out, lane: out_plane, start, addend, relu: call.relu && is_last };
             tile::rows::<S, E>(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
         }
     }
@@ -526,9 +585,12 @@ fn copy_strip<S: Simd, E: Element>(
     let [vertical, horizontal] = &plan.axes;
     let (rows, [_, columns]) = (vertical.reach(rows), plan.view());
     let top = (from * vertical.stride) as isize + plan.origin(0);
-    let view = CopyView { rows, columns, top, left: plan.origin(1), channels: plan.channels };
+    // Words are copied as they are.
+    let words = plan.stored[0] == Precision::Bf16;
+    let channels = if words { plan.unit } else { plan.channels };
+    let view = CopyView { rows, columns, top, left: plan.origin(1), channels };
     let size = [vertical.input, horizontal.input];
-    let len = size[0] * size[1] * plan.channels;
+    let len = size[0] * size[1] * channels;
     for (p, target) in planes.zip(scratch.chunks_exact_mut(plan.view_plane())) {
         let plane = &x[p * len..][..len];
         if plan.channels < E::PER_WORD {
@@ -538,6 +600,9 @@ fn copy_strip<S: Simd, E: Element>(
             pair_neighbours(s, columns, next, &mut target[..rows * columns]);
             continue;
         }
-        copy_plane::<S, E>(s, &view, plane, size, target);
+        match words {
+            true => copy_plane::<S, F32>(s, &view, plane, size, target),
+            false => copy_plane::<S, E>(s, &view, plane, size, target),
+        }
     }
 }

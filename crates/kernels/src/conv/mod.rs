@@ -149,6 +149,20 @@ impl Conv {
         Ok(Conv { shape, isa, output, unit, fixed_weights, forward, backward, backward_weights, winograd })
     }
 
+    /// Plans forward for an input and an output that are stored otherwise than in `f32`, as which they are at first.
+    ///
+    /// # Panics
+    /// When bf16 is asked for, but the input is plain or products are in `f32`.
+    pub fn set_stored(&mut self, stored: [Precision; 2]) {
+        assert!(self.unit == LANES || stored[0] == Precision::F32, "a plain input is stored in f32");
+        let multiplied = self.forward.precision();
+        assert!(
+            multiplied == Precision::Bf16 || stored == [multiplied; 2],
+            "what is multiplied in f32 is stored in it"
+        );
+        self.forward = self.forward.with_stored(stored);
+    }
+
     /// What it computes.
     pub fn shape(&self) -> &ConvShape {
         &self.shape

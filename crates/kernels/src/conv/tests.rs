@@ -4,7 +4,7 @@ use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
 use crate::moments::{self, MomentParts};
-use crate::precision::Precision;
+use crate::precision::{Precision, bits, words};
 use crate::reference::conv2d::{self as reference, ConvProblem};
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
@@ -245,6 +245,56 @@ fn fixed_weights_are_rounded_once_to_the_same_result() {
                 y
             };
             assert_eq!(run(true), run(false), "{window:?} {choice:?}");
+        }
+    }
+}
+
+/// Numbers in `f32` as they are stored in either way.
+fn stored(numbers: &[f32], precision: Precision) -> Vec<f32> {
+    match precision {
+        Precision::F32 => numbers.to_vec(),
+        Precision::Bf16 => words(numbers),
+    }
+}
+
+/// Input and addend that bf16 holds are read the same in either way, and a result is rounded once, when its sum is complete.
+#[test]
+fn storing_in_bf16_rounds_results_and_nothing_else() {
+    let threads = Threads::new(3).unwrap();
+    let many_chunks = problem(5, [700, 40], 1, [3, 5], Window::square(1));
+    let strided = problem(2, [352, 80], 1, [8, 9], Window::square(1).stride(2));
+    let sets = Isa::NAMES.into_iter().filter_map(Isa::named);
+    let both = sets.flat_map(|isa| [(isa, Choice::Direct), (isa, Choice::Winograd)]);
+    for (isa, choice) in both {
+        for problem in problems().into_iter().chain([many_chunks, strided]) {
+            let ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
+            let shape = ConvShape { in_channels, out_channels, groups, input, window };
+            let plain = in_channels <= PLAIN_CHANNELS && groups == 1;
+            let setting = Setting { precision: Precision::Bf16, ..setting(batch, choice) };
+            let mut conv = Conv::new(shape, plain, isa, setting).unwrap();
+            let [x_len, y_len] = [conv.input_len(), conv.output_len()];
+            let (x, addend) = (coarse(noise(batch * x_len, 1)), coarse(noise(batch * y_len, 2)));
+            let (weights, bias) = (noise(conv.weights_len(), 3), noise(blocks(out_channels) * LANES, 4));
+            let mut run = |[x_stored, addend_stored, y_stored]: [Precision; 3]| {
+                conv.set_stored([x_stored, y_stored]);
+                let [x, addend] = [(&x, x_stored), (&addend, addend_stored)].map(|(x, way)| stored(x, way));
+                let mut y = vec![f32::NAN; batch * y_len / y_stored.per_word()];
+                let mut scratch = vec![f32::NAN; conv.forward_scratch(batch, threads.count())];
+                let stride = |len: usize, stored: Precision| len / stored.per_word();
+                let x = Maps { data: &x, stride: stride(x_len, x_stored), stored: x_stored };
+                let addend = Maps { data: &addend, stride: stride(y_len, addend_stored), stored: addend_stored };
+                let maps = MapsMut { data: &mut y, stride: stride(y_len, y_stored), stored: y_stored };
+                let epilogue = Epilogue { bias: Some(&bias), addend: Some(addend), relu: true, ..Epilogue::default() };
+                conv.forward(&threads, batch, x, &weights, &epilogue, maps, &mut scratch);
+                y
+            };
+            let (f32, bf16) = (Precision::F32, Precision::Bf16);
+            let want = run([f32; 3]);
+            let read = if plain { f32 } else { bf16 };
+            for ways in [[read, bf16, bf16], [read, bf16, f32], [f32, f32, bf16]] {
+                let want = bits(&stored(&want, ways[2]));
+                assert_eq!(bits(&run(ways)), want, "{} {choice:?} {ways:?} {problem:?}", isa.name());
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Each output element is summed in one order, tap by tap, whatever the tile's size, so results do not depend on how
 //! pixels fall into tiles.
 
-use crate::precision::Element;
+use crate::precision::{Bf16, Element, F32, Precision};
 use crate::simd::{LANES, Simd};
 
 /// What a tile sums over: for each tap, `run` products.
@@ -31,8 +31,8 @@ pub(crate) struct Sum<'a> {
 pub(crate) enum Start {
     /// 0.
     Zero,
-    /// What the output holds.
-    Output,
+    /// Floats from here, which lie as the output's numbers do but for the distance between two neighbouring vectors.
+    Sums { from: *const f32, lane: usize },
     /// A number per lane, from here.
     Bias(*const f32),
 }
@@ -40,24 +40,34 @@ pub(crate) enum Start {
 /// Where sums go, and what happens on the way.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
-    /// The output that the rows' offsets count from.
+    /// The output that the rows' offsets count from, in numbers.
     pub(crate) out: *mut f32,
-    /// Floats between two neighbouring vectors of the output.
+    /// How it is stored: in `f32`, unless products are of bf16. That holds for the addend, too.
+    pub(crate) stored: Precision,
+    /// Numbers between two neighbouring vectors of the output.
     pub(crate) lane: usize,
     /// What the accumulators start from.
     pub(crate) start: Start,
-    /// A second tensor that lies as the output does and is added, or null.
-    pub(crate) addend: *const f32,
+    /// A second tensor that lies as the output does and is added, and how it is stored.
+    pub(crate) addend: Option<(*const f32, Precision)>,
     /// Whether negative results become 0.
     pub(crate) relu: bool,
+}
+
+impl Target {
+    /// Rows of floats, to which sums are added unless they are the first.
+    pub(crate) fn rows(out: *mut f32, first: bool) -> Target {
+        let start = if first { Start::Zero } else { Start::Sums { from: out, lane: LANES } };
+        Target { out, stored: Precision::F32, lane: LANES, start, addend: None, relu: false }
+    }
 }
 
 /// Computes rows of products of `E` in tiles as tall as registers allow, then what is left in smaller ones.
 ///
 /// # Safety
 /// For each row `[x, y]`, tap and product, `a + x + tap[0] + k·a_step` is readable, and so are 16 floats at
-/// `b + (tap[1] + k)·b_step + v·b_lane`, at the bias and the addend; 16 floats at `out + y + v·lane` are writable, and
-/// nobody else uses them. `v` goes up to `width - 1`, and `width` is at most `S::TILE_WIDTH`.
+/// `b + (tap[1] + k)·b_step + v·b_lane` and the bias, and 16 numbers at the addend and the sums that the accumulators start
+/// from; 16 numbers at `out + y + v·lane` are writable, and nobody else uses them. `v` goes up to `width - 1`, and `width` is at most `S::TILE_WIDTH`.
 #[inline(always)]
 pub(crate) unsafe fn rows<S: Simd, E: Element>(
     s: S,
@@ -146,10 +156,10 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
         let mut acc = [[s.splat(0.0); N]; R];
         match target.start {
             Start::Zero => {}
-            Start::Output => {
+            Start::Sums { from, lane } => {
                 for r in 0..R {
                     for v in 0..N {
-                        acc[r][v] = s.load(target.out.add(rows[r][1] as usize + v * target.lane));
+                        acc[r][v] = s.load(from.add(rows[r][1] as usize + v * lane));
                     }
                 }
             }
@@ -180,18 +190,80 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
                 weights = weights.wrapping_add(sum.b_step);
             }
         }
+        match target.addend {
+            None => {}
+            Some((addend, Precision::Bf16)) if E::PER_WORD == 2 => {
+                add::<S, Bf16, R, N>(s, &mut acc, rows, target.lane, addend);
+            }
+            Some((addend, _)) => add::<S, F32, R, N>(s, &mut acc, rows, target.lane, addend),
+        }
+        if target.relu {
+            for r in 0..R {
+                for v in 0..N {
+                    acc[r][v] = s.max(s.splat(0.0), acc[r][v]);
+                }
+            }
+        }
+        match target.stored {
+            Precision::Bf16 if E::PER_WORD == 2 => store::<S, Bf16, R, N>(s, &acc, rows, target.lane, target.out),
+            _ => store::<S, F32, R, N>(s, &acc, rows, target.lane, target.out),
+        }
+    }
+}
+
+/// Adds a second tensor. (Short loops over all accumulators are unrolled, and these stay in registers.)
+///
+/// # Safety
+/// As [`rows`].
+#[inline(always)]
+unsafe fn add<S: Simd, E: Element, const R: usize, const N: usize>(
+    s: S,
+    acc: &mut [[S::V; N]; R],
+    rows: &[[u32; 2]; R],
+    lane: usize,
+    addend: *const f32,
+) {
+    for r in 0..R {
+        for v in 0..N {
+            let at = (rows[r][1] as usize + v * lane) / E::PER_WORD;
+            // SAFETY: the caller's promise.
+            acc[r][v] = s.add(acc[r][v], unsafe { E::load(s, addend.add(at)) });
+        }
+    }
+}
+
+/// # Safety
+/// As [`rows`].
+#[inline(always)]
+unsafe fn store<S: Simd, E: Element, const R: usize, const N: usize>(
+    s: S,
+    acc: &[[S::V; N]; R],
+    rows: &[[u32; 2]; R],
+    lane: usize,
+    out: *mut f32,
+) {
+    if E::PER_WORD == 2 && !S::ROUNDS {
+        // So many instructions for each vector are not unrolled, and would have all accumulators in memory all the time.
+        let mut tile = [[[0.0; LANES]; N]; R];
         for r in 0..R {
             for v in 0..N {
-                let at = rows[r][1] as usize + v * target.lane;
-                let mut y = acc[r][v];
-                if !target.addend.is_null() {
-                    y = s.add(y, s.load(target.addend.add(at)));
-                }
-                if target.relu {
-                    y = s.max(s.splat(0.0), y);
-                }
-                s.store(target.out.add(at), y);
+                s.write(&mut tile[r][v], acc[r][v]);
             }
+        }
+        for (row, vectors) in rows.iter().zip(&tile) {
+            for (v, vector) in vectors.iter().enumerate() {
+                let at = (row[1] as usize + v * lane) / E::PER_WORD;
+                // SAFETY: the caller's promise.
+                unsafe { E::store(s, out.add(at), s.read(vector)) };
+            }
+        }
+        return;
+    }
+    for r in 0..R {
+        for v in 0..N {
+            let at = (rows[r][1] as usize + v * lane) / E::PER_WORD;
+            // SAFETY: the caller's promise.
+            unsafe { E::store(s, out.add(at), acc[r][v]) };
         }
     }
 }

@@ -3,7 +3,8 @@
 //! one for each pixel of `y` without pooling.
 
 use super::{Forward, NormChain, quad};
-use crate::simd::{Kernel, LANES, Simd};
+use crate::precision::F32;
+use crate::simd::{LANES, Simd};
 
 impl NormChain {
     /// The same chain over so many rows of its input alone: whole pooling windows.
@@ -32,7 +33,8 @@ impl NormChain {
         marks: &mut [u16],
         y: &mut [f32],
     ) {
-        Forward { chain: self, x, scale, shift, factor, marks: Some(marks), y }.run(s);
+        let forward = Forward { chain: self, x, scale, shift, factor, marks: Some(marks), y };
+        forward.run_as::<S, F32, F32, true>(s);
     }
 
     /// `dz`, the gradient of `scale · x + shift`, of a block of 16 channels of one picture, from the marks.

@@ -19,6 +19,7 @@ pub use sum::{SumGiven, SumGradients};
 
 use crate::geometry::Window;
 use crate::layout::{Maps, MapsMut, blocks};
+use crate::precision::{Element, F32, Map, map};
 use crate::random;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
@@ -116,21 +117,22 @@ impl NormChain {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
         assert!(y.as_maps().hold(batch, self.output_len()));
-        let (y_stride, y) = (y.stride, Parts::new(y.data));
+        let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);
             let channels = block * LANES..(block + 1) * LANES;
-            let at = n * y_stride + block * to;
-            self.isa.run(Forward {
+            let (at, len) = (n * y_stride + block * to / y_stored.per_word(), to / y_stored.per_word());
+            let forward = Forward {
                 chain: self,
-                x: &x.data[n * x.stride + block * from..][..from],
+                x: x.part(n, block * from, from),
                 scale: &scale[channels.clone()],
                 shift: &shift[channels],
                 factor: self.factors(drop, task),
                 marks: None,
                 // SAFETY: each task has a block of its own.
-                y: unsafe { y.part(at..at + to) },
-            });
+                y: unsafe { y.part(at..at + len) },
+            };
+            map(self.isa, [x.stored, y_stored], forward);
         });
     }
 
@@ -262,7 +264,7 @@ pub struct Given<'a> {
     pub drop: Option<Drop>,
 }
 
-/// The four pixels of a pooling window, as places of their first channel in a plane.
+/// The four pixels of a pooling window, as places of their first channel among a plane's numbers.
 #[inline(always)]
 fn quad(width: usize, row: usize, column: usize) -> [usize; 4] {
     let at = (2 * row * width + 2 * column) * LANES;
@@ -272,10 +274,10 @@ fn quad(width: usize, row: usize, column: usize) -> [usize; 4] {
 /// The four vectors of a pooling window. (Loops here and below are written out: a closure would be compiled without the
 /// instruction set.)
 #[inline(always)]
-fn read_quad<S: Simd>(s: S, plane: &[f32], places: [usize; 4]) -> [S::V; 4] {
+fn read_quad<S: Simd, X: Element>(s: S, plane: &[f32], places: [usize; 4]) -> [S::V; 4] {
     let mut x = [s.splat(0.0); 4];
     for k in 0..4 {
-        x[k] = s.read(&plane[places[k]..]);
+        x[k] = X::read(s, &plane[places[k] / X::PER_WORD..]);
     }
     x
 }
@@ -314,41 +316,37 @@ struct Forward<'a> {
     y: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
-    type Output = ();
-
+impl Map for Forward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        match self.marks.is_some() {
-            true => self.run_as::<S, true>(s),
-            false => self.run_as::<S, false>(s),
-        }
+    fn run<S: Simd, X: Element, Y: Element>(self, s: S) {
+        self.run_as::<S, X, Y, false>(s);
     }
 }
 
 impl Forward<'_> {
     #[inline(always)]
-    fn run_as<S: Simd, const MARK: bool>(self, s: S) {
+    fn run_as<S: Simd, X: Element, Y: Element, const MARK: bool>(self, s: S) {
         let Forward { chain, x, y, .. } = self;
         let marks = self.marks.unwrap_or_default();
         let (scale, shift, factor) = (s.read(self.scale), s.read(self.shift), s.read(&self.factor));
         let zero = s.splat(0.0);
         let [_, width] = chain.input;
+        let (x_pixel, y_pixel) = (LANES / X::PER_WORD, LANES / Y::PER_WORD);
         if !chain.pool {
-            for (pixel, (x, y)) in x.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)).enumerate() {
-                let z = s.fma(s.read(x), scale, shift);
+            for (pixel, (x, y)) in x.chunks_exact(x_pixel).zip(y.chunks_exact_mut(y_pixel)).enumerate() {
+                let z = s.fma(X::read(s, x), scale, shift);
                 if MARK {
                     marks[pixel] = if chain.relu { s.gt(z, zero) } else { u16::MAX };
                 }
                 let z = if chain.relu { s.max(zero, z) } else { z };
-                s.write(y, s.mul(z, factor));
+                Y::write(s, y, s.mul(z, factor));
             }
             return;
         }
         let columns = chain.output()[1];
-        for (row, line) in y.chunks_exact_mut(columns * LANES).enumerate() {
-            for (column, y) in line.chunks_exact_mut(LANES).enumerate() {
-                let z = affine(s, read_quad(s, x, quad(width, row, column)), scale, shift);
+        for (row, line) in y.chunks_exact_mut(columns * y_pixel).enumerate() {
+            for (column, y) in line.chunks_exact_mut(y_pixel).enumerate() {
+                let z = affine(s, read_quad::<S, X>(s, x, quad(width, row, column)), scale, shift);
                 let best = if MARK {
                     let (best, won) = winner(s, z);
                     let active = if chain.relu { s.gt(best, zero) } else { u16::MAX };
@@ -360,7 +358,7 @@ impl Forward<'_> {
                     s.max(s.max(z[0], z[1]), s.max(z[2], z[3]))
                 };
                 let best = if chain.relu { s.max(zero, best) } else { best };
-                s.write(y, s.mul(best, factor));
+                Y::write(s, y, s.mul(best, factor));
             }
         }
     }
@@ -391,7 +389,7 @@ impl Kernel for BackwardSums<'_> {
             let columns = chain.output()[1];
             for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
                 for (column, dy) in line.chunks_exact(LANES).enumerate() {
-                    let x = read_quad(s, x, quad(width, row, column));
+                    let x = read_quad::<S, F32>(s, x, quad(width, row, column));
                     let (z, won) = winner(s, affine(s, x, scale, shift));
                     let low = s.select(won[1], x[1], x[0]);
                     let high = s.select(won[3], x[3], x[2]);
@@ -477,7 +475,7 @@ impl BackwardData<'_> {
         for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
             for (column, dy) in line.chunks_exact(LANES).enumerate() {
                 let places = quad(width, row, column);
-                let x = if APART { read_quad(s, apart, places) } else { read_quad(s, dx, places) };
+                let x = if APART { read_quad::<S, F32>(s, apart, places) } else { read_quad::<S, F32>(s, dx, places) };
                 let (z, won) = winner(s, affine(s, x, scale, shift));
                 let active = if chain.relu { s.gt(z, zero) } else { u16::MAX };
                 let dz = s.mul(s.read(dy), a);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::layout::{from_blocked, to_blocked};
 use crate::moments;
+use crate::precision::{Precision, bits, words};
 use crate::reference::batch_norm::BatchNorm;
 use crate::reference::gradcheck::pattern;
 use crate::reference::pool::{self, PoolProblem};
@@ -112,6 +113,31 @@ fn agrees_with_the_references_on_every_set() {
                 check(isa, shape, relu_on, pool_on, None);
                 check(isa, shape, relu_on, pool_on, Some(Drop { seed: 7, p: 0.5 }));
             }
+        }
+    }
+}
+
+/// What is read in bf16 are the same numbers, and a result is rounded once.
+#[test]
+fn storing_in_bf16_rounds_results_and_nothing_else() {
+    let threads = Threads::new(2).unwrap();
+    for (isa, pool) in Isa::NAMES.into_iter().filter_map(Isa::named).flat_map(|isa| [(isa, false), (isa, true)]) {
+        let chain = NormChain::new(40, [5, 6], true, pool, isa);
+        let (x_len, y_len) = (chain.input_len(), chain.output_len());
+        let x: Vec<f32> = pattern(1, 2 * x_len).iter().map(|x| (x * 64.0).round() as f32 / 64.0).collect();
+        let [scale, shift] = [2, 3].map(|seed| pattern(seed, 48).iter().map(|&x| x as f32).collect::<Vec<f32>>());
+        let run = |x: Maps<'_>, y: MapsMut<'_>| chain.forward(&threads, 2, x, &scale, &shift, None, y);
+        let (in_words, mut want) = (words(&x), vec![f32::NAN; 2 * y_len]);
+        let x = Maps::packed(&x, x_len);
+        let x_words = Maps { data: &in_words, stride: x_len / 2, stored: Precision::Bf16 };
+        run(x, MapsMut::packed(&mut want, y_len));
+        let mut y = vec![f32::NAN; 2 * y_len];
+        run(x_words, MapsMut::packed(&mut y, y_len));
+        assert_eq!(y, want, "{}", isa.name());
+        for x in [x, x_words] {
+            let mut y = vec![f32::NAN; y_len];
+            run(x, MapsMut { data: &mut y, stride: y_len / 2, stored: Precision::Bf16 });
+            assert_eq!(bits(&y), bits(&words(&want)), "{}", isa.name());
         }
     }
 }

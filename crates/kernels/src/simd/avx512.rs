@@ -41,6 +41,7 @@ pub(super) unsafe fn run_bf16<K: Kernel>(kernel: K) -> K::Output {
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const TILE_WIDTH: usize = 4;
+    const ROUNDS: bool = BF16;
 
     #[inline(always)]
     fn tile_rows(width: usize) -> usize {
@@ -129,6 +130,25 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             let first = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(first)));
             let second = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(second)));
             _mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, p: *const f32) -> __m512 {
+        // SAFETY: `self`, and the caller's promise.
+        unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_words(self, p: *mut f32, v: __m512) {
+        // SAFETY: `self`, and the caller's promise; both types are 256 bits of any value.
+        unsafe {
+            let halves = match BF16 {
+                true => transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)),
+                false => _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v))),
+            };
+            _mm256_storeu_si256(p.cast(), halves);
         }
     }
     #[inline(always)]

@@ -33,6 +33,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Most vectors that one tile is wide: see `conv/tile.rs`.
     const TILE_WIDTH: usize;
 
+    /// Whether the CPU rounds to bf16 itself.
+    const ROUNDS: bool = false;
+
     /// Rows of the tile that is `width` vectors wide, so that accumulators, weights and one broadcast fit in registers.
     fn tile_rows(width: usize) -> usize;
 
@@ -81,6 +84,33 @@ pub trait Simd: Copy + Send + Sync + 'static {
             words[i + LANES / 2] = bf16::word(second[2 * i], second[2 * i + 1]);
         }
         self.read(&words)
+    }
+
+    /// Sixteen numbers from memory, where they are words of two neighbours in bf16.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of 8 words; no alignment is needed.
+    #[inline(always)]
+    unsafe fn load_words(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's promise.
+        let words: [u32; LANES / 2] = unsafe { p.cast::<[u32; LANES / 2]>().read_unaligned() };
+        let mut numbers = [0.0; LANES];
+        for (i, word) in words.into_iter().enumerate() {
+            numbers[2 * i] = f32::from_bits(word << 16);
+            numbers[2 * i + 1] = f32::from_bits(word & 0xffff_0000);
+        }
+        self.read(&numbers)
+    }
+
+    /// Sixteen numbers to memory, as words of two neighbours rounded to bf16.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of 8 words; no alignment is needed.
+    #[inline(always)]
+    unsafe fn store_words(self, p: *mut f32, v: Self::V) {
+        let words = self.lanes(self.narrow(v, v));
+        // SAFETY: the caller's promise.
+        unsafe { p.copy_from_nonoverlapping(words.as_ptr(), LANES / 2) }
     }
 
     /// Words of two vectors' lanes rounded to bf16: `lower[i]` and `upper[i]` in lane `i`.
@@ -318,14 +348,20 @@ mod tests {
 
     struct Narrowing(u32);
     impl Kernel for Narrowing {
-        type Output = ([[u32; 16]; 2], [f32; 16]);
+        type Output = ([[u32; 16]; 3], [f32; 16]);
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> Self::Output {
             let [a, b, c] = [0, 1, 2].map(|i| numbers(3 * self.0 + i));
             let (va, vb) = (s.read(&a), s.read(&b));
             let (narrow, pair) = (s.narrow(va, vb), s.pair(va, vb));
+            let mut words = [0.0; 8];
+            // SAFETY: there are 8 words.
+            let again = unsafe {
+                s.store_words(words.as_mut_ptr(), va);
+                s.load_words(words.as_ptr())
+            };
             let c = c.map(|c| if c.is_normal() { c } else { 0.0 });
-            ([narrow, pair].map(|v| s.lanes(v).map(f32::to_bits)), s.lanes(s.dot(narrow, pair, s.read(&c))))
+            ([narrow, pair, again].map(|v| s.lanes(v).map(f32::to_bits)), s.lanes(s.dot(narrow, pair, s.read(&c))))
         }
     }
 
@@ -338,6 +374,7 @@ mod tests {
             for (i, &word) in want.0[0].iter().enumerate() {
                 assert_eq!(word, bf16::word(both[2 * i], both[2 * i + 1]).to_bits());
             }
+            assert_eq!(want.0[2], a.map(bf16::round));
             for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
                 for got in [isa.run(Narrowing(seed)), isa.run_bf16(Narrowing(seed))] {
                     assert_eq!(got.0, want.0, "{}", isa.name());

@@ -130,8 +130,7 @@ impl Stem {
         };
         let sum = Sum { taps: &[[0; 2]], run: products, a_step: stride, b_step: lanes, b_lane: LANES };
         let (matrix, x) = (&strip.matrix[..products * stride], &mut x[..strip.pixels * lanes]);
-        let (out, lane, addend) = (x.as_mut_ptr(), strip.pixels * LANES, std::ptr::null());
-        let target = Target { out, lane, start, addend, relu: false };
+        let target = Target { lane: strip.pixels * LANES, start, ..Target::rows(x.as_mut_ptr(), true) };
         // SAFETY: a pixel is a column of the matrix, of which each product reads a row; weights, bias and strip were sliced
         // to the lengths that the tile reads and writes, and the strip is this thread's own.
         unsafe {
@@ -146,8 +145,7 @@ impl Stem {
         let (rows, stride, lanes) = (self.products() + 1, self.strips.1.stride, panel.width * LANES);
         let part = &mut part[panel.block * LANES * rows..][..rows * lanes];
         let sum = Sum { taps: &[[0; 2]], run: strip.pixels, a_step: 1, b_step: LANES, b_lane: strip.pixels * LANES };
-        let (out, addend, start) = (part.as_mut_ptr(), std::ptr::null(), Start::Output);
-        let target = Target { out, lane: LANES, start, addend, relu: false };
+        let target = Target::rows(part.as_mut_ptr(), false);
         let mut places = [[0; 2]; MOST_PRODUCTS + 1];
         for (product, place) in places[..rows].iter_mut().enumerate() {
             *place = [(product * stride) as u32, (product * lanes) as u32];

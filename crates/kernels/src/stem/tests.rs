@@ -134,13 +134,13 @@ impl Case {
         let (len, dims) = (padded * h * w, [batch, channels, h * w]);
         let mut y = vec![f32::NAN; batch * (len + LANES)];
         scratch.fill(f32::NAN);
-        stem.forward(&threads, &input, &norm, &mut state, MapsMut { data: &mut y, stride: len + LANES }, &mut scratch);
+        stem.forward(&threads, &input, &norm, &mut state, MapsMut::packed(&mut y, len + LANES), &mut scratch);
         let mut plain = vec![f32::NAN; batch * channels * h * w];
-        from_blocked(&threads, dims, Maps { data: &y, stride: len + LANES }, &mut plain);
+        from_blocked(&threads, dims, Maps::packed(&y, len + LANES), &mut plain);
 
         let mut dy = vec![f32::NAN; batch * (len + LANES)];
-        to_blocked(&threads, dims, &narrow(&self.gradient()), MapsMut { data: &mut dy, stride: len + LANES });
-        let dy = Maps { data: &dy, stride: len + LANES };
+        to_blocked(&threads, dims, &narrow(&self.gradient()), MapsMut::packed(&mut dy, len + LANES));
+        let dy = Maps::packed(&dy, len + LANES);
         let mut scratch = vec![f32::NAN; stem.backward_scratch(batch, threads.count())];
         let mut dw = vec![f32::NAN; weights.len()];
         let (mut sum, mut product) = (vec![f32::NAN; padded], vec![f32::NAN; padded]);

@@ -12,12 +12,13 @@
 
 use super::super::choice::products;
 use super::super::correlation::Panel;
-use super::super::tile::{Start, Sum, Target};
+use super::super::tile::{Sum, Target};
 use super::tiles::{Grid, Pictures, Strides};
 use super::transform::{Gradient, Input, POINTS, SIDE};
 use super::weights::Matrices;
 use super::{CHUNK_PRODUCTS, TILE, even_rows, tile_cost};
 use crate::layout::Maps;
+use crate::precision::F32;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
@@ -221,7 +222,7 @@ impl Kernel for TransformX<'_> {
         let [v, _] = task.v_and_w(self.at);
         let (to, strides) = (v.wrapping_add(blocks.start * LANES), task.v_strides());
         // SAFETY: `V` holds all blocks of a group; a task has blocks of its own.
-        unsafe { task.plan.input.transform::<S, Input, SIDE>(s, task.x, tiles, blocks, to, strides) }
+        unsafe { task.plan.input.transform::<S, F32, Input, SIDE>(s, task.x, tiles, blocks, to, strides) }
     }
 }
 
@@ -246,7 +247,14 @@ impl Kernel for TransformDy<'_> {
             let blocks = panel.block..panel.block + panel.width;
             // SAFETY: `W` holds all panels of a group; a task has panels of its own.
             unsafe {
-                task.plan.output.transform::<S, Gradient, TILE>(s, task.dy, self.tiles.clone(), blocks, to, strides)
+                task.plan.output.transform::<S, F32, Gradient, TILE>(
+                    s,
+                    task.dy,
+                    self.tiles.clone(),
+                    blocks,
+                    to,
+                    strides,
+                )
             }
         }
     }
@@ -279,8 +287,7 @@ impl Kernel for Accumulate<'_> {
                 for from in (0..tiles).step_by(CHUNK_PRODUCTS) {
                     let run = CHUNK_PRODUCTS.min(tiles - from);
                     let sum = Sum { taps: &[[0; 2]], run, a_step: plan.v_tile(), b_step: lanes, b_lane: LANES };
-                    let start = if self.first && from == 0 { Start::Zero } else { Start::Output };
-                    let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                    let target = Target::rows(out, self.first && from == 0);
                     // SAFETY: `V` and `W` hold a group's tiles, and were written before; each task has a point and a panel
                     // of a `dU` of its own.
                     unsafe {

@@ -25,9 +25,9 @@ pub(super) use gradient::WeightGradient;
 
 use super::choice::products;
 use super::correlation::{Call, Panel};
-use super::tile::{self, Start, Sum, Target};
+use super::tile::{self, Sum, Target};
 use crate::layout::MapsMut;
-use crate::precision::F32;
+use crate::precision::{Bf16, F32, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
@@ -221,7 +221,7 @@ impl Winograd {
         let tiles = |i: usize| i * group..((i + 1) * group).min(call.batch * self.input.grid.len());
         let (blocks, panels) = (self.input.blocks, self.matrices.panels.len());
         assert!(call.moments.is_none_or(|m| m.hold(groups, self.matrices.blocks)));
-        let (y_stride, y) = (y.stride, Parts::new(y.data));
+        let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
         let transform = |i: usize, part: usize, blocks: Range<usize>| {
             let at = part * v_len + blocks.start * LANES;
             isa.run(TransformTiles { plan: self, call, group, tiles: tiles(i), blocks, v, at });
@@ -231,7 +231,21 @@ impl Winograd {
             let m = m.pointer(thread * m_len..(thread + 1) * m_len);
             let own = own.pointer(thread * own_len..(thread + 1) * own_len);
             let (tiles, panels) = (tiles(i), &self.matrices.panels[panels]);
-            isa.run(MultiplyTiles { plan: self, call, group, tiles, panels, direct, shared, own, v, m, y, y_stride });
+            isa.run(MultiplyTiles {
+                plan: self,
+                call,
+                group,
+                tiles,
+                panels,
+                direct,
+                shared,
+                own,
+                v,
+                m,
+                y,
+                y_stride,
+                y_stored,
+            });
         };
         match work {
             Work::Group(_) => threads.run(groups, &|i, thread| {
@@ -272,7 +286,13 @@ impl Kernel for TransformTiles<'_> {
         let last = (POINTS - 1) * strides.point + (self.tiles.len() - 1) * strides.tile + self.blocks.len() * LANES;
         let v = self.v.pointer(self.at..self.at + last);
         // SAFETY: a task has tiles or blocks of its own, of which the last float is `last`; the pictures were counted.
-        unsafe { self.plan.input.transform::<S, Input, SIDE>(s, self.call.x, self.tiles, self.blocks, v, strides) }
+        unsafe {
+            let (input, x) = (&self.plan.input, self.call.x);
+            match x.stored {
+                Precision::F32 => input.transform::<S, F32, Input, SIDE>(s, x, self.tiles, self.blocks, v, strides),
+                Precision::Bf16 => input.transform::<S, Bf16, Input, SIDE>(s, x, self.tiles, self.blocks, v, strides),
+            }
+        }
     }
 }
 
@@ -292,6 +312,7 @@ struct MultiplyTiles<'a> {
     m: *mut f32,
     y: Parts<'a, f32>,
     y_stride: usize,
+    y_stored: Precision,
 }
 
 impl MultiplyTiles<'_> {
@@ -307,13 +328,12 @@ impl MultiplyTiles<'_> {
             for from in rows.clone().step_by(CHUNK_PRODUCTS) {
                 let run = CHUNK_PRODUCTS.min(rows.end - from);
                 let sum = Sum { taps: &[[0; 2]], run, a_step: 1, b_step: lanes, b_lane: LANES };
-                let start = if from == 0 { Start::Zero } else { Start::Output };
                 // SAFETY: the caller's promise.
                 unsafe {
                     let v = self.v.add(point * v_strides.point + from);
                     let u = u.add(point * u_point + (from - rows.start) * lanes);
                     let out = self.m.add(point * m_strides.point);
-                    let target = Target { out, lane: LANES, start, addend: std::ptr::null(), relu: false };
+                    let target = Target::rows(out, from == 0);
                     even_rows(s, width, &sum, self.tiles.len(), [v_strides.tile, m_strides.tile], v, u, &target);
                 }
             }
@@ -350,16 +370,18 @@ impl Kernel for MultiplyTiles<'_> {
                 }
             }
             for block in 0..panel.width {
-                let at = (panel.block + block) * plane;
                 let finish = Finish {
                     grid: plan.input.grid,
                     size: plan.output,
                     bias: call.bias.map(|bias| &bias[(panel.block + block) * LANES..]),
-                    addend: call.addend.map(|a| crate::layout::Maps { data: &a.data[at..], ..a }),
+                    addend: call.addend,
+                    first: (panel.block + block) * plane,
+                    stored: self.y_stored,
                     accumulate: call.accumulate,
                     relu: call.relu,
                 };
-                let out = self.y.pointer(at..at + (call.batch - 1) * self.y_stride + plane);
+                let len = (finish.first + plane) / self.y_stored.per_word();
+                let out = self.y.pointer(0..(call.batch - 1) * self.y_stride + len);
                 // SAFETY: the sums of this block were computed above; no other task has these tiles of this block, nor
                 // their part of the moments.
                 unsafe {

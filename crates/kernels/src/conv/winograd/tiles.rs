@@ -6,6 +6,7 @@
 use super::transform::{Line, Output, SIDE, square};
 use crate::layout::Maps;
 use crate::moments::Tally;
+use crate::precision::{Element, Precision};
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
@@ -91,10 +92,10 @@ impl Pictures {
     /// Transforms tiles of `I` × `I` pixels of some blocks of channels, each block 16 floats after the one before.
     ///
     /// # Safety
-    /// `x` holds the tiles' pictures; 16 floats are writable at each point, tile and block from `to`, and nobody else
+    /// `x` holds the tiles' pictures, stored as `E` says; 16 floats are writable at each point, tile and block from `to`, and nobody else
     /// uses them.
     #[inline(always)]
-    pub(super) unsafe fn transform<S: Simd, L: Line<I, SIDE>, const I: usize>(
+    pub(super) unsafe fn transform<S: Simd, E: Element, L: Line<I, SIDE>, const I: usize>(
         &self,
         s: S,
         x: Maps<'_>,
@@ -104,7 +105,7 @@ impl Pictures {
         strides: Strides,
     ) {
         let mut place = self.grid.place(tiles.start);
-        let row_step = self.size[1] * LANES;
+        let pixel_step = LANES / E::PER_WORD;
         for tile in 0..tiles.len() {
             let top = (place.row * TILE) as isize - self.begin[0];
             let left = (place.column * TILE) as isize - self.begin[1];
@@ -114,16 +115,16 @@ impl Pictures {
             };
             let (rows, columns) = (inside(top, self.size[0]), inside(left, self.size[1]));
             let picture = x.picture(place.picture, self.len());
-            let corner = (top * self.size[1] as isize + left) * LANES as isize;
+            let corner = (top * self.size[1] as isize + left) * pixel_step as isize;
             for (i, block) in blocks.clone().enumerate() {
-                let start = picture[block * self.plane()..].as_ptr().wrapping_offset(corner);
+                let start = picture[block * self.plane() / E::PER_WORD..].as_ptr().wrapping_offset(corner);
                 let mut pixels = [[s.splat(0.0); I]; I];
                 for (r, line) in pixels.iter_mut().enumerate() {
                     if rows.contains(&r) {
                         for (c, pixel) in line.iter_mut().enumerate() {
                             if columns.contains(&c) {
                                 // SAFETY: this row and column are inside the picture.
-                                *pixel = unsafe { s.load(start.wrapping_add(r * row_step + c * LANES)) };
+                                *pixel = unsafe { E::load(s, start.wrapping_add((r * self.size[1] + c) * pixel_step)) };
                             }
                         }
                     }
@@ -151,8 +152,12 @@ pub(super) struct Finish<'a> {
     pub(super) size: [usize; 2],
     /// A number per channel of the block.
     pub(super) bias: Option<&'a [f32]>,
-    /// Added to the results; from the block's first float in the first picture.
+    /// Added to the results.
     pub(super) addend: Option<Maps<'a>>,
+    /// The numbers of a picture before the block.
+    pub(super) first: usize,
+    /// How results are stored.
+    pub(super) stored: Precision,
     /// Whether what is there is added.
     pub(super) accumulate: bool,
     /// Whether negative results become 0.
@@ -163,8 +168,8 @@ impl Finish<'_> {
     /// The results of one block of channels, from the sums of its tiles, and their part of the moments.
     ///
     /// # Safety
-    /// 16 floats are readable at each point and tile from `sums`; `out` points to the block in the first picture, the
-    /// tiles' pictures are `out_stride` apart and all there, and nobody else uses these tiles of them.
+    /// 16 floats are readable at each point and tile from `sums`; `out` points to the first picture, the tiles' pictures are
+    /// `out_stride` floats apart and all there, as are the addend's, and nobody else uses these tiles of this block of them.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "what is read, and what is written")]
     pub(super) unsafe fn block<S: Simd>(
@@ -202,21 +207,22 @@ impl Finish<'_> {
                     if c >= width {
                         break;
                     }
-                    let pixel = ((top + r) * self.size[1] + left + c) * LANES;
+                    let pixel = self.first + ((top + r) * self.size[1] + left + c) * LANES;
                     let mut v = s.add(*result, bias);
-                    if let Some(addend) = self.addend {
-                        v = s.add(v, s.read(&addend.data[place.picture * addend.stride + pixel..]));
-                    }
                     // SAFETY: this pixel is inside its picture; the caller's promise.
                     unsafe {
-                        let out = out.add(place.picture * out_stride + pixel);
+                        if let Some(addend) = self.addend {
+                            let picture = addend.data.as_ptr().add(place.picture * addend.stride);
+                            v = s.add(v, addend.stored.load(s, picture, pixel));
+                        }
+                        let out = out.add(place.picture * out_stride);
                         if self.accumulate {
-                            v = s.add(v, s.load(out));
+                            v = s.add(v, self.stored.load(s, out, pixel));
                         }
                         if self.relu {
                             v = s.max(s.splat(0.0), v);
                         }
-                        s.store(out, v);
+                        self.stored.store(s, out, pixel, v);
                     }
                     *result = v;
                 }
