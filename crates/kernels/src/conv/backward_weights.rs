@@ -1,10 +1,11 @@
 //! The gradient by weights: `dw[o, i, t] = Σ_{n, p} x[n, i, s·p + d·t - pad] · dy[n, o, p]`.
 //!
 //! A tile's rows are input channels at one tap, its lanes output channels, and it sums over pixels, so accumulators stay
-//! in registers over whole rows and pictures. A task owns one panel of outputs, one input plane and a range of kernel
-//! rows; it walks its pictures strip by strip, copies what they read of its plane into scratch, with zeros for the
-//! padding, and adds each strip's sum to its part of `dw`. Where that gives too few tasks, pictures are divided into a
-//! number of shares that depends on shapes alone; each share has its own sum in scratch, and they are added in order.
+//! in registers over whole rows and pictures. A task owns one panel of outputs, one input plane (or some, where a kernel
+//! has few elements) and a range of kernel rows; it walks its pictures strip by strip, copies what they read of a plane into
+//! scratch, with zeros for the padding, and adds each strip's sum to its part of `dw`. Where that gives too few tasks,
+//! pictures are divided into a number of shares that depends on shapes alone; each share has its own sum in scratch, and
+//! they are added in order.
 //! Scratch: [`BackwardWeights::scratch_len`].
 //!
 //! With [`Precision::Bf16`] a sum takes two neighbouring outputs of a row at a time: the gradient is first packed as words of
@@ -20,6 +21,7 @@ use crate::precision::{Bf16, Element, F32, PairGroups, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Pixels that a sum goes over before it is added to `dw`, at least, where a batch has them.
 const PIXELS: usize = 192;
@@ -27,6 +29,8 @@ const PIXELS: usize = 192;
 const STRIP_FLOATS: usize = 8 * 1024;
 /// Tasks that are enough for any number of threads.
 const TASKS: usize = 32;
+/// Kernel elements of all planes of a task that are enough to hide the reading of the gradient's strip.
+const ELEMENTS: usize = 9;
 
 /// Tables of the gradient by weights.
 #[derive(Clone, Debug)]
@@ -48,8 +52,10 @@ pub(super) struct BackwardWeights {
     pictures: usize,
     /// Parts into which the kernel's rows are divided.
     kernel_cuts: usize,
-    /// Rows and columns of the copied input.
+    /// Rows and columns of the copied input; of the input itself where sums read that in its place.
     view: [usize; 2],
+    /// Whether the input is copied: it is not where pictures are summed one by one and no padding or pairing is needed.
+    copies: bool,
     /// Where each output row of a strip of each picture begins, in the view and in `dy` (in pixels of 16).
     taps: Vec<[u32; 2]>,
     /// Floats from one picture of `dy` to the next that the taps count on.
@@ -71,6 +77,9 @@ impl BackwardWeights {
         let extent = window.extent();
         let rows = (strip - 1) * window.stride[0] + extent[0];
         let columns = (output[1] - 1) * window.stride[1] + extent[1];
+        let reach = |axis: usize| (output[axis] - 1) * window.stride[axis] + extent[axis];
+        let inside = begin == [0; 2] && (0..2).all(|axis| reach(axis) <= shape.input[axis]);
+        let copies = !inside || pictures > 1 || precision == Precision::Bf16 || unit == 1;
         let blocks = shape.out_channels.div_ceil(LANES);
         let mut plan = BackwardWeights {
             precision,
@@ -86,7 +95,8 @@ impl BackwardWeights {
             strip,
             pictures,
             kernel_cuts,
-            view: [rows, columns],
+            view: if copies { [rows, columns] } else { shape.input },
+            copies,
             taps: Vec::new(),
             dy_stride: 0,
         };
@@ -116,12 +126,25 @@ impl BackwardWeights {
 
     /// Shares of a batch that are summed apart: from shapes alone, so that sums do not depend on the threads.
     fn shares(&self, batch: usize, forward: &Correlation) -> usize {
-        let tasks: usize = forward.panels.iter().map(|p| p.planes.len()).sum::<usize>() * self.kernel_cuts;
+        let tasks = self.tasks(self.group(batch, forward), forward);
         TASKS.div_ceil(tasks).min(batch.div_ceil(self.pictures)).max(1)
     }
 
+    /// Planes of a task, at most: as many as hide the reading of the gradient, unless that leaves too few tasks.
+    fn group(&self, batch: usize, forward: &Correlation) -> usize {
+        let most = (ELEMENTS / (self.kernel[0] * self.kernel[1])).max(1);
+        let enough = |&group: &usize| self.tasks(group, forward) * batch.div_ceil(self.pictures) >= TASKS;
+        (1..=most).rev().find(enough).unwrap_or(1)
+    }
+
+    /// Tasks of a share with so many planes each.
+    fn tasks(&self, group: usize, forward: &Correlation) -> usize {
+        forward.panels.iter().map(|panel| panel.planes.len().div_ceil(group)).sum::<usize>() * self.kernel_cuts
+    }
+
+    /// Floats of a thread's copied views.
     fn view_len(&self) -> usize {
-        self.pictures * self.view[0] * self.view[1] * self.unit
+        if self.copies { self.pictures * self.view[0] * self.view[1] * self.unit } else { 0 }
     }
 
     /// Floats of scratch: a copied view per thread, the packed gradient, and a sum per share.
@@ -196,17 +219,20 @@ impl BackwardWeights {
         let shares = self.shares(batch, forward);
         let (views, sums) = scratch.split_at_mut(self.view_len() * threads.count());
         let views = Parts::new(views);
-        let per_share: usize = forward.panels.iter().map(|p| p.planes.len()).sum::<usize>() * self.kernel_cuts;
+        let group = self.group(batch, forward);
+        let per_share = self.tasks(group, forward);
         {
             let target = Parts::new(if shares == 1 { &mut *dw } else { &mut sums[..shares * weights_len] });
             threads.run(shares * per_share, &|task, thread| {
-                let (share, mut pair) = (task / per_share, task % per_share / self.kernel_cuts);
+                let (share, mut part) = (task / per_share, task % per_share / self.kernel_cuts);
+                let parts = |panel: &Panel| panel.planes.len().div_ceil(group);
                 let panel = forward.panels.iter().find(|panel| {
-                    let inside = pair < panel.planes.len();
-                    pair -= if inside { 0 } else { panel.planes.len() };
+                    let inside = part < parts(panel);
+                    part -= if inside { 0 } else { parts(panel) };
                     inside
                 });
                 let panel = panel.expect("tasks count the panels' planes");
+                let of_part = |part: usize| part * panel.planes.len() / parts(panel);
                 let cut = task % self.kernel_cuts;
                 let kernel_rows =
                     cut * self.kernel[0] / self.kernel_cuts..(cut + 1) * self.kernel[0] / self.kernel_cuts;
@@ -219,7 +245,7 @@ impl BackwardWeights {
                     element: PhantomData::<E>,
                     plan: self,
                     panel,
-                    plane: pair,
+                    planes: of_part(part)..of_part(part + 1),
                     kernel_rows,
                     pictures: first..last,
                     x,
@@ -253,7 +279,7 @@ fn add_shares(isa: Isa, threads: &Threads, shares: &[f32], total: &mut [f32]) {
 struct AddShares<'a> {
     shares: &'a [f32],
     len: usize,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     total: &'a mut [f32],
 }
 
@@ -272,15 +298,15 @@ impl Kernel for AddShares<'_> {
     }
 }
 
-/// One panel's gradient for one input plane and some kernel rows, over some pictures.
+/// One panel's gradient for some input planes and some kernel rows, over some pictures.
 struct SumTask<'a, E> {
     element: PhantomData<E>,
     plan: &'a BackwardWeights,
     panel: &'a Panel,
-    /// Input plane, counted from the panel's first.
-    plane: usize,
-    kernel_rows: std::ops::Range<usize>,
-    pictures: std::ops::Range<usize>,
+    /// Input planes, counted from the panel's first.
+    planes: Range<usize>,
+    kernel_rows: Range<usize>,
+    pictures: Range<usize>,
     x: Maps<'a>,
     dy: Maps<'a>,
     dw: Parts<'a, f32>,
@@ -293,56 +319,33 @@ impl<E: Element> Kernel for SumTask<'_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let SumTask { plan, panel, .. } = self;
-        let lanes = panel.width * LANES;
+        let SumTask { plan, panel, dy, .. } = self;
         let pixels = plan.gradient[0] * plan.gradient[1];
-        let taps = plan.kernel[0] * plan.kernel[1];
+        let start_of = |n: usize, block: usize| n * dy.stride + block * pixels * LANES;
         let mut is_first = true;
-        let mut rows = [[0; 2]; LANES];
         for first in self.pictures.clone().step_by(plan.pictures) {
             let count = plan.pictures.min(self.pictures.end - first);
             for from in (0..plan.output[0]).step_by(plan.strip) {
                 let strip = plan.strip.min(plan.output[0] - from);
-                self.copy_pictures(s, first..first + count, from);
-                let sums = &plan.taps[..if strip == plan.strip { count * plan.strip } else { strip }];
                 let sum = Sum {
-                    taps: sums,
+                    taps: &plan.taps[..if strip == plan.strip { count * plan.strip } else { strip }],
                     run: plan.gradient[1],
                     a_step: E::PER_WORD * plan.stride[1] * plan.unit,
                     b_step: LANES,
                     b_lane: pixels * LANES,
                 };
-                let start_of = |n: usize, block: usize| n * self.dy.stride + block * pixels * LANES;
-                let dy = &self.dy.data[start_of(first, panel.block) + from * plan.gradient[1] * LANES
+                let dy = &dy.data[start_of(first, panel.block) + from * plan.gradient[1] * LANES
                     ..start_of(first + count - 1, panel.block + panel.width)];
-                let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
-                let target = Target::rows(out, is_first);
-                // Sixteen rows go to the tile at a time: a block's channels at one tap, or a plain plane's taps.
-                let mut filled = 0;
-                for row in self.kernel_rows.clone() {
-                    for column in 0..plan.kernel[1] {
-                        let tap = row * plan.kernel[1] + column;
-                        let view_row = (row - self.kernel_rows.start) * plan.dilation[0];
-                        let at = (view_row * plan.view[1] + column * plan.dilation[1]) * plan.unit;
-                        for channel in 0..plan.unit {
-                            let to = ((self.plane * taps + tap) * plan.unit + channel) * lanes;
-                            rows[filled] = [(at + channel) as u32, to as u32];
-                            filled += 1;
-                            let last_row = row + 1 == self.kernel_rows.end && column + 1 == plan.kernel[1];
-                            let last = last_row && channel + 1 == plan.unit;
-                            let full = filled == LANES;
-                            if full || last {
-                                // SAFETY: this task alone writes this plane and these kernel rows of this share's `dw`;
-                                // the view holds every row that a tap of the strip reads, and `dy` was sliced to the
-                                // last pixel of the panel's last block.
-                                unsafe {
-                                    let (view, dy) = (self.view.as_ptr(), dy.as_ptr());
-                                    tile::rows::<S, E>(s, panel.width, &sum, &rows[..filled], view, dy, &target);
-                                }
-                                filled = 0;
-                            }
-                        }
+                for plane in self.planes.clone() {
+                    if plan.copies {
+                        self.copy_pictures(s, plane, first..first + count, from);
+                        self.add_plane(s, plane, &sum, self.view, dy, is_first);
+                        continue;
                     }
+                    let row = from * plan.stride[0] + self.kernel_rows.start * plan.dilation[0];
+                    let rows = (panel.planes.start + plane) * plan.input[0] + row;
+                    let x = &self.x.data[first * self.x.stride + rows * plan.input[1] * plan.unit..];
+                    self.add_plane(s, plane, &sum, x, dy, is_first);
                 }
                 is_first = false;
             }
@@ -351,11 +354,47 @@ impl<E: Element> Kernel for SumTask<'_, E> {
 }
 
 impl<E: Element> SumTask<'_, E> {
-    /// Copies what the strip that begins with row `from` reads of the plane of each picture, from the first kernel row on,
+    /// Adds a strip's sum to the gradient of a plane's weights; `view` holds what it reads of the input, `dy` ends with the
+    /// last pixel of the panel's last block.
+    #[inline(always)]
+    fn add_plane<S: Simd>(&self, s: S, plane: usize, sum: &Sum<'_>, view: &[f32], dy: &[f32], is_first: bool) {
+        let SumTask { plan, panel, .. } = *self;
+        let (taps, lanes) = (plan.kernel[0] * plan.kernel[1], panel.width * LANES);
+        let out = self.dw.pointer(self.dw_at..self.dw_at + panel.planes.len() * taps * plan.unit * lanes);
+        let target = Target::rows(out, is_first);
+        // Sixteen rows go to the tile at a time: a block's channels at one tap, or a plain plane's taps.
+        let mut rows = [[0; 2]; LANES];
+        let mut filled = 0;
+        for row in self.kernel_rows.clone() {
+            for column in 0..plan.kernel[1] {
+                let tap = row * plan.kernel[1] + column;
+                let view_row = (row - self.kernel_rows.start) * plan.dilation[0];
+                let at = (view_row * plan.view[1] + column * plan.dilation[1]) * plan.unit;
+                for channel in 0..plan.unit {
+                    let to = ((plane * taps + tap) * plan.unit + channel) * lanes;
+                    rows[filled] = [(at + channel) as u32, to as u32];
+                    filled += 1;
+                    let last_row = row + 1 == self.kernel_rows.end && column + 1 == plan.kernel[1];
+                    let last = last_row && channel + 1 == plan.unit;
+                    if filled == LANES || last {
+                        // SAFETY: this task alone writes this plane and these kernel rows of this share's `dw`; the view
+                        // holds every row that a tap of the strip reads, and `dy` is as long as the caller says.
+                        unsafe {
+                            let (view, dy) = (view.as_ptr(), dy.as_ptr());
+                            tile::rows::<S, E>(s, panel.width, sum, &rows[..filled], view, dy, &target);
+                        }
+                        filled = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies what the strip that begins with row `from` reads of a plane of each picture, from the first kernel row on,
     /// with zeros for the padding.
     #[inline(always)]
-    fn copy_pictures<S: Simd>(&mut self, s: S, pictures: std::ops::Range<usize>, from: usize) {
-        let (plan, plane) = (self.plan, self.panel.planes.start + self.plane);
+    fn copy_pictures<S: Simd>(&mut self, s: S, plane: usize, pictures: Range<usize>, from: usize) {
+        let (plan, plane) = (self.plan, self.panel.planes.start + plane);
         let top = (from * plan.stride[0] + self.kernel_rows.start * plan.dilation[0]) as isize - plan.begin[0] as isize;
         let [rows, columns] = plan.view;
         let copy = CopyView { rows, columns, top, left: -(plan.begin[1] as isize), channels: plan.unit };
