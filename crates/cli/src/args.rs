@@ -206,8 +206,8 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "HOW", env = "CONVNET_CONV", hide_env = true)]
     pub(crate) conv: Option<ConvChoice>,
 
-    /// What products are computed with: f32, or bf16, which is faster on a CPU with AVX512-BF16 and less precise; the
-    /// rest stays f32 [default: f32]
+    /// What products are computed with, and in inference most values between layers stored in: f32, or bf16, which is
+    /// faster on a CPU with AVX512-BF16 and less precise [default: f32]
     #[arg(long, value_name = "NUMBERS", env = "CONVNET_PRECISION", hide_env = true)]
     pub(crate) precision: Option<Precision>,
 }

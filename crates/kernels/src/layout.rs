@@ -45,8 +45,13 @@ impl<'a> Maps<'a> {
         &self.data[n * self.stride + from / self.stored.per_word()..][..len / self.stored.per_word()]
     }
 
-    /// Whether there are `batch` pictures of `len` numbers.
+    /// Whether there are `batch` pictures of `len` floats.
     pub fn hold(&self, batch: usize, len: usize) -> bool {
+        self.stored == Precision::F32 && self.hold_stored(batch, len)
+    }
+
+    /// Whether there are `batch` pictures of `len` numbers, however they are stored.
+    pub(crate) fn hold_stored(&self, batch: usize, len: usize) -> bool {
         hold(self.data.len(), self.stride, batch, len / self.stored.per_word())
     }
 }

@@ -368,7 +368,7 @@ impl<E: Element> Kernel for Block<'_, E> {
                 let out = self.out.pointer(rows.start * features + panel.first * LANES..rows.end * features);
                 let mut target = Target::rows(out, first == 0 && !call.accumulate);
                 target.relu = call.relu && first + run == summed;
-                if let (Some(bias), 0) = (call.bias, first) {
+                if let (Some(bias), Start::Zero) = (call.bias, target.start) {
                     target.start = Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr());
                 }
                 // SAFETY: a task writes its own rows and its own panels' columns of them; the copied rows and the right

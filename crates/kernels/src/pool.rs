@@ -81,7 +81,7 @@ impl Pool {
     /// When a slice is shorter than its layout says.
     pub fn forward(&self, threads: &Threads, batch: usize, x: Maps<'_>, y: MapsMut<'_>) {
         let (blocks, [from, to]) = (blocks(self.channels), self.lens());
-        assert!(y.as_maps().hold(batch, blocks * to));
+        assert!(y.as_maps().hold_stored(batch, blocks * to));
         let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);

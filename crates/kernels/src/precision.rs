@@ -1,20 +1,22 @@
 //! The numbers that products are computed with: `f32`, or bf16 pairs in words of 32 bits.
 //!
-//! Values, weights, gradients and sums are `f32` always. With [`Precision::Bf16`] a kernel rounds both sides of its
+//! Gradients, sums and statistics are `f32` always, and so are weights that change. With [`Precision::Bf16`] a kernel rounds both sides of its
 //! products to bf16 (8 bits of significand) when it copies or packs them, two neighbours of the sum to a word, and the
-//! register tile multiplies words (Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training").
+//! register tile multiplies words (Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"). Values may be
+//! stored as such words of two neighbouring channels ([`crate::layout::Maps::stored`]): a convolution that multiplies them
+//! reads them in place.
 
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
 
-/// What the two sides of a product are rounded to.
+/// What the two sides of a product are rounded to, or values that are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// Not at all.
     #[default]
     F32,
-    /// bf16, in convolutions (but for Winograd's, and gradients by weights of plain inputs) and linear layers.
+    /// bf16; products in convolutions (but for Winograd's, and gradients by weights of plain inputs) and linear layers.
     Bf16,
 }
 
@@ -26,13 +28,11 @@ impl Precision {
             Precision::Bf16 => Bf16::PER_WORD,
         }
     }
-}
 
-impl Precision {
     /// Sixteen numbers that are stored so, `at` numbers behind `p`.
     ///
     /// # Safety
-    /// As many words are readable there; `at` counts whole words.
+    /// Their words are readable there, and `at` numbers are whole words.
     #[inline(always)]
     pub(crate) unsafe fn load<S: Simd>(self, s: S, p: *const f32, at: usize) -> S::V {
         // SAFETY: the caller's promise.
@@ -47,7 +47,7 @@ impl Precision {
     /// Sixteen numbers to be stored so, `at` numbers behind `p`.
     ///
     /// # Safety
-    /// As many words are writable there; `at` counts whole words.
+    /// Their words are writable there, and `at` numbers are whole words.
     #[inline(always)]
     pub(crate) unsafe fn store<S: Simd>(self, s: S, p: *mut f32, at: usize, v: S::V) {
         // SAFETY: the caller's promise.
@@ -60,7 +60,7 @@ impl Precision {
     }
 }
 
-/// What the register tile multiplies.
+/// What the register tile multiplies, and how numbers are stored.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Numbers in a word.
     const PER_WORD: usize;
@@ -69,12 +69,12 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Sixteen numbers from memory.
     ///
     /// # Safety
-    /// `p` is valid for reads of as many words.
+    /// `p` is valid for reads of their words.
     unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::V;
     /// Sixteen numbers to memory.
     ///
     /// # Safety
-    /// `p` is valid for writes of as many words.
+    /// `p` is valid for writes of their words.
     unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::V);
     /// The first sixteen numbers of a slice.
     ///

@@ -36,8 +36,8 @@ impl FromStr for ConvChoice {
     }
 }
 
-/// What the products of convolutions and linear layers are computed with. Values, weights, gradients, sums and the optimizer
-/// are `f32` in either case.
+/// What the products of convolutions and linear layers are computed with. Gradients, sums, statistics and the optimizer are
+/// `f32` in either case, and so are weights and values in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -45,9 +45,10 @@ pub enum Precision {
     #[default]
     F32,
     /// Both sides of a product are rounded to bf16 (8 bits of significand), which a CPU with AVX512-BF16 multiplies twice as
-    /// fast; on others it is slower, with the same results. Layers that Winograd's algorithm computes, and the gradient by
-    /// weights of a first convolution of up to 4 channels, stay `f32`, and so does in training all of such a convolution
-    /// of few products with a batch norm after it.
+    /// fast; on others it is slower, with the same results. Inference also rounds most values between layers, so that they
+    /// take half the memory. Layers that Winograd's algorithm computes multiply in `f32`, and so do the gradient by weights
+    /// of a first convolution of up to 4 channels and in training all of such a convolution of few products with a batch
+    /// norm after it.
     Bf16,
 }
 

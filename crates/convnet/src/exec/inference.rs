@@ -5,7 +5,7 @@ use super::cut::cut;
 use super::forward::{Executor, Mode, plan};
 use super::profile::ProfileRow;
 use super::stage::{Layout, Purpose, Weights};
-use super::stored::store;
+use super::stored::choose_storage;
 use super::waves;
 use crate::net::{Net, rewrite};
 use crate::{Result, StateDict};
@@ -40,7 +40,7 @@ impl Inference {
         super::check_batch(net, batch)?;
         let (net, state) = rewrite::inference(net, weights)?;
         let mut stages = cut(&net, Purpose::Inference, engine, batch, pictures(&net))?;
-        store(&mut stages, engine);
+        choose_storage(&mut stages, engine);
         let plan = plan(&stages, Purpose::Inference, batch, engine.threads());
         let mut executor = Executor::new(engine, stages, plan, batch, &state)?;
         fold_running(&mut executor);

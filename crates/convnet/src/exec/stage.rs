@@ -31,7 +31,7 @@ impl Layout {
         }
     }
 
-    /// Floats of one picture.
+    /// Numbers of one picture.
     pub(super) fn len(self) -> usize {
         match self {
             Layout::Plain(len) => len,
@@ -172,7 +172,7 @@ impl Kind {
     }
 
     /// Whether in inference all inputs and the output may be stored in bf16.
-    pub(super) fn stores_any(&self) -> bool {
+    pub(super) fn takes_bf16(&self) -> bool {
         match self {
             Kind::Conv { .. } | Kind::Chain { .. } | Kind::Pool(_) | Kind::Concat => true,
             Kind::Load | Kind::Stem { .. } | Kind::NormSum { .. } | Kind::Linear { .. } => false,

@@ -12,7 +12,7 @@ use super::views::place;
 use convnet_kernels::precision::Precision;
 
 /// Decides how each value of an inference is stored, and plans convolutions for it.
-pub(super) fn store(stages: &mut Stages, engine: &Engine) {
+pub(super) fn choose_storage(stages: &mut Stages, engine: &Engine) {
     if engine.product_precision() == Precision::F32 {
         return;
     }
@@ -21,7 +21,7 @@ pub(super) fn store(stages: &mut Stages, engine: &Engine) {
     let root = |index: usize| planned.places[index].root;
     let mut in_bf16 = vec![true; stages.stages.len()];
     for (index, stage) in stages.stages.iter().enumerate() {
-        if !stage.kind.stores_any() || !copied_inputs(stages, &planned, index).is_empty() {
+        if !stage.kind.takes_bf16() || !copied_inputs(stages, &planned, index).is_empty() {
             stage.inputs.iter().chain([&index]).for_each(|&value| in_bf16[root(value)] = false);
         }
         if !matches!(stage.output, Layout::Blocked(_)) || stages.outputs.contains(&index) {

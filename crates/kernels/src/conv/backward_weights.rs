@@ -54,7 +54,8 @@ pub(super) struct BackwardWeights {
     kernel_cuts: usize,
     /// Rows and columns of the copied input; of the input itself where sums read that in its place.
     view: [usize; 2],
-    /// Whether the input is copied: it is not where pictures are summed one by one and no padding or pairing is needed.
+    /// Whether the input is copied: it is not where pictures of blocks are summed one by one and no padding or pairing is
+    /// needed.
     copies: bool,
     /// Where each output row of a strip of each picture begins, in the view and in `dy` (in pixels of 16).
     taps: Vec<[u32; 2]>,

@@ -4,16 +4,16 @@
 //! plain planes (`unit` 1); `y` is `[n][blocks][h][w][16]`. Weights are cut into panels of up to `TILE_WIDTH` blocks of
 //! output channels, each `[phase][plane][tap][unit][16·width]`, so that a tile reads them from front to back.
 //!
-//! A task is a strip of output rows of one picture, or of some whole pictures ([`Cut`]). It copies what they read into its
+//! A task is a strip of output rows of one picture, or of some whole pictures (`cut.rs`). It copies what they read into its
 //! thread's scratch, with the padding as zeros, unless no tap leaves the picture; then each panel walks their pixels in
 //! register tiles, with the sum cut into chunks whose weights (about 40 KB) stay in the L1 cache. Scratch:
 //! [`Correlation::scratch_len`] a thread. Checked against `reference.rs`.
 //!
-//! With [`Precision::Bf16`] a strip is always copied, as words of two neighbouring channels, and weights are words of two
-//! neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same. An input that is stored in
-//! bf16 consists of such words, and is read in place like floats. A plain plane's word is a pixel
-//! and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside zero.
-//! Where the output is stored in bf16, sums stay floats, in scratch, until they are complete.
+//! With [`Precision::Bf16`] a strip of floats is always copied, as words of two neighbouring channels, and weights are words
+//! of two neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same. An input that is stored
+//! in bf16 consists of such words already, and an output that is has its sums wait as floats in scratch. A plain plane's word
+//! is a pixel and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside
+//! zero.
 
 use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
@@ -30,20 +30,8 @@ use std::ops::Range;
 const STRIP_FLOATS: usize = 48 * 1024;
 /// The same where weights come from L3, which costs more than an input that leaves L2.
 const HEAVY_STRIP_FLOATS: usize = 192 * 1024;
-/// The same for several pictures of a task: with as many as a strip has, 3×3 layers with outputs of 7×7 pixels took 1 to 10 %
-/// more time, and 1×1 layers as much as before (two virtual cores of an EPYC (Zen 4), 2026-11-26, three turns of
-/// `cargo bench -p convnet-kernels -- 'forward/conv .*-512.*batch 16'`).
-const PICTURES_FLOATS: usize = 12 * 1024;
 /// Floats of weights that stay in L2 from one task to the next.
 const LIGHT_WEIGHTS: usize = 96 * 1024;
-/// Tasks for each thread, so that all end at about the same time.
-const TASKS: usize = 4;
-/// What a task costs beside its products, in products: to begin it, to read a vector of weights first, to copy a vector.
-const TASK_PRODUCTS: usize = 2000;
-const WEIGHT_PRODUCTS: usize = 4;
-const COPY_PRODUCTS: usize = 2;
-/// Pixels of the tile that is used most.
-const TILE_PIXELS: usize = 6;
 /// Products per chunk of a sum: with 64 output channels, 40 KB of weights, which stay in L1 (measured: 15 % faster than
 /// chunks of 128 KB for 3×3 kernels).
 const CHUNK_PRODUCTS: usize = 160;
@@ -84,21 +72,23 @@ pub(super) struct Correlation {
     precision: Precision,
     /// How input and output are stored.
     stored: [Precision; 2],
-    /// Floats of a pixel of an input plane.
+    /// Numbers of a pixel of an input plane.
     channels: usize,
     /// Words of a pixel in the view that tiles read.
-    unit: usize,
-    planes: usize,
+    pub(super) unit: usize,
+    pub(super) planes: usize,
     blocks: usize,
-    axes: [Axis; 2],
+    pub(super) axes: [Axis; 2],
     pub(super) panels: Vec<Panel>,
     pub(super) phases: Vec<PhasePair>,
     /// Kernel elements of all phases.
     pub(super) taps: usize,
     /// Rows `q` of a strip, at most.
-    strip: usize,
+    pub(super) strip: usize,
     /// The copied strip's rows and columns, or nothing where the input is read in place.
-    copy: Option<[usize; 2]>,
+    pub(super) copy: Option<[usize; 2]>,
+    /// Floats of a picture's sums in a strip of a panel, where they wait in scratch until they are complete.
+    sums_len: usize,
 }
 
 /// What one call computes with.
@@ -118,19 +108,8 @@ pub(super) struct Call<'a> {
     pub(super) moments: Option<MomentParts<'a>>,
 }
 
-/// How a batch is cut into tasks. Every sum has one order, whatever the cut.
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    /// Pictures of a task; several only where a strip is a whole picture.
-    pictures: usize,
-    /// Rows `q` of a strip.
-    rows: usize,
-    /// Parts into which the panels are divided.
-    panels: usize,
-}
-
 impl Correlation {
-    /// A correlation of `planes` planes of `channels` floats a pixel.
+    /// A correlation of `planes` planes of `channels` numbers a pixel.
     pub(super) fn new(
         precision: Precision,
         [channels, planes, blocks]: [usize; 3],
@@ -171,6 +150,7 @@ impl Correlation {
             taps: 0,
             strip: count,
             copy: None,
+            sums_len: 0,
         };
         plan.taps = plan.axes.iter().map(|axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>()).product();
         let floats = if plan.is_heavy() { HEAVY_STRIP_FLOATS } else { STRIP_FLOATS };
@@ -178,6 +158,11 @@ impl Correlation {
         plan.strip = count.div_ceil(count.div_ceil(fitting));
         plan.copy = (!inside).then(|| [plan.axes[0].reach(plan.strip), plan.axes[1].reach(plan.axes[1].count())]);
         plan.make_phases();
+        let waits =
+            |panel: &Panel| plan.phases.iter().any(|phase| panel.planes.len() * phase.words > plan.chunk(phase));
+        if stored[1] == Precision::Bf16 && plan.panels.iter().any(waits) {
+            plan.sums_len = plan.panels.iter().map(|panel| panel.width).max().unwrap_or(0) * plan.sums_plane();
+        }
         plan
     }
 
@@ -235,61 +220,18 @@ impl Correlation {
         self.copy.unwrap_or([self.axes[0].input, self.axes[1].input])
     }
 
-    fn view_plane(&self) -> usize {
+    pub(super) fn view_plane(&self) -> usize {
         let [rows, columns] = self.view();
         rows * columns * self.unit
     }
 
     /// Whether weights are read from L3 by every task.
-    fn is_heavy(&self) -> bool {
+    pub(super) fn is_heavy(&self) -> bool {
         self.words_len() > LIGHT_WEIGHTS
     }
 
-    /// Whole pictures that a task may have.
-    fn pictures(&self, batch: usize, threads: usize) -> usize {
-        let floats = self.planes * self.view_plane();
-        match self.is_heavy() && self.strip == self.axes[0].count() {
-            // Enough tasks when each has one panel.
-            true => (PICTURES_FLOATS / floats).min(batch * self.panels.len() / (TASKS * threads)).max(1),
-            false => 1,
-        }
-    }
-
-    /// The cut of a batch for so many threads. Where moments are asked for, strips are the plan's own, because each is a
-    /// part of the moments.
-    fn cut(&self, batch: usize, threads: usize, moments: bool) -> Cut {
-        let (count, fewest, wanted) = (self.axes[0].count(), self.strips(), TASKS * threads);
-        let pictures = batch.div_ceil(batch.div_ceil(self.pictures(batch, threads)));
-        let groups = batch.div_ceil(pictures);
-        let cut = |strips: usize, panels: usize| Cut { pictures, rows: count.div_ceil(strips), panels };
-        if threads == 1 || groups * fewest >= 2 * wanted {
-            return cut(fewest, 1);
-        }
-        let most = if moments { fewest } else { wanted.clamp(fewest, count.max(fewest)) };
-        let (all, words) = (self.panels.len(), self.words_len());
-        let parts = || std::iter::successors(Some(1), |&parts| (parts < all).then(|| (2 * parts).min(all)));
-        let cuts = (fewest..=most).flat_map(|strips| parts().map(move |panels| cut(strips, panels)));
-        cuts.min_by_key(|cut| self.time(cut, words, groups, threads)).expect("one part of the panels is a cut")
-    }
-
-    /// About how long a cut takes until the last thread is ready, in products of vectors with numbers, with so many words of
-    /// weights and groups of pictures.
-    fn time(&self, cut: &Cut, words: usize, groups: usize, threads: usize) -> u64 {
-        let [vertical, horizontal] = &self.axes;
-        let tasks = groups * vertical.count().div_ceil(cut.rows) * cut.panels;
-        let vectors = words.div_ceil(cut.panels) / LANES;
-        let pixels = (cut.pictures * cut.rows * horizontal.count()).next_multiple_of(TILE_PIXELS);
-        let copied = match self.copy {
-            Some([_, columns]) => cut.pictures * self.planes * self.unit * vertical.reach(cut.rows) * columns / LANES,
-            None => 0,
-        };
-        let task = (vectors * (pixels + WEIGHT_PRODUCTS) + COPY_PRODUCTS * copied + TASK_PRODUCTS) as u64;
-        // The last task seldom ends when the others do.
-        tasks.div_ceil(threads) as u64 * task + task / 4
-    }
-
     /// The plan's own strips of a picture.
-    fn strips(&self) -> usize {
+    pub(super) fn strips(&self) -> usize {
         self.axes[0].count().div_ceil(self.strip)
     }
 
@@ -300,7 +242,7 @@ impl Correlation {
 
     /// Floats of scratch that one thread needs for up to `batch` pictures: for copies and for sums.
     pub(super) fn scratch_len(&self, batch: usize, threads: usize) -> usize {
-        self.pictures(batch, threads) * (self.copied_len() + self.sums_len())
+        self.pictures(batch, threads) * (self.copied_len() + self.sums_len)
     }
 
     /// Floats of a picture's copied strip.
@@ -308,17 +250,7 @@ impl Correlation {
         self.copy.map_or(0, |_| self.planes * self.view_plane())
     }
 
-    /// Floats of a picture's sums in a strip of a panel, where they are not complete at once.
-    fn sums_len(&self) -> usize {
-        let chunks =
-            |panel: &Panel| self.phases.iter().any(|phase| panel.planes.len() * phase.words > self.chunk(phase));
-        match self.stored[1] == Precision::Bf16 && self.panels.iter().any(chunks) {
-            true => self.panels.iter().map(|panel| panel.width).max().unwrap_or(0) * self.sums_plane(),
-            false => 0,
-        }
-    }
-
-    /// Floats of a block of those sums.
+    /// Floats of a block of sums that wait.
     fn sums_plane(&self) -> usize {
         self.strip * self.axes[1].output * LANES
     }
@@ -406,13 +338,15 @@ impl Correlation {
     }
 
     fn run_with<E: Element>(&self, isa: Isa, threads: &Threads, call: &Call<'_>, y: MapsMut<'_>, scratch: &mut [f32]) {
-        assert!(call.x.hold(call.batch, self.input_len()) && y.as_maps().hold(call.batch, self.output_len()));
+        assert!(call.x.hold_stored(call.batch, self.input_len()));
+        assert!(y.as_maps().hold_stored(call.batch, self.output_len()));
         assert!(call.weights.len() >= self.words_len());
         assert!(call.bias.is_none_or(|b| b.len() >= self.blocks * LANES));
-        assert!(call.addend.is_none_or(|a| a.hold(call.batch, self.output_len())));
+        assert!(call.addend.is_none_or(|a| a.hold_stored(call.batch, self.output_len())));
+        assert!(call.addend.is_none_or(|a| a.stored == Precision::F32 || self.precision == Precision::Bf16));
         assert!([call.x.stored, y.stored] == self.stored, "input and output are stored as planned");
-        let plain_sums = self.phases.len() == 1 && !call.accumulate && call.moments.is_none();
-        assert!(self.stored[1] == Precision::F32 || plain_sums, "sums that are not stored as floats are stored once");
+        let stored_once = self.phases.len() == 1 && !call.accumulate && call.moments.is_none();
+        assert!(self.stored[1] == Precision::F32 || stored_once, "sums that are not stored as floats are stored once");
         assert!(!call.accumulate || call.bias.is_none());
         assert!(
             call.moments.is_none_or(|m| self.phases.len() == 1 && m.hold(self.moment_parts(call.batch), self.blocks))
@@ -422,7 +356,7 @@ impl Correlation {
         let y_stride = y.stride;
         let (y, scratch) = (Parts::new(y.data), Parts::new(scratch));
         let most = self.pictures(call.batch, threads.count());
-        let [copied_len, sums_len] = [self.copied_len(), self.sums_len()].map(|len| most * len);
+        let [copied_len, sums_len] = [self.copied_len(), self.sums_len].map(|len| most * len);
         let scratch_len = copied_len + sums_len;
         threads.run(call.batch.div_ceil(cut.pictures) * strips * cut.panels, &|task, thread| {
             let (group, strip, part) = (task / cut.panels / strips, task / cut.panels % strips, task % cut.panels);
@@ -527,7 +461,7 @@ impl<E: Element> StripTask<'_, E> {
         let at = picture * self.y_stride + first / stored.per_word();
         let out = self.y.pointer(at..at + len / stored.per_word());
         // Where a sum waits for its next chunk.
-        let (sums, lane) = match plan.sums_len() {
+        let (sums, lane) = match plan.sums_len {
             0 => (out, out_plane),
             len => (self.sums.pointer(i * len..(i + 1) * len), plan.sums_plane()),
         };

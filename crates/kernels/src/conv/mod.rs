@@ -13,6 +13,7 @@ mod backward_weights;
 mod choice;
 pub(crate) mod copy;
 mod correlation;
+mod cut;
 mod packing;
 pub(crate) mod tile;
 mod winograd;
@@ -189,12 +190,12 @@ impl Conv {
         [forward.is_some(), backward.is_some(), backward_weights.is_some()]
     }
 
-    /// Floats of one input picture in its layout.
+    /// Numbers of one input picture in its layout.
     pub fn input_len(&self) -> usize {
         self.forward.input_len()
     }
 
-    /// Floats of one output picture in its layout.
+    /// Numbers of one output picture in its layout.
     pub fn output_len(&self) -> usize {
         self.forward.output_len()
     }

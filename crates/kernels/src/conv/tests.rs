@@ -60,6 +60,10 @@ fn problems() -> Vec<ConvProblem> {
         problem(9, [48, 80], 1, [3, 3], same(3)),
         problem(11, [128, 128], 1, [2, 3], same(3)),
         problem(1, [16, 16], 1, [1, 1], same(3)),
+        // By weights, several planes to a task and inputs without padding in place, with rows and columns left unread.
+        problem(16, [160, 48], 1, [13, 15], same(1)),
+        problem(12, [64, 16], 1, [15, 14], window([2, 2], [1, 1], [0, 0], [0, 0], [1, 1])),
+        problem(2, [64, 64], 2, [40, 31], window([3, 2], [2, 2], [0, 0], [0, 0], [2, 3])),
     ]
 }
 
@@ -208,13 +212,17 @@ fn run_with_threads(conv: &Conv, batch: usize, count: usize) -> [Vec<f32>; 4] {
 fn does_not_depend_on_the_number_of_threads() {
     let same = Window::square(3).padding(1);
     // Strips that are whole pictures, strips of pictures, and, with many weights, tasks of several pictures.
-    for (batch, [in_channels, out_channels], input) in
-        [(7, [32, 64], [14, 14]), (2, [64, 40], [40, 30]), (23, [128, 256], [2, 3]), (3, [256, 96], [9, 9])]
-    {
+    for (batch, [in_channels, out_channels], input, window) in [
+        (7, [32, 64], [14, 14], same),
+        (2, [64, 40], [40, 30], same),
+        (23, [128, 256], [2, 3], same),
+        (3, [256, 96], [9, 9], same),
+        (16, [160, 48], [13, 15], Window::square(1)),
+    ] {
         let direct = setting(batch, Choice::Direct);
         let bf16 = Setting { precision: Precision::Bf16, ..direct };
         for setting in [setting(batch, Choice::Winograd), direct, bf16] {
-            let shape = ConvShape { in_channels, out_channels, groups: 1, input, window: same };
+            let shape = ConvShape { in_channels, out_channels, groups: 1, input, window };
             let conv = Conv::new(shape, false, Isa::best(), setting).unwrap();
             let one = run_with_threads(&conv, batch, 1);
             for count in [2, 3, 5, 8] {
@@ -261,41 +269,49 @@ fn stored(numbers: &[f32], precision: Precision) -> Vec<f32> {
 #[test]
 fn storing_in_bf16_rounds_results_and_nothing_else() {
     let threads = Threads::new(3).unwrap();
-    let many_chunks = problem(5, [700, 40], 1, [3, 5], Window::square(1));
-    let strided = problem(2, [352, 80], 1, [8, 9], Window::square(1).stride(2));
+    let others = [
+        // Many chunks of a sum, unread pixels, tasks of several pictures, groups.
+        problem(5, [700, 40], 1, [3, 5], Window::square(1)),
+        problem(2, [352, 80], 1, [8, 9], Window::square(1).stride(2)),
+        problem(23, [128, 256], 1, [2, 3], Window::square(3).padding(1)),
+        problem(2, [64, 96], 2, [5, 6], Window::square(1)),
+    ];
     let sets = Isa::NAMES.into_iter().filter_map(Isa::named);
-    let both = sets.flat_map(|isa| [(isa, Choice::Direct), (isa, Choice::Winograd)]);
-    for (isa, choice) in both {
-        for problem in problems().into_iter().chain([many_chunks, strided]) {
-            let ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
-            let shape = ConvShape { in_channels, out_channels, groups, input, window };
-            let plain = in_channels <= PLAIN_CHANNELS && groups == 1;
-            let setting = Setting { precision: Precision::Bf16, ..setting(batch, choice) };
-            let mut conv = Conv::new(shape, plain, isa, setting).unwrap();
-            let [x_len, y_len] = [conv.input_len(), conv.output_len()];
-            let (x, addend) = (coarse(noise(batch * x_len, 1)), coarse(noise(batch * y_len, 2)));
-            let (weights, bias) = (noise(conv.weights_len(), 3), noise(blocks(out_channels) * LANES, 4));
-            let mut run = |[x_stored, addend_stored, y_stored]: [Precision; 3]| {
-                conv.set_stored([x_stored, y_stored]);
-                let [x, addend] = [(&x, x_stored), (&addend, addend_stored)].map(|(x, way)| stored(x, way));
-                let mut y = vec![f32::NAN; batch * y_len / y_stored.per_word()];
-                let mut scratch = vec![f32::NAN; conv.forward_scratch(batch, threads.count())];
-                let stride = |len: usize, stored: Precision| len / stored.per_word();
-                let x = Maps { data: &x, stride: stride(x_len, x_stored), stored: x_stored };
-                let addend = Maps { data: &addend, stride: stride(y_len, addend_stored), stored: addend_stored };
-                let maps = MapsMut { data: &mut y, stride: stride(y_len, y_stored), stored: y_stored };
-                let epilogue = Epilogue { bias: Some(&bias), addend: Some(addend), relu: true, ..Epilogue::default() };
-                conv.forward(&threads, batch, x, &weights, &epilogue, maps, &mut scratch);
-                y
-            };
-            let (f32, bf16) = (Precision::F32, Precision::Bf16);
-            let want = run([f32; 3]);
-            let read = if plain { f32 } else { bf16 };
-            for ways in [[read, bf16, bf16], [read, bf16, f32], [f32, f32, bf16]] {
-                let want = bits(&stored(&want, ways[2]));
-                assert_eq!(bits(&run(ways)), want, "{} {choice:?} {ways:?} {problem:?}", isa.name());
-            }
+    for (isa, choice) in sets.flat_map(|isa| [(isa, Choice::Direct), (isa, Choice::Winograd)]) {
+        for problem in problems().into_iter().chain(others) {
+            check_storing(isa, &threads, &problem, choice);
         }
+    }
+}
+
+fn check_storing(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
+    let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
+    let shape = ConvShape { in_channels, out_channels, groups, input, window };
+    let plain = in_channels <= PLAIN_CHANNELS && groups == 1;
+    let setting = Setting { precision: Precision::Bf16, ..setting(batch, choice) };
+    let mut conv = Conv::new(shape, plain, isa, setting).unwrap();
+    // Pictures of blocks have another block between them.
+    let [x_len, y_len] = [conv.input_len() + if plain { 0 } else { LANES }, conv.output_len() + LANES];
+    let (x, addend) = (coarse(noise(batch * x_len, 1)), coarse(noise(batch * y_len, 2)));
+    let (weights, bias) = (noise(conv.weights_len(), 3), noise(blocks(out_channels) * LANES, 4));
+    let mut run = |[x_stored, addend_stored, y_stored]: [Precision; 3]| {
+        conv.set_stored([x_stored, y_stored]);
+        let [x, addend] = [(&x, x_stored), (&addend, addend_stored)].map(|(x, way)| stored(x, way));
+        let mut y = stored(&vec![0.0; batch * y_len], y_stored);
+        let mut scratch = vec![f32::NAN; conv.forward_scratch(batch, threads.count())];
+        let x = Maps { data: &x, stride: x_len / x_stored.per_word(), stored: x_stored };
+        let addend = Maps { data: &addend, stride: y_len / addend_stored.per_word(), stored: addend_stored };
+        let maps = MapsMut { data: &mut y, stride: y_len / y_stored.per_word(), stored: y_stored };
+        let epilogue = Epilogue { bias: Some(&bias), addend: Some(addend), relu: true, ..Epilogue::default() };
+        conv.forward(threads, batch, x, &weights, &epilogue, maps, &mut scratch);
+        y
+    };
+    let (f32, bf16) = (Precision::F32, Precision::Bf16);
+    let want = run([f32; 3]);
+    let read = if plain { f32 } else { bf16 };
+    for ways in [[read, bf16, bf16], [read, bf16, f32], [f32, f32, bf16], [read, f32, bf16], [f32, bf16, f32]] {
+        let want = bits(&stored(&want, ways[2]));
+        assert_eq!(bits(&run(ways)), want, "{} {choice:?} {ways:?} {problem:?}", isa.name());
     }
 }
 

@@ -66,8 +66,9 @@ impl Target {
 ///
 /// # Safety
 /// For each row `[x, y]`, tap and product, `a + x + tap[0] + k·a_step` is readable, and so are 16 floats at
-/// `b + (tap[1] + k)·b_step + v·b_lane` and the bias, and 16 numbers at the addend and the sums that the accumulators start
-/// from; 16 numbers at `out + y + v·lane` are writable, and nobody else uses them. `v` goes up to `width - 1`, and `width` is at most `S::TILE_WIDTH`.
+/// `b + (tap[1] + k)·b_step + v·b_lane`, at the bias and at the sums to start from, and 16 numbers at the addend; 16 numbers
+/// at `out + y + v·lane` are writable, and nobody else uses them. `v` goes up to `width - 1`, and `width` is at most
+/// `S::TILE_WIDTH`. Output and addend are stored in bf16 only where `E` is.
 #[inline(always)]
 pub(crate) unsafe fn rows<S: Simd, E: Element>(
     s: S,
@@ -78,6 +79,11 @@ pub(crate) unsafe fn rows<S: Simd, E: Element>(
     b: *const f32,
     target: &Target,
 ) {
+    let stored = [Some(target.stored), target.addend.map(|(_, stored)| stored)];
+    debug_assert!(
+        E::PER_WORD == 2 || !stored.contains(&Some(Precision::Bf16)),
+        "what is multiplied in f32 is stored in it"
+    );
     // SAFETY: the caller's promise, row by row.
     unsafe {
         match width {

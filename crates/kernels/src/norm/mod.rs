@@ -68,12 +68,12 @@ impl NormChain {
         self.input[0] * self.input[1]
     }
 
-    /// Floats of one input picture.
+    /// Numbers of one input picture.
     pub fn input_len(&self) -> usize {
         blocks(self.channels) * self.input_pixels() * LANES
     }
 
-    /// Floats of one output picture.
+    /// Numbers of one output picture.
     pub fn output_len(&self) -> usize {
         let [h, w] = self.output();
         blocks(self.channels) * h * w * LANES
@@ -116,7 +116,7 @@ impl NormChain {
     ) {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
-        assert!(y.as_maps().hold(batch, self.output_len()));
+        assert!(y.as_maps().hold_stored(batch, self.output_len()));
         let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);

@@ -134,7 +134,12 @@ impl Winograd {
         let tiles = batch * self.input.grid.len();
         if self.shares_weights() {
             let most = (GROUP_FLOATS / (POINTS * self.v_tile()) / 6 * 6).max(SMALL_GROUP);
-            Work::Group(tiles.div_ceil(GROUPS).next_multiple_of(6).clamp(SMALL_GROUP, most))
+            // One group, or an even number of even ones, so that threads end together.
+            let groups = match tiles.div_ceil(tiles.div_ceil(GROUPS).clamp(SMALL_GROUP, most)) {
+                1 => 1,
+                groups => groups.next_multiple_of(2),
+            };
+            Work::Group(tiles.div_ceil(groups))
         } else if tiles >= GROUPS * GROUP_TILES {
             Work::Group(GROUP_TILES)
         } else {
@@ -202,9 +207,9 @@ impl Winograd {
     ) {
         let blocks = self.matrices.blocks;
         let y_len = blocks * self.output[0] * self.output[1] * LANES;
-        assert!(call.x.hold(call.batch, self.input.len()) && y.as_maps().hold(call.batch, y_len));
+        assert!(call.x.hold_stored(call.batch, self.input.len()) && y.as_maps().hold_stored(call.batch, y_len));
         assert!(call.bias.is_none_or(|b| b.len() >= blocks * LANES));
-        assert!(call.addend.is_none_or(|a| a.hold(call.batch, y_len)));
+        assert!(call.addend.is_none_or(|a| a.hold_stored(call.batch, y_len)));
         let direct = Direct { panels: direct, weights: call.weights, flip: self.flip };
         let ([shared_len, own_len], count) = (self.u_lens(), threads.count());
         let (shared, scratch) = scratch.split_at_mut(shared_len);

@@ -79,12 +79,12 @@ pub(super) struct Strides {
 }
 
 impl Pictures {
-    /// Floats of a picture.
+    /// Numbers of a picture.
     pub(super) fn len(&self) -> usize {
         self.blocks * self.plane()
     }
 
-    /// Floats of a block of channels.
+    /// Numbers of a block of channels.
     pub(super) fn plane(&self) -> usize {
         self.size[0] * self.size[1] * LANES
     }
