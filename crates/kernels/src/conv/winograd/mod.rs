@@ -134,12 +134,12 @@ impl Winograd {
         let tiles = batch * self.input.grid.len();
         if self.shares_weights() {
             let most = (GROUP_FLOATS / (POINTS * self.v_tile()) / 6 * 6).max(SMALL_GROUP);
-            // One group, or an even number of even ones, so that threads end together.
-            let groups = match tiles.div_ceil(tiles.div_ceil(GROUPS).clamp(SMALL_GROUP, most)) {
-                1 => 1,
-                groups => groups.next_multiple_of(2),
-            };
-            Work::Group(tiles.div_ceil(groups))
+            let group = tiles.div_ceil(GROUPS).clamp(SMALL_GROUP, most);
+            match tiles.div_ceil(group) {
+                // Few groups are even in number and size, so that threads end together.
+                groups @ 2..=GROUPS => Work::Group(tiles.div_ceil(groups.next_multiple_of(2))),
+                _ => Work::Group(group),
+            }
         } else if tiles >= GROUPS * GROUP_TILES {
             Work::Group(GROUP_TILES)
         } else {
