@@ -42,7 +42,7 @@ impl<'a> Maps<'a> {
 
     /// `len` numbers of a picture from a whole block on.
     pub(crate) fn part(&self, n: usize, from: usize, len: usize) -> &'a [f32] {
-        &self.data[n * self.stride + from / self.stored.per_word()..][..len / self.stored.per_word()]
+        &self.data[Placing { stride: self.stride, stored: self.stored }.range(n, from, len)]
     }
 
     /// Whether there are `batch` pictures of `len` floats.
@@ -72,9 +72,31 @@ impl<'a> MapsMut<'a> {
         MapsMut { data, stride: len, stored: Precision::F32 }
     }
 
+    /// Where the pictures lie in the data.
+    pub(crate) fn placing(&self) -> Placing {
+        Placing { stride: self.stride, stored: self.stored }
+    }
+
     /// The same pictures, to read.
     pub fn as_maps(&self) -> Maps<'_> {
         Maps { data: self.data, stride: self.stride, stored: self.stored }
+    }
+}
+
+/// Where pictures lie in a buffer, for tasks that share it.
+#[derive(Clone, Copy)]
+pub(crate) struct Placing {
+    /// Floats from one picture to the next.
+    pub(crate) stride: usize,
+    /// How numbers are stored.
+    pub(crate) stored: Precision,
+}
+
+impl Placing {
+    /// The place of `len` numbers of a picture, from a whole block on.
+    pub(crate) fn range(self, n: usize, from: usize, len: usize) -> Range<usize> {
+        let [from, len] = [from, len].map(|numbers| numbers / self.stored.per_word());
+        n * self.stride + from..n * self.stride + from + len
     }
 }
 

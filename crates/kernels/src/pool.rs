@@ -82,13 +82,12 @@ impl Pool {
     pub fn forward(&self, threads: &Threads, batch: usize, x: Maps<'_>, y: MapsMut<'_>) {
         let (blocks, [from, to]) = (blocks(self.channels), self.lens());
         assert!(y.as_maps().hold_stored(batch, blocks * to));
-        let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
+        let (placing, y) = (y.placing(), Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);
-            let (at, len) = (n * y_stride + block * to / y_stored.per_word(), to / y_stored.per_word());
             // SAFETY: each task has a block of its own.
-            let y = unsafe { y.part(at..at + len) };
-            map(self.isa, [x.stored, y_stored], Forward { pool: self, x: x.part(n, block * from, from), y });
+            let y = unsafe { y.part(placing.range(n, block * to, to)) };
+            map(self.isa, [x.stored, placing.stored], Forward { pool: self, x: x.part(n, block * from, from), y });
         });
     }
 

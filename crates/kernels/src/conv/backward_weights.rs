@@ -13,6 +13,7 @@
 //! next output reads.
 
 use super::ConvShape;
+use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::correlation::{Correlation, Panel};
 use super::tile::{self, Sum, Target};
@@ -75,12 +76,10 @@ impl BackwardWeights {
         let pictures = if strip == output[0] { PIXELS.div_ceil(pixels) } else { 1 };
         let pairs: usize = forward.panels.iter().map(|p| p.planes.len()).sum();
         let kernel_cuts = if pairs < TASKS && unit > 1 { window.kernel[0] } else { 1 };
-        let extent = window.extent();
-        let rows = (strip - 1) * window.stride[0] + extent[0];
-        let columns = (output[1] - 1) * window.stride[1] + extent[1];
-        let reach = |axis: usize| (output[axis] - 1) * window.stride[axis] + extent[axis];
-        let inside = begin == [0; 2] && (0..2).all(|axis| reach(axis) <= shape.input[axis]);
-        let copies = !inside || pictures > 1 || precision == Precision::Bf16 || unit == 1;
+        let [vertical, horizontal] = &forward.axes;
+        let view = [vertical.reach(strip), horizontal.reach(output[1])];
+        let copies =
+            !forward.axes.iter().all(Axis::inside) || pictures > 1 || precision == Precision::Bf16 || unit == 1;
         let blocks = shape.out_channels.div_ceil(LANES);
         let mut plan = BackwardWeights {
             precision,
@@ -96,7 +95,7 @@ impl BackwardWeights {
             strip,
             pictures,
             kernel_cuts,
-            view: if copies { [rows, columns] } else { shape.input },
+            view: if copies { view } else { shape.input },
             copies,
             taps: Vec::new(),
             dy_stride: 0,

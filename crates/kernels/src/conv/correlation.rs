@@ -18,7 +18,7 @@
 use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::tile::{self, Start, Sum, Target};
-use crate::layout::{Maps, MapsMut};
+use crate::layout::{Maps, MapsMut, Placing};
 use crate::moments::{self, MomentParts};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
 use crate::simd::{Isa, Kernel, LANES, Simd};
@@ -353,7 +353,7 @@ impl Correlation {
         );
         let cut = self.cut(call.batch, threads.count(), call.moments.is_some());
         let strips = self.axes[0].count().div_ceil(cut.rows);
-        let y_stride = y.stride;
+        let placing = y.placing();
         let (y, scratch) = (Parts::new(y.data), Parts::new(scratch));
         let most = self.pictures(call.batch, threads.count());
         let [copied_len, sums_len] = [self.copied_len(), self.sums_len].map(|len| most * len);
@@ -371,7 +371,7 @@ impl Correlation {
             let element = PhantomData::<E>;
             E::run(
                 isa,
-                StripTask { element, plan: self, call, y, y_stride, copied, sums, pictures, from, rows, panels },
+                StripTask { element, plan: self, call, y, placing, copied, sums, pictures, from, rows, panels },
             );
         });
     }
@@ -383,7 +383,7 @@ struct StripTask<'a, E> {
     plan: &'a Correlation,
     call: &'a Call<'a>,
     y: Parts<'a, f32>,
-    y_stride: usize,
+    placing: Placing,
     /// The pictures' copied strips, and sums that are not complete yet.
     copied: &'a mut [f32],
     sums: Parts<'a, f32>,
@@ -457,9 +457,7 @@ impl<E: Element> StripTask<'_, E> {
         let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
         let weights = &call.weights[weights..][..products * plan.unit * lanes];
         let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
-        let stored = plan.stored[1];
-        let at = picture * self.y_stride + first / stored.per_word();
-        let out = self.y.pointer(at..at + len / stored.per_word());
+        let out = self.y.pointer(self.placing.range(picture, first, len));
         // Where a sum waits for its next chunk.
         let (sums, lane) = match plan.sums_len {
             0 => (out, out_plane),
@@ -473,7 +471,7 @@ impl<E: Element> StripTask<'_, E> {
         let target = match is_last {
             true => {
                 let addend = call.addend.map(|addend| (addend.part(picture, first, len).as_ptr(), addend.stored));
-                Target { out, stored, lane: out_plane, start, addend, relu: call.relu }
+                Target { out, stored: self.placing.stored, lane: out_plane, start, addend, relu: call.relu }
             }
             false => Target { lane, start, ..Target::rows(sums, true) },
         };
@@ -495,10 +493,10 @@ impl<E: Element> StripTask<'_, E> {
         let [vertical, horizontal] = &plan.axes;
         let (row, rows) = (horizontal.output * LANES, self.rows.min(vertical.output - from));
         for block in panel.block..panel.block + panel.width {
-            let at = picture * self.y_stride + (block * vertical.output + from) * row;
+            let place = self.placing.range(picture, (block * vertical.output + from) * row, rows * row);
             // SAFETY: a task has its strips of its panels' blocks, and their parts, to itself.
             unsafe {
-                let pixels = self.y.part(at..at + rows * row);
+                let pixels = self.y.part(place);
                 moments::sum_pixels(s, pixels, moments.part(picture * plan.strips() + from / plan.strip, block));
             }
         }

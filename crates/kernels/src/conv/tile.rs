@@ -201,7 +201,9 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
             Some((addend, Precision::Bf16)) if E::PER_WORD == 2 => {
                 add::<S, Bf16, R, N>(s, &mut acc, rows, target.lane, addend);
             }
-            Some((addend, _)) => add::<S, F32, R, N>(s, &mut acc, rows, target.lane, addend),
+            Some((addend, Precision::F32 | Precision::Bf16)) => {
+                add::<S, F32, R, N>(s, &mut acc, rows, target.lane, addend)
+            }
         }
         if target.relu {
             for r in 0..R {
@@ -212,7 +214,7 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
         }
         match target.stored {
             Precision::Bf16 if E::PER_WORD == 2 => store::<S, Bf16, R, N>(s, &acc, rows, target.lane, target.out),
-            _ => store::<S, F32, R, N>(s, &acc, rows, target.lane, target.out),
+            Precision::F32 | Precision::Bf16 => store::<S, F32, R, N>(s, &acc, rows, target.lane, target.out),
         }
     }
 }

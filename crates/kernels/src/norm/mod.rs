@@ -117,11 +117,10 @@ impl NormChain {
         let blocks = blocks(self.channels);
         let (from, to) = (self.input_len() / blocks, self.output_len() / blocks);
         assert!(y.as_maps().hold_stored(batch, self.output_len()));
-        let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
+        let (placing, y) = (y.placing(), Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);
             let channels = block * LANES..(block + 1) * LANES;
-            let (at, len) = (n * y_stride + block * to / y_stored.per_word(), to / y_stored.per_word());
             let forward = Forward {
                 chain: self,
                 x: x.part(n, block * from, from),
@@ -130,9 +129,9 @@ impl NormChain {
                 factor: self.factors(drop, task),
                 marks: None,
                 // SAFETY: each task has a block of its own.
-                y: unsafe { y.part(at..at + len) },
+                y: unsafe { y.part(placing.range(n, block * to, to)) },
             };
-            map(self.isa, [x.stored, y_stored], forward);
+            map(self.isa, [x.stored, placing.stored], forward);
         });
     }
 

@@ -26,7 +26,7 @@ pub(super) use gradient::WeightGradient;
 use super::choice::products;
 use super::correlation::{Call, Panel};
 use super::tile::{self, Sum, Target};
-use crate::layout::MapsMut;
+use crate::layout::{MapsMut, Placing};
 use crate::precision::{Bf16, F32, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
@@ -226,7 +226,7 @@ impl Winograd {
         let tiles = |i: usize| i * group..((i + 1) * group).min(call.batch * self.input.grid.len());
         let (blocks, panels) = (self.input.blocks, self.matrices.panels.len());
         assert!(call.moments.is_none_or(|m| m.hold(groups, self.matrices.blocks)));
-        let (y_stride, y_stored, y) = (y.stride, y.stored, Parts::new(y.data));
+        let (placing, y) = (y.placing(), Parts::new(y.data));
         let transform = |i: usize, part: usize, blocks: Range<usize>| {
             let at = part * v_len + blocks.start * LANES;
             isa.run(TransformTiles { plan: self, call, group, tiles: tiles(i), blocks, v, at });
@@ -236,21 +236,7 @@ impl Winograd {
             let m = m.pointer(thread * m_len..(thread + 1) * m_len);
             let own = own.pointer(thread * own_len..(thread + 1) * own_len);
             let (tiles, panels) = (tiles(i), &self.matrices.panels[panels]);
-            isa.run(MultiplyTiles {
-                plan: self,
-                call,
-                group,
-                tiles,
-                panels,
-                direct,
-                shared,
-                own,
-                v,
-                m,
-                y,
-                y_stride,
-                y_stored,
-            });
+            isa.run(MultiplyTiles { plan: self, call, group, tiles, panels, direct, shared, own, v, m, y, placing });
         };
         match work {
             Work::Group(_) => threads.run(groups, &|i, thread| {
@@ -316,8 +302,7 @@ struct MultiplyTiles<'a> {
     v: *const f32,
     m: *mut f32,
     y: Parts<'a, f32>,
-    y_stride: usize,
-    y_stored: Precision,
+    placing: Placing,
 }
 
 impl MultiplyTiles<'_> {
@@ -381,18 +366,17 @@ impl Kernel for MultiplyTiles<'_> {
                     bias: call.bias.map(|bias| &bias[(panel.block + block) * LANES..]),
                     addend: call.addend,
                     first: (panel.block + block) * plane,
-                    stored: self.y_stored,
+                    stored: self.placing.stored,
                     accumulate: call.accumulate,
                     relu: call.relu,
                 };
-                let len = (finish.first + plane) / self.y_stored.per_word();
-                let out = self.y.pointer(0..(call.batch - 1) * self.y_stride + len);
+                let out = self.y.pointer(0..self.placing.range(call.batch - 1, finish.first, plane).end);
                 // SAFETY: the sums of this block were computed above; no other task has these tiles of this block, nor
                 // their part of the moments.
                 unsafe {
                     let moments = call.moments.map(|m| m.part(tiles.start / self.group, panel.block + block));
                     let sums = self.m.add(block * LANES);
-                    finish.block(s, tiles.clone(), sums, m_strides, out, self.y_stride, moments);
+                    finish.block(s, tiles.clone(), sums, m_strides, out, self.placing.stride, moments);
                 }
             }
         }

@@ -92,8 +92,8 @@ impl Pictures {
     /// Transforms tiles of `I` × `I` pixels of some blocks of channels, each block 16 floats after the one before.
     ///
     /// # Safety
-    /// `x` holds the tiles' pictures, stored as `E` says; 16 floats are writable at each point, tile and block from `to`, and nobody else
-    /// uses them.
+    /// `x` holds the tiles' pictures, stored as `E` says; 16 floats are writable at each point, tile and block from `to`, and
+    /// nobody else uses them.
     #[inline(always)]
     pub(super) unsafe fn transform<S: Simd, E: Element, L: Line<I, SIDE>, const I: usize>(
         &self,
