@@ -8,6 +8,75 @@ use crate::random;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 
+/// A function of single elements that follows a product, a sum or a norm.
+///
+/// A kernel takes it as data: what is computed with it says [`Activation`] alone, and nobody else names its cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// `x`
+    #[default]
+    Identity,
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, low), high)`; 0 and 6 are ReLU6 (Howard et al. 2017).
+    Clip {
+        /// The least value.
+        low: f32,
+        /// The largest value.
+        high: f32,
+    },
+    /// `x` where it is above 0, else `slope · x` (Maas et al. 2013).
+    LeakyRelu {
+        /// Factor of negative numbers, above 0.
+        slope: f32,
+    },
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
+    /// `min(max(slope · x + offset, 0), 1)`; PyTorch's slope is 1/6 and its offset 1/2.
+    HardSigmoid {
+        /// Factor of `x`, above 0.
+        slope: f32,
+        /// The value at 0.
+        offset: f32,
+    },
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x · sigmoid(x)` (Elfwing et al. 2018; Ramachandran et al. 2017 as swish).
+    Silu,
+    /// `x · min(max(x + 3, 0), 6) / 6` (Howard et al. 2019, section 5.2).
+    HardSwish,
+    /// `x · Φ(x)` with the normal distribution's Φ, by the error function (Hendrycks and Gimpel 2016).
+    Gelu,
+}
+
+/// What the gradient of an activation is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GradientFrom {
+    /// Nothing: it is the output's gradient.
+    Nothing,
+    /// The output alone, so that the input need not be kept.
+    Output,
+    /// The input.
+    Input,
+}
+
+impl Activation {
+    /// PyTorch's hard sigmoid.
+    pub const HARD_SIGMOID: Activation = Activation::HardSigmoid { slope: 1.0 / 6.0, offset: 0.5 };
+    /// ReLU6.
+    pub const RELU6: Activation = Activation::Clip { low: 0.0, high: 6.0 };
+
+    /// What the gradient is computed from.
+    pub fn gradient_from(self) -> GradientFrom {
+        match self {
+            Activation::Identity => GradientFrom::Nothing,
+            Activation::Relu | Activation::Clip { .. } | Activation::LeakyRelu { .. } => GradientFrom::Output,
+            Activation::Sigmoid | Activation::HardSigmoid { .. } | Activation::Tanh => GradientFrom::Output,
+            Activation::Silu | Activation::HardSwish | Activation::Gelu => GradientFrom::Input,
+        }
+    }
+}
+
 /// `y = max(y, 0)` in `batch` pictures of `len` floats, a multiple of 16; a NaN stays one.
 ///
 /// # Panics
