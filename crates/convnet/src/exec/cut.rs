@@ -11,7 +11,7 @@ use super::parameters::Parameters;
 use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
-use crate::ops::{BatchNorm2d, Conv2d, Op, Shape};
+use crate::ops::{Activation, BatchNorm2d, Conv2d, Op, Shape};
 use crate::{Error, Result};
 use convnet_kernels::conv::{Conv, ConvShape, PLAIN_CHANNELS, Setting};
 use convnet_kernels::linear::Linear;
@@ -154,9 +154,12 @@ impl Cutter<'_> {
                 let lrn = LocalResponseNorm::new(channels, h * w, op.size, [op.alpha, op.beta, op.k], self.isa);
                 self.push(node, node, Kind::LocalResponseNorm(lrn), layout)
             }
-            Op::Relu if matches!(shape, Shape::Map(_)) && self.pool_after(node).is_some() => self.add_chain(node, None),
-            Op::Relu => self.push(node, node, Kind::Relu, layout),
-            Op::Tanh => self.push(node, node, Kind::Tanh, layout),
+            Op::Activation(Activation::Relu) if matches!(shape, Shape::Map(_)) && self.pool_after(node).is_some() => {
+                self.add_chain(node, None)
+            }
+            Op::Activation(Activation::Relu) => self.push(node, node, Kind::Relu, layout),
+            Op::Activation(Activation::Tanh) => self.push(node, node, Kind::Tanh, layout),
+            Op::Activation(_) => todo!(),
             Op::MaxPool2d(op) => self.add_pool(node, op.window, PoolKind::Max),
             Op::AvgPool2d(op) => {
                 self.add_pool(node, op.window, PoolKind::Avg { count_include_pad: op.count_include_pad })
@@ -290,7 +293,7 @@ impl Cutter<'_> {
 
     /// The ReLU after a convolution or linear layer, unless it begins a chain with pooling.
     fn take_relu(&self, node: usize) -> (usize, bool) {
-        let relu = self.only_reader(node).filter(|&next| matches!(self.op(next), Op::Relu));
+        let relu = self.only_reader(node).filter(|&next| matches!(self.op(next), Op::Activation(Activation::Relu)));
         let chained = |&next: &usize| self.purpose == Purpose::Training && self.pool_after(next).is_some();
         match relu.filter(|next| !chained(next)) {
             Some(next) => (next, true),
@@ -318,14 +321,15 @@ impl Cutter<'_> {
     fn chain(&self, node: usize, norm: bool) -> Chained {
         let [channels, h, w] = self.map(node);
         let mut last = node;
-        let relu = match self.only_reader(node).filter(|&next| matches!(self.op(next), Op::Relu)) {
-            _ if !norm => true,
-            Some(next) => {
-                last = next;
-                true
-            }
-            None => false,
-        };
+        let relu =
+            match self.only_reader(node).filter(|&next| matches!(self.op(next), Op::Activation(Activation::Relu))) {
+                _ if !norm => true,
+                Some(next) => {
+                    last = next;
+                    true
+                }
+                None => false,
+            };
         let pool = self.pool_after(last);
         last = pool.unwrap_or(last);
         let mut drop = None;

@@ -54,7 +54,7 @@ fn resolution(net: &Net, node: usize) -> [usize; 2] {
 fn floats(net: &Net, index: usize) -> usize {
     let node = &net.nodes()[index];
     match node.op {
-        Op::Relu | Op::Tanh | Op::Dropout(_) | Op::Dropout2d(_) | Op::Concat | Op::Flatten => 0,
+        Op::Activation(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Concat | Op::Flatten => 0,
         Op::Input(_)
         | Op::Conv2d(_)
         | Op::Linear(_)

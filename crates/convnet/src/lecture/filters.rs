@@ -240,7 +240,7 @@ fn sizes(axes: &[usize]) -> String {
 /// L4.
 pub(super) fn stack() -> Result<Vec<Block>> {
     let window = Window::square(5);
-    let layers = [("conv1", conv(4, window)), ("relu1", Op::Relu), ("conv2", conv(10, window)), ("relu2", Op::Relu)];
+    let layers = [("conv1", conv(4, window)), ("relu1", Op::RELU), ("conv2", conv(10, window)), ("relu2", Op::RELU)];
     let net = chain([3, 32, 32], &layers)?;
     let table = net.table(1);
     let (first, second) = (layer(&table, "relu1")?, layer(&table, "relu2")?);

@@ -38,12 +38,12 @@ fn depth() -> Result<Vec<Block>> {
 /// Two convolutions, with or without a shortcut past them.
 fn small_block(shortcut: bool) -> Result<Net> {
     let conv3x3 = Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(1, Window::square(3).padding(1)) });
-    let mut net = chain([1, 2, 2], &[("conv1", conv3x3.clone()), ("relu1", Op::Relu), ("conv2", conv3x3)])?;
+    let mut net = chain([1, 2, 2], &[("conv1", conv3x3.clone()), ("relu1", Op::RELU), ("conv2", conv3x3)])?;
     if shortcut {
         let branch = net.output();
         net.add("add", Op::Add, &[branch, NodeId(0)])?;
     }
-    net.then("relu", Op::Relu)?;
+    net.then("relu", Op::RELU)?;
     Ok(net)
 }
 

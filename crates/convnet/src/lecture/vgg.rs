@@ -23,7 +23,7 @@ fn cone(steps: usize) -> String {
 /// L11.
 pub(super) fn explain() -> Result<Vec<Block>> {
     let small = Window::square(3).padding(1);
-    let twice = chain([128, 28, 28], &[("first", conv(128, small)), ("relu", Op::Relu), ("second", conv(128, small))])?;
+    let twice = chain([128, 28, 28], &[("first", conv(128, small)), ("relu", Op::RELU), ("second", conv(128, small))])?;
     let once = chain([128, 28, 28], &[("wide", conv(128, Window::square(5).padding(2)))])?;
     let (two, one) = (twice.table(1), once.table(1));
     let sum = layer(&two, "first")?.weights + layer(&two, "second")?.weights;

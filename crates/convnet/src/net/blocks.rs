@@ -206,7 +206,7 @@ fn with_settings(node: &Node, settings: &str) -> String {
 fn is_main(op: &Op) -> bool {
     match op {
         Op::Conv2d(_) | Op::Linear(_) | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => true,
-        Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => false,
+        Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => false,
         Op::Add | Op::Concat | Op::PadChannels(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => false,
     }
 }
@@ -242,7 +242,7 @@ mod tests {
     fn blocks_are_runs_of_names() {
         let mut net = Net::new("net", Shape::Vector(4)).unwrap();
         for name in ["a.x.1", "a.x.2", "a.y", "b", "a.z", "a.z.1"] {
-            net.then(name, Op::Relu).unwrap();
+            net.then(name, Op::RELU).unwrap();
         }
         let names = |depth| net.blocks(depth).into_iter().map(|block| (block.name, block.nodes)).collect::<Vec<_>>();
         let expected = [("a", 1..4), ("b", 4..5), ("a", 5..7)].map(|(name, nodes)| (name.to_owned(), nodes));

@@ -106,7 +106,7 @@ impl Net {
             }
             // One of the summands is at hand when the sum is made.
             Op::Add => inputs[1..].iter().map(numbers).sum(),
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => 0.0,
+            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => 0.0,
             Op::Concat | Op::PadChannels(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => 0.0,
         };
         let parameters = node.op.parameters(&inputs);
@@ -143,7 +143,7 @@ mod tests {
     fn layers_add_up_and_training_passes_twice_or_three_times() {
         let mut net = Net::new("net", Shape::Map([16, 32, 32])).unwrap();
         net.then("conv", Op::Conv2d(Conv2d::new(16, Window::square(3).padding(1)))).unwrap();
-        net.then("relu", Op::Relu).unwrap();
+        net.then("relu", Op::RELU).unwrap();
         net.then("flatten", Op::Flatten).unwrap();
         net.then("head", Op::Linear(Linear { bias: false, ..Linear::new(1000) })).unwrap();
         let estimate = net.estimate(&machine(), 4);

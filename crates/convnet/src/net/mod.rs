@@ -254,7 +254,7 @@ mod tests {
         let mut net = Net::new("l4", Shape::Map([3, 32, 32])).unwrap();
         for (filters, expected) in [(4, [4, 28, 28]), (10, [10, 24, 24])] {
             net.then(&format!("conv{filters}"), Op::Conv2d(Conv2d::new(filters, Window::square(5)))).unwrap();
-            net.then(&format!("relu{filters}"), Op::Relu).unwrap();
+            net.then(&format!("relu{filters}"), Op::RELU).unwrap();
             assert_eq!(net.output_shape(), Shape::Map(expected));
         }
         let weights = |name| net.parameters().into_iter().find(|(full, ..)| full == name).unwrap().2.shape;
@@ -265,12 +265,12 @@ mod tests {
     #[test]
     fn bad_layers_are_refused_with_their_name() {
         let mut net = Net::new("net", Shape::Map([1, 4, 4])).unwrap();
-        net.then("relu", Op::Relu).unwrap();
-        assert!(problem(net.then("relu", Op::Relu)).contains("not yet taken"));
-        assert!(problem(net.then("", Op::Relu)).contains("got 0"));
-        assert!(problem(net.then("a\u{1b}[31m", Op::Relu)).contains("control"));
-        assert!(problem(net.add("far", Op::Relu, &[NodeId(7)])).contains("of this net"));
-        assert!(problem(net.add("none", Op::Relu, &[])).contains("expected 1 input"));
+        net.then("relu", Op::RELU).unwrap();
+        assert!(problem(net.then("relu", Op::RELU)).contains("not yet taken"));
+        assert!(problem(net.then("", Op::RELU)).contains("got 0"));
+        assert!(problem(net.then("a\u{1b}[31m", Op::RELU)).contains("control"));
+        assert!(problem(net.add("far", Op::RELU, &[NodeId(7)])).contains("of this net"));
+        assert!(problem(net.add("none", Op::RELU, &[])).contains("expected 1 input"));
         assert!(problem(net.then("second", Op::Input(Shape::Vector(3)))).contains("exactly one input"));
         let text = problem(net.then("big", Op::Conv2d(Conv2d::new(1, Window::square(5)))));
         assert_eq!(

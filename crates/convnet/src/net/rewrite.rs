@@ -168,7 +168,7 @@ mod tests {
         let mut net = Net::new("net", Shape::Vector(4)).unwrap();
         let drop = net.then("drop", Op::Dropout(Dropout { p: 0.5 })).unwrap();
         net.then("head", Op::Linear(Linear::new(2))).unwrap();
-        net.add("twin", Op::Relu, &[drop]).unwrap();
+        net.add("twin", Op::RELU, &[drop]).unwrap();
         net.add("last", Op::Dropout(Dropout { p: 0.5 }), &[NodeId(2)]).unwrap();
         let (rewritten, _) = inference(&net, &numbered(&net)).unwrap();
         assert_eq!(names(&rewritten), ["input", "head"]);
@@ -229,7 +229,7 @@ mod tests {
         let mut net = Net::new("net", Shape::Map([1, 2, 2])).unwrap();
         let conv = net.then("conv", Op::Conv2d(Conv2d::new(1, Window::square(1)))).unwrap();
         net.then("norm", Op::BatchNorm2d(BatchNorm2d::default())).unwrap();
-        net.add("side", Op::Relu, &[conv]).unwrap();
+        net.add("side", Op::RELU, &[conv]).unwrap();
         assert!(foldable(&net).is_empty());
     }
 

@@ -20,7 +20,7 @@ fn max_pool(window: Window) -> Op {
 fn conv_norm_relu(net: &mut Net, name: &str, from: NodeId, channels: usize, window: Window) -> NodeId {
     net.add(&format!("{name}.conv"), conv(channels, window), &[from]).unwrap();
     net.then(&format!("{name}.bn"), norm()).unwrap();
-    net.then(&format!("{name}.relu"), Op::Relu).unwrap()
+    net.then(&format!("{name}.relu"), Op::RELU).unwrap()
 }
 
 fn classifier(net: &mut Net) {
@@ -34,7 +34,7 @@ pub(super) fn residual(layers: usize) -> Net {
     let mut net = Net::new("residual", Shape::Map([3, 64, 64])).unwrap();
     net.then("conv1", conv(64, Window::square(7).stride(2).padding(3))).unwrap();
     net.then("bn1", norm()).unwrap();
-    net.then("relu", Op::Relu).unwrap();
+    net.then("relu", Op::RELU).unwrap();
     let mut last = net.then("maxpool", max_pool(Window::square(3).stride(2).padding(1))).unwrap();
     for (layer, block) in (0..layers).flat_map(|layer| [(layer, 0), (layer, 1)]) {
         let path = format!("layer{}.{block}", layer + 1);
@@ -42,7 +42,7 @@ pub(super) fn residual(layers: usize) -> Net {
         net.add(&format!("{path}.conv1"), conv(channels, Window::square(3).stride(stride).padding(1)), &[last])
             .unwrap();
         net.then(&format!("{path}.bn1"), norm()).unwrap();
-        net.then(&format!("{path}.relu1"), Op::Relu).unwrap();
+        net.then(&format!("{path}.relu1"), Op::RELU).unwrap();
         net.then(&format!("{path}.conv2"), conv(channels, Window::square(3).padding(1))).unwrap();
         let main = net.then(&format!("{path}.bn2"), norm()).unwrap();
         if stride == 2 {
@@ -50,7 +50,7 @@ pub(super) fn residual(layers: usize) -> Net {
             last = net.then(&format!("{path}.downsample.1"), norm()).unwrap();
         }
         net.add(&format!("{path}.add"), Op::Add, &[main, last]).unwrap();
-        last = net.then(&format!("{path}.relu2"), Op::Relu).unwrap();
+        last = net.then(&format!("{path}.relu2"), Op::RELU).unwrap();
     }
     classifier(&mut net);
     net
@@ -89,16 +89,16 @@ pub(super) fn dense(layers: usize) -> Net {
             _ => net.add(&format!("{path}.concat"), Op::Concat, &features).unwrap(),
         };
         net.add(&format!("{path}.norm1"), norm(), &[from]).unwrap();
-        net.then(&format!("{path}.relu1"), Op::Relu).unwrap();
+        net.then(&format!("{path}.relu1"), Op::RELU).unwrap();
         net.then(&format!("{path}.conv1"), conv(128, Window::square(1))).unwrap();
         net.then(&format!("{path}.norm2"), norm()).unwrap();
-        net.then(&format!("{path}.relu2"), Op::Relu).unwrap();
+        net.then(&format!("{path}.relu2"), Op::RELU).unwrap();
         features.push(net.then(&format!("{path}.conv2"), conv(32, Window::square(3).padding(1))).unwrap());
     }
     let channels = 64 + 32 * layers;
     net.add("features.denseblock1.concat", Op::Concat, &features).unwrap();
     net.then("features.transition1.norm", norm()).unwrap();
-    net.then("features.transition1.relu", Op::Relu).unwrap();
+    net.then("features.transition1.relu", Op::RELU).unwrap();
     net.then("features.transition1.conv", conv(channels / 2, Window::square(1))).unwrap();
     let window = Window::square(2).stride(2);
     net.then("features.transition1.pool", Op::AvgPool2d(AvgPool2d { window, count_include_pad: true })).unwrap();

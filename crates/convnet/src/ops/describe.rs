@@ -26,7 +26,12 @@ impl Op {
             Op::PadChannels(PadChannels { before, after }) => format!("{before} + {} + {after}", channels(inputs)),
             Op::Dropout(Dropout { p }) | Op::Dropout2d(Dropout { p }) => p.to_string(),
             Op::Concat => inputs.iter().map(|shape| shape.dims()[0].to_string()).collect::<Vec<_>>().join("+"),
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::Relu | Op::Tanh | Op::Add | Op::Flatten => String::new(),
+            Op::Activation(activation) => {
+                let mut activation = *activation;
+                let numbers = super::activation::settings(&mut activation);
+                numbers.into_iter().map(|(_, number)| number.to_string()).collect::<Vec<_>>().join(", ")
+            }
+            Op::Input(_) | Op::BatchNorm2d(_) | Op::Add | Op::Flatten => String::new(),
         }
     }
 }
@@ -88,6 +93,6 @@ mod tests {
         assert_eq!(settings(Op::PadChannels(PadChannels { before: 8, after: 8 }), &[map]), "8 + 16 + 8");
         assert_eq!(settings(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[map]), "to 1x1");
         assert_eq!(settings(Op::Dropout(Dropout { p: 0.5 }), &[map]), "0.5");
-        assert_eq!(settings(Op::Relu, &[map]), "");
+        assert_eq!(settings(Op::RELU, &[map]), "");
     }
 }

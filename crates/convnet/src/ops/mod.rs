@@ -3,6 +3,7 @@
 //! Shapes here are of one picture: the batch is the executor's concern. Matches on [`Op`] are exhaustive, without a
 //! wildcard, so that the compiler lists what a new operation needs.
 
+pub(crate) mod activation;
 mod batch_norm;
 mod conv2d;
 pub(crate) mod describe;
@@ -14,6 +15,7 @@ mod merge;
 mod pad_channels;
 mod pool;
 
+pub use activation::Activation;
 pub use batch_norm::BatchNorm2d;
 pub use conv2d::Conv2d;
 pub use dropout::Dropout;
@@ -112,10 +114,8 @@ pub enum Op {
     BatchNorm2d(BatchNorm2d),
     /// Normalisation across neighbouring channels.
     LocalResponseNorm(LocalResponseNorm),
-    /// `max(x, 0)`.
-    Relu,
-    /// Hyperbolic tangent.
-    Tanh,
+    /// A function of single elements.
+    Activation(Activation),
     /// Largest element of each window.
     MaxPool2d(MaxPool2d),
     /// Mean of each window.
@@ -140,6 +140,11 @@ pub enum Op {
 pub type Problem = String;
 
 impl Op {
+    /// `max(x, 0)`.
+    pub const RELU: Op = Op::Activation(Activation::Relu);
+    /// Hyperbolic tangent.
+    pub const TANH: Op = Op::Activation(Activation::Tanh);
+
     /// PyTorch's name of the operation in lower case, as the text form of a net writes it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -148,8 +153,7 @@ impl Op {
             Op::Linear(_) => "linear",
             Op::BatchNorm2d(_) => "batch_norm2d",
             Op::LocalResponseNorm(_) => "local_response_norm",
-            Op::Relu => "relu",
-            Op::Tanh => "tanh",
+            Op::Activation(op) => activation::name(*op),
             Op::MaxPool2d(_) => "max_pool2d",
             Op::AvgPool2d(_) => "avg_pool2d",
             Op::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
@@ -187,7 +191,7 @@ impl Op {
             Op::Linear(op) => op.output(inputs[0]),
             Op::BatchNorm2d(op) => op.output(inputs[0]),
             Op::LocalResponseNorm(op) => op.output(inputs[0]),
-            Op::Relu | Op::Tanh => Ok(inputs[0]),
+            Op::Activation(op) => activation::check(*op).map(|()| inputs[0]),
             Op::MaxPool2d(op) => op.output(inputs[0]),
             Op::AvgPool2d(op) => op.output(inputs[0]),
             Op::AdaptiveAvgPool2d(op) => op.output(inputs[0]),
@@ -204,8 +208,8 @@ impl Op {
         let (least, most) = match self {
             Op::Input(_) => (0, 0),
             Op::Add | Op::Concat => (2, usize::MAX),
-            Op::Conv2d(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu => (1, 1),
-            Op::Tanh | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::PadChannels(_) => (1, 1),
+            Op::Conv2d(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => (1, 1),
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::PadChannels(_) => (1, 1),
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => (1, 1),
         };
         match (least..=most).contains(&inputs) {
@@ -224,7 +228,7 @@ impl Op {
             Op::Conv2d(op) => op.parameters(inputs[0]),
             Op::Linear(op) => op.parameters(inputs[0]),
             Op::BatchNorm2d(_) => BatchNorm2d::parameters(inputs[0]),
-            Op::Input(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => Vec::new(),
+            Op::Input(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => Vec::new(),
             Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => Vec::new(),
             Op::Add | Op::Concat | Op::PadChannels(_) => Vec::new(),
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => Vec::new(),
@@ -236,7 +240,7 @@ impl Op {
         match self {
             Op::Conv2d(op) => op.macs(inputs[0], output),
             Op::Linear(op) => saturating_product(&[inputs[0].elements(), op.out_features]) as u64,
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => 0,
+            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => 0,
             Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => 0,
             Op::Add | Op::Concat | Op::PadChannels(_) => 0,
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => 0,
@@ -250,8 +254,8 @@ impl Op {
             Op::MaxPool2d(op) => Some(op.window),
             Op::AvgPool2d(op) => Some(op.window),
             Op::AdaptiveAvgPool2d(op) => op.window(inputs[0]),
-            Op::Input(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu => None,
-            Op::Tanh | Op::Add | Op::Concat | Op::PadChannels(_) => None,
+            Op::Input(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => None,
+            Op::Add | Op::Concat | Op::PadChannels(_) => None,
             Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => None,
         }
     }

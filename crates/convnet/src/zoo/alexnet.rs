@@ -42,23 +42,23 @@ fn alexnet(model: &Model, options: &ZooOptions) -> Result<Net> {
     let mut root = Path::root(&mut net);
     let features = [
         conv(64, Window::square(11).stride(4).padding(2)),
-        Op::Relu,
+        Op::RELU,
         pool(),
         conv(192, Window::square(5).padding(2)),
-        Op::Relu,
+        Op::RELU,
         pool(),
         conv(384, Window::square(3).padding(1)),
-        Op::Relu,
+        Op::RELU,
         conv(256, Window::square(3).padding(1)),
-        Op::Relu,
+        Op::RELU,
         conv(256, Window::square(3).padding(1)),
-        Op::Relu,
+        Op::RELU,
         pool(),
     ];
     let x = root.below("features").chain(INPUT, (0..).zip(features))?;
     let x = root.chain(x, [("avgpool", adaptive_avg_pool(6)), ("flatten", Op::Flatten)])?;
     let classes = linear(model.classes_or(options));
-    let classifier = [dropout(p), linear(4096), Op::Relu, dropout(p), linear(4096), Op::Relu, classes];
+    let classifier = [dropout(p), linear(4096), Op::RELU, dropout(p), linear(4096), Op::RELU, classes];
     root.below("classifier").chain(x, (0..).zip(classifier))?;
     Ok(net)
 }
@@ -76,27 +76,27 @@ fn alexnet_2012(model: &Model, options: &ZooOptions) -> Result<Net> {
     let mut net = model.begin(options)?;
     let layers = [
         ("conv1", conv(96, Window::square(11).stride(4).padding(2), 1, 0.0)),
-        ("relu1", Op::Relu),
+        ("relu1", Op::RELU),
         ("norm1", norm()),
         ("pool1", pool()),
         ("conv2", conv(256, Window::square(5).padding(2), 2, 1.0)),
-        ("relu2", Op::Relu),
+        ("relu2", Op::RELU),
         ("norm2", norm()),
         ("pool2", pool()),
         ("conv3", conv(384, Window::square(3).padding(1), 1, 0.0)),
-        ("relu3", Op::Relu),
+        ("relu3", Op::RELU),
         ("conv4", conv(384, Window::square(3).padding(1), 2, 1.0)),
-        ("relu4", Op::Relu),
+        ("relu4", Op::RELU),
         ("conv5", conv(256, Window::square(3).padding(1), 2, 1.0)),
-        ("relu5", Op::Relu),
+        ("relu5", Op::RELU),
         ("pool5", pool()),
         ("avgpool", adaptive_avg_pool(6)),
         ("flatten", Op::Flatten),
         ("fc6", linear(4096, 1.0)),
-        ("relu6", Op::Relu),
+        ("relu6", Op::RELU),
         ("drop6", dropout(p)),
         ("fc7", linear(4096, 1.0)),
-        ("relu7", Op::Relu),
+        ("relu7", Op::RELU),
         ("drop7", dropout(p)),
         ("fc8", linear(model.classes_or(options), 0.0)),
     ];

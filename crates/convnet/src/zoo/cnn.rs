@@ -95,7 +95,7 @@ pub fn cnn(settings: &Cnn) -> Result<Net> {
         if *batch_norm {
             net.then(&format!("bn{i}"), Op::BatchNorm2d(BatchNorm2d::default()))?;
         }
-        net.then(&format!("relu{i}"), Op::Relu)?;
+        net.then(&format!("relu{i}"), Op::RELU)?;
         net.then(&format!("pool{i}"), Op::MaxPool2d(MaxPool2d { window: Window::square(2).stride(2) }))?;
         if *dropout != 0.0 {
             net.then(&format!("drop{i}"), Op::Dropout2d(Dropout { p: *dropout }))?;
@@ -104,7 +104,7 @@ pub fn cnn(settings: &Cnn) -> Result<Net> {
     net.then("flatten", Op::Flatten)?;
     for (i, &features) in (1..).zip(hdims) {
         net.then(&format!("linear{i}"), Op::Linear(Linear::new(features)))?;
-        net.then(&format!("relu_linear{i}"), Op::Relu)?;
+        net.then(&format!("relu_linear{i}"), Op::RELU)?;
     }
     net.then("head", Op::Linear(Linear::new(*ydim)))?;
     Ok(net)

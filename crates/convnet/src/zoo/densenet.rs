@@ -81,7 +81,7 @@ fn densenet(model: &Model, options: &ZooOptions, settings: &DenseNet) -> Result<
     let init = [InitRule::Uniform, InitRule::Constant(0.0)];
     let classes = Linear { init, ..Linear::new(model.classes_or(options)) };
     let head = [
-        ("relu", Op::Relu),
+        ("relu", Op::RELU),
         ("avgpool", adaptive_avg_pool(1)),
         ("flatten", Op::Flatten),
         ("classifier", Op::Linear(classes)),
@@ -98,7 +98,7 @@ impl DenseNet {
         let stem = [
             ("conv0", conv(self.stem, Window::square(7).stride(2).padding(3))),
             ("norm0", norm()),
-            ("relu0", Op::Relu),
+            ("relu0", Op::RELU),
             ("pool0", max_pool(Window::square(3).stride(2).padding(1))),
         ];
         features.chain(INPUT, stem)
@@ -107,7 +107,7 @@ impl DenseNet {
     /// `growth` new maps from all maps so far.
     fn layer(&self, mut at: Path, x: NodeId, p: f32) -> Result<NodeId> {
         let conv3x3 = conv(self.growth, Window::square(3).padding(1));
-        let before = [("norm1", norm()), ("relu1", Op::Relu)];
+        let before = [("norm1", norm()), ("relu1", Op::RELU)];
         let x = at.chain(x, before)?;
         if !self.bc {
             return at.chain(x, [("conv1", conv3x3), ("dropout", dropout(p))]);
@@ -115,7 +115,7 @@ impl DenseNet {
         let bottleneck = [
             ("conv1", conv(4 * self.growth, Window::square(1))),
             ("norm2", norm()),
-            ("relu2", Op::Relu),
+            ("relu2", Op::RELU),
             ("conv2", conv3x3),
             ("dropout", dropout(p)),
         ];
@@ -127,7 +127,7 @@ impl DenseNet {
         let pool = AvgPool2d { window: Window::square(2).stride(2), count_include_pad: true };
         let layers = [
             ("norm", norm()),
-            ("relu", Op::Relu),
+            ("relu", Op::RELU),
             ("conv", conv(channels, Window::square(1))),
             ("pool", Op::AvgPool2d(pool)),
         ];

@@ -134,7 +134,7 @@ impl Form {
         let head = [
             ("flatten", Op::Flatten),
             ("fc1", self.linear(1024)),
-            ("relu", Op::Relu),
+            ("relu", Op::RELU),
             ("dropout", dropout(p)),
             ("fc2", self.linear(classes)),
         ];
@@ -152,7 +152,7 @@ impl Form {
             }
             Form::Paper => (conv, None),
         };
-        at.below(name).chain(x, [("conv", Op::Conv2d(conv))].into_iter().chain(norm).chain([("relu", Op::Relu)]))
+        at.below(name).chain(x, [("conv", Op::Conv2d(conv))].into_iter().chain(norm).chain([("relu", Op::RELU)]))
     }
 
     fn linear(self, features: usize) -> Op {

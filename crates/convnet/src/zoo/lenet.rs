@@ -42,16 +42,16 @@ fn lenet5(model: &Model, options: &ZooOptions) -> Result<Net> {
     let pool = || Op::AvgPool2d(AvgPool2d { window: Window::square(2).stride(2), count_include_pad: true });
     let layers = [
         ("conv1", conv(6, padding)),
-        ("tanh1", Op::Tanh),
+        ("tanh1", Op::TANH),
         ("pool1", pool()),
         ("conv2", conv(16, 0)),
-        ("tanh2", Op::Tanh),
+        ("tanh2", Op::TANH),
         ("pool2", pool()),
         ("flatten", Op::Flatten),
         ("fc1", linear(120)),
-        ("tanh3", Op::Tanh),
+        ("tanh3", Op::TANH),
         ("fc2", linear(84)),
-        ("tanh4", Op::Tanh),
+        ("tanh4", Op::TANH),
         ("dropout", dropout(options.dropout_or(0.0))),
         ("fc3", linear(model.classes_or(options))),
     ];

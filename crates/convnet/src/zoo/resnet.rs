@@ -77,7 +77,7 @@ fn resnet(model: &Model, options: &ZooOptions, block: Block, depths: [usize; 4])
     let stem = [
         ("conv1", conv(64, Window::square(7).stride(2).padding(3))),
         ("bn1", norm()),
-        ("relu", Op::Relu),
+        ("relu", Op::RELU),
         ("maxpool", max_pool(Window::square(3).stride(2).padding(1))),
     ];
     let mut x = root.chain(INPUT, stem)?;
@@ -106,7 +106,7 @@ impl Block {
             Block::Basic => vec![
                 ("conv1", conv(channels, conv3x3.stride(stride))),
                 ("bn1", norm()),
-                ("relu1", Op::Relu),
+                ("relu1", Op::RELU),
                 ("conv2", conv(channels, conv3x3)),
                 ("bn2", norm()),
             ],
@@ -115,10 +115,10 @@ impl Block {
                 vec![
                     ("conv1", conv(inner, Window::square(1))),
                     ("bn1", norm()),
-                    ("relu1", Op::Relu),
+                    ("relu1", Op::RELU),
                     ("conv2", grouped_conv(inner, conv3x3.stride(stride), groups)),
                     ("bn2", norm()),
-                    ("relu2", Op::Relu),
+                    ("relu2", Op::RELU),
                     ("conv3", conv(4 * channels, Window::square(1))),
                     ("bn3", norm()),
                 ]
@@ -137,7 +137,7 @@ fn residual(mut at: Path, x: NodeId, branch: Vec<(&str, Op)>, stride: usize) -> 
         at.chain(x, [("downsample.0", projection), ("downsample.1", norm())])?
     };
     let sum = at.join("add", Op::Add, &[y, shortcut])?;
-    at.chain(sum, [("relu", Op::Relu)])
+    at.chain(sum, [("relu", Op::RELU)])
 }
 
 fn conv(channels: usize, window: Window) -> Op {

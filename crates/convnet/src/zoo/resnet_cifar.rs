@@ -84,7 +84,7 @@ fn plain(model: &Model, options: &ZooOptions, depth: usize) -> Result<Net> {
 fn build(model: &Model, options: &ZooOptions, depth: usize, shortcut: Option<Shortcut>) -> Result<Net> {
     let mut net = model.begin(options)?;
     let mut root = Path::root(&mut net);
-    let stem = [("conv1", conv(16, Window::square(3).padding(1))), ("bn1", norm()), ("relu", Op::Relu)];
+    let stem = [("conv1", conv(16, Window::square(3).padding(1))), ("bn1", norm()), ("relu", Op::RELU)];
     let mut x = root.chain(INPUT, stem)?;
     for (stage, channels) in [16, 32, 64].into_iter().enumerate() {
         for i in 0..depth {
@@ -106,7 +106,7 @@ fn block(mut at: Path, x: NodeId, channels: usize, stride: usize, shortcut: Opti
     let branch = [
         ("conv1", conv(channels, Window::square(3).stride(stride).padding(1))),
         ("bn1", norm()),
-        ("relu1", Op::Relu),
+        ("relu1", Op::RELU),
         ("conv2", conv(channels, Window::square(3).padding(1))),
         ("bn2", norm()),
     ];
@@ -115,7 +115,7 @@ fn block(mut at: Path, x: NodeId, channels: usize, stride: usize, shortcut: Opti
         let x = past(at.below("shortcut"), x, channels, stride, shortcut)?;
         y = at.join("add", Op::Add, &[y, x])?;
     }
-    at.chain(y, [("relu", Op::Relu)])
+    at.chain(y, [("relu", Op::RELU)])
 }
 
 /// The block's input in the shape of its output.

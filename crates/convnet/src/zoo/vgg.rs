@@ -49,13 +49,13 @@ fn vgg(model: &Model, options: &ZooOptions, depths: [usize; 5], batch_norm: bool
             if batch_norm {
                 features.push(norm());
             }
-            features.push(Op::Relu);
+            features.push(Op::RELU);
         }
         features.push(max_pool(Window::square(2).stride(2)));
     }
     let p = options.dropout_or(0.5);
     let classes = linear(model.classes_or(options));
-    let classifier = [linear(4096), Op::Relu, dropout(p), linear(4096), Op::Relu, dropout(p), classes];
+    let classifier = [linear(4096), Op::RELU, dropout(p), linear(4096), Op::RELU, dropout(p), classes];
 
     let mut net = model.begin(options)?;
     let mut root = Path::root(&mut net);

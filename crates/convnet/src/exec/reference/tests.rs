@@ -27,7 +27,7 @@ fn other_net() -> Net {
     net.then("conv", Op::Conv2d(conv)).unwrap();
     let window = Window { kernel: [2, 3], ..Window::square(2).stride(2).padding(1) };
     net.then("pool", Op::AvgPool2d(AvgPool2d { window, count_include_pad: false })).unwrap();
-    net.then("relu", Op::Relu).unwrap();
+    net.then("relu", Op::RELU).unwrap();
     net.then("drop", Op::Dropout(Dropout { p: 0.25 })).unwrap();
     net.then("flatten", Op::Flatten).unwrap();
     net.then("head", Op::Linear(Linear { bias: false, ..Linear::new(3) })).unwrap();
@@ -41,7 +41,7 @@ fn branched_net() -> Net {
     let stem = net.then("stem", conv(4)).unwrap();
     let lrn = Op::LocalResponseNorm(LocalResponseNorm { size: 3, alpha: 0.5, beta: 0.75, k: 1.0 });
     let lrn = net.then("lrn", lrn).unwrap();
-    let tanh = net.add("tanh", Op::Tanh, &[stem]).unwrap();
+    let tanh = net.add("tanh", Op::TANH, &[stem]).unwrap();
     let joined = net.add("joined", Op::Concat, &[lrn, tanh, stem]).unwrap();
     let aside = net.then("aside_flatten", Op::Flatten).unwrap();
     let aside = net.add("aside", Op::Linear(Linear::new(4)), &[aside]).unwrap();

@@ -21,19 +21,19 @@ pub(in crate::exec) fn nets() -> Vec<Net> {
     let layers = [
         ("dead", conv(3, Window::square(1))),
         ("conv1", Op::Conv2d(Conv2d { groups: 2, bias: false, ..Conv2d::new(8, Window::square(3).padding(1)) })),
-        ("relu1", Op::Relu),
+        ("relu1", Op::RELU),
         ("bn1", bn()),
         ("drop1", Op::Dropout(Dropout { p: 0.2 })),
         ("conv2", conv(18, Window { stride: [2, 1], padding: Padding::Same, ..Window::square(3) })),
         ("bn2", bn()),
         ("drop2", Op::Dropout2d(Dropout { p: 0.3 })),
         ("pool2", Op::MaxPool2d(MaxPool2d { window: Window::square(3).stride(2).padding(1) })),
-        ("relu2", Op::Relu),
+        ("relu2", Op::RELU),
         ("bn3", bn()),
         ("pool3", Op::AvgPool2d(AvgPool2d { window: Window::square(2), count_include_pad: true })),
         ("drop3", Op::Dropout2d(Dropout { p: 0.3 })),
         ("flatten", Op::Flatten),
-        ("relu3", Op::Relu),
+        ("relu3", Op::RELU),
         ("linear", Op::Linear(Linear { bias: false, ..Linear::new(9) })),
         ("drop4", Op::Dropout(Dropout { p: 0.5 })),
         ("head", Op::Linear(Linear::new(4))),
@@ -44,7 +44,7 @@ pub(in crate::exec) fn nets() -> Vec<Net> {
     }
     let mut rows = Net::new("rows", Shape::Vector(21)).unwrap();
     rows.then("linear1", Op::Linear(Linear::new(18))).unwrap();
-    rows.then("relu1", Op::Relu).unwrap();
+    rows.then("relu1", Op::RELU).unwrap();
     rows.then("drop1", Op::Dropout(Dropout { p: 0.5 })).unwrap();
     rows.then("linear2", Op::Linear(Linear::new(3))).unwrap();
     let cnns = [zoo::cnn(&cnn).unwrap(), zoo::cnn(&plain).unwrap()];
@@ -81,7 +81,7 @@ impl Layers {
     }
 
     pub(in crate::exec) fn relu(&mut self, input: NodeId) -> NodeId {
-        self.add(Op::Relu, &[input])
+        self.add(Op::RELU, &[input])
     }
 
     /// Channels, height and width of a value.
@@ -178,7 +178,7 @@ pub(in crate::exec) fn inception() -> Net {
         let window = Window { ceil_mode: true, ..Window::square(3).padding(1) };
         let pooled = net.add(Op::MaxPool2d(MaxPool2d { window }), &[x]);
         let pooled = net.add(conv(channels, Window::square(1)), &[pooled]);
-        let pooled = net.add(Op::Tanh, &[pooled]);
+        let pooled = net.add(Op::TANH, &[pooled]);
         x = net.add(Op::Concat, &[one, three, pooled]);
         let aside = net.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[x]);
         let aside = net.add(Op::Flatten, &[aside]);
@@ -194,7 +194,7 @@ pub(in crate::exec) fn tangle() -> Net {
     let x = net.0.output();
     let a = net.add(conv(16, Window::square(3).padding(1)), &[x]);
     let twice = net.add(Op::Add, &[a, a]);
-    let b = net.add(Op::Tanh, &[a]);
+    let b = net.add(Op::TANH, &[a]);
     let c = net.add(conv(16, Window::square(1)), &[b]);
     let joined = net.add(Op::Concat, &[a, c, x]);
     let again = net.add(Op::Concat, &[joined, c, joined]);
@@ -209,7 +209,7 @@ pub(in crate::exec) fn tangle() -> Net {
     let row = net.add(Op::Concat, &[rows[0], rows[1], rows[2]]);
     let first = net.add(Op::Linear(Linear::new(7)), &[row]);
     let second = net.add(Op::Linear(Linear::new(7)), &[row]);
-    let third = net.add(Op::Tanh, &[first]);
+    let third = net.add(Op::TANH, &[first]);
     let third = net.add(Op::Dropout(Dropout { p: 0.2 }), &[third]);
     let sum = net.add(Op::Add, &[second, first, third]);
     net.add(Op::Linear(Linear::new(4)), &[sum]);
@@ -263,7 +263,7 @@ pub(in crate::exec) fn random_net(seed: u64) -> Net {
             2 => net.add(conv(16, Window::square(1)), &[x]),
             3 => net.norm(x),
             4 | 5 => net.relu(x),
-            6 => net.add(Op::Tanh, &[x]),
+            6 => net.add(Op::TANH, &[x]),
             7 => net.add(Op::Dropout(Dropout { p: 0.25 }), &[x]),
             8 => net.add(Op::Dropout2d(Dropout { p: 0.25 }), &[x]),
             9 if alike => net.add(Op::Add, &[x, y]),

@@ -218,7 +218,7 @@ fn kind(op: &Op) -> Kind {
         Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => Kind::Pooling,
         Op::Add | Op::Concat => Kind::Merge,
         Op::Linear(_) => Kind::Linear,
-        Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Relu | Op::Tanh => Kind::Other,
+        Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => Kind::Other,
         Op::PadChannels(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => Kind::Other,
     }
 }

@@ -145,8 +145,8 @@ fn add_layer(
     mut fields: Fields<'_>,
 ) -> std::result::Result<(), Fault> {
     let op_name: String = fields.required("op")?;
-    let Some((op_name, reader)) = settings::READERS.iter().find(|(name, _)| *name == op_name) else {
-        let known = suggest(&op_name, settings::READERS.iter().map(|(name, _)| *name));
+    let Some(op_name) = settings::names().find(|name| *name == op_name) else {
+        let known = suggest(&op_name, settings::names());
         return Err(fields.fault_at("op", format!("unknown op '{}': {known}", excerpt(&op_name))));
     };
     let count = counts.entry(op_name).or_insert(0);
@@ -157,7 +157,7 @@ fn add_layer(
         Fault { problem: Error::Layer { layer, op: op_name, problem: fault.problem }.to_string(), ..fault }
     };
     let inputs = inputs(net, &mut fields).map_err(in_layer)?;
-    let op = reader(&mut fields).map_err(in_layer)?;
+    let op = settings::read(op_name, &mut fields).expect("the name is known").map_err(in_layer)?;
     let loss_weight = fields.get("loss_weight").map_err(in_layer)?;
     let misfit = |error: Error| fields.fault(error.to_string());
     let id = net.add(&name, op, &inputs).map_err(misfit)?;

@@ -3,14 +3,14 @@
 use super::fields::{Fault, Fields};
 use crate::geometry::{Padding, Window};
 use crate::ops::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, InitRule, Linear, LocalResponseNorm, MaxPool2d, Op,
-    PadChannels,
+    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, InitRule, Linear, LocalResponseNorm,
+    MaxPool2d, Op, PadChannels, activation,
 };
 
 type Reader = fn(&mut Fields<'_>) -> Result<Op, Fault>;
 
-/// How each operation is read, by [`Op::name`].
-pub(super) const READERS: [(&str, Reader); 15] = [
+/// How each operation but the activations is read, by [`Op::name`].
+const READERS: [(&str, Reader); 13] = [
     ("conv2d", |fields| {
         let out_channels = fields.required("out_channels")?;
         let window = Window {
@@ -43,8 +43,6 @@ pub(super) const READERS: [(&str, Reader); 15] = [
             k: fields.get("k")?.unwrap_or(default.k),
         }))
     }),
-    ("relu", |_| Ok(Op::Relu)),
-    ("tanh", |_| Ok(Op::Tanh)),
     ("max_pool2d", |fields| {
         let window = pooling(fields)?;
         Ok(Op::MaxPool2d(MaxPool2d {
@@ -68,6 +66,27 @@ pub(super) const READERS: [(&str, Reader); 15] = [
     ("dropout2d", |fields| Ok(Op::Dropout2d(Dropout { p: fields.get("p")?.unwrap_or(DROPOUT) }))),
     ("flatten", |_| Ok(Op::Flatten)),
 ];
+
+/// The operation of that name, with its settings read from `fields`; nothing if no operation has the name.
+pub(super) fn read(name: &str, fields: &mut Fields<'_>) -> Option<Result<Op, Fault>> {
+    if let Some((_, reader)) = READERS.iter().find(|(known, _)| *known == name) {
+        return Some(reader(fields));
+    }
+    activation::named(name).map(|activation| read_activation(activation, fields))
+}
+
+/// Names of all operations.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let activations = activation::samples().map(|activation| Op::Activation(activation).name());
+    READERS.iter().map(|(name, _)| *name).chain(activations)
+}
+
+fn read_activation(mut activation: Activation, fields: &mut Fields<'_>) -> Result<Op, Fault> {
+    for (key, number) in activation::settings(&mut activation) {
+        *number = fields.get(key)?.unwrap_or(*number);
+    }
+    Ok(Op::Activation(activation))
+}
 
 /// PyTorch's probability of a dropout.
 const DROPOUT: f32 = 0.5;
@@ -137,7 +156,14 @@ pub(super) fn write(op: &Op) -> Vec<(&'static str, String)> {
             with(write_window(window, window.kernel), [counted])
         }
         Op::Dropout(Dropout { p }) | Op::Dropout2d(Dropout { p }) => vec![("p", format!("{p:?}"))],
-        Op::Input(_) | Op::Relu | Op::Tanh | Op::Add | Op::Concat | Op::Flatten => Vec::new(),
+        Op::Activation(activation) => {
+            let (mut own, mut default) =
+                (*activation, activation::named(op.name()).expect("every activation has a name"));
+            let pairs = activation::settings(&mut own).into_iter().zip(activation::settings(&mut default));
+            let differing = pairs.filter(|((_, own), (_, default))| own != default);
+            differing.map(|((key, own), _)| (key, format!("{own:?}"))).collect()
+        }
+        Op::Input(_) | Op::Add | Op::Concat | Op::Flatten => Vec::new(),
     }
 }
 
