@@ -4,8 +4,11 @@
 //! not meet. Buffers are placed in order of size, the largest first, each at the lowest place that is free during its
 //! life. All of this happens once, when the plan is made.
 
+use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
+use convnet_kernels::precision::Precision;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A buffer of an [`Arena`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl Lives {
     }
 
     /// Gives every buffer its place.
-    pub(super) fn place(self) -> Arena {
+    pub(super) fn place(self) -> ArenaLayout {
         let lives = self.0;
         let mut order: Vec<usize> = (0..lives.len()).collect();
         order.sort_by_key(|&i| (usize::MAX - lives[i].len, i));
@@ -58,7 +61,21 @@ impl Lives {
             placed.push(i);
         }
         let len = ranges.iter().map(|r| r.end).max().unwrap_or(0);
-        Arena { memory: Buffer::zeros(len), ranges }
+        ArenaLayout { ranges: ranges.into(), len }
+    }
+}
+
+/// Places of buffers in one piece of memory.
+#[derive(Debug)]
+pub(super) struct ArenaLayout {
+    ranges: Arc<[Range<usize>]>,
+    len: usize,
+}
+
+impl ArenaLayout {
+    /// Memory with this layout.
+    pub(super) fn allocate(&self) -> Arena {
+        Arena { memory: Buffer::zeros(self.len), ranges: self.ranges.clone() }
     }
 }
 
@@ -66,7 +83,7 @@ impl Lives {
 #[derive(Debug)]
 pub(super) struct Arena {
     memory: Buffer,
-    ranges: Vec<Range<usize>>,
+    ranges: Arc<[Range<usize>]>,
 }
 
 impl Arena {
@@ -131,6 +148,52 @@ pub(super) struct Span {
     pub(super) range: Range<usize>,
 }
 
+impl Span {
+    /// None of a buffer's floats.
+    pub(super) fn empty(buffer: BufferId) -> Span {
+        Span { buffer, range: 0..0 }
+    }
+}
+
+/// A stage's output or its gradient: pictures of `len` floats in a buffer, each `stride` after the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) buffer: BufferId,
+    pub(super) offset: usize,
+    pub(super) stride: usize,
+    pub(super) len: usize,
+    /// Whether the buffer has room for the pictures of one tile of the batch alone.
+    pub(super) of_tile: bool,
+    /// How its numbers are stored.
+    pub(super) stored: Precision,
+}
+
+impl View {
+    /// A buffer's only tenant, for the pictures of a batch in `f32`.
+    pub(super) fn whole(buffer: BufferId, len: usize) -> View {
+        View { buffer, offset: 0, stride: len, len, of_tile: false, stored: Precision::F32 }
+    }
+
+    /// What a tile that begins with picture `first` sees.
+    pub(super) fn at_picture(self, first: usize) -> View {
+        let before = if self.of_tile { 0 } else { first * self.stride };
+        View { offset: self.offset + before, ..self }
+    }
+
+    /// The first `count` pictures.
+    pub(super) fn span(&self, count: usize) -> Span {
+        Span { buffer: self.buffer, range: self.offset..self.offset + (count - 1) * self.stride + self.len }
+    }
+
+    pub(super) fn maps<'a>(&self, data: &'a [f32]) -> Maps<'a> {
+        Maps { data, stride: self.stride, stored: self.stored }
+    }
+
+    pub(super) fn maps_mut<'a>(&self, data: &'a mut [f32]) -> MapsMut<'a> {
+        MapsMut { data, stride: self.stride, stored: self.stored }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +207,7 @@ mod tests {
         let empty = lives.begin(0, 2);
         lives.use_at(a, 1);
         lives.use_at(b, 2);
-        let mut arena = lives.place();
+        let mut arena = lives.place().allocate();
         // a and c share; b lies beside both.
         assert_eq!(arena.bytes(), (112 + 64) * 4);
         let span = |buffer, range| Span { buffer, range };
@@ -157,7 +220,7 @@ mod tests {
     fn parts_of_a_buffer_are_read_beside_those_that_are_written() {
         let mut lives = Lives::default();
         let a = lives.begin(48, 0);
-        let mut arena = lives.place();
+        let mut arena = lives.place().allocate();
         let span = |range| Span { buffer: a, range };
         let (_, [right, left]) = arena.split([], [span(32..48), span(0..16)]);
         right.fill(2.0);
@@ -171,7 +234,7 @@ mod tests {
     fn what_is_written_is_not_read() {
         let mut lives = Lives::default();
         let a = lives.begin(48, 0);
-        let mut arena = lives.place();
+        let mut arena = lives.place().allocate();
         let span = |range| Span { buffer: a, range };
         arena.split([span(0..20)], [span(16..32)]);
     }

@@ -1,28 +1,26 @@
 //! Plans and executors: a net compiled once, then run with no allocation.
 //!
-//! [`Training`] and [`Inference`] cut a net into stages (`cut.rs`), give every value (`views.rs`), gradient (`flows.rs`)
-//! and scratch buffer a place in one arena by liveness (`arena.rs`), keep parameters in the layouts that kernels read (`parameters.rs`), and
-//! run. [`mod@reference`] runs the same net naively, in f64 if asked, as the definition that the others are tested
-//! against. Results do not depend on the number of threads.
+//! [`Training`] and [`Inference`] lower a net to stages (`cpu/lower.rs`), place every value (`placement.rs`, `values.rs`),
+//! gradient (`gradient_placement.rs`) and scratch buffer in one arena by liveness (`arena.rs`), keep parameters in the
+//! layouts that kernels read (`parameters.rs`), and run (`cpu/session.rs`). [`mod@reference`] runs the same net naively, in
+//! f64 if asked, as the definition that the others are tested against. Results do not depend on the number of threads.
 
 mod arena;
-mod backward;
-mod cut;
+mod batch_tiling;
+mod cpu;
 mod engine;
-mod flows;
-mod forward;
+mod gradient_placement;
+mod graph;
 mod inference;
-mod moments;
 mod parameters;
+mod placement;
 mod profile;
 pub mod reference;
-mod stage;
-mod stored;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod training;
-mod views;
-mod waves;
+mod values;
 
 pub use engine::{ConvChoice, Engine, Precision};
 pub use inference::Inference;

@@ -1,8 +1,7 @@
 //! Parameters in the layouts that stages read, each kind in one flat buffer.
 
-use super::stage::{Stage, Weights};
 use crate::net::{Net, NodeId};
-use crate::ops::Role;
+use crate::ops::{Role, Shape};
 use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::memory::Buffer;
@@ -11,21 +10,22 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// How a stage's weight lies in memory.
+pub(super) trait Packing {
+    /// From row-major order.
+    fn pack(&self, plain: &[f32], packed: &mut [f32]);
+    /// Back to row-major order.
+    fn unpack(&self, packed: &[f32], plain: &mut [f32]);
+}
+
 /// Where one named tensor lies.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) name: String,
     shape: Vec<usize>,
     pub(super) range: Range<usize>,
-    stage: usize,
-}
-
-impl Slot {
-    /// What packs the tensor; nothing for a number per channel or feature, which lies as it is.
-    fn packing<'a>(&self, stages: &'a [Stage]) -> Option<Weights<'a>> {
-        let (_, packing) = stages[self.stage].kind.weights()?;
-        (self.shape.len() > 1).then_some(packing)
-    }
+    /// The stage that packs it; nothing for a number per channel or feature, which lies as it is.
+    packed_by: Option<usize>,
 }
 
 /// All tensors of a plan: trained ones in one flat buffer, so that an update is one pass, and the others in a second.
@@ -35,47 +35,47 @@ pub(super) struct Parameters {
     pub(super) buffers: Vec<Slot>,
 }
 
-/// Whether a parameter is trained.
-fn trained(role: Role) -> bool {
-    match role {
-        Role::Weight | Role::Bias => true,
-        Role::Buffer => false,
-    }
-}
-
 /// Floats of a flat buffer for these slots.
 pub(super) fn flat_len(slots: &[Slot]) -> usize {
     slots.last().map_or(0, |slot| slot.range.end)
 }
 
 impl Parameters {
-    /// Gives a node's tensor a place of `len` floats; its index among its kind.
-    pub(super) fn add(&mut self, net: &Net, node: usize, name: &str, stage: usize, len: usize) -> usize {
+    /// Gives a node's weight, which a stage packs, a place of `len` floats; its index among the trained ones.
+    pub(super) fn add_packed(&mut self, net: &Net, node: usize, name: &str, stage: usize, len: usize) -> usize {
+        self.add(net, node, name, Some(stage), len)
+    }
+
+    /// A tensor of one number per channel or feature, padded to whole blocks; its index among its kind.
+    pub(super) fn add_vector(&mut self, net: &Net, node: usize, name: &str) -> usize {
+        let len = match net.nodes()[node].shape {
+            Shape::Map([channels, ..]) => channels,
+            Shape::Vector(features) => features,
+        };
+        self.add(net, node, name, None, blocks(len) * LANES)
+    }
+
+    fn add(&mut self, net: &Net, node: usize, name: &str, packed_by: Option<usize>, len: usize) -> usize {
         let id = NodeId(node);
         let parameter = net.node(id).op.parameters(&net.input_shapes(id)).into_iter().find(|p| p.name == name);
         let parameter = parameter.expect("an operation's parameters do not change");
         let full = format!("{}.{name}", net.node(id).name);
-        let slots = if trained(parameter.role) { &mut self.trained } else { &mut self.buffers };
+        let slots = match parameter.role {
+            Role::Weight | Role::Bias => &mut self.trained,
+            Role::Buffer => &mut self.buffers,
+        };
         let start = flat_len(slots);
         let range = start..start + len.next_multiple_of(LANES);
-        slots.push(Slot { name: full, shape: parameter.shape, range, stage });
+        slots.push(Slot { name: full, shape: parameter.shape, range, packed_by });
         slots.len() - 1
-    }
-
-    /// A tensor of one number per channel or feature, padded to whole blocks.
-    pub(super) fn add_vector(&mut self, net: &Net, node: usize, name: &str, stage: usize) -> usize {
-        let len = match net.nodes()[node].shape {
-            crate::ops::Shape::Map([channels, ..]) => channels,
-            crate::ops::Shape::Vector(features) => features,
-        };
-        self.add(net, node, name, stage, blocks(len) * LANES)
     }
 }
 
-/// A flat buffer with every slot's tensor from a state, under its name with `prefix` before it.
-pub(super) fn pack<T: Borrow<Tensor>>(
+/// A flat buffer with every slot's tensor from a state, under its name with `prefix` before it; `packing` finds what
+/// packs a stage's weight.
+pub(super) fn pack<'p, T: Borrow<Tensor>>(
     slots: &[Slot],
-    stages: &[Stage],
+    packing: impl Fn(usize) -> &'p dyn Packing,
     prefix: &str,
     state: &BTreeMap<String, T>,
 ) -> Result<Buffer> {
@@ -89,9 +89,8 @@ pub(super) fn pack<T: Borrow<Tensor>>(
             return Err(Error::invalid(format!("parameter '{name}': expected shape {want:?}, got {got:?}")));
         }
         let target = &mut flat[slot.range.clone()];
-        match slot.packing(stages) {
-            Some(Weights::Conv(conv)) => conv.pack_weights(tensor.data(), target),
-            Some(Weights::Linear(linear)) => linear.pack_weights(tensor.data(), target),
+        match slot.packed_by {
+            Some(stage) => packing(stage).pack(tensor.data(), target),
             None => target[..tensor.data().len()].copy_from_slice(tensor.data()),
         }
     }
@@ -99,13 +98,18 @@ pub(super) fn pack<T: Borrow<Tensor>>(
 }
 
 /// The reverse of [`pack`]: every slot's tensor, added to `state`.
-pub(super) fn unpack(slots: &[Slot], stages: &[Stage], prefix: &str, flat: &[f32], state: &mut StateDict) {
+pub(super) fn unpack<'p>(
+    slots: &[Slot],
+    packing: impl Fn(usize) -> &'p dyn Packing,
+    prefix: &str,
+    flat: &[f32],
+    state: &mut StateDict,
+) {
     for slot in slots {
         let mut tensor = Tensor::zeros(slot.shape.clone());
         let source = &flat[slot.range.clone()];
-        match slot.packing(stages) {
-            Some(Weights::Conv(conv)) => conv.unpack_weights(source, tensor.data_mut()),
-            Some(Weights::Linear(linear)) => linear.unpack_weights(source, tensor.data_mut()),
+        match slot.packed_by {
+            Some(stage) => packing(stage).unpack(source, tensor.data_mut()),
             None => {
                 let len = tensor.data().len();
                 tensor.data_mut().copy_from_slice(&source[..len]);

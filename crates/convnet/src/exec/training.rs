@@ -1,16 +1,16 @@
 //! Training: a net planned once, forward, backward and update, and run step by step without allocation.
 
 use super::Engine;
-use super::backward::{BackwardPlan, Gradients};
-use super::cut::cut;
-use super::forward::{Executor, Mode, plan};
-use super::parameters::{pack, unpack};
+use super::cpu::lower::lower;
+use super::cpu::plan::Plan;
+use super::cpu::session::Session;
+use super::cpu::stage::Mode;
+use super::graph::{Layout, Purpose};
+use super::parameters::{flat_len, pack, unpack};
 use super::profile::ProfileRow;
-use super::stage::{Layout, Purpose};
 use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::stem::StemState;
 use convnet_kernels::{loss, optimizer, random};
 use std::collections::BTreeSet;
 
@@ -71,9 +71,9 @@ fn check_outputs(net: &Net) -> Result<()> {
 /// A net in training.
 #[derive(Debug)]
 pub struct Training {
-    executor: Executor,
-    backward: BackwardPlan,
-    gradients: Gradients,
+    session: Session,
+    /// Of the trained parameters, packed as these are.
+    gradients: Buffer,
     update: Update,
     /// Adam's moments, or momentum's velocity and nothing.
     moments: [Buffer; 2],
@@ -109,23 +109,22 @@ impl Training {
             return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
         };
         check_outputs(net)?;
-        let mut stages = cut(net, Purpose::Training, engine, batch, vec![batch; net.nodes().len()])?;
-        let mut forward = plan(&stages, Purpose::Training, batch, engine.threads());
-        let backward = BackwardPlan::new(&mut stages, &mut forward, batch, engine.threads());
-        let executor = Executor::new(engine, stages, forward, batch, weights)?;
-        let len = executor.weights_len();
+        let nodes = net.nodes().len();
+        let lowered = lower(net, Purpose::Training, engine, batch, vec![batch; nodes], vec![false; nodes])?;
+        let session = Session::new(Plan::new(engine, lowered, Purpose::Training, batch), weights)?;
+        let parameters = &session.plan.graph.parameters;
+        let len = flat_len(&parameters.trained);
         let second = match update {
             Update::Adam { .. } => len,
             Update::Sgd { .. } => 0,
         };
-        let slots = || executor.slots.trained.iter().chain(&executor.slots.buffers);
-        let known: BTreeSet<&str> = slots().map(|slot| slot.name.as_str()).collect();
+        let slots = parameters.trained.iter().chain(&parameters.buffers);
+        let known: BTreeSet<&str> = slots.map(|slot| slot.name.as_str()).collect();
         let kept = weights.iter().filter(|(name, _)| !known.contains(name.as_str()));
         let kept = kept.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         Ok(Training {
             kept,
-            gradients: Gradients::new(&executor),
-            backward,
+            gradients: Buffer::zeros(len),
             update,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
             losses: vec![0.0; batch],
@@ -134,7 +133,7 @@ impl Training {
             classes,
             seed,
             steps: 0,
-            executor,
+            session,
         })
     }
 
@@ -145,29 +144,39 @@ impl Training {
     /// not below the number of classes. Nothing has changed then.
     pub fn step(&mut self, images: &[f32], labels: &[u32], lr: f32) -> Result<Step> {
         let step = self.gradients(images, labels)?;
-        let start = self.executor.profile.start();
+        let start = self.session.profile.start();
         self.update(lr);
-        self.executor.profile.stop(start, "optimizer", "update", 0);
+        self.session.profile.stop(start, "optimizer", "update", 0);
         Ok(step)
     }
 
     /// Forward and backward, without the update.
     fn gradients(&mut self, images: &[f32], labels: &[u32]) -> Result<Step> {
         let count = labels.len();
-        super::check_images(images.len(), self.input_len, count, self.executor.batch)?;
+        super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
         if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
             return Err(Error::invalid(format!("expected labels below {}, got {label}", self.classes)));
         }
         let mode = Mode::Training { seed: random::mix(self.seed, self.steps) };
-        self.executor.forward(images, count, mode);
-        let start = self.executor.profile.start();
-        let executor = &mut self.executor;
+        self.session.forward(images, count, mode);
+        let start = self.session.profile.start();
+        let step = self.losses(labels);
+        self.session.profile.stop(start, "cross_entropy", "forward", 0);
+        self.session.backward(&mut self.gradients, count, mode);
+        Ok(step)
+    }
+
+    /// The losses of all outputs, and their gradients by the outputs.
+    fn losses(&mut self, labels: &[u32]) -> Step {
+        let count = labels.len();
+        let session = &mut self.session;
+        let plan = session.plan.clone();
         let (mut total, mut correct) = (0.0, 0);
         for (which, &weight) in self.loss_weights.iter().enumerate() {
-            let stage = executor.outputs[which];
-            let (logits, gradient) = (executor.values[stage].span(count), self.backward.of_output(stage).span(count));
-            let ([logits], [gradient]) = executor.arena.split([logits], [gradient]);
-            let (threads, losses) = (executor.engine.pool(), &mut self.losses[..count]);
+            let stage = plan.graph.outputs[which];
+            let (logits, gradient) = (plan.views[stage].span(count), session.output_gradient(stage).span(count));
+            let ([logits], [gradient]) = session.arena.split([logits], [gradient]);
+            let (threads, losses) = (plan.engine.pool(), &mut self.losses[..count]);
             let shape = [count, self.classes];
             let (loss, right) = loss::cross_entropy(threads, shape, logits, labels, losses, gradient);
             if which == 0 {
@@ -177,15 +186,14 @@ impl Training {
                 gradient.iter_mut().for_each(|gradient| *gradient *= weight);
             }
         }
-        self.executor.profile.stop(start, "cross_entropy", "forward", 0);
-        self.backward.run(&mut self.executor, &mut self.gradients, count, mode);
-        Ok(Step { loss: total, correct })
+        Step { loss: total, correct }
     }
 
     fn update(&mut self, lr: f32) {
         self.steps += 1;
-        let (isa, threads) = (self.executor.engine.set(), self.executor.engine.pool());
-        let (weights, gradients) = (&mut self.executor.weights, &self.gradients.weights);
+        let plan = &self.session.plan;
+        let (isa, threads) = (plan.engine.set(), plan.engine.pool());
+        let (weights, gradients) = (&mut self.session.weights, &self.gradients);
         let [first, second] = &mut self.moments;
         match self.update {
             Update::Sgd { momentum, nesterov, weight_decay } => {
@@ -206,18 +214,25 @@ impl Training {
 
     /// All parameters and running statistics as they stand.
     pub fn weights(&self) -> StateDict {
-        let executor = &self.executor;
         let mut state = self.kept.clone();
-        unpack(&executor.slots.trained, &executor.stages, "", &executor.weights, &mut state);
-        unpack(&executor.slots.buffers, &executor.stages, "", &executor.running, &mut state);
+        self.unpack_trained("", &self.session.weights, &mut state);
+        let plan = &self.session.plan;
+        let buffers = &plan.graph.parameters.buffers;
+        unpack(buffers, |stage| plan.packing(stage), "", &self.session.running, &mut state);
         state
     }
 
     /// Gradients of all trained parameters from the last step.
     pub fn last_gradients(&self) -> StateDict {
         let mut state = StateDict::new();
-        unpack(&self.executor.slots.trained, &self.executor.stages, "", &self.gradients.weights, &mut state);
+        self.unpack_trained("", &self.gradients, &mut state);
         state
+    }
+
+    /// Tensors that lie as the trained parameters do, added to `state` under their names with `prefix` before them.
+    fn unpack_trained(&self, prefix: &str, flat: &[f32], state: &mut StateDict) {
+        let plan = &self.session.plan;
+        unpack(&plan.graph.parameters.trained, |stage| plan.packing(stage), prefix, flat, state);
     }
 
     /// Names of the optimizer's tensors, before the parameter's.
@@ -232,7 +247,7 @@ impl Training {
     pub fn optimizer_state(&self) -> StateDict {
         let mut state = StateDict::new();
         for (prefix, moments) in self.moment_names().iter().zip(&self.moments) {
-            unpack(&self.executor.slots.trained, &self.executor.stages, prefix, moments, &mut state);
+            self.unpack_trained(prefix, moments, &mut state);
         }
         state
     }
@@ -244,9 +259,11 @@ impl Training {
     /// [`Error::Invalid`] when a tensor is missing or has another shape; nothing has changed then.
     pub fn restore(&mut self, optimizer: &StateDict, steps: u64) -> Result<()> {
         let mut moments = std::mem::take(&mut self.moments);
-        let (slots, stages) = (&self.executor.slots.trained, &self.executor.stages);
-        let packed: Result<Vec<Buffer>> =
-            self.moment_names().iter().map(|prefix| pack(slots, stages, prefix, optimizer)).collect();
+        let plan = &self.session.plan;
+        let slots = &plan.graph.parameters.trained;
+        let packed =
+            self.moment_names().iter().map(|prefix| pack(slots, |stage| plan.packing(stage), prefix, optimizer));
+        let packed: Result<Vec<Buffer>> = packed.collect();
         let packed = packed.map(|packed| {
             for (target, packed) in moments.iter_mut().zip(packed) {
                 *target = packed;
@@ -259,16 +276,16 @@ impl Training {
 
     /// Bytes of activations, gradients of activations, and scratch.
     pub fn arena_bytes(&self) -> usize {
-        self.executor.arena.bytes() + self.executor.stems.iter().flatten().map(StemState::bytes).sum::<usize>()
+        self.session.bytes()
     }
 
     /// Switches the measuring of each stage on or off, and forgets what was measured.
     pub fn profile(&mut self, on: bool) {
-        self.executor.profile.switch(on);
+        self.session.profile.switch(on);
     }
 
     /// What was measured since profiling was switched on.
     pub fn profile_rows(&self) -> Vec<ProfileRow> {
-        self.executor.profile.rows().to_vec()
+        self.session.profile.rows().to_vec()
     }
 }

@@ -1,12 +1,12 @@
-//! Inference in waves: neighbouring stages run on some pictures, one after the other, before they run on the next, so that
-//! what they hand on stays in the caches whatever the batch.
+//! Batch tiling: in inference, neighbouring stages run on some pictures, one after the other, before they run on the next, so
+//! that what they hand on stays in the caches whatever the batch.
 //!
 //! Early stages, whose maps are large, take few pictures at a time; late ones, whose weights are large, take many and read
-//! their weights seldom. Values that live within a wave have room for its pictures alone. Training, whose norms need whole
-//! batches, is one wave.
+//! their weights seldom. Values that live within a group of such stages have room for its pictures alone. Training, whose
+//! norms need whole batches, is one group.
 
-use super::stage::{Stage, Stages};
-use super::views::Places;
+use super::graph::{Graph, Stage};
+use super::placement::Places;
 use crate::net::{Net, NodeId};
 use crate::ops::{Op, Shape};
 use std::ops::Range;
@@ -19,7 +19,7 @@ const BUSY: u64 = 256;
 
 /// Neighbouring stages that run together on as many pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wave {
+pub(super) struct TileGroup {
     pub(super) stages: Range<usize>,
     /// Pictures at a time, at most.
     pub(super) pictures: usize,
@@ -76,30 +76,30 @@ fn even_share(batch: usize, most: usize) -> usize {
 }
 
 /// Runs of stages with as many pictures at a time.
-pub(super) fn waves(stages: &[Stage]) -> Vec<Wave> {
-    let mut waves: Vec<Wave> = Vec::new();
+pub(super) fn tile_groups(stages: &[Stage]) -> Vec<TileGroup> {
+    let mut groups: Vec<TileGroup> = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
-        match waves.last_mut() {
-            Some(wave) if wave.pictures == stage.pictures => wave.stages.end = index + 1,
-            Some(_) | None => waves.push(Wave { stages: index..index + 1, pictures: stage.pictures }),
+        match groups.last_mut() {
+            Some(group) if group.pictures == stage.pictures => group.stages.end = index + 1,
+            Some(_) | None => groups.push(TileGroup { stages: index..index + 1, pictures: stage.pictures }),
         }
     }
-    waves
+    groups
 }
 
-/// For each stage that is the root of a buffer, the wave outside which nobody writes or reads it, if there is one.
-pub(super) fn homes(stages: &Stages, places: &Places, waves: &[Wave]) -> Vec<Option<usize>> {
-    let wave_of = |stage: usize| waves.iter().position(|wave| wave.stages.contains(&stage));
-    let mut homes: Vec<Option<usize>> = (0..stages.stages.len()).map(wave_of).collect();
-    for (index, stage) in stages.stages.iter().enumerate() {
+/// For each stage that is the root of a buffer, the group outside which nobody writes or reads it, if there is one.
+pub(super) fn homes(graph: &Graph, places: &Places, groups: &[TileGroup]) -> Vec<Option<usize>> {
+    let group_of = |stage: usize| groups.iter().position(|group| group.stages.contains(&stage));
+    let mut homes: Vec<Option<usize>> = (0..graph.stages.len()).map(group_of).collect();
+    for (index, stage) in graph.stages.iter().enumerate() {
         for &value in stage.inputs.iter().chain([&index]) {
             let root = places.places[value].root;
-            if homes[root] != wave_of(index) {
+            if homes[root] != group_of(index) {
                 homes[root] = None;
             }
         }
     }
-    for &output in &stages.outputs {
+    for &output in &graph.outputs {
         homes[places.places[output].root] = None;
     }
     homes
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn waves_change_no_bit() {
+    fn tiles_change_no_bit() {
         for seed in 0..60 {
             let net = random_net(seed);
             let method = [ConvChoice::Direct, ConvChoice::Winograd][seed as usize % 2];
@@ -144,7 +144,7 @@ mod tests {
             let inference = |threads: usize, pictures: &dyn Fn(usize) -> usize| {
                 let engine = Engine::new(threads).unwrap().with_conv(method).with_precision(precision);
                 let pictures = |net: &Net| (0..net.nodes().len()).map(pictures).collect();
-                let mut inference = Inference::in_waves(&net, &engine, batch, &state, pictures).unwrap();
+                let mut inference = Inference::in_tiles(&net, &engine, batch, &state, pictures).unwrap();
                 let all = inference.run(&images, batch).unwrap().to_vec();
                 let len = images.len() / batch;
                 assert_eq!(inference.run(&images[..3 * len], 3).unwrap(), &all[..all.len() / batch * 3]);

@@ -1,4 +1,4 @@
-//! Where gradients lie, and how they arrive: a plan of backward's memory.
+//! Where gradients lie, and how they arrive.
 //!
 //! With S stages, stage `i` runs forward at moment `i`, the losses stand at S, and stage `i` runs backward at `2S - i`. A
 //! value that several stages read gets the sum of what they give: the first to run backward writes, the others add.
@@ -6,12 +6,12 @@
 //! A gradient needs no buffer of its own where it
 //! - is its reader's (a ReLU's, a dropout's, a sum's inputs): [`Home::With`];
 //! - is a range of channels of a concatenation's: [`Home::Within`];
-//! - can take the place of the value, because a chain alone reads that, forward and backward: [`Home::Value`].
+//! - can take the place of the value, because a norm alone reads that, forward and backward: [`Home::Value`].
 
-use super::arena::{BufferId, Span};
-use super::forward::{ForwardPlan, View, copied_inputs};
-use super::stage::{Kind, Stages};
-use super::views::{channel_offsets, sharing};
+use super::arena::{BufferId, Span, View};
+use super::graph::{Form, Graph, InputGradients, OutputKept};
+use super::placement::{copied_inputs, sharing};
+use super::values::Values;
 
 /// How a stage's gradient of an input arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +26,12 @@ pub(super) enum Flow {
     Accumulate,
 }
 
-/// Gradients of outputs, how each stage gives those of its inputs, and its scratch.
+/// Gradients of outputs, and how each stage gives those of its inputs.
 #[derive(Debug)]
-pub(super) struct Flows {
+pub(super) struct Gradients {
     /// Of each stage's output; nothing for the net's input.
-    pub(super) gradients: Vec<Option<View>>,
+    pub(super) views: Vec<Option<View>>,
     pub(super) inputs: Vec<Vec<Flow>>,
-    pub(super) scratch: Vec<Span>,
 }
 
 /// Where a gradient lies.
@@ -48,87 +47,76 @@ enum Home {
     Value,
 }
 
-impl Flows {
-    pub(super) fn plan(stages: &Stages, forward: &mut ForwardPlan, batch: usize, threads: usize) -> Flows {
-        let planner = Planner::new(stages, forward);
+impl Gradients {
+    /// Places the gradients of a batch among the values, whose lives it extends to where backward reads them.
+    pub(super) fn place(graph: &Graph, values: &mut Values, batch: usize) -> Gradients {
+        let planner = Planner::new(graph, values);
         let inputs = planner.flows();
-        let gradients = planner.views(forward, batch);
-        let last = stages.stages.len();
-        for &output in &stages.outputs {
-            let gradient = gradients[output].expect("outputs have gradients");
-            forward.lives.use_at(gradient.buffer, last);
+        let views = planner.views(values, batch);
+        let last = graph.stages.len();
+        for &output in &graph.outputs {
+            let gradient = views[output].expect("outputs have gradients");
+            values.lives.use_at(gradient.buffer, last);
         }
-        let mut scratch = Vec::with_capacity(last);
-        for (i, stage) in stages.stages.iter().enumerate() {
-            let moment = 2 * last - i;
-            if let Some(gradient) = gradients[i] {
-                forward.lives.use_at(gradient.buffer, moment);
+        for (i, stage) in graph.stages.iter().enumerate() {
+            let moment = backward_moment(graph, i);
+            if let Some(gradient) = views[i] {
+                values.lives.use_at(gradient.buffer, moment);
             }
-            if stage.kind.backward_reads_output() {
-                forward.lives.use_at(forward.values[i].buffer, moment);
+            if stage.facts.output_kept != OutputKept::Nothing {
+                values.lives.use_at(values.views[i].buffer, moment);
             }
             for (position, &input) in stage.inputs.iter().enumerate() {
-                if stage.kind.backward_reads_input(position) {
-                    forward.lives.use_at(forward.values[input].buffer, moment);
+                if stage.facts.inputs_kept.contains(position) {
+                    values.lives.use_at(values.views[input].buffer, moment);
                 }
-                if let Some(gradient) = gradients[input] {
-                    forward.lives.use_at(gradient.buffer, moment);
+                if let Some(gradient) = views[input] {
+                    values.lives.use_at(gradient.buffer, moment);
                 }
             }
-            let len = match &stage.kind {
-                Kind::Conv { conv, .. } => {
-                    conv.backward_weights_scratch(batch, threads).max(conv.backward_data_scratch(batch, threads))
-                }
-                Kind::Linear { linear, .. } => linear.scratch_len(threads),
-                Kind::Chain { chain, .. } | Kind::NormSum { chain, .. } => chain.scratch_len(batch),
-                Kind::Stem { stem, .. } => stem.backward_scratch(batch, threads),
-                Kind::Flatten { .. } if inputs[i] == [Flow::Accumulate] => {
-                    batch * stages.stages[stage.inputs[0]].output.len()
-                }
-                Kind::Load | Kind::Pool(_) | Kind::LocalResponseNorm(_) | Kind::Relu | Kind::Tanh => 0,
-                Kind::Dropout { .. } | Kind::Flatten { .. } => 0,
-                Kind::Add { .. } | Kind::Concat | Kind::PadChannels { .. } => 0,
-            };
-            scratch.push(Span { buffer: forward.lives.begin(len, moment), range: 0..len });
         }
-        Flows { gradients, inputs, scratch }
+        Gradients { views, inputs }
     }
 }
 
+/// When a stage runs backward.
+pub(super) fn backward_moment(graph: &Graph, stage: usize) -> usize {
+    2 * graph.stages.len() - stage
+}
+
 struct Planner<'a> {
-    stages: &'a Stages,
+    graph: &'a Graph,
     readers: Vec<Vec<usize>>,
     homes: Vec<Home>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(stages: &'a Stages, forward: &ForwardPlan) -> Planner<'a> {
-        let count = stages.stages.len();
-        let mut planner = Planner { stages, readers: stages.readers(), homes: vec![Home::Own; count] };
-        for index in 0..count {
-            match stages.stages[index].kind {
-                Kind::Concat => {
-                    let copied = copied_inputs(stages, &forward.places, index);
-                    for part @ (input, channels) in channel_offsets(stages, index) {
+    fn new(graph: &'a Graph, values: &Values) -> Planner<'a> {
+        let count = graph.stages.len();
+        let mut planner = Planner { graph, readers: graph.readers(), homes: vec![Home::Own; count] };
+        for (index, stage) in graph.stages.iter().enumerate() {
+            match stage.facts.input_gradients {
+                InputGradients::Computed => {}
+                InputGradients::Parts => {
+                    let copied = copied_inputs(graph, &values.places, index);
+                    for part @ (input, channels) in graph.channel_offsets(index) {
                         if !copied.contains(&part) {
                             planner.homes[input] = Home::Within(index, channels);
                         }
                     }
                 }
-                Kind::Add { .. } => planner.share_sum(index),
-                Kind::Relu | Kind::Tanh | Kind::Dropout { .. } => {
-                    let input = stages.stages[index].inputs[0];
+                InputGradients::Sum => planner.share_sum(index),
+                InputGradients::Passed => {
+                    let input = stage.inputs[0];
                     if planner.is_only_reader(index, input) {
                         planner.share(input, index);
                     }
                 }
-                Kind::Chain { .. } => planner.replace_value(index, forward),
-                Kind::NormSum { .. } => {
-                    planner.replace_value(index, forward);
+                InputGradients::ReplacesInput => planner.replace_value(index, values),
+                InputGradients::ReplacesInputBesideAddend => {
+                    planner.replace_value(index, values);
                     planner.share_addend(index);
                 }
-                Kind::Load | Kind::Conv { .. } | Kind::Stem { .. } | Kind::Linear { .. } | Kind::Pool(_) => {}
-                Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::PadChannels { .. } => {}
             }
         }
         while let Some(index) = planner.conflict() {
@@ -137,21 +125,21 @@ impl<'a> Planner<'a> {
         planner
     }
 
-    /// A chain's gradient of its input may take the input's place, because the chain reads both at once.
-    fn replace_value(&mut self, chain: usize, forward: &ForwardPlan) {
-        let stages = self.stages;
-        let input = stages.stages[chain].inputs[0];
-        let read = sharing(stages, &forward.places.in_place, input)
-            .any(|index| stages.stages[index].kind.backward_reads_output());
-        let kept = read || matches!(stages.stages[input].kind, Kind::Load | Kind::Concat);
-        let whole = forward.values[input].stride == forward.values[input].len;
-        if self.is_only_reader(chain, input) && whole && !kept {
+    /// The gradient of a stage's input may take the input's place, because the stage reads both at once.
+    fn replace_value(&mut self, reader: usize, values: &Values) {
+        let graph = self.graph;
+        let input = graph.stages[reader].inputs[0];
+        let read = sharing(graph, &values.places.in_place, input)
+            .any(|index| graph.stages[index].facts.output_kept != OutputKept::Nothing);
+        let kept = read || graph.stages[input].facts.form != Form::Other;
+        let whole = values.views[input].stride == values.views[input].len;
+        if self.is_only_reader(reader, input) && whole && !kept {
             self.homes[input] = Home::Value;
         }
     }
 
     fn is_only_reader(&self, reader: usize, input: usize) -> bool {
-        self.readers[input] == [reader] && !self.stages.outputs.contains(&input)
+        self.readers[input] == [reader] && !self.graph.outputs.contains(&input)
     }
 
     fn share(&mut self, input: usize, reader: usize) {
@@ -161,29 +149,18 @@ impl<'a> Planner<'a> {
     }
 
     fn wanted(&self, index: usize) -> bool {
-        !matches!(self.stages.stages[index].kind, Kind::Load)
-    }
-
-    /// Whether a stage's backward leaves the gradient of its output as it was.
-    fn only_reads_gradient(&self, index: usize) -> bool {
-        match &self.stages.stages[index].kind {
-            Kind::Conv { relu, .. } | Kind::Linear { relu, .. } => !relu,
-            Kind::Load | Kind::Chain { .. } | Kind::Stem { .. } | Kind::Pool(_) => true,
-            Kind::LocalResponseNorm(_) | Kind::Flatten { .. } | Kind::PadChannels { .. } => true,
-            Kind::Relu | Kind::Tanh | Kind::Dropout { .. } | Kind::Add { .. } | Kind::Concat => false,
-            Kind::NormSum { .. } => false,
-        }
+        self.graph.stages[index].facts.form != Form::Source
     }
 
     /// Whether a stage is the last to read a value, hence the first to give its gradient.
     fn is_last_reader(&self, reader: usize, input: usize) -> bool {
         let later = self.readers[input].iter().filter(|&&other| other >= reader).count();
-        later == 1 && !self.stages.outputs.contains(&input)
+        later == 1 && !self.graph.outputs.contains(&input)
     }
 
-    /// What is added to a norm may have the sum's gradient: the norm reads it before anyone changes it.
+    /// What is added to a stage's first input may have the sum's gradient: the stage reads it before anyone changes it.
     fn share_addend(&mut self, index: usize) {
-        let addend = self.stages.stages[index].inputs[1];
+        let addend = self.graph.stages[index].inputs[1];
         if self.is_last_reader(index, addend) {
             self.share(addend, index);
         }
@@ -192,11 +169,11 @@ impl<'a> Planner<'a> {
     /// Inputs of a sum may all have the sum's gradient, if those that change it or add to it do so after the others have read
     /// it: at most one of them, and it stands before the others.
     fn share_sum(&mut self, sum: usize) {
-        let inputs = &self.stages.stages[sum].inputs;
+        let inputs = &self.graph.stages[sum].inputs;
         let (reading, changing): (Vec<usize>, Vec<usize>) = inputs
             .iter()
             .filter(|&&input| self.is_last_reader(sum, input))
-            .partition(|&&input| self.readers[input] == [sum] && self.only_reads_gradient(input));
+            .partition(|&&input| self.readers[input] == [sum] && !self.graph.stages[input].facts.changes_gradient);
         let changing = changing.first().copied();
         let changed_from = changing.map(|input| {
             let others = self.readers[input].iter().copied().filter(|&reader| reader != sum);
@@ -227,7 +204,7 @@ impl<'a> Planner<'a> {
             let ((a, a_value, _), (b, b_value, _)) = (self.root(a), self.root(b));
             (a, a_value) == (b, b_value)
         };
-        for (index, stage) in self.stages.stages.iter().enumerate() {
+        for (index, stage) in self.graph.stages.iter().enumerate() {
             for &input in stage.inputs.iter().filter(|&&input| self.wanted(input)) {
                 if self.shared(index, input) || !same(index, input) {
                     continue;
@@ -257,9 +234,9 @@ impl<'a> Planner<'a> {
     }
 
     fn flows(&self) -> Vec<Vec<Flow>> {
-        let mut arrived: Vec<bool> = (0..self.homes.len()).map(|i| self.stages.outputs.contains(&i)).collect();
+        let mut arrived: Vec<bool> = (0..self.homes.len()).map(|i| self.graph.outputs.contains(&i)).collect();
         let mut flows = vec![Vec::new(); self.homes.len()];
-        for (index, stage) in self.stages.stages.iter().enumerate().rev() {
+        for (index, stage) in self.graph.stages.iter().enumerate().rev() {
             assert!(arrived[index] || stage.inputs.is_empty(), "every stage leads to an output");
             for &input in &stage.inputs {
                 flows[index].push(match arrived[input] {
@@ -274,17 +251,17 @@ impl<'a> Planner<'a> {
         flows
     }
 
-    fn views(&self, forward: &mut ForwardPlan, batch: usize) -> Vec<Option<View>> {
+    fn views(&self, values: &mut Values, batch: usize) -> Vec<Option<View>> {
         let count = self.homes.len();
         let mut buffers: Vec<Option<BufferId>> = vec![None; count];
         let mut view = |index: usize| {
-            let stage = &self.stages.stages[index];
+            let stage = &self.graph.stages[index];
             let (root, value, channels) = self.root(index);
             let of_root = if value {
-                forward.values[root]
+                values.views[root]
             } else {
-                let len = self.stages.stages[root].output.len();
-                let new = || forward.lives.begin(len * batch, 2 * count - root);
+                let len = self.graph.stages[root].output.len();
+                let new = || values.lives.begin(len * batch, backward_moment(self.graph, root));
                 View::whole(*buffers[root].get_or_insert_with(new), len)
             };
             let [_, pixels] = stage.output.channels_and_pixels();

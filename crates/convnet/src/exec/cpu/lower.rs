@@ -1,0 +1,293 @@
+//! Lowers a net to stages.
+//!
+//! One dispatch on the operation calls the stage's own file, which takes the nodes after it that the stage computes in the
+//! same pass, where nobody else reads what is between them. The fusions:
+//!
+//! | stage | nodes | in |
+//! | --- | --- | --- |
+//! | `stage/conv.rs` | convolution, activation | both |
+//! | `stage/conv.rs` | convolution, the sum that waits for it, activation | inference |
+//! | `stage/linear.rs`, `stage/add.rs` | linear layer or sum, activation | both |
+//! | `stage/norm_act.rs` | batch norm, activation, 2×2 pooling, channel dropout | both |
+//! | `stage/norm_add.rs` | batch norm, the sum that waits for it, activation | training |
+//! | `stage/stem.rs` | first convolution of few products, batch norm and what follows it | training |
+//! | `stage/flatten.rs` | nothing: linear layers read maps | both |
+//!
+//! Nodes that no output needs become no stage.
+
+use super::stage::{self, Compute};
+use crate::exec::Engine;
+use crate::exec::graph::{Graph, Layout, Purpose, Stage};
+use crate::exec::parameters::Parameters;
+use crate::exec::storage::choose_storage;
+use crate::net::{Net, Node, NodeId};
+use crate::ops::{Activation, Op, Shape};
+use crate::{Error, Result};
+use convnet_kernels::conv::Setting;
+use convnet_kernels::pool::PoolKind;
+use convnet_kernels::precision::Precision;
+use convnet_kernels::simd::Isa;
+
+/// A net as stages, and what computes each.
+#[derive(Debug)]
+pub(in crate::exec) struct Lowered {
+    pub(in crate::exec) graph: Graph,
+    pub(in crate::exec) computes: Vec<Box<dyn Compute>>,
+}
+
+impl Lowered {
+    /// Decides how each value of an inference is stored.
+    pub(in crate::exec) fn choose_storage(&mut self, engine: &Engine) {
+        let stored = choose_storage(&self.graph, engine.product_precision());
+        for (index, compute) in self.computes.iter_mut().enumerate() {
+            let stage = &mut self.graph.stages[index];
+            stage.stored = stored[index];
+            let input = stage.inputs.first().map_or(Precision::F32, |&input| stored[input]);
+            compute.set_stored([input, stage.stored]);
+        }
+    }
+}
+
+/// Lowers a net for batches of up to `batch` pictures; for each node, the stage that begins with it computes so many of
+/// `pictures` at a time on two threads, and its batch norm takes its running statistics in training if it is `frozen`.
+pub(in crate::exec) fn lower(
+    net: &Net,
+    purpose: Purpose,
+    engine: &Engine,
+    batch: usize,
+    pictures: Vec<usize>,
+    frozen: Vec<bool>,
+) -> Result<Lowered> {
+    let mut lowering = Lowering {
+        net,
+        purpose,
+        isa: engine.set(),
+        conv: Setting {
+            batch,
+            choice: engine.conv_choice(),
+            precision: engine.product_precision(),
+            fixed_weights: purpose == Purpose::Inference,
+        },
+        readers: readers(net, purpose),
+        pictures,
+        frozen,
+        caches: engine.threads().div_ceil(2),
+        stages: Vec::new(),
+        computes: Vec::new(),
+        of_node: vec![None; net.nodes().len()],
+        parameters: Parameters::default(),
+    };
+    for index in 0..net.nodes().len() {
+        if lowering.of_node[index].is_none() && !lowering.readers[index].is_empty() {
+            lowering.add(index)?;
+        }
+    }
+    let of_node = |node: NodeId| lowering.of_node[node.index()].expect("outputs are needed");
+    let auxiliaries = net.auxiliaries().iter().filter(|_| purpose == Purpose::Training);
+    let outputs = [net.output()].into_iter().chain(auxiliaries.map(|auxiliary| auxiliary.node)).map(of_node).collect();
+    let graph = Graph { stages: lowering.stages, parameters: lowering.parameters, outputs };
+    Ok(Lowered { graph, computes: lowering.computes })
+}
+
+/// Who reads each node's output, among the nodes that an output needs. The outputs themselves are read by the caller,
+/// who stands behind the last node.
+fn readers(net: &Net, purpose: Purpose) -> Vec<Vec<usize>> {
+    let nodes = net.nodes();
+    let training = purpose == Purpose::Training;
+    let needed = net.needed(training);
+    let mut readers = vec![Vec::new(); nodes.len()];
+    readers[nodes.len() - 1].push(nodes.len());
+    for auxiliary in net.auxiliaries().iter().filter(|_| training) {
+        readers[auxiliary.node.index()].push(nodes.len());
+    }
+    for (index, node) in nodes.iter().enumerate().filter(|&(index, _)| needed[index]) {
+        for input in &node.inputs {
+            readers[input.index()].push(index);
+        }
+    }
+    readers
+}
+
+/// A net in the middle of being lowered: what stages ask when they take their nodes.
+pub(super) struct Lowering<'a> {
+    net: &'a Net,
+    purpose: Purpose,
+    isa: Isa,
+    conv: Setting,
+    readers: Vec<Vec<usize>>,
+    /// Pictures at a time for the stage that begins with each node, on two threads.
+    pictures: Vec<usize>,
+    frozen: Vec<bool>,
+    /// Pairs of threads, each of which brings its caches.
+    caches: usize,
+    stages: Vec<Stage>,
+    computes: Vec<Box<dyn Compute>>,
+    /// The stage that computes each node.
+    of_node: Vec<Option<usize>>,
+    parameters: Parameters,
+}
+
+impl<'a> Lowering<'a> {
+    /// Adds the stage that begins with a node.
+    fn add(&mut self, node: usize) -> Result<()> {
+        match self.op(node) {
+            Op::Input(shape) => stage::load::lower(self, node, *shape),
+            Op::Conv2d(op) => stage::conv::lower(self, node, op),
+            Op::Linear(op) => stage::linear::lower(self, node, op),
+            Op::BatchNorm2d(op) => stage::norm_add::lower(self, node, op),
+            Op::LocalResponseNorm(op) => stage::local_response_norm::lower(self, node, op),
+            Op::Activation(activation) => stage::activation::lower(self, node, *activation),
+            Op::MaxPool2d(op) => stage::pool::lower(self, node, op.window, PoolKind::Max),
+            Op::AvgPool2d(op) => {
+                let kind = PoolKind::Avg { count_include_pad: op.count_include_pad };
+                stage::pool::lower(self, node, op.window, kind)
+            }
+            Op::AdaptiveAvgPool2d(op) => stage::pool::lower_adaptive(self, node, op.output),
+            Op::Add => stage::add::lower(self, node),
+            Op::Concat => stage::concat::lower(self, node),
+            Op::PadChannels(op) => stage::pad_channels::lower(self, node, op.before),
+            Op::Dropout(op) => stage::dropout::lower(self, node, op.p, stage::dropout::Unit::Element),
+            Op::Dropout2d(op) => stage::dropout::lower(self, node, op.p, stage::dropout::Unit::Channel),
+            Op::Flatten => stage::flatten::lower(self, node),
+        }
+    }
+
+    pub(super) fn node(&self, node: usize) -> &'a Node {
+        &self.net.nodes()[node]
+    }
+
+    pub(super) fn op(&self, node: usize) -> &'a Op {
+        &self.node(node).op
+    }
+
+    /// Who reads a node's output; the caller stands behind the last node.
+    pub(super) fn readers(&self, node: usize) -> &[usize] {
+        &self.readers[node]
+    }
+
+    /// A reader's operation; nothing for the caller.
+    pub(super) fn reader_op(&self, reader: usize) -> Option<&'a Op> {
+        self.net.nodes().get(reader).map(|node| &node.op)
+    }
+
+    /// The next node, if it alone reads this one.
+    pub(super) fn only_reader(&self, node: usize) -> Option<usize> {
+        match self.readers[node].as_slice() {
+            &[reader] if reader < self.net.nodes().len() => Some(reader),
+            _ => None,
+        }
+    }
+
+    /// Channels, height and width of a node's first input; a vector's are maps of one pixel.
+    pub(super) fn map(&self, node: usize) -> [usize; 3] {
+        match self.net.node(self.node(node).inputs[0]).shape {
+            Shape::Map(dims) => dims,
+            Shape::Vector(features) => [features, 1, 1],
+        }
+    }
+
+    /// The stage that computes a node's input.
+    pub(super) fn input_stage(&self, node: usize, input: usize) -> usize {
+        self.of_node[self.node(node).inputs[input].index()].expect("nodes stand in running order")
+    }
+
+    /// How a node's input lies.
+    pub(super) fn input_layout(&self, node: usize, input: usize) -> Layout {
+        self.stages[self.input_stage(node, input)].output
+    }
+
+    pub(super) fn is_training(&self) -> bool {
+        self.purpose == Purpose::Training
+    }
+
+    /// Whether a batch norm takes its running statistics in training, too.
+    pub(super) fn is_frozen(&self, node: usize) -> bool {
+        self.frozen[node]
+    }
+
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How products are computed.
+    pub(super) fn setting(&self) -> Setting {
+        self.conv
+    }
+
+    /// Pictures at a time for the stage that begins with a node, on two threads.
+    pub(super) fn pictures(&self, node: usize) -> usize {
+        self.pictures[node]
+    }
+
+    /// The activation after a node, which its stage takes, and the last node taken: unless it begins a chain with pooling in
+    /// training, or the stage could not go back through it.
+    pub(super) fn take_activation(&self, node: usize) -> (usize, Activation) {
+        let next = self.only_reader(node).map(|next| (next, self.op(next)));
+        let Some((next, &Op::Activation(activation))) = next else { return (node, Activation::Identity) };
+        let chained = self.is_training() && stage::norm_act::pool_after(self, next, activation).is_some();
+        match stage::activation::fuses(activation, self.is_training()) && !chained {
+            true => (next, activation),
+            false => (node, Activation::Identity),
+        }
+    }
+
+    /// A sum of two that only waits for this node, and the stage with its other part.
+    pub(super) fn waiting_sum(&self, node: usize) -> Option<(usize, usize)> {
+        let sum = self.only_reader(node)?;
+        match (self.op(sum), &self.node(sum).inputs[..]) {
+            (Op::Add, &[a, b]) if a != b => {
+                let addend = self.of_node[if a.index() == node { b } else { a }.index()]?;
+                (!matches!(self.stages[addend].output, Layout::Plain(_))).then_some((sum, addend))
+            }
+            (_, _) => None,
+        }
+    }
+
+    /// A place for a node's numbers per channel; its index among its kind.
+    pub(super) fn vector(&mut self, node: usize, name: &str) -> usize {
+        self.parameters.add_vector(self.net, node, name)
+    }
+
+    /// A place of `len` floats for the weight that the next stage packs.
+    pub(super) fn packed(&mut self, node: usize, name: &str, len: usize) -> usize {
+        self.parameters.add_packed(self.net, node, name, self.stages.len(), len)
+    }
+
+    pub(super) fn problem(&self, node: usize, problem: String) -> Error {
+        let node = self.node(node);
+        Error::Layer { layer: node.name.clone(), op: node.op.name(), problem }
+    }
+
+    /// Adds a stage for the nodes from `first` to `last`, each the only reader of the one before.
+    pub(super) fn push(&mut self, first: usize, last: usize, compute: Box<dyn Compute>, output: Layout) -> Result<()> {
+        let index = self.stages.len();
+        let node = self.node(first);
+        self.stages.push(Stage {
+            name: node.name.clone(),
+            facts: compute.facts(),
+            inputs: (0..node.inputs.len()).map(|input| self.input_stage(first, input)).collect(),
+            output,
+            stored: Precision::F32,
+            macs: self.net.macs(NodeId(first)),
+            pictures: (self.pictures[first] * self.caches).min(self.conv.batch),
+        });
+        self.computes.push(compute);
+        let mut node = first;
+        while node != last {
+            self.of_node[node] = Some(index);
+            node = self.only_reader(node).expect("fused nodes have one reader");
+        }
+        self.of_node[last] = Some(index);
+        Ok(())
+    }
+
+    /// Makes another stage's output an input of the last stage.
+    pub(super) fn add_input(&mut self, stage: usize) {
+        self.stages.last_mut().expect("a stage was added").inputs.push(stage);
+    }
+
+    /// Adds no stage for a node: who reads it reads its input.
+    pub(super) fn skip(&mut self, node: usize) {
+        self.of_node[node] = Some(self.input_stage(node, 0));
+    }
+}
