@@ -4,6 +4,7 @@
 //! Backward functions take the gradient of the loss by an operation's output and give it by its inputs and parameters.
 //! Slices whose lengths do not fit the sizes given are a caller's mistake and panic.
 
+pub mod activation;
 pub mod batch_norm;
 pub mod conv2d;
 pub mod cross_entropy;
@@ -14,8 +15,6 @@ pub mod linear;
 pub mod local_response_norm;
 pub mod optimizer;
 pub mod pool;
-pub mod relu;
-pub mod tanh;
 
 pub use float::Float;
 
