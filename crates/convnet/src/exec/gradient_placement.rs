@@ -8,7 +8,7 @@
 //! - is a range of channels of a concatenation's: [`Home::Within`];
 //! - can take the place of the value, because a norm alone reads that, forward and backward: [`Home::Value`].
 
-use super::arena::{BufferId, Span, View};
+use super::arena::{BufferId, View};
 use super::graph::{Form, Graph, InputGradients, OutputKept};
 use super::placement::{copied_inputs, sharing};
 use super::values::Values;

@@ -15,8 +15,6 @@ pub mod linear;
 pub mod local_response_norm;
 pub mod optimizer;
 pub mod pool;
-pub mod relu;
-pub mod tanh;
 
 pub use float::Float;
 

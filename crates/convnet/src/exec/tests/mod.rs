@@ -2,12 +2,11 @@
 
 mod nets;
 
-use super::cut::cut;
-use super::forward::copied_inputs;
-use super::moments::sources;
+use super::cpu::lower::{Lowered, lower};
+use super::cpu::statistics::sources;
+use super::graph::{Form, Layout, Purpose};
+use super::placement::{copied_inputs, place};
 use super::reference::{Mode, Reference};
-use super::stage::{Kind, Layout, Purpose, Stages};
-use super::stored::choose_storage;
 use super::{ConvChoice, Engine, Inference, Precision, Training, Update};
 use crate::geometry::Window;
 use crate::net::{Net, NodeId, rewrite};
@@ -33,9 +32,19 @@ fn engines() -> Vec<Engine> {
     sets.flat_map(both).collect()
 }
 
-/// A net cut for whole batches.
-fn stages_of(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) -> Stages {
-    cut(net, purpose, engine, batch, vec![batch; net.nodes().len()]).unwrap()
+/// A net lowered for whole batches.
+fn lowered(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) -> Lowered {
+    let nodes = net.nodes().len();
+    lower(net, purpose, engine, batch, vec![batch; nodes], vec![false; nodes]).unwrap()
+}
+
+/// How many stages are of a type, by its name.
+fn count(lowered: &Lowered, kind: &str) -> usize {
+    lowered.computes.iter().filter(|compute| kind_of(&format!("{compute:?}")) == kind).count()
+}
+
+fn kind_of(debug: &str) -> &str {
+    debug.split([' ', '(']).next().unwrap()
 }
 
 pub(super) fn numbers(tag: u32, len: usize) -> Vec<f32> {
@@ -130,10 +139,10 @@ fn dense_blocks_and_inceptions_are_not_copied() {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     for (net, copied) in [(dense(16), 0), (dense(12), 2), (inception(), 3)] {
         for purpose in [Purpose::Training, Purpose::Inference] {
-            let stages = stages_of(&net, purpose, &engine, 1);
-            let places = super::views::place(&stages, purpose);
-            let concats = (0..stages.stages.len()).filter(|&i| matches!(stages.stages[i].kind, Kind::Concat));
-            let most = concats.map(|i| copied_inputs(&stages, &places, i).len()).max();
+            let graph = lowered(&net, purpose, &engine, 1).graph;
+            let places = place(&graph, purpose);
+            let concats = (0..graph.stages.len()).filter(|&i| graph.stages[i].facts.form == Form::Concat);
+            let most = concats.map(|i| copied_inputs(&graph, &places, i).len()).max();
             // Of the inceptions the second has branches of ten channels.
             assert_eq!(most, Some(copied), "{} {purpose:?}", net.name());
         }
@@ -144,13 +153,9 @@ fn dense_blocks_and_inceptions_are_not_copied() {
 fn residual_blocks_end_in_one_pass() {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     let net = residual();
-    let stages = stages_of(&net, Purpose::Training, &engine, 1);
-    let count = |is: fn(&Kind) -> bool| stages.stages.iter().filter(|stage| is(&stage.kind)).count();
+    let stages = lowered(&net, Purpose::Training, &engine, 1);
     // One shortcut is padded after the norm that it is added to.
-    assert_eq!(
-        [count(|kind| matches!(kind, Kind::NormSum { .. })), count(|kind| matches!(kind, Kind::Add { .. }))],
-        [3, 1]
-    );
+    assert_eq!([count(&stages, "NormAdd"), count(&stages, "Add")], [3, 1]);
     // A norm is not added to its own input in one pass.
     let mut net = Layers::new("own input", [16, 4, 4]);
     let x = net.0.output();
@@ -158,8 +163,7 @@ fn residual_blocks_end_in_one_pass() {
     let normed = net.norm(conv);
     let sum = net.add(Op::Add, &[normed, conv]);
     let net = net.head(sum);
-    let stages = stages_of(&net, Purpose::Training, &engine, 3);
-    assert!(stages.stages.iter().any(|stage| matches!(stage.kind, Kind::Add { .. })));
+    assert_eq!(count(&lowered(&net, Purpose::Training, &engine, 3), "Add"), 1);
     check_training(&net, &engine, 1e-3);
 }
 
@@ -175,9 +179,7 @@ fn maps_are_flattened_where_linear_layers_would_multiply_their_padding() {
         let row = net.add(Op::Dropout(Dropout { p: 0.25 }), &[row]);
         net.add(Op::Linear(Linear::new(5)), &[row]);
         for purpose in [Purpose::Training, Purpose::Inference] {
-            let stages = stages_of(&net.0, purpose, &engine, 3);
-            let found = stages.stages.iter().filter(|stage| matches!(stage.kind, Kind::Flatten { .. })).count();
-            assert_eq!(found, copied, "{map:?} {purpose:?}");
+            assert_eq!(count(&lowered(&net.0, purpose, &engine, 3), "Flatten"), copied, "{map:?} {purpose:?}");
         }
         check_training(&net.0, &engine, 1e-3);
     }
@@ -201,9 +203,7 @@ fn a_first_convolution_and_its_norm_are_one_stage_in_training() {
     let twice = twice.head(sum);
     for (net, stems) in [(nets()[0].clone(), 1), (residual(), 1), (dense(16), 0), (summed, 1), (twice, 0)] {
         for (purpose, stems) in [(Purpose::Training, stems), (Purpose::Inference, 0)] {
-            let stages = stages_of(&net, purpose, &engine, 3);
-            let found = stages.stages.iter().filter(|stage| matches!(stage.kind, Kind::Stem { .. })).count();
-            assert_eq!(found, stems, "{} {purpose:?}", net.name());
+            assert_eq!(count(&lowered(&net, purpose, &engine, 3), "StemStage"), stems, "{} {purpose:?}", net.name());
         }
         check_training(&net, &engine, 1e-3);
     }
@@ -339,10 +339,10 @@ fn a_channel_is_summed_once_and_by_its_convolution() {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
     // Of the values that norms read, those that no convolution computes: a mean pooling, and a sum.
     for (net, others) in [(dense(16), 1), (dense(12), 1), (residual(), 1)] {
-        let stages = stages_of(&net, Purpose::Training, &engine, 1);
-        let sources = sources(&stages, Purpose::Training);
-        for (stage, sources) in stages.stages.iter().zip(&sources).filter(|(_, sources)| !sources.is_empty()) {
-            let channels = |i: usize| stages.stages[i].output.channels_and_pixels()[0];
+        let Lowered { graph, computes } = lowered(&net, Purpose::Training, &engine, 1);
+        let sources = sources(&graph);
+        for (stage, sources) in graph.stages.iter().zip(&sources).filter(|(_, sources)| !sources.is_empty()) {
+            let channels = |i: usize| graph.stages[i].output.channels_and_pixels()[0];
             let end = sources.iter().fold(0, |end, &(source, first)| {
                 assert_eq!(first, end, "{}", stage.name);
                 end + channels(source)
@@ -352,7 +352,7 @@ fn a_channel_is_summed_once_and_by_its_convolution() {
         let mut read: Vec<usize> = sources.iter().flatten().map(|&(source, _)| source).collect();
         read.sort_unstable();
         read.dedup();
-        let summed = read.iter().filter(|&&i| !matches!(stages.stages[i].kind, Kind::Conv { .. })).count();
+        let summed = read.iter().filter(|&&i| computes[i].moments().is_none()).count();
         assert_eq!(summed, others, "{}", net.name());
     }
 }
@@ -421,9 +421,9 @@ fn bad_calls_are_errors() {
 fn maps_in_f32(net: &Net, precision: Precision) -> (Vec<String>, usize) {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap().with_precision(precision);
     let (net, _) = rewrite::inference(net, &state(net)).unwrap();
-    let mut stages = stages_of(&net, Purpose::Inference, &engine, 1);
-    choose_storage(&mut stages, &engine);
-    let maps = stages.stages.iter().filter(|stage| matches!(stage.output, Layout::Blocked(_)));
+    let mut stages = lowered(&net, Purpose::Inference, &engine, 1);
+    stages.choose_storage(&engine);
+    let maps = stages.graph.stages.iter().filter(|stage| matches!(stage.output, Layout::Blocked(_)));
     let (in_f32, in_bf16): (Vec<_>, Vec<_>) = maps.partition(|stage| stage.floats() == stage.output.len());
     (in_f32.into_iter().map(|stage| stage.name.clone()).collect(), in_bf16.len())
 }

@@ -46,9 +46,10 @@ impl Compute for Add {
     /// The last addition has the activation.
     fn forward(&self, run: &mut Forward<'_>) {
         let (count, y_view, inputs) = (run.count(), run.output(), run.stage().inputs.len());
-        let shape = [count, y_view.len];
+        let [channels, pixels] = run.stage().output.channels_and_pixels();
+        let shape = [count, channels, pixels];
         let own = run.step.in_place;
-        let activation = |last: bool| last && self.activation == Activation::Relu;
+        let activation = |last: bool| if last { self.activation } else { Activation::Identity };
         let start = match own {
             Some(_) => 0,
             None => {

@@ -9,7 +9,7 @@ use super::{Backward, Compute, Fixed, Forward, LeavesMoments};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout};
 use crate::exec::parameters::Packing;
 use crate::ops::{Activation, Conv2d};
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue, Setting};
@@ -49,7 +49,8 @@ pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: 
     let shape = ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window };
     let plain = matches!(lowering.input_layout(node, 0), Layout::Plain(_));
     let norm = norm_act::norm_after(lowering, node)
-        .filter(|&(after, _)| plain && Stem::takes(&shape) && !lowering.is_frozen(after));
+        .filter(|&(after, _)| plain && Stem::takes(&shape) && !lowering.is_frozen(after))
+        .filter(|&(after, _)| Stem::takes_activation(norm_act::chain_after(lowering, after).chain.activation()));
     // A stem has too few products to gain from rounding them.
     let precision = if norm.is_some() { Precision::F32 } else { lowering.setting().precision };
     // What is chosen may not depend on the threads.
@@ -129,7 +130,7 @@ impl Compute for ConvStage {
         let moments = wanted.then(|| MomentParts::new(parts, self.conv.shape().out_channels));
         let bias = self.bias.map(|bias| run.weights.get(bias));
         let addend = self.addend.then(|| addend_view.maps(other));
-        let epilogue = Epilogue { bias, addend, relu: self.activation == Activation::Relu, moments };
+        let epilogue = Epilogue { bias, addend, activation: self.activation, moments };
         let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
         self.conv.forward(run.threads, count, x, run.weights.get(self.weight), &epilogue, y, scratch);
     }

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
-use convnet_kernels::activation;
+use convnet_kernels::dropout;
 use convnet_kernels::layout::MapsMut;
 use convnet_kernels::norm::Drop;
 use convnet_kernels::threads::Threads;
@@ -84,12 +84,12 @@ impl DropoutStage {
         let Drop { seed, p } = drop;
         match (layout, self.unit) {
             (Layout::Blocked([c, h, w]), Unit::Channel) => {
-                activation::dropout_channels(threads, [count, c, h * w], seed, p, data);
+                dropout::channels(threads, [count, c, h * w], seed, p, data);
             }
             (Layout::Blocked([c, h, w]), Unit::Element) => {
-                activation::dropout_maps(threads, [count, c, h * w], seed, p, data);
+                dropout::maps(threads, [count, c, h * w], seed, p, data);
             }
-            (Layout::Row(features), _) => activation::dropout(threads, [count, features], seed, p, data),
+            (Layout::Row(features), _) => dropout::rows(threads, [count, features], seed, p, data),
             (Layout::Plain(_), _) => unreachable!("only a convolution reads a plain input"),
         }
     }

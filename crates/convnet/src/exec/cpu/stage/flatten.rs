@@ -6,7 +6,7 @@ use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
-use crate::ops::Op;
+use crate::ops::{Activation, Op};
 use convnet_kernels::layout::{MapsMut, from_blocked_rows, to_blocked_rows};
 use convnet_kernels::merge;
 
@@ -80,7 +80,13 @@ impl Compute for Flatten {
         let ([dy], [dx, scratch]) = run.arena.split([dy_view.span(count)], writes);
         to_blocked_rows(run.threads, shape, dy, MapsMut::packed(scratch, dx_view.len));
         let unflattened = MapsMut::packed(scratch, dx_view.len);
-        let both = [count, dx_view.len];
-        merge::accumulate(run.isa, run.threads, both, unflattened.as_maps(), false, dx_view.maps_mut(dx));
+        merge::accumulate(
+            run.isa,
+            run.threads,
+            shape,
+            unflattened.as_maps(),
+            Activation::Identity,
+            dx_view.maps_mut(dx),
+        );
     }
 }

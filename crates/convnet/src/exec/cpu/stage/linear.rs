@@ -76,8 +76,7 @@ impl Compute for LinearStage {
         let (count, [x_view, y_view], scratch) = (run.count(), run.views(), run.scratch());
         let ([x], [y, scratch]) = run.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
         let (weights, bias) = (run.weights.get(self.weight), self.bias.map(|bias| run.weights.get(bias)));
-        let relu = self.activation == Activation::Relu;
-        self.linear.forward(run.threads, count, x, weights, bias, relu, y, scratch);
+        self.linear.forward(run.threads, count, x, weights, bias, self.activation, y, scratch);
     }
 
     fn backward(&self, run: &mut Backward<'_>) {

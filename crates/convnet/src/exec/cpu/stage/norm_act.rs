@@ -80,16 +80,19 @@ fn chain(lowering: &Lowering<'_>, first: usize, last: usize, activation: Activat
         drop = Some(DropNode { node: next, p: op.p });
         last = next;
     }
-    let chain = NormChain::new(channels, [h, w], activation == Activation::Relu, pool.is_some(), lowering.isa());
+    let chain = NormChain::new(channels, [h, w], activation, pool.is_some(), lowering.isa());
     Chained { chain, drop, last }
 }
 
 /// The 2×2 pooling that alone reads a node, an activation that a chain can have before one.
-pub(super) fn pool_after(lowering: &Lowering<'_>, node: usize, activation: Activation) -> Option<usize> {
+pub(in crate::exec::cpu) fn pool_after(lowering: &Lowering<'_>, node: usize, activation: Activation) -> Option<usize> {
     let next = lowering.only_reader(node)?;
-    let pooled = matches!(activation, Activation::Identity | Activation::Relu);
     match (lowering.op(next), lowering.node(node).shape) {
-        (Op::MaxPool2d(op), Shape::Map([_, h, w])) if pooled && NormChain::pools(&op.window, [h, w]) => Some(next),
+        (Op::MaxPool2d(op), Shape::Map([_, h, w]))
+            if NormChain::takes(activation, true) && NormChain::pools(&op.window, [h, w]) =>
+        {
+            Some(next)
+        }
         (_, _) => None,
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn sum_after(lowering: &Lowering<'_>, node: usize) -> Option<(usize, 
 }
 
 /// Adds the stage of a batch norm: with the sum that waits for it, or as a chain.
-pub(super) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &BatchNorm2d) -> Result<()> {
+pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &BatchNorm2d) -> Result<()> {
     let norm = Norm::lower(lowering, node, op);
     let input = lowering.input_stage(node, 0);
     match sum_after(lowering, node) {
@@ -35,7 +35,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &BatchNorm2d) 
         Some((sum, addend)) if addend != input => {
             let [channels, h, w] = lowering.map(node);
             let (last, activation) = lowering.take_activation(sum);
-            let chain = NormChain::new(channels, [h, w], false, false, lowering.isa());
+            let chain = NormChain::new(channels, [h, w], Activation::Identity, false, lowering.isa());
             let layout = Layout::of(lowering.node(last).shape);
             lowering.push(node, last, Box::new(NormAdd { chain, channels, norm, activation }), layout)?;
             lowering.add_input(addend);
@@ -79,8 +79,7 @@ impl Compute for NormAdd {
             let ([x, addend], [y]) = run.arena.split(reads, [y_view.span(count)]);
             let (x, addend, y) = (x_view.maps(x), addend_view.maps(addend), y_view.maps_mut(y));
             let numbers: [&[f32]; 2] = [&state.scale, &state.shift];
-            let relu = self.activation == Activation::Relu;
-            self.chain.forward_sum(run.threads, count, x, numbers, addend, relu, y);
+            self.chain.forward_sum(run.threads, count, x, numbers, addend, self.activation, y);
         });
     }
 
@@ -105,7 +104,7 @@ impl NormAdd {
         let writes = [dy_view.span(count), addend_span, run.scratch.clone()];
         let ([x, y], [dy, da, scratch]) = run.arena.split(reads, writes);
         let y = keeps_output.then(|| y_view.maps(y));
-        let given = SumGiven { batch: count, x: x_view.maps(x), y, mean: &state.mean };
+        let given = SumGiven { batch: count, x: x_view.maps(x), y, mean: &state.mean, activation: self.activation };
         let addend = addend.map(|(view, accumulate)| (view.maps_mut(da), accumulate));
         let sums = [&mut state.sum[..], &mut state.product[..]];
         let gradients = SumGradients { dy: dy_view.maps_mut(dy), addend, sums };

@@ -8,6 +8,7 @@ use crate::exec::cpu::statistics::Moments;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::Stage;
 use crate::exec::parameters::Slot;
+use convnet_kernels::activation::Activation;
 use convnet_kernels::merge;
 use convnet_kernels::norm::Drop;
 use convnet_kernels::random;
@@ -185,12 +186,15 @@ impl Backward<'_> {
     pub(super) fn pass_on(&mut self, input: usize) {
         let Some((dx_view, accumulate)) = self.input_gradient(input) else { return };
         let dy_view = self.output_gradient();
-        let shape = [self.count, dx_view.len];
+        let [channels, pixels] = self.stage().output.channels_and_pixels();
         let ([dy], [dx]) = self.arena.split([dy_view.span(self.count)], [dx_view.span(self.count)]);
         let (dy, dx) = (dy_view.maps(dy), dx_view.maps_mut(dx));
         match accumulate {
-            true => merge::accumulate(self.isa, self.threads, shape, dy, false, dx),
-            false => merge::copy(self.threads, shape, dy, dx),
+            true => {
+                let shape = [self.count, channels, pixels];
+                merge::accumulate(self.isa, self.threads, shape, dy, Activation::Identity, dx)
+            }
+            false => merge::copy(self.threads, [self.count, dx_view.len], dy, dx),
         }
     }
 }
