@@ -130,7 +130,7 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
         conv.forward(threads, batch, x_maps, &packed, &epilogue, maps, &mut scratch);
         let near = |(&y, &a): (&f32, &f32)| {
             let want = activation::value(after, f64::from(a + a));
-            (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 1e-12
+            (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 1e-7
         };
         let mut got = [vec![0.0; problem.output_len()], vec![0.0; problem.output_len()]];
         for (maps, got) in [&y, &addend].into_iter().zip(&mut got) {

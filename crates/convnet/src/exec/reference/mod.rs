@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use convnet_kernels::activation::Activation;
 use convnet_kernels::random;
 use convnet_kernels::reference::batch_norm::{BatchNorm, Statistics};
 use convnet_kernels::reference::conv2d::{self, ConvProblem};
@@ -13,7 +14,7 @@ use convnet_kernels::reference::cross_entropy;
 use convnet_kernels::reference::linear::{self, LinearProblem};
 use convnet_kernels::reference::local_response_norm::{self, LrnProblem};
 use convnet_kernels::reference::pool::{self, AdaptiveProblem, PoolProblem};
-use convnet_kernels::reference::{Float, dropout, relu, tanh};
+use convnet_kernels::reference::{Float, activation, dropout};
 
 use crate::geometry::Window;
 use crate::net::{Net, Node, NodeId};
@@ -224,8 +225,8 @@ impl<'net, T: Float> Reference<'net, T> {
                 return Ok((norm.forward(input(0), &statistics), Kept::Statistics(statistics)));
             }
             (Op::LocalResponseNorm(op), _) => local_response_norm::forward(&lrn_problem(op, batch, shape(0)), input(0)),
-            (Op::Relu, _) => relu::forward(input(0)),
-            (Op::Tanh, _) => tanh::forward(input(0)),
+            (Op::Relu, _) => activation::forward(Activation::Relu, input(0)),
+            (Op::Tanh, _) => activation::forward(Activation::Tanh, input(0)),
             (Op::MaxPool2d(op), _) => {
                 let found = pool::max_forward(&pool_problem(op.window, batch, shape(0)), input(0));
                 return Ok((found.output, Kept::Winners(found.winners)));
@@ -325,8 +326,8 @@ impl<'net, T: Float> Reference<'net, T> {
                 let problem = lrn_problem(op, batch, shape(0));
                 NodeGradients::of_input(local_response_norm::backward(&problem, input(0), dy))
             }
-            (Op::Relu, _) => NodeGradients::of_input(relu::backward(input(0), dy)),
-            (Op::Tanh, _) => NodeGradients::of_input(tanh::backward(&trace.outputs[id.index()], dy)),
+            (Op::Relu, _) => NodeGradients::of_input(activation::backward(Activation::Relu, input(0), dy)),
+            (Op::Tanh, _) => NodeGradients::of_input(activation::backward(Activation::Tanh, input(0), dy)),
             (Op::MaxPool2d(op), _) => {
                 let Kept::Winners(winners) = &trace.kept[id.index()] else { unreachable!("forward keeps the winners") };
                 NodeGradients::of_input(pool::max_backward(&pool_problem(op.window, batch, shape(0)), winners, dy))
