@@ -163,7 +163,7 @@ impl Kernel for Forward<'_> {
         for n in self.pictures {
             let y = self.y.pointer(n * stride..n * stride + len);
             let x = source(self.x, n, len, y);
-            each_tile::<S, 16>(s, self.pixels.clone(), &mut ForwardTile { norm, x, gamma, beta, y });
+            each_tile(s, self.pixels.clone(), &mut ForwardTile { norm, x, gamma, beta, y });
         }
     }
 }
@@ -244,7 +244,7 @@ impl Kernel for Backward<'_> {
             let x = given.x.picture(n, len).as_ptr();
             let dy = source(given.dy, n, len, dx);
             let mut tile = BackwardTile { norm, x, dy, gamma: given.gamma, dx, accumulate, sums };
-            each_tile::<S, 8>(s, self.pixels.clone(), &mut tile);
+            each_tile(s, self.pixels.clone(), &mut tile);
         }
     }
 }

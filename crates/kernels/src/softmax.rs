@@ -81,7 +81,7 @@ impl Kernel for Forward<'_> {
         for n in self.pictures {
             let y = self.y.pointer(n * stride..n * stride + len);
             let x = source(self.x, n, len, y);
-            each_tile::<S, 16>(s, self.pixels.clone(), &mut ForwardTile { columns, x, y });
+            each_tile(s, self.pixels.clone(), &mut ForwardTile { columns, x, y });
         }
     }
 }
@@ -156,7 +156,7 @@ impl Kernel for Backward<'_> {
         for n in self.pictures {
             let dx = self.dx.pointer(n * stride..n * stride + len);
             let (y, dy) = (self.y.picture(n, len).as_ptr(), source(self.dy, n, len, dx));
-            each_tile::<S, 16>(s, self.pixels.clone(), &mut BackwardTile { columns, y, dy, dx, accumulate });
+            each_tile(s, self.pixels.clone(), &mut BackwardTile { columns, y, dy, dx, accumulate });
         }
     }
 }
