@@ -2,9 +2,12 @@
 #![warn(missing_docs)]
 
 pub mod activation;
+pub mod channel_scale;
+pub mod channel_shuffle;
 pub mod conv;
 pub mod dropout;
 pub mod geometry;
+pub mod layer_norm;
 pub mod layout;
 pub mod linear;
 pub mod local_response_norm;
@@ -14,6 +17,7 @@ pub mod merge;
 pub mod moments;
 pub mod norm;
 pub mod optimizer;
+mod pixel_tiles;
 pub mod pool;
 pub mod precision;
 pub mod random;
@@ -21,5 +25,9 @@ pub mod reduce;
 pub mod reference;
 pub mod roofline;
 pub mod simd;
+pub mod softmax;
 pub mod stem;
+pub mod stochastic_depth;
+#[cfg(test)]
+mod test_maps;
 pub mod threads;

@@ -252,7 +252,7 @@ impl NormChain {
 }
 
 /// Both sums of every channel from those of each picture's.
-fn add_totals(batch: usize, blocks: usize, scratch: &[f32], sums: [&mut [f32]; 2]) {
+pub(crate) fn add_totals(batch: usize, blocks: usize, scratch: &[f32], sums: [&mut [f32]; 2]) {
     for (which, totals) in sums.into_iter().enumerate() {
         for (c, total) in totals.iter_mut().enumerate().take(blocks * LANES) {
             let at = |n: usize| (n * blocks + c / LANES) * SUMS + which * LANES + c % LANES;
