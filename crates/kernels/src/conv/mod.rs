@@ -83,7 +83,7 @@ enum Plan {
     /// Directly or by Winograd's algorithm, for each direction.
     Dense(Box<Dense>),
     /// Channel by channel.
-    Depthwise(Depthwise),
+    Depthwise(Box<Depthwise>),
 }
 
 impl ConvShape {
@@ -118,7 +118,7 @@ impl Conv {
         assert!(!plain || (groups == 1 && in_channels <= PLAIN_CHANNELS));
         let output = window.output(input)?;
         let plan = match shape.is_depthwise() && !plain {
-            true => Plan::Depthwise(Depthwise::new(&shape, output, isa)),
+            true => Plan::Depthwise(Box::new(Depthwise::new(&shape, output, isa))),
             false => Plan::Dense(Box::new(Dense::new(shape, output, plain, isa, setting))),
         };
         Ok(Conv { shape, isa, output, plan })

@@ -283,19 +283,23 @@ impl Strip<'_> {
         let at = q * vertical.stride;
         let rows = v.inside(at, vertical.input);
         let read = if rows.is_empty() { self.top } else { v.place(at, rows.start) as usize };
-        let weights = (v.element + rows.start * v.element_step) * kernel_row;
+        let element = v.element as isize + rows.start as isize * v.element_step;
         let out = ((q - self.rows.start) * vertical.step + v.first) * horizontal.output * LANES;
         for h in &plan.phases[1] {
             let row = Row {
                 x: self.x.as_ptr().wrapping_add((read - self.top) * x_row),
-                x_row: v.shift_step * x_row as isize,
+                x_row: v.shift_step * x_row,
                 width: horizontal.input,
                 taps: [rows.len(), h.count],
                 shift: h.shift,
                 shift_step: h.shift_step,
                 stride: horizontal.stride,
-                weights: self.weights.as_ptr().wrapping_add(weights + h.element * LANES),
-                weights_steps: [v.element_step * kernel_row, h.element_step * LANES],
+                weights: self
+                    .weights
+                    .as_ptr()
+                    .wrapping_offset(element * kernel_row as isize)
+                    .wrapping_add(h.element * LANES),
+                weights_steps: [v.element_step * kernel_row as isize, h.element_step * LANES as isize],
                 start: self.start,
                 relu: self.relu,
                 out: self.out.wrapping_add(out + h.first * LANES),

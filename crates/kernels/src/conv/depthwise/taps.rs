@@ -3,8 +3,8 @@
 use super::super::axis::Phase;
 use std::ops::Range;
 
-/// Outputs that share their taps: tap `i` is kernel element `element + i·element_step`, and of output `q` it reads the input at
-/// `stride·q + shift + i·shift_step`.
+/// Outputs that share their taps, in the order of what they read: tap `i` is kernel element `element + i·element_step`, and for
+/// output `q` it reads the input at `stride·q + shift + i·shift_step`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taps {
     /// The first output.
@@ -14,32 +14,31 @@ pub(super) struct Taps {
     /// Taps.
     pub(super) count: usize,
     pub(super) element: usize,
-    pub(super) element_step: usize,
+    /// Negative by data, where kernels are flipped.
+    pub(super) element_step: isize,
     pub(super) shift: isize,
-    pub(super) shift_step: isize,
+    pub(super) shift_step: usize,
 }
 
 impl Taps {
     pub(super) fn new(phase: &Phase) -> Taps {
-        let (element, shift) = phase.taps.first().copied().unwrap_or_default();
-        let (next_element, next_shift) = phase.taps.get(1).copied().unwrap_or((element, shift));
-        let (element_step, shift_step) = (next_element - element, next_shift - shift);
-        let even =
-            |(i, &tap): (usize, &(usize, isize))| tap == (element + i * element_step, shift + i as isize * shift_step);
-        debug_assert!(phase.taps.iter().enumerate().all(even));
-        let (first, outputs, count) = (phase.first, phase.count, phase.taps.len());
+        let mut taps: Vec<(usize, isize)> = phase.taps.clone();
+        taps.sort_by_key(|tap| tap.1);
+        let (element, shift) = taps.first().copied().unwrap_or_default();
+        let (next_element, next_shift) = taps.get(1).copied().unwrap_or((element, shift));
+        let (element_step, shift_step) = (next_element as isize - element as isize, (next_shift - shift) as usize);
+        let (first, outputs, count) = (phase.first, phase.count, taps.len());
         Taps { first, outputs, count, element, element_step, shift, shift_step }
     }
 
     /// Where a tap reads, for the output whose reads begin at `at`.
     pub(super) fn place(&self, at: usize, tap: usize) -> isize {
-        at as isize + self.shift + tap as isize * self.shift_step
+        at as isize + self.shift + (tap * self.shift_step) as isize
     }
 
     /// The taps that read inside an input of so many, for the output whose reads begin at `at`.
     pub(super) fn inside(&self, at: usize, input: usize) -> Range<usize> {
         let inside = |&tap: &usize| (0..input as isize).contains(&self.place(at, tap));
-        // Places only grow or only shrink, so these are neighbours.
         let begin = (0..self.count).find(inside).unwrap_or(self.count);
         let end = (begin..self.count).rev().find(inside).map_or(begin, |last| last + 1);
         begin..end

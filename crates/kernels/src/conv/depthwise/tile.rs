@@ -25,19 +25,19 @@ pub(super) enum Start {
 pub(super) struct Row {
     /// The input row of the first tap row, and floats from one tap row's to the next.
     pub(super) x: *const f32,
-    pub(super) x_row: isize,
+    pub(super) x_row: usize,
     /// Pixels of an input row.
     pub(super) width: usize,
     /// Rows of taps, and taps of each.
     pub(super) taps: [usize; 2],
     /// The pixel that the first output's first tap reads, and pixels from one tap's to the next.
     pub(super) shift: isize,
-    pub(super) shift_step: isize,
+    pub(super) shift_step: usize,
     /// Pixels from one output's to the next.
     pub(super) stride: usize,
     /// The first tap's weights, and floats to the next row's and the next tap's.
     pub(super) weights: *const f32,
-    pub(super) weights_steps: [usize; 2],
+    pub(super) weights_steps: [isize; 2],
     pub(super) start: Start,
     /// Whether negative results become 0.
     pub(super) relu: bool,
@@ -62,16 +62,34 @@ pub(super) unsafe fn row<S: Simd, const STRIDE: usize>(s: S, row: &Row) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut q = 0;
+        let known = if STRIDE > 0 && row.shift_step == 1 { row.taps[1] } else { 0 };
         if S::TILE_WIDTH > 1 {
-            q = tiles::<S, STRIDE, 14>(s, row, q);
+            q = match known {
+                2 => tiles_of::<S, STRIDE, 7, 2>(s, row, q),
+                3 => tiles_of::<S, STRIDE, 7, 3>(s, row, q),
+                5 => tiles_of::<S, STRIDE, 7, 5>(s, row, q),
+                7 => tiles_of::<S, STRIDE, 7, 7>(s, row, q),
+                _ => tiles::<S, STRIDE, 14>(s, row, q),
+            };
             q = tiles::<S, STRIDE, 7>(s, row, q);
-            q = tiles::<S, STRIDE, 3>(s, row, q);
+            q = tiles::<S, STRIDE, 4>(s, row, q);
         } else if S::tile_rows(1) > 2 {
-            q = tiles::<S, STRIDE, 6>(s, row, q);
-            q = tiles::<S, STRIDE, 3>(s, row, q);
-        } else {
-            q = tiles::<S, STRIDE, 2>(s, row, q);
+            q = match known {
+                2 => tiles_of::<S, STRIDE, 4, 2>(s, row, q),
+                3 => tiles_of::<S, STRIDE, 4, 3>(s, row, q),
+                5 if STRIDE == 1 => tiles_of::<S, STRIDE, 4, 5>(s, row, q),
+                7 if STRIDE == 1 => tiles_of::<S, STRIDE, 4, 7>(s, row, q),
+                _ => tiles::<S, STRIDE, 6>(s, row, q),
+            };
+            q = match known {
+                2 => tiles_of::<S, STRIDE, 3, 2>(s, row, q),
+                3 => tiles_of::<S, STRIDE, 3, 3>(s, row, q),
+                5 if STRIDE == 1 => tiles_of::<S, STRIDE, 3, 5>(s, row, q),
+                7 if STRIDE == 1 => tiles_of::<S, STRIDE, 3, 7>(s, row, q),
+                _ => tiles::<S, STRIDE, 3>(s, row, q),
+            };
         }
+        q = tiles::<S, STRIDE, 2>(s, row, q);
         tiles::<S, STRIDE, 1>(s, row, q);
     }
 }
@@ -90,6 +108,27 @@ unsafe fn tiles<S: Simd, const STRIDE: usize, const R: usize>(s: S, row: &Row, m
     q
 }
 
+/// The same for rows of `K` neighbouring taps.
+///
+/// # Safety
+/// As [`row`].
+#[inline(always)]
+unsafe fn tiles_of<S: Simd, const STRIDE: usize, const R: usize, const K: usize>(
+    s: S,
+    row: &Row,
+    mut q: usize,
+) -> usize {
+    // A row of 4a + 3b outputs is cut into tiles of 4 and of 3.
+    let rest = if R == 4 { (4 - row.outputs % 4) % 4 * 3 } else { 0 };
+    let end = if rest > row.outputs { row.outputs } else { row.outputs - rest };
+    while q + R <= end {
+        // SAFETY: the caller's promise.
+        unsafe { known_tile::<S, STRIDE, R, K>(s, row, q) };
+        q += R;
+    }
+    q
+}
+
 /// # Safety
 /// As [`row`].
 #[inline(always)]
@@ -99,16 +138,7 @@ unsafe fn tile<S: Simd, const STRIDE: usize, const R: usize>(s: S, row: &Row, q:
     // SAFETY: the caller's promise; pixels of the input are read only inside its rows.
     unsafe {
         let out = row.out.add(q * row.out_step);
-        let mut acc = [s.splat(0.0); R];
-        match row.start {
-            Start::Zero => {}
-            Start::Bias(bias) => acc = [s.load(bias); R],
-            Start::Output => {
-                for r in 0..R {
-                    acc[r] = s.load(out.add(r * row.out_step));
-                }
-            }
-        }
+        let mut acc = start::<S, R>(s, row, out);
         let first = (q * stride) as isize + row.shift;
         let (mut x, mut weights_row) = (row.x, row.weights);
         for _ in 0..row.taps[0] {
@@ -128,14 +158,93 @@ unsafe fn tile<S: Simd, const STRIDE: usize, const R: usize>(s: S, row: &Row, q:
                         acc[r] = s.fma(s.load(pixel), w, acc[r]);
                     }
                 }
-                column += row.shift_step;
-                weights = weights.wrapping_add(row.weights_steps[1]);
+                column += row.shift_step as isize;
+                weights = weights.wrapping_offset(row.weights_steps[1]);
             }
-            x = x.wrapping_offset(row.x_row);
-            weights_row = weights_row.wrapping_add(row.weights_steps[0]);
+            x = x.wrapping_add(row.x_row);
+            weights_row = weights_row.wrapping_offset(row.weights_steps[0]);
         }
-        for r in 0..R {
-            s.store(out.add(r * row.out_step), activate(s, row.relu, acc[r]));
+        finish(s, row, out, acc);
+    }
+}
+
+/// # Safety
+/// As [`row`].
+#[inline(always)]
+unsafe fn start<S: Simd, const R: usize>(s: S, row: &Row, out: *const f32) -> [S::V; R] {
+    let mut acc = [s.splat(0.0); R];
+    // SAFETY: the caller's promise.
+    unsafe {
+        match row.start {
+            Start::Zero => {}
+            Start::Bias(bias) => acc = [s.load(bias); R],
+            Start::Output => {
+                for r in 0..R {
+                    acc[r] = s.load(out.add(r * row.out_step));
+                }
+            }
         }
+    }
+    acc
+}
+
+/// # Safety
+/// As [`row`].
+#[inline(always)]
+unsafe fn finish<S: Simd, const R: usize>(s: S, row: &Row, out: *mut f32, acc: [S::V; R]) {
+    for r in 0..R {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(out.add(r * row.out_step), activate(s, row.relu, acc[r])) };
+    }
+}
+
+macro_rules! unroll {
+    ($i:ident in $($n:literal)* => $body:block) => { $( { const $i: usize = $n; $body } )* };
+}
+
+/// # Safety
+/// As [`row`].
+#[inline(always)]
+unsafe fn known_tile<S: Simd, const STRIDE: usize, const R: usize, const K: usize>(s: S, row: &Row, q: usize) {
+    let pixels = (R - 1) * STRIDE + K;
+    let first = (q * STRIDE) as isize + row.shift;
+    let inside = first >= 0 && first as usize + pixels <= row.width;
+    // SAFETY: the caller's promise; pixels of the input are read only inside its rows.
+    unsafe {
+        let out = row.out.add(q * row.out_step);
+        let mut acc = start::<S, R>(s, row, out);
+        let (mut x, mut weights) = (row.x.wrapping_offset(first * LANES as isize), row.weights);
+        for _ in 0..row.taps[0] {
+            let mut w = [s.splat(0.0); K];
+            for k in 0..K {
+                w[k] = s.load(weights.wrapping_offset(k as isize * row.weights_steps[1]));
+            }
+            if inside {
+                unroll!(I in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 => {
+                    if I < pixels {
+                        let x = s.load(x.add(I * LANES));
+                        for k in 0..K {
+                            if I >= k && (I - k).is_multiple_of(STRIDE) && (I - k) / STRIDE < R {
+                                acc[(I - k) / STRIDE] = s.fma(x, w[k], acc[(I - k) / STRIDE]);
+                            }
+                        }
+                    }
+                });
+            } else {
+                unroll!(I in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 => {
+                    if I < pixels && ((first + I as isize) as usize) < row.width {
+                        let x = s.load(x.wrapping_add(I * LANES));
+                        for k in 0..K {
+                            if I >= k && (I - k).is_multiple_of(STRIDE) && (I - k) / STRIDE < R {
+                                acc[(I - k) / STRIDE] = s.fma(x, w[k], acc[(I - k) / STRIDE]);
+                            }
+                        }
+                    }
+                });
+            }
+            x = x.wrapping_add(row.x_row);
+            weights = weights.wrapping_offset(row.weights_steps[0]);
+        }
+        finish(s, row, out, acc);
     }
 }
