@@ -125,9 +125,10 @@ pub fn sum(isa: Isa, threads: &Threads, [batch, channels, pixels]: [usize; 3], x
     });
 }
 
-struct SumPixels<'a> {
-    pixels: &'a [f32],
-    part: &'a mut [f32],
+/// A part, of some pixels of a block.
+pub(crate) struct SumPixels<'a> {
+    pub(crate) pixels: &'a [f32],
+    pub(crate) part: &'a mut [f32],
 }
 
 impl Kernel for SumPixels<'_> {

@@ -264,7 +264,7 @@ impl BackwardWeights {
 }
 
 /// `total[i] = Σ shares[s][i]`, in the order of the shares.
-fn add_shares(isa: Isa, threads: &Threads, shares: &[f32], total: &mut [f32]) {
+pub(super) fn add_shares(isa: Isa, threads: &Threads, shares: &[f32], total: &mut [f32]) {
     const BLOCK: usize = 4096;
     let len = total.len();
     let parts = Parts::new(total);

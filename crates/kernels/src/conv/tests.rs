@@ -12,7 +12,7 @@ use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
 
 /// Deterministic numbers in -1..1.
-fn noise(len: usize, seed: u32) -> Vec<f32> {
+pub(super) fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -29,15 +29,27 @@ fn assert_close(what: &str, got: &[f32], want: &[f64]) {
     }
 }
 
-fn window(kernel: [usize; 2], stride: [usize; 2], begin: [usize; 2], end: [usize; 2], dilation: [usize; 2]) -> Window {
+pub(super) fn window(
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    begin: [usize; 2],
+    end: [usize; 2],
+    dilation: [usize; 2],
+) -> Window {
     Window { kernel, stride, padding: Padding::Explicit { begin, end }, dilation, ceil_mode: false }
 }
 
-fn setting(batch: usize, choice: Choice) -> Setting {
+pub(super) fn setting(batch: usize, choice: Choice) -> Setting {
     Setting { batch, choice, precision: Precision::F32, fixed_weights: false }
 }
 
-fn problem(batch: usize, channels: [usize; 2], groups: usize, input: [usize; 2], window: Window) -> ConvProblem {
+pub(super) fn problem(
+    batch: usize,
+    channels: [usize; 2],
+    groups: usize,
+    input: [usize; 2],
+    window: Window,
+) -> ConvProblem {
     ConvProblem { batch, in_channels: channels[0], out_channels: channels[1], groups, input, window }
 }
 
@@ -70,11 +82,11 @@ fn problems() -> Vec<ConvProblem> {
 }
 
 /// Numbers that bf16 holds, so that rounding to it changes nothing.
-fn coarse(numbers: Vec<f32>) -> Vec<f32> {
+pub(super) fn coarse(numbers: Vec<f32>) -> Vec<f32> {
     numbers.into_iter().map(|x| (x * 32.0).round() / 32.0).collect()
 }
 
-fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting, activations: &[Activation]) {
+pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting, activations: &[Activation]) {
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let what = format!("{} {setting:?} {problem:?}", isa.name());
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
@@ -210,7 +222,7 @@ fn agrees_with_the_reference_on_every_set() {
 }
 
 /// Output and its moments' parts, and both gradients, with so many threads.
-fn run_with_threads(conv: &Conv, batch: usize, count: usize) -> [Vec<f32>; 4] {
+pub(super) fn run_with_threads(conv: &Conv, batch: usize, count: usize) -> [Vec<f32>; 4] {
     let threads = Threads::new(count).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);
@@ -280,7 +292,7 @@ fn fixed_weights_are_rounded_once_to_the_same_result() {
 }
 
 /// Numbers in `f32` as they are stored in either way.
-fn stored(numbers: &[f32], precision: Precision) -> Vec<f32> {
+pub(super) fn stored(numbers: &[f32], precision: Precision) -> Vec<f32> {
     match precision {
         Precision::F32 => numbers.to_vec(),
         Precision::Bf16 => words(numbers),
@@ -306,7 +318,7 @@ fn storing_in_bf16_rounds_results_and_nothing_else() {
     }
 }
 
-fn check_storing(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
+pub(super) fn check_storing(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Choice) {
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
     let plain = in_channels <= PLAIN_CHANNELS && groups == 1;

@@ -1,0 +1,104 @@
+//! How the weights of a sum over channels are packed: panels of output channels, and groups in them.
+//!
+//! A panel is `[plane][tap][unit][16·width]` (`correlation.rs`). Groups whose channels are not whole blocks become dense blocks
+//! with zeros in between; their gradient is 0 there, so that they stay zero in training.
+
+use super::ConvShape;
+use super::correlation::{Correlation, Panel};
+use crate::simd::{Isa, LANES};
+use std::ops::Range;
+
+/// Where each weight lies.
+pub(super) struct Packing<'a> {
+    pub(super) shape: &'a ConvShape,
+    /// Channels of an input plane.
+    pub(super) unit: usize,
+    pub(super) panels: &'a [Panel],
+}
+
+impl Packing<'_> {
+    /// Sets the gradient of what is zero by structure to zero.
+    pub(super) fn clear_between_groups(&self, dw: &mut [f32]) {
+        let ConvShape { in_channels, out_channels, groups, window, .. } = *self.shape;
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        if !mixes_groups(group_in, group_out, groups) {
+            return;
+        }
+        let taps = window.kernel[0] * window.kernel[1];
+        for panel in self.panels {
+            let lanes = panel.width * LANES;
+            let len = panel.planes.len() * taps * self.unit * lanes;
+            for (row, row_lanes) in dw[panel.weights..][..len].chunks_exact_mut(lanes).enumerate() {
+                let channel = (panel.planes.start + row / LANES / taps) * LANES + row % LANES;
+                for (lane, x) in row_lanes.iter_mut().enumerate() {
+                    if channel / group_in != (panel.block * LANES + lane) / group_out {
+                        *x = 0.0;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every weight's place in OIHW and in the packed layout.
+    pub(super) fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
+        let ConvShape { in_channels, out_channels, groups, window, .. } = *self.shape;
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        let taps = window.kernel[0] * window.kernel[1];
+        for panel in self.panels {
+            let lanes = panel.width * LANES;
+            let first = panel.block * LANES;
+            for o in first..(first + lanes).min(out_channels) {
+                for i in 0..group_in {
+                    let channel = o / group_out * group_in + i;
+                    let plane = channel / self.unit - panel.planes.start;
+                    for t in 0..taps {
+                        let row = (plane * taps + t) * self.unit + channel % self.unit;
+                        visit((o * group_in + i) * taps + t, panel.weights + row * lanes + o - first);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether blocks of channels would cross groups.
+fn mixes_groups(group_in: usize, group_out: usize, groups: usize) -> bool {
+    groups > 1 && (!group_in.is_multiple_of(LANES) || !group_out.is_multiple_of(LANES))
+}
+
+/// Cuts the output channels into panels, for `[inputs, outputs]` channels of either direction.
+pub(super) fn cut_panels(isa: Isa, channels: [usize; 2], groups: usize, unit: usize) -> Vec<Panel> {
+    let [inputs, outputs] = channels;
+    let (group_in, group_out) = (inputs / groups, outputs / groups);
+    let panel = |block: usize, width: usize, planes: Range<usize>| Panel { block, width, planes, weights: 0 };
+    if mixes_groups(group_in, group_out, groups) {
+        // Blocks mix groups: each block of outputs sees every block of inputs that one of its groups touches.
+        let of_block = |block: usize| {
+            let last = ((block + 1) * LANES).min(outputs) - 1;
+            let (first_group, last_group) = (block * LANES / group_out, last / group_out);
+            let planes = first_group * group_in / LANES..((last_group + 1) * group_in).div_ceil(LANES);
+            panel(block, 1, planes)
+        };
+        return (0..outputs.div_ceil(LANES)).map(of_block).collect();
+    }
+    let (blocks, planes) = (group_out.div_ceil(LANES), group_in.div_ceil(unit));
+    let width = isa.tile_width();
+    let of_group = |group: usize| {
+        let cut = move |first: usize| {
+            panel(group * blocks + first, width.min(blocks - first), group * planes..(group + 1) * planes)
+        };
+        (0..blocks).step_by(width).map(cut)
+    };
+    (0..groups).flat_map(of_group).collect()
+}
+
+impl Correlation {
+    /// Gives each panel its place in the packed weights.
+    pub(super) fn place_weights(&mut self) {
+        let mut at = 0;
+        for i in 0..self.panels.len() {
+            self.panels[i].weights = at;
+            at += self.panel_len(&self.panels[i]);
+        }
+    }
+}
