@@ -131,7 +131,7 @@ impl Cutter<'_> {
                 self.push(node, node, Kind::Load, layout)
             }
             Op::Conv2d(op) => self.add_conv(node, &op),
-            Op::Linear(op) => {
+            Op::Linear(op) if !op.per_pixel => {
                 let maps = self.stages[self.of_node(first.inputs[0])].output.channels_and_pixels();
                 let linear = Linear::new(maps, op.out_features, self.isa, self.conv.precision, self.conv.fixed_weights);
                 let weight = self.parameters.add(self.net, node, "weight", self.stages.len(), linear.weights_len());
@@ -159,7 +159,7 @@ impl Cutter<'_> {
             }
             Op::Activation(Activation::Relu) => self.push(node, node, Kind::Relu, layout),
             Op::Activation(Activation::Tanh) => self.push(node, node, Kind::Tanh, layout),
-            Op::Activation(_) => todo!(),
+            Op::Activation(_) => Err(self.problem(node, "not planned yet".into())),
             Op::MaxPool2d(op) => self.add_pool(node, op.window, PoolKind::Max),
             Op::AvgPool2d(op) => {
                 self.add_pool(node, op.window, PoolKind::Avg { count_include_pad: op.count_include_pad })
@@ -174,6 +174,12 @@ impl Cutter<'_> {
             }
             Op::Concat => self.push(node, node, Kind::Concat, layout),
             Op::PadChannels(op) => self.push(node, node, Kind::PadChannels { before: op.before }, layout),
+            Op::Linear(_) | Op::LayerNorm2d(_) | Op::LayerScale(_) | Op::Softmax | Op::Mul => {
+                Err(self.problem(node, "not planned yet".into()))
+            }
+            Op::Slice(_) | Op::ChannelShuffle(_) | Op::StochasticDepth(_) => {
+                Err(self.problem(node, "not planned yet".into()))
+            }
             Op::Dropout(op) => self.add_dropout(node, op.p, false),
             Op::Dropout2d(op) => self.add_dropout(node, op.p, true),
             Op::Flatten if self.is_read_as_maps(node) => {

@@ -26,6 +26,8 @@ pub trait Float:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// Infinity.
+    const INFINITY: Self;
 
     /// The nearest number of this type.
     fn from_f64(value: f64) -> Self;
@@ -39,6 +41,8 @@ pub trait Float:
     fn ln(self) -> Self;
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
+    /// The complementary error function, `1 - erf(self)`.
+    fn erfc(self) -> Self;
     /// The larger of two; the other one where one is NaN.
     fn max(self, other: Self) -> Self;
     /// Whether this is not a number.
@@ -51,10 +55,11 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($type:ident) => {
+    ($type:ident, $erfc:path) => {
         impl Float for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const INFINITY: Self = $type::INFINITY;
 
             fn from_f64(value: f64) -> Self {
                 value as $type
@@ -74,6 +79,9 @@ macro_rules! float {
             fn tanh(self) -> Self {
                 $type::tanh(self)
             }
+            fn erfc(self) -> Self {
+                $erfc(self)
+            }
             fn max(self, other: Self) -> Self {
                 $type::max(self, other)
             }
@@ -84,5 +92,5 @@ macro_rules! float {
     };
 }
 
-float!(f32);
-float!(f64);
+float!(f32, libm::erfcf);
+float!(f64, libm::erfc);

@@ -6,16 +6,20 @@
 
 pub mod activation;
 pub mod batch_norm;
+pub mod channel_scale;
+pub mod channels;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
 mod float;
 pub mod gradcheck;
+pub mod layer_norm;
 pub mod linear;
 pub mod local_response_norm;
 pub mod optimizer;
 pub mod pool;
 pub mod relu;
+pub mod softmax;
 pub mod tanh;
 
 pub use float::Float;
