@@ -8,7 +8,7 @@
 use super::graph::{Graph, Stage};
 use super::placement::Places;
 use crate::net::{Net, NodeId};
-use crate::ops::{Op, Shape};
+use crate::ops::Shape;
 use std::ops::Range;
 
 /// Floats of a stage's inputs and output that the caches of two cores should hold.
@@ -53,18 +53,9 @@ fn resolution(net: &Net, node: usize) -> [usize; 2] {
 /// Floats of a picture that a node reads and writes, unless it is a part of its neighbours' stages.
 fn floats(net: &Net, index: usize) -> usize {
     let node = &net.nodes()[index];
-    match node.op {
-        Op::Activation(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Concat | Op::Flatten => 0,
-        Op::Input(_)
-        | Op::Conv2d(_)
-        | Op::Linear(_)
-        | Op::BatchNorm2d(_)
-        | Op::LocalResponseNorm(_)
-        | Op::Add
-        | Op::MaxPool2d(_)
-        | Op::AvgPool2d(_)
-        | Op::AdaptiveAvgPool2d(_)
-        | Op::PadChannels(_) => {
+    match node.op.category().is_free() {
+        true => 0,
+        false => {
             net.input_shapes(NodeId(index)).iter().map(|shape| shape.elements()).sum::<usize>() + node.shape.elements()
         }
     }

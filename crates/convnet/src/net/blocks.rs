@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::{Net, Node, NodeId};
-use crate::ops::Op;
 use crate::ops::describe::short;
+use crate::ops::{Category, Op};
 
 /// Most and fewest blocks that [`Depth::Auto`] aims at.
 const READABLE: Range<usize> = 8..65;
@@ -117,7 +117,7 @@ impl Net {
         if let Some(text) = concat.and_then(|concat| self.joined(block, concat)) {
             return text;
         }
-        let main: Vec<usize> = block.clone().filter(|&index| is_main(&self.nodes()[index].op)).collect();
+        let main: Vec<usize> = block.clone().filter(|&index| self.nodes()[index].op.category().is_main()).collect();
         if adds.is_empty() && !main.is_empty() && main.len() <= LISTED {
             let text = |&index: &usize| {
                 let id = NodeId(index);
@@ -202,18 +202,10 @@ fn with_settings(node: &Node, settings: &str) -> String {
     if settings.is_empty() { node.op.name().into() } else { format!("{} {settings}", node.op.name()) }
 }
 
-/// Whether an operation does a block's work; the others normalise, bend or rearrange.
-fn is_main(op: &Op) -> bool {
-    match op {
-        Op::Conv2d(_) | Op::Linear(_) | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => true,
-        Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => false,
-        Op::Add | Op::Concat | Op::PadChannels(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => false,
-    }
-}
-
 /// How many there are of each operation that does the work, and of merges; of all where there are none.
 fn counts(nodes: &[Node]) -> String {
-    let worth = |node: &&Node| is_main(&node.op) || matches!(node.op, Op::Add | Op::Concat);
+    let worth =
+        |node: &&Node| node.op.category().is_main() || matches!(node.op.category(), Category::Merge | Category::Join);
     let names: Vec<&str> = nodes.iter().filter(worth).map(|node| node.op.name()).collect();
     let names = if names.is_empty() { nodes.iter().map(|node| node.op.name()).collect() } else { names };
     let mut counts: Vec<(&str, usize)> = Vec::new();

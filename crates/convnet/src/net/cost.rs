@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Net, NodeId};
-use crate::ops::{Op, Role, Shape};
+use crate::ops::{Category, Role, Shape};
 
 /// Bytes of a number.
 const NUMBER: f64 = size_of::<f32>() as f64;
@@ -100,14 +100,14 @@ impl Net {
         let node = self.node(id);
         let inputs = self.input_shapes(id);
         let numbers = |shape: &Shape| shape.elements() as f64 * batch_size;
-        let moved = match &node.op {
-            Op::Conv2d(_) | Op::Linear(_) | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => {
+        let moved = match node.op.category() {
+            Category::Convolution | Category::Linear | Category::Pooling => {
                 inputs.iter().map(numbers).sum::<f64>() + numbers(&node.shape)
             }
             // One of the summands is at hand when the sum is made.
-            Op::Add => inputs[1..].iter().map(numbers).sum(),
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => 0.0,
-            Op::Concat | Op::PadChannels(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => 0.0,
+            Category::Merge => inputs[1..].iter().map(numbers).sum(),
+            Category::Input | Category::Normalization | Category::Pointwise | Category::Dropout => 0.0,
+            Category::Join | Category::Rearrangement | Category::Reshape => 0.0,
         };
         let parameters = node.op.parameters(&inputs);
         let trained = parameters.iter().filter(|parameter| parameter.role != Role::Buffer);
@@ -120,7 +120,7 @@ impl Net {
 mod tests {
     use super::*;
     use crate::geometry::Window;
-    use crate::ops::{Conv2d, Linear};
+    use crate::ops::{Conv2d, Linear, Op};
 
     fn machine() -> Roofline {
         let level = |bytes, gigabytes_per_second| Level { bytes, gigabytes_per_second };

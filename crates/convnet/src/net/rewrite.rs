@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Net, NodeId};
-use crate::ops::{BatchNorm2d, Conv2d, Op};
+use crate::ops::{BatchNorm2d, Category, Conv2d, Op};
 use crate::{Error, Result, StateDict, Tensor};
 
 /// Parameters by name: those of a state, and new ones in place of some.
@@ -41,7 +41,7 @@ pub fn without_auxiliaries(net: &Net) -> Result<Net> {
 /// Dropout removed; what read it reads its input.
 fn without_dropout(net: &Net) -> Result<Net> {
     rebuild(net, |id| match &net.node(id).op {
-        Op::Dropout(_) | Op::Dropout2d(_) => None,
+        op if op.category() == Category::Dropout => None,
         op => Some(op.clone()),
     })
 }

@@ -1,6 +1,9 @@
 //! An operation's settings in a few characters for people, as papers write them: `3x3/2 p1 64→128 g2`.
 
-use super::{AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dropout, LocalResponseNorm, MaxPool2d, Op, PadChannels, Shape};
+use super::{
+    AdaptiveAvgPool2d, AvgPool2d, ChannelShuffle, Conv2d, Dropout, LocalResponseNorm, MaxPool2d, Op, PadChannels,
+    Shape, Slice, StochasticDepth,
+};
 use crate::geometry::{Padding, Window};
 
 impl Op {
@@ -19,26 +22,33 @@ impl Op {
                 let groups = if *groups == 1 { String::new() } else { format!(" g{groups}") };
                 format!("{} {}→{out_channels}{groups}", short(window), channels(inputs))
             }
-            Op::Linear(linear) => format!("{}→{}", channels(inputs), linear.out_features),
+            Op::Linear(linear) => {
+                let pixel = if linear.per_pixel { " per pixel" } else { "" };
+                format!("{}→{}{pixel}", channels(inputs), linear.out_features)
+            }
             Op::MaxPool2d(MaxPool2d { window }) | Op::AvgPool2d(AvgPool2d { window, .. }) => short(window),
             Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [h, w] }) => format!("to {h}x{w}"),
             Op::LocalResponseNorm(LocalResponseNorm { size, .. }) => format!("{size} channels"),
             Op::PadChannels(PadChannels { before, after }) => format!("{before} + {} + {after}", channels(inputs)),
+            Op::Slice(Slice { start, end }) => format!("{start}..{end} of {}", channels(inputs)),
+            Op::ChannelShuffle(ChannelShuffle { groups }) => format!("g{groups}"),
             Op::Dropout(Dropout { p }) | Op::Dropout2d(Dropout { p }) => p.to_string(),
-            Op::Concat => inputs.iter().map(|shape| shape.dims()[0].to_string()).collect::<Vec<_>>().join("+"),
+            Op::StochasticDepth(StochasticDepth { p }) => p.to_string(),
+            Op::Concat => inputs.iter().map(|shape| shape.channels().to_string()).collect::<Vec<_>>().join("+"),
             Op::Activation(activation) => {
                 let mut activation = *activation;
                 let numbers = super::activation::settings(&mut activation);
                 numbers.into_iter().map(|(_, number)| number.to_string()).collect::<Vec<_>>().join(", ")
             }
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::Add | Op::Flatten => String::new(),
+            Op::Input(_) | Op::BatchNorm2d(_) | Op::LayerNorm2d(_) | Op::Softmax => String::new(),
+            Op::LayerScale(_) | Op::Add | Op::Mul | Op::Flatten => String::new(),
         }
     }
 }
 
 /// Channels of maps, or features of a vector.
 fn channels(inputs: &[Shape]) -> usize {
-    inputs.first().map_or(0, |shape| shape.dims()[0])
+    inputs.first().map_or(0, Shape::channels)
 }
 
 /// `3x3/2 p1 d2 ceil`.
@@ -69,6 +79,7 @@ pub(crate) fn short(window: &Window) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Linear;
 
     #[test]
     fn windows_in_short() {
@@ -94,5 +105,7 @@ mod tests {
         assert_eq!(settings(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[map]), "to 1x1");
         assert_eq!(settings(Op::Dropout(Dropout { p: 0.5 }), &[map]), "0.5");
         assert_eq!(settings(Op::RELU, &[map]), "");
+        assert_eq!(settings(Op::Slice(Slice { start: 8, end: 16 }), &[map]), "8..16 of 16");
+        assert_eq!(settings(Op::Linear(Linear { per_pixel: true, ..Linear::new(64) }), &[map]), "16→64 per pixel");
     }
 }

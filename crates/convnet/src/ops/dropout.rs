@@ -2,7 +2,7 @@
 //! Training sets each with probability `p` to zero and scales the rest by `1 / (1 - p)`; inference does nothing.
 //! Backward keeps nothing: the mask is computed again from the step's seed.
 
-use super::{Problem, Shape};
+use super::{Problem, Shape, check_probability};
 
 /// Settings of a dropout.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,9 +13,6 @@ pub struct Dropout {
 
 impl Dropout {
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
-        match (0.0..1.0).contains(&self.p) {
-            true => Ok(input),
-            false => Err(format!("expected a probability from 0 to below 1, got {}", self.p)),
-        }
+        check_probability(self.p).map(|()| input)
     }
 }

@@ -29,6 +29,10 @@ pub enum InitRule {
     KaimingNormal,
     /// Normal with variance `2 / fan_out` (ibid., eq. 14).
     KaimingNormalFanOut,
+    /// Even within `√(6 / fan_in)`, whose variance is that of [`InitRule::KaimingNormal`].
+    KaimingUniform,
+    /// Even within `√(scale / fan_out)`: with scale 3 `kaiming_uniform_(mode="fan_out")` of a gain of 1.
+    UniformFanOut(f32),
     /// Even within `1 / √fan_in`: what PyTorch's convolutions and linear layers do unless told otherwise.
     Uniform,
 }
@@ -41,23 +45,27 @@ impl InitRule {
     pub const PYTORCH: [InitRule; 2] = [InitRule::Uniform; 2];
 
     pub(super) fn resolve(self, fan_in: usize, fan_out: usize) -> Init {
-        let kaiming = |fan: usize| Init::Normal { std: (2.0 / fan.max(1) as f64).sqrt() };
+        let root = |scale: f64, fan: usize| (scale / fan.max(1) as f64).sqrt();
         match self {
             InitRule::Constant(value) => Init::Constant(value),
             InitRule::Normal(std) => Init::Normal { std: f64::from(std) },
-            InitRule::KaimingNormal => kaiming(fan_in),
-            InitRule::KaimingNormalFanOut => kaiming(fan_out),
+            InitRule::KaimingNormal => Init::Normal { std: root(2.0, fan_in) },
+            InitRule::KaimingNormalFanOut => Init::Normal { std: root(2.0, fan_out) },
+            InitRule::KaimingUniform => Init::Uniform { bound: root(6.0, fan_in) },
+            InitRule::UniformFanOut(scale) => Init::Uniform { bound: root(f64::from(scale), fan_out) },
             InitRule::Uniform => Init::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() },
         }
     }
 
-    /// The rule's name in the text form of a net; constants and deviations follow in brackets.
+    /// The rule's name in the text form of a net; numbers follow in brackets.
     pub fn to_text(self) -> String {
         match self {
             InitRule::Constant(value) => format!("constant({value:?})"),
             InitRule::Normal(std) => format!("normal({std:?})"),
             InitRule::KaimingNormal => "kaiming_normal".into(),
             InitRule::KaimingNormalFanOut => "kaiming_normal_fan_out".into(),
+            InitRule::KaimingUniform => "kaiming_uniform".into(),
+            InitRule::UniformFanOut(scale) => format!("uniform_fan_out({scale:?})"),
             InitRule::Uniform => "uniform".into(),
         }
     }
@@ -71,10 +79,13 @@ impl InitRule {
         match text {
             "kaiming_normal" => Some(InitRule::KaimingNormal),
             "kaiming_normal_fan_out" => Some(InitRule::KaimingNormalFanOut),
+            "kaiming_uniform" => Some(InitRule::KaimingUniform),
             "uniform" => Some(InitRule::Uniform),
-            _ => number("constant")
-                .map(InitRule::Constant)
-                .or_else(|| number("normal").filter(|std| *std >= 0.0).map(InitRule::Normal)),
+            _ => number("constant").map(InitRule::Constant).or_else(|| {
+                let positive = |name| number(name).filter(|number| *number >= 0.0);
+                let fan_out = || positive("uniform_fan_out").map(InitRule::UniformFanOut);
+                positive("normal").map(InitRule::Normal).or_else(fan_out)
+            }),
         }
     }
 }
@@ -90,11 +101,14 @@ mod tests {
             InitRule::Normal(0.01),
             InitRule::KaimingNormal,
             InitRule::KaimingNormalFanOut,
+            InitRule::KaimingUniform,
+            InitRule::UniformFanOut(3.0),
             InitRule::Uniform,
         ] {
             assert_eq!(InitRule::from_text(&rule.to_text()), Some(rule));
         }
-        for text in ["", "normal", "normal(-1)", "normal(nan)", "constant(1", "uniform()", "kaiming"] {
+        for text in ["", "normal", "normal(-1)", "normal(nan)", "constant(1", "uniform()", "uniform_fan_out", "kaiming"]
+        {
             assert_eq!(InitRule::from_text(text), None, "{text}");
         }
     }
@@ -104,6 +118,8 @@ mod tests {
         // conv 16 -> 32 channels, 3x3
         assert_eq!(InitRule::KaimingNormal.resolve(144, 288), Init::Normal { std: (2.0f64 / 144.0).sqrt() });
         assert_eq!(InitRule::KaimingNormalFanOut.resolve(144, 288), Init::Normal { std: (2.0f64 / 288.0).sqrt() });
+        assert_eq!(InitRule::KaimingUniform.resolve(144, 288), Init::Uniform { bound: (6.0f64 / 144.0).sqrt() });
+        assert_eq!(InitRule::UniformFanOut(3.0).resolve(144, 288), Init::Uniform { bound: (3.0f64 / 288.0).sqrt() });
         assert_eq!(InitRule::Uniform.resolve(144, 288), Init::Uniform { bound: 1.0 / 12.0 });
     }
 }

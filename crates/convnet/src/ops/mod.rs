@@ -5,25 +5,39 @@
 
 pub(crate) mod activation;
 mod batch_norm;
+mod category;
+mod channel_shuffle;
 mod conv2d;
 pub(crate) mod describe;
 mod dropout;
 mod init;
+mod layer_norm;
+mod layer_scale;
 mod linear;
 mod local_response_norm;
 mod merge;
 mod pad_channels;
 mod pool;
+#[cfg(test)]
+pub(crate) mod samples;
+mod slice;
+mod stochastic_depth;
 
 pub use activation::Activation;
 pub use batch_norm::BatchNorm2d;
+pub use category::Category;
+pub use channel_shuffle::ChannelShuffle;
 pub use conv2d::Conv2d;
 pub use dropout::Dropout;
 pub use init::{Init, InitRule};
+pub use layer_norm::LayerNorm2d;
+pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use local_response_norm::LocalResponseNorm;
 pub use pad_channels::PadChannels;
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use slice::Slice;
+pub use stochastic_depth::StochasticDepth;
 
 use crate::geometry::{Padding, Window};
 
@@ -49,6 +63,14 @@ impl Shape {
         match self {
             Shape::Map(dims) => dims.to_vec(),
             Shape::Vector(features) => vec![*features],
+        }
+    }
+
+    /// Channels of maps, or features of a vector.
+    pub fn channels(&self) -> usize {
+        match self {
+            Shape::Map([channels, ..]) => *channels,
+            Shape::Vector(features) => *features,
         }
     }
 
@@ -84,7 +106,7 @@ pub enum Role {
 /// A named tensor that an operation owns; the full name is `<node>.<name>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// PyTorch's name: `weight`, `bias`, `running_mean`, `running_var`.
+    /// PyTorch's name: `weight`, `bias`, `running_mean`, `running_var`, `layer_scale`.
     pub name: &'static str,
     /// Row-major shape, PyTorch's order (OIHW for convolutions, `[out, in]` for linear layers).
     pub shape: Vec<usize>,
@@ -112,10 +134,16 @@ pub enum Op {
     Linear(Linear),
     /// Normalisation of each channel over batch and pixels.
     BatchNorm2d(BatchNorm2d),
+    /// Normalisation of each pixel, or of a vector, over its channels.
+    LayerNorm2d(LayerNorm2d),
     /// Normalisation across neighbouring channels.
     LocalResponseNorm(LocalResponseNorm),
     /// A function of single elements.
     Activation(Activation),
+    /// `e^x` over the sum of `e^x`, across the channels of each pixel or the features of a vector: numbers that sum to 1.
+    Softmax,
+    /// Each channel times a trained number.
+    LayerScale(LayerScale),
     /// Largest element of each window.
     MaxPool2d(MaxPool2d),
     /// Mean of each window.
@@ -124,14 +152,22 @@ pub enum Op {
     AdaptiveAvgPool2d(AdaptiveAvgPool2d),
     /// Sum of two or more inputs of the same shape.
     Add,
+    /// Maps times one number per channel, the second input.
+    Mul,
     /// Channels (or features) of two or more inputs, one after the other.
     Concat,
     /// Channels of zeros before and after the input's.
     PadChannels(PadChannels),
+    /// Some of the channels (or features).
+    Slice(Slice),
+    /// Interleaves groups of channels.
+    ChannelShuffle(ChannelShuffle),
     /// Sets single elements to zero in training.
     Dropout(Dropout),
     /// Sets whole channels to zero in training.
     Dropout2d(Dropout),
+    /// Sets whole pictures to zero in training.
+    StochasticDepth(StochasticDepth),
     /// Maps to a vector, in the order channel, row, column.
     Flatten,
 }
@@ -152,16 +188,23 @@ impl Op {
             Op::Conv2d(_) => "conv2d",
             Op::Linear(_) => "linear",
             Op::BatchNorm2d(_) => "batch_norm2d",
+            Op::LayerNorm2d(_) => "layer_norm2d",
             Op::LocalResponseNorm(_) => "local_response_norm",
             Op::Activation(op) => activation::name(*op),
+            Op::Softmax => "softmax",
+            Op::LayerScale(_) => "layer_scale",
             Op::MaxPool2d(_) => "max_pool2d",
             Op::AvgPool2d(_) => "avg_pool2d",
             Op::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
             Op::Add => "add",
+            Op::Mul => "mul",
             Op::Concat => "concat",
             Op::PadChannels(_) => "pad_channels",
+            Op::Slice(_) => "slice",
+            Op::ChannelShuffle(_) => "channel_shuffle",
             Op::Dropout(_) => "dropout",
             Op::Dropout2d(_) => "dropout2d",
+            Op::StochasticDepth(_) => "stochastic_depth",
             Op::Flatten => "flatten",
         }
     }
@@ -190,27 +233,34 @@ impl Op {
             Op::Conv2d(op) => op.output(inputs[0]),
             Op::Linear(op) => op.output(inputs[0]),
             Op::BatchNorm2d(op) => op.output(inputs[0]),
+            Op::LayerNorm2d(op) => op.output(inputs[0]),
             Op::LocalResponseNorm(op) => op.output(inputs[0]),
             Op::Activation(op) => activation::check(*op).map(|()| inputs[0]),
+            Op::Softmax => Ok(inputs[0]),
+            Op::LayerScale(op) => op.output(inputs[0]),
             Op::MaxPool2d(op) => op.output(inputs[0]),
             Op::AvgPool2d(op) => op.output(inputs[0]),
             Op::AdaptiveAvgPool2d(op) => op.output(inputs[0]),
             Op::Add => merge::add(inputs),
+            Op::Mul => merge::mul(inputs),
             Op::Concat => merge::concat(inputs),
             Op::PadChannels(op) => op.output(inputs[0]),
+            Op::Slice(op) => op.output(inputs[0]),
+            Op::ChannelShuffle(op) => op.output(inputs[0]),
             Op::Dropout(op) => op.output(inputs[0]),
             Op::Dropout2d(op) => op.output(expect_map(inputs[0]).map(Shape::Map)?),
+            Op::StochasticDepth(op) => op.output(inputs[0]),
             Op::Flatten => Ok(Shape::Vector(inputs[0].elements())),
         }
     }
 
     fn check_arity(&self, inputs: usize) -> Result<(), Problem> {
-        let (least, most) = match self {
-            Op::Input(_) => (0, 0),
-            Op::Add | Op::Concat => (2, usize::MAX),
-            Op::Conv2d(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => (1, 1),
-            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::PadChannels(_) => (1, 1),
-            Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => (1, 1),
+        let (least, most) = match self.category() {
+            Category::Input => (0, 0),
+            Category::Merge if *self == Op::Mul => (2, 2),
+            Category::Merge | Category::Join => (2, usize::MAX),
+            Category::Convolution | Category::Linear | Category::Pooling | Category::Normalization => (1, 1),
+            Category::Pointwise | Category::Dropout | Category::Rearrangement | Category::Reshape => (1, 1),
         };
         match (least..=most).contains(&inputs) {
             true => Ok(()),
@@ -228,10 +278,13 @@ impl Op {
             Op::Conv2d(op) => op.parameters(inputs[0]),
             Op::Linear(op) => op.parameters(inputs[0]),
             Op::BatchNorm2d(_) => BatchNorm2d::parameters(inputs[0]),
-            Op::Input(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => Vec::new(),
+            Op::LayerNorm2d(_) => LayerNorm2d::parameters(inputs[0]),
+            Op::LayerScale(op) => op.parameters(inputs[0]),
+            Op::Input(_) | Op::LocalResponseNorm(_) | Op::Activation(_) | Op::Softmax => Vec::new(),
             Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => Vec::new(),
-            Op::Add | Op::Concat | Op::PadChannels(_) => Vec::new(),
-            Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => Vec::new(),
+            Op::Add | Op::Mul | Op::Concat => Vec::new(),
+            Op::PadChannels(_) | Op::Slice(_) | Op::ChannelShuffle(_) | Op::Flatten => Vec::new(),
+            Op::Dropout(_) | Op::Dropout2d(_) | Op::StochasticDepth(_) => Vec::new(),
         }
     }
 
@@ -239,11 +292,13 @@ impl Op {
     pub fn macs(&self, inputs: &[Shape], output: Shape) -> u64 {
         match self {
             Op::Conv2d(op) => op.macs(inputs[0], output),
-            Op::Linear(op) => saturating_product(&[inputs[0].elements(), op.out_features]) as u64,
-            Op::Input(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => 0,
+            Op::Linear(op) => op.macs(inputs[0]),
+            Op::Input(_) | Op::BatchNorm2d(_) | Op::LayerNorm2d(_) | Op::LocalResponseNorm(_) => 0,
+            Op::Activation(_) | Op::Softmax | Op::LayerScale(_) => 0,
             Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => 0,
-            Op::Add | Op::Concat | Op::PadChannels(_) => 0,
-            Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => 0,
+            Op::Add | Op::Mul | Op::Concat => 0,
+            Op::PadChannels(_) | Op::Slice(_) | Op::ChannelShuffle(_) | Op::Flatten => 0,
+            Op::Dropout(_) | Op::Dropout2d(_) | Op::StochasticDepth(_) => 0,
         }
     }
 
@@ -254,9 +309,12 @@ impl Op {
             Op::MaxPool2d(op) => Some(op.window),
             Op::AvgPool2d(op) => Some(op.window),
             Op::AdaptiveAvgPool2d(op) => op.window(inputs[0]),
-            Op::Input(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => None,
-            Op::Add | Op::Concat | Op::PadChannels(_) => None,
-            Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => None,
+            Op::Input(_) | Op::Linear(_) => None,
+            Op::BatchNorm2d(_) | Op::LayerNorm2d(_) | Op::LocalResponseNorm(_) => None,
+            Op::Activation(_) | Op::Softmax | Op::LayerScale(_) => None,
+            Op::Add | Op::Mul | Op::Concat => None,
+            Op::PadChannels(_) | Op::Slice(_) | Op::ChannelShuffle(_) | Op::Flatten => None,
+            Op::Dropout(_) | Op::Dropout2d(_) | Op::StochasticDepth(_) => None,
         }
     }
 }
@@ -280,6 +338,14 @@ fn expect_map(shape: Shape) -> Result<[usize; 3], Problem> {
         Shape::Vector(features) => {
             Err(format!("expected feature maps (channels x height x width), got a vector of {features} features"))
         }
+    }
+}
+
+/// Refuses a probability of dropping everything, and numbers that are none.
+fn check_probability(p: f32) -> Result<(), Problem> {
+    match (0.0..1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(format!("expected a probability from 0 to below 1, got {p}")),
     }
 }
 

@@ -6,15 +6,19 @@
 
 pub mod activation;
 pub mod batch_norm;
+pub mod channel_scale;
+pub mod channels;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
 mod float;
 pub mod gradcheck;
+pub mod layer_norm;
 pub mod linear;
 pub mod local_response_norm;
 pub mod optimizer;
 pub mod pool;
+pub mod softmax;
 
 pub use float::Float;
 

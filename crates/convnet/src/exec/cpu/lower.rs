@@ -133,9 +133,13 @@ impl<'a> Lowering<'a> {
         match self.op(node) {
             Op::Input(shape) => stage::load::lower(self, node, *shape),
             Op::Conv2d(op) => stage::conv::lower(self, node, op),
+            Op::Linear(op) if op.per_pixel => stage::conv::lower_linear(self, node, op),
             Op::Linear(op) => stage::linear::lower(self, node, op),
             Op::BatchNorm2d(op) => stage::norm_add::lower(self, node, op),
             Op::LocalResponseNorm(op) => stage::local_response_norm::lower(self, node, op),
+            Op::LayerNorm2d(op) => stage::layer_norm::lower(self, node, op),
+            Op::LayerScale(_) => stage::layer_scale::lower(self, node),
+            Op::Softmax => stage::softmax::lower(self, node),
             Op::Activation(activation) => stage::activation::lower(self, node, *activation),
             Op::MaxPool2d(op) => stage::pool::lower(self, node, op.window, PoolKind::Max),
             Op::AvgPool2d(op) => {
@@ -144,10 +148,14 @@ impl<'a> Lowering<'a> {
             }
             Op::AdaptiveAvgPool2d(op) => stage::pool::lower_adaptive(self, node, op.output),
             Op::Add => stage::add::lower(self, node),
+            Op::Mul => stage::mul::lower(self, node),
             Op::Concat => stage::concat::lower(self, node),
             Op::PadChannels(op) => stage::pad_channels::lower(self, node, op.before),
+            Op::Slice(op) => stage::slice::lower(self, node, op.start),
+            Op::ChannelShuffle(op) => stage::channel_shuffle::lower(self, node, op.groups),
             Op::Dropout(op) => stage::dropout::lower(self, node, op.p, stage::dropout::Unit::Element),
             Op::Dropout2d(op) => stage::dropout::lower(self, node, op.p, stage::dropout::Unit::Channel),
+            Op::StochasticDepth(op) => stage::dropout::lower(self, node, op.p, stage::dropout::Unit::Picture),
             Op::Flatten => stage::flatten::lower(self, node),
         }
     }

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use convnet_kernels::random;
 use convnet_kernels::reference::batch_norm::{BatchNorm, Statistics};
 use convnet_kernels::reference::conv2d::{self, ConvProblem};
-use convnet_kernels::reference::cross_entropy;
+use convnet_kernels::reference::layer_norm::LayerNorm;
 use convnet_kernels::reference::linear::{self, LinearProblem};
 use convnet_kernels::reference::local_response_norm::{self, LrnProblem};
 use convnet_kernels::reference::pool::{self, AdaptiveProblem, PoolProblem};
-use convnet_kernels::reference::{Float, activation, dropout};
+use convnet_kernels::reference::{Float, activation, channel_scale, channels, cross_entropy, dropout, softmax};
 
 use crate::geometry::Window;
 use crate::net::{Net, Node, NodeId};
-use crate::ops::{BatchNorm2d, Conv2d, LocalResponseNorm, Op, Role, Shape};
+use crate::ops::{BatchNorm2d, Conv2d, Linear, LocalResponseNorm, Op, PadChannels, Role, Shape, Slice};
 use crate::{Error, Result, StateDict};
 
 /// How a net is run.
@@ -200,18 +200,22 @@ impl<'net, T: Float> Reference<'net, T> {
         let node = self.net.node(id);
         let input = |which: usize| outputs[node.inputs[which].index()].as_slice();
         let shape = |which: usize| self.net.node(node.inputs[which]).shape;
-        let keep = keep(id, mode);
-        let output = match (&node.op, mode) {
-            (Op::Input(_), _) => unreachable!("the input is the first node alone"),
-            (Op::Conv2d(op), _) => {
+        let rearranged = |from: &[_]| channels::forward(channels_and_pixels(shape(0)), input(0), from);
+        let dropped = |p, together| drop(p, together, keep(id, mode), input(0));
+        let output = match &node.op {
+            Op::Input(_) => unreachable!("the input is the first node alone"),
+            Op::Conv2d(op) => {
                 let problem = conv_problem(op, batch, shape(0));
                 conv2d::forward(&problem, input(0), self.tensor(node, "weight"), self.bias(node, op.bias))
             }
-            (Op::Linear(op), _) => {
-                let problem = linear_problem(op.out_features, batch, shape(0));
-                linear::forward(&problem, input(0), self.tensor(node, "weight"), self.bias(node, op.bias))
+            Op::Linear(op) => {
+                let (weight, bias) = (self.tensor(node, "weight"), self.bias(node, op.bias));
+                match op.per_pixel {
+                    true => conv2d::forward(&pixel_problem(op, batch, shape(0)), input(0), weight, bias),
+                    false => linear::forward(&linear_problem(op, batch, shape(0)), input(0), weight, bias),
+                }
             }
-            (Op::BatchNorm2d(op), _) => {
+            Op::BatchNorm2d(op) => {
                 let norm = self.batch_norm(node, op, batch);
                 let statistics = match mode {
                     Mode::Inference => self.running(node),
@@ -223,38 +227,38 @@ impl<'net, T: Float> Reference<'net, T> {
                 };
                 return Ok((norm.forward(input(0), &statistics), Kept::Statistics(statistics)));
             }
-            (Op::LocalResponseNorm(op), _) => local_response_norm::forward(&lrn_problem(op, batch, shape(0)), input(0)),
-            (Op::Activation(op), _) => activation::forward(*op, input(0)),
-            (Op::MaxPool2d(op), _) => {
+            Op::LayerNorm2d(op) => self.layer_norm(node, op.eps).forward(input(0)),
+            Op::LocalResponseNorm(op) => local_response_norm::forward(&lrn_problem(op, batch, shape(0)), input(0)),
+            Op::Activation(op) => activation::forward(*op, input(0)),
+            Op::Softmax => softmax::forward(channels_and_pixels(node.shape), input(0)),
+            Op::LayerScale(_) => channel_scale::forward(pixels(node.shape), input(0), self.tensor(node, "layer_scale")),
+            Op::MaxPool2d(op) => {
                 let found = pool::max_forward(&pool_problem(op.window, batch, shape(0)), input(0));
                 return Ok((found.output, Kept::Winners(found.winners)));
             }
-            (Op::AvgPool2d(op), _) => {
+            Op::AvgPool2d(op) => {
                 pool::avg_forward(&pool_problem(op.window, batch, shape(0)), op.count_include_pad, input(0))
             }
-            (Op::AdaptiveAvgPool2d(op), _) => {
+            Op::AdaptiveAvgPool2d(op) => {
                 pool::adaptive_avg_forward(&adaptive_problem(op.output, batch, shape(0)), input(0))
             }
-            (Op::Add, _) => {
+            Op::Add => {
                 let inputs: Vec<&[T]> = (0..node.inputs.len()).map(input).collect();
                 (0..input(0).len()).map(|i| inputs.iter().map(|input| input[i]).sum()).collect()
             }
-            (Op::Concat, _) => {
+            Op::Mul => channel_scale::forward(pixels(node.shape), input(0), input(1)),
+            Op::Concat => {
                 let parts: Vec<usize> = (0..node.inputs.len()).map(|which| shape(which).elements()).collect();
                 let part = |n: usize, which: usize| &input(which)[n * parts[which]..][..parts[which]];
                 (0..batch).flat_map(|n| (0..parts.len()).flat_map(move |which| part(n, which))).copied().collect()
             }
-            (Op::PadChannels(op), _) => {
-                let pixels = pixels(node.shape);
-                let zeros = |channels: usize| vec![T::ZERO; channels * pixels];
-                let pictures = input(0).chunks(shape(0).elements());
-                pictures.flat_map(|picture| [&zeros(op.before), picture, &zeros(op.after)].concat()).collect()
-            }
-            (Op::Dropout(op), Mode::Training { .. }) => dropout::elements(input(0), op.p, |i| keep(i, op.p)),
-            (Op::Dropout2d(op), Mode::Training { .. }) => {
-                dropout::channels(input(0), pixels(node.shape), op.p, |i| keep(i, op.p))
-            }
-            (Op::Dropout(_) | Op::Dropout2d(_), Mode::Inference) | (Op::Flatten, _) => input(0).to_vec(),
+            Op::PadChannels(op) => rearranged(&pad_sources(op, shape(0))),
+            Op::Slice(op) => rearranged(&slice_sources(op)),
+            Op::ChannelShuffle(op) => rearranged(&channels::shuffled(shape(0).channels(), op.groups)),
+            Op::Dropout(op) => dropped(op.p, 1),
+            Op::Dropout2d(op) => dropped(op.p, pixels(node.shape)),
+            Op::StochasticDepth(op) => dropped(op.p, node.shape.elements()),
+            Op::Flatten => input(0).to_vec(),
         };
         Ok((output, Kept::Nothing))
     }
@@ -289,20 +293,17 @@ impl<'net, T: Float> Reference<'net, T> {
         let node = self.net.node(id);
         let input = |which: usize| trace.outputs[node.inputs[which].index()].as_slice();
         let shape = |which: usize| self.net.node(node.inputs[which]).shape;
-        let keep = keep(id, mode);
-        match (&node.op, mode) {
-            (Op::Input(_), _) => unreachable!("the input is the first node alone"),
-            (Op::Conv2d(op), _) => {
-                let problem = conv_problem(op, batch, shape(0));
-                let mut parameters = vec![("weight", conv2d::backward_weights(&problem, input(0), dy))];
-                if op.bias {
-                    parameters.push(("bias", conv2d::backward_bias(&problem, dy)));
-                }
-                let data = conv2d::backward_data(&problem, self.tensor(node, "weight"), dy);
-                NodeGradients { inputs: vec![data], parameters }
+        let rearranged =
+            |from: &[_]| NodeGradients::of_input(channels::backward(channels_and_pixels(shape(0)), dy, from));
+        let dropped = |p, together| NodeGradients::of_input(drop(p, together, keep(id, mode), dy));
+        match &node.op {
+            Op::Input(_) => unreachable!("the input is the first node alone"),
+            Op::Conv2d(op) => self.backward_conv(node, &conv_problem(op, batch, shape(0)), op.bias, input(0), dy),
+            Op::Linear(op) if op.per_pixel => {
+                self.backward_conv(node, &pixel_problem(op, batch, shape(0)), op.bias, input(0), dy)
             }
-            (Op::Linear(op), _) => {
-                let problem = linear_problem(op.out_features, batch, shape(0));
+            Op::Linear(op) => {
+                let problem = linear_problem(op, batch, shape(0));
                 let mut parameters = vec![("weight", linear::backward_weights(&problem, input(0), dy))];
                 if op.bias {
                     parameters.push(("bias", linear::backward_bias(&problem, dy)));
@@ -310,7 +311,7 @@ impl<'net, T: Float> Reference<'net, T> {
                 let data = linear::backward_data(&problem, self.tensor(node, "weight"), dy);
                 NodeGradients { inputs: vec![data], parameters }
             }
-            (Op::BatchNorm2d(op), _) => {
+            Op::BatchNorm2d(op) => {
                 let norm = self.batch_norm(node, op, batch);
                 let statistics = kept_statistics(&trace.kept[id.index()]);
                 let found = match mode {
@@ -320,25 +321,46 @@ impl<'net, T: Float> Reference<'net, T> {
                 let parameters = vec![("weight", found.weight), ("bias", found.bias)];
                 NodeGradients { inputs: vec![found.input], parameters }
             }
-            (Op::LocalResponseNorm(op), _) => {
+            Op::LayerNorm2d(op) => {
+                let found = self.layer_norm(node, op.eps).backward(input(0), dy);
+                let parameters = vec![("weight", found.weight), ("bias", found.bias)];
+                NodeGradients { inputs: vec![found.input], parameters }
+            }
+            Op::LocalResponseNorm(op) => {
                 let problem = lrn_problem(op, batch, shape(0));
                 NodeGradients::of_input(local_response_norm::backward(&problem, input(0), dy))
             }
-            (Op::Activation(op), _) => NodeGradients::of_input(activation::backward(*op, input(0), dy)),
-            (Op::MaxPool2d(op), _) => {
+            Op::Activation(op) => NodeGradients::of_input(activation::backward(*op, input(0), dy)),
+            Op::Softmax => {
+                let output = &trace.outputs[id.index()];
+                NodeGradients::of_input(softmax::backward(channels_and_pixels(node.shape), output, dy))
+            }
+            Op::LayerScale(_) => {
+                let (pixels, factors) = (pixels(node.shape), self.tensor(node, "layer_scale"));
+                let by_factors = channel_scale::backward_factors(pixels, input(0), dy, factors.len());
+                let by_input = channel_scale::forward(pixels, dy, factors);
+                NodeGradients { inputs: vec![by_input], parameters: vec![("layer_scale", by_factors)] }
+            }
+            Op::MaxPool2d(op) => {
                 let Kept::Winners(winners) = &trace.kept[id.index()] else { unreachable!("forward keeps the winners") };
                 NodeGradients::of_input(pool::max_backward(&pool_problem(op.window, batch, shape(0)), winners, dy))
             }
-            (Op::AvgPool2d(op), _) => {
+            Op::AvgPool2d(op) => {
                 let problem = pool_problem(op.window, batch, shape(0));
                 NodeGradients::of_input(pool::avg_backward(&problem, op.count_include_pad, dy))
             }
-            (Op::AdaptiveAvgPool2d(op), _) => {
+            Op::AdaptiveAvgPool2d(op) => {
                 let problem = adaptive_problem(op.output, batch, shape(0));
                 NodeGradients::of_input(pool::adaptive_avg_backward(&problem, dy))
             }
-            (Op::Add, _) => NodeGradients { inputs: vec![dy.to_vec(); node.inputs.len()], parameters: Vec::new() },
-            (Op::Concat, _) => {
+            Op::Add => NodeGradients { inputs: vec![dy.to_vec(); node.inputs.len()], parameters: Vec::new() },
+            Op::Mul => {
+                let (pixels, factors) = (pixels(node.shape), input(1));
+                let by_factors = channel_scale::backward_factors(pixels, input(0), dy, factors.len());
+                let inputs = vec![channel_scale::forward(pixels, dy, factors), by_factors];
+                NodeGradients { inputs, parameters: Vec::new() }
+            }
+            Op::Concat => {
                 let mut inputs = vec![Vec::new(); node.inputs.len()];
                 for mut picture in dy.chunks(node.shape.elements()) {
                     for (which, gradient) in inputs.iter_mut().enumerate() {
@@ -349,21 +371,23 @@ impl<'net, T: Float> Reference<'net, T> {
                 }
                 NodeGradients { inputs, parameters: Vec::new() }
             }
-            (Op::PadChannels(op), _) => {
-                let (skipped, kept) = (op.before * pixels(node.shape), shape(0).elements());
-                let pictures = dy.chunks(node.shape.elements());
-                NodeGradients::of_input(pictures.flat_map(|picture| &picture[skipped..][..kept]).copied().collect())
-            }
-            (Op::Dropout(op), Mode::Training { .. }) => {
-                NodeGradients::of_input(dropout::elements(dy, op.p, |i| keep(i, op.p)))
-            }
-            (Op::Dropout2d(op), Mode::Training { .. }) => {
-                NodeGradients::of_input(dropout::channels(dy, pixels(node.shape), op.p, |i| keep(i, op.p)))
-            }
-            (Op::Dropout(_) | Op::Dropout2d(_), Mode::Inference) | (Op::Flatten, _) => {
-                NodeGradients::of_input(dy.to_vec())
-            }
+            Op::PadChannels(op) => rearranged(&pad_sources(op, shape(0))),
+            Op::Slice(op) => rearranged(&slice_sources(op)),
+            Op::ChannelShuffle(op) => rearranged(&channels::shuffled(shape(0).channels(), op.groups)),
+            Op::Dropout(op) => dropped(op.p, 1),
+            Op::Dropout2d(op) => dropped(op.p, pixels(node.shape)),
+            Op::StochasticDepth(op) => dropped(op.p, node.shape.elements()),
+            Op::Flatten => NodeGradients::of_input(dy.to_vec()),
         }
+    }
+
+    fn backward_conv(&self, node: &Node, problem: &ConvProblem, bias: bool, x: &[T], dy: &[T]) -> NodeGradients<T> {
+        let mut parameters = vec![("weight", conv2d::backward_weights(problem, x, dy))];
+        if bias {
+            parameters.push(("bias", conv2d::backward_bias(problem, dy)));
+        }
+        let data = conv2d::backward_data(problem, self.tensor(node, "weight"), dy);
+        NodeGradients { inputs: vec![data], parameters }
     }
 
     /// Every buffer after a pass: running statistics are moved in training.
@@ -400,18 +424,45 @@ impl<'net, T: Float> Reference<'net, T> {
         }
     }
 
+    fn layer_norm(&self, node: &Node, eps: f32) -> LayerNorm<'_, T> {
+        LayerNorm {
+            pixels: pixels(node.shape),
+            weight: self.tensor(node, "weight"),
+            bias: self.tensor(node, "bias"),
+            eps: T::from_f64(f64::from(eps)),
+        }
+    }
+
     fn running(&self, node: &Node) -> Statistics<T> {
         Statistics { mean: self.tensor(node, "running_mean").to_vec(), var: self.tensor(node, "running_var").to_vec() }
     }
 }
 
-/// The mask of a node's dropout: whether `index` is kept at probability `p`. Inference keeps everything.
-fn keep(id: NodeId, mode: Mode) -> impl Fn(u64, f32) -> bool {
-    let seed = match mode {
-        Mode::Inference => None,
-        Mode::Training { run_seed, step } => Some(random::mix(random::mix(run_seed, step), id.index() as u64)),
-    };
-    move |index, p| seed.is_none_or(|seed| random::keep(seed, index, p))
+/// The output of a dropout for its input, and the gradient by its input for that of its output: each `together` neighbours
+/// share a fate. Without a mask everything stays.
+fn drop<T: Float>(p: f32, together: usize, keep: Option<impl Fn(u64, f32) -> bool>, values: &[T]) -> Vec<T> {
+    match keep {
+        None => values.to_vec(),
+        Some(keep) => dropout::channels(values, together, p, |index| keep(index, p)),
+    }
+}
+
+/// The channels that a padded picture's come from.
+fn pad_sources(PadChannels { before, after }: &PadChannels, input: Shape) -> Vec<Option<usize>> {
+    let zeros = |channels: usize| std::iter::repeat_n(None, channels);
+    zeros(*before).chain((0..input.channels()).map(Some)).chain(zeros(*after)).collect()
+}
+
+/// The channels that a slice's come from.
+fn slice_sources(Slice { start, end }: &Slice) -> Vec<Option<usize>> {
+    (*start..*end).map(Some).collect()
+}
+
+/// The mask of a node's dropout: whether `index` is kept at probability `p`; none in inference.
+fn keep(id: NodeId, mode: Mode) -> Option<impl Fn(u64, f32) -> bool> {
+    let Mode::Training { run_seed, step } = mode else { return None };
+    let seed = random::mix(random::mix(run_seed, step), id.index() as u64);
+    Some(move |index, p| random::keep(seed, index, p))
 }
 
 fn kept_statistics<T>(kept: &Kept<T>) -> &Statistics<T> {
@@ -427,8 +478,13 @@ fn conv_problem(op: &Conv2d, batch: usize, input: Shape) -> ConvProblem {
     ConvProblem { batch, in_channels, out_channels, groups, input: [height, width], window }
 }
 
-fn linear_problem(out_features: usize, batch: usize, input: Shape) -> LinearProblem {
-    LinearProblem { batch, in_features: input.elements(), out_features }
+fn linear_problem(op: &Linear, batch: usize, input: Shape) -> LinearProblem {
+    LinearProblem { batch, in_features: input.elements(), out_features: op.out_features }
+}
+
+/// A linear layer at each pixel is a 1×1 convolution.
+fn pixel_problem(op: &Linear, batch: usize, input: Shape) -> ConvProblem {
+    conv_problem(&Conv2d::new(op.out_features, Window::square(1)), batch, input)
 }
 
 fn pool_problem(window: Window, batch: usize, input: Shape) -> PoolProblem {
@@ -448,10 +504,13 @@ fn lrn_problem(op: &LocalResponseNorm, batch: usize, input: Shape) -> LrnProblem
     LrnProblem { batch, channels, pixels: height * width, size, alpha, beta, k }
 }
 
-/// Height times width.
+/// Height times width; a vector's features are channels of one pixel.
 fn pixels(shape: Shape) -> usize {
-    let [_, height, width] = maps(shape);
-    height * width
+    shape.elements() / shape.channels()
+}
+
+fn channels_and_pixels(shape: Shape) -> [usize; 2] {
+    [shape.channels(), pixels(shape)]
 }
 
 fn maps(shape: Shape) -> [usize; 3] {

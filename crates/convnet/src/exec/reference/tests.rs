@@ -1,5 +1,6 @@
 use super::*;
-use crate::ops::{AdaptiveAvgPool2d, AvgPool2d, Dropout, Linear, LocalResponseNorm, PadChannels};
+use crate::ops::samples::Sample;
+use crate::ops::{AdaptiveAvgPool2d, AvgPool2d, Dropout, Linear, LocalResponseNorm, PadChannels, StochasticDepth};
 use crate::zoo::{Cnn, cnn};
 use convnet_kernels::reference::gradcheck::{assert_gradient, pattern};
 
@@ -128,7 +129,7 @@ fn dropout_follows_seed_step_and_node() {
     assert_ne!(logits(1, 2), logits(1, 3));
     assert_ne!(logits(1, 2), logits(2, 2));
     let seed = random::mix(random::mix(1, 2), 5);
-    let keep = keep(NodeId(5), Mode::Training { run_seed: 1, step: 2 });
+    let keep = keep(NodeId(5), Mode::Training { run_seed: 1, step: 2 }).unwrap();
     assert!((0..1000).all(|i| keep(i, 0.5) == random::keep(seed, i, 0.5)));
 }
 
@@ -170,4 +171,75 @@ fn mistakes_are_named() {
     let reference = Reference::new(&tiny, tensors(&tiny)).unwrap();
     assert!(message(reference.pass(&[1.0, 2.0], &[0], TRAINING)).contains("layer 'bn'"));
     assert!(reference.pass(&[1.0, 2.0], &[0], Mode::Inference).is_ok());
+}
+
+/// A net whose input goes through a layer with a number for each of its elements, then as many times as asked through the
+/// operation, to a classifier.
+fn net_of(sample: &Sample) -> Net {
+    let mut net = Net::new("sample", sample.inputs[0]).unwrap();
+    let inputs: Vec<NodeId> =
+        (0..).zip(&sample.inputs).map(|(index, &shape)| input_of(&mut net, index, shape)).collect();
+    net.add("op", sample.op.clone(), &inputs).unwrap();
+    net.then("flatten", Op::Flatten).unwrap();
+    net.then("head", Op::Linear(Linear::new(3))).unwrap();
+    net
+}
+
+/// A node of that shape: the net's input for the first, of others a function of it.
+fn input_of(net: &mut Net, index: usize, shape: Shape) -> NodeId {
+    let name = |step: usize| format!("input{index}.{step}");
+    match shape {
+        _ if index == 0 => NodeId(0),
+        Shape::Map([channels, h, w]) => {
+            let pool = Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [h, w] });
+            let pooled = net.add(&name(0), pool, &[NodeId(0)]).unwrap();
+            net.add(&name(1), Op::Conv2d(Conv2d::new(channels, Window::square(1))), &[pooled]).unwrap()
+        }
+        Shape::Vector(features) => net.add(&name(0), Op::Linear(Linear::new(features)), &[NodeId(0)]).unwrap(),
+    }
+}
+
+#[test]
+fn gradients_of_every_operation() {
+    for sample in Op::samples().into_iter().filter(|sample| !sample.inputs.is_empty()) {
+        let net = net_of(&sample);
+        check_gradients(&net, 2, TRAINING);
+        check_gradients(&net, 1, Mode::Inference);
+    }
+}
+
+#[test]
+fn stochastic_depth_drops_whole_pictures_and_scales_the_others() {
+    let mut net = Net::new("net", Shape::Map([2, 3, 1])).unwrap();
+    net.then("depth", Op::StochasticDepth(StochasticDepth { p: 0.75 })).unwrap();
+    let reference = Reference::new(&net, Tensors::new()).unwrap();
+    let input = pattern(1, 40 * 6);
+    assert_eq!(reference.forward(&input, Mode::Inference).unwrap(), input);
+    let output = reference.forward(&input, TRAINING).unwrap();
+    let keep = keep(NodeId(1), TRAINING).unwrap();
+    let kept = (0..40).filter(|&n| keep(n, 0.75)).count();
+    assert!((1..30).contains(&kept), "{kept} of 40 are kept");
+    for (n, (x, y)) in input.chunks(6).zip(output.chunks(6)).enumerate() {
+        let factor = if keep(n as u64, 0.75) { 4.0 } else { 0.0 };
+        assert!(x.iter().zip(y).all(|(x, y)| *y == factor * x), "picture {n}");
+    }
+}
+
+#[test]
+fn a_linear_layer_at_each_pixel_is_the_layer_on_each_pixels_vector() {
+    let layer = Linear { per_pixel: true, ..Linear::new(4) };
+    let mut maps = Net::new("maps", Shape::Map([3, 2, 1])).unwrap();
+    maps.then("fc", Op::Linear(layer)).unwrap();
+    let mut vector = Net::new("vector", Shape::Vector(3)).unwrap();
+    vector.then("fc", Op::Linear(Linear::new(4))).unwrap();
+    assert_eq!(tensors(&maps), tensors(&vector));
+    let run = |net: &Net, x: &[f64]| Reference::new(net, tensors(net)).unwrap().forward(x, Mode::Inference).unwrap();
+    let [a, b] = [[1.0, 2.0, 3.0], [-4.0, 0.5, 6.0]];
+    let interleaved = |[a, b]: [&[f64]; 2]| a.iter().zip(b).flat_map(|(a, b)| [*a, *b]).collect::<Vec<f64>>();
+    let found = run(&maps, &interleaved([&a, &b]));
+    let expected = interleaved([&run(&vector, &a), &run(&vector, &b)]);
+    assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12));
+    // Without being asked, a linear layer refuses maps, and says what to do.
+    let message = maps.then("plain", Op::Linear(Linear::new(1))).unwrap_err().to_string();
+    assert!(message.contains("put a flatten layer before it"), "{message}");
 }

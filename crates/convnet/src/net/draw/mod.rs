@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::blocks::Named;
 use super::{Depth, Net, Node, NodeId};
 use crate::columns::thousands;
-use crate::ops::{Op, Role};
+use crate::ops::{Category, Op, Role};
 use crate::{Error, Result};
 
 /// Most cards and most edges of a drawing; nobody could read more.
@@ -128,7 +128,8 @@ impl Net {
             let before = node.inputs.first().filter(|_| single && node.inputs.len() == 1);
             let joined = before.filter(|id| readers[id.0] == 1).and_then(|id| open[id.0]).filter(|&chain: &usize| {
                 let has_core = chains[chain].iter().any(|&index| is_core(&self.nodes()[index].op));
-                !is_core(&node.op) || (!has_core && matches!(node.op, Op::Conv2d(_) | Op::Linear(_)))
+                let product = matches!(node.op.category(), Category::Convolution | Category::Linear);
+                !is_core(&node.op) || (!has_core && product)
             });
             let chain = joined.unwrap_or(chains.len());
             match joined {
@@ -171,7 +172,7 @@ impl Net {
         let mut prolong = false;
         for &index in nodes.iter().filter(|&&index| index > 0) {
             let node: &Node = &self.nodes()[index];
-            let settings = match is_core(&node.op) || matches!(node.op, Op::Dropout(_) | Op::Dropout2d(_)) {
+            let settings = match is_core(&node.op) || node.op.category() == Category::Dropout {
                 true => node.op.settings(&self.input_shapes(NodeId(index))),
                 false => String::new(),
             };
@@ -212,14 +213,14 @@ fn is_core(op: &Op) -> bool {
 }
 
 fn kind(op: &Op) -> Kind {
-    match op {
-        Op::Input(_) => Kind::Input,
-        Op::Conv2d(_) => Kind::Convolution,
-        Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => Kind::Pooling,
-        Op::Add | Op::Concat => Kind::Merge,
-        Op::Linear(_) => Kind::Linear,
-        Op::BatchNorm2d(_) | Op::LocalResponseNorm(_) | Op::Activation(_) => Kind::Other,
-        Op::PadChannels(_) | Op::Dropout(_) | Op::Dropout2d(_) | Op::Flatten => Kind::Other,
+    match op.category() {
+        Category::Input => Kind::Input,
+        Category::Convolution => Kind::Convolution,
+        Category::Pooling => Kind::Pooling,
+        Category::Merge | Category::Join => Kind::Merge,
+        Category::Linear => Kind::Linear,
+        Category::Normalization | Category::Pointwise | Category::Dropout => Kind::Other,
+        Category::Rearrangement | Category::Reshape => Kind::Other,
     }
 }
 

@@ -169,7 +169,7 @@ fn receptive_fields(net: &Net) -> Vec<ReceptiveField> {
         let inputs: Vec<Shape> = node.inputs.iter().map(|&id| net.node(id).shape).collect();
         let through = match (node.op.window(&inputs), &node.op) {
             (Some(window), _) => field.through(&window),
-            (None, Op::Linear(_)) => field.through(&covering),
+            (None, Op::Linear(linear)) if !linear.per_pixel => field.through(&covering),
             (None, _) => field,
         };
         let extent = match (node.shape, &node.op) {

@@ -132,8 +132,7 @@ impl Field for String {
 }
 
 impl Field for InitRule {
-    const EXPECTED: &'static str =
-        "\"kaiming_normal\", \"kaiming_normal_fan_out\", \"uniform\", \"normal(STD)\" or \"constant(VALUE)\"";
+    const EXPECTED: &'static str = "\"kaiming_normal\", \"kaiming_normal_fan_out\", \"kaiming_uniform\", \"uniform\", \"uniform_fan_out(SCALE)\", \"normal(STD)\" or \"constant(VALUE)\"";
 
     fn read(value: &DeValue<'_>) -> Option<InitRule> {
         InitRule::from_text(value.as_str()?)

@@ -3,14 +3,14 @@
 use super::fields::{Fault, Fields};
 use crate::geometry::{Padding, Window};
 use crate::ops::{
-    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, InitRule, Linear, LocalResponseNorm,
-    MaxPool2d, Op, PadChannels, activation,
+    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, ChannelShuffle, Conv2d, Dropout, InitRule, LayerNorm2d,
+    LayerScale, Linear, LocalResponseNorm, MaxPool2d, Op, PadChannels, Slice, StochasticDepth, activation,
 };
 
 type Reader = fn(&mut Fields<'_>) -> Result<Op, Fault>;
 
 /// How each operation but the activations is read, by [`Op::name`].
-const READERS: [(&str, Reader); 13] = [
+const READERS: [(&str, Reader); 20] = [
     ("conv2d", |fields| {
         let out_channels = fields.required("out_channels")?;
         let window = Window {
@@ -25,7 +25,8 @@ const READERS: [(&str, Reader); 13] = [
     ("linear", |fields| {
         let out_features = fields.required("out_features")?;
         let bias = fields.get("bias")?.unwrap_or(true);
-        Ok(Op::Linear(Linear { out_features, bias, init: init(fields)? }))
+        let per_pixel = fields.get("per_pixel")?.unwrap_or(false);
+        Ok(Op::Linear(Linear { out_features, bias, per_pixel, init: init(fields)? }))
     }),
     ("batch_norm2d", |fields| {
         let default = BatchNorm2d::default();
@@ -33,6 +34,10 @@ const READERS: [(&str, Reader); 13] = [
             eps: fields.get("eps")?.unwrap_or(default.eps),
             momentum: fields.get("momentum")?.unwrap_or(default.momentum),
         }))
+    }),
+    ("layer_norm2d", |fields| {
+        let LayerNorm2d { eps } = LayerNorm2d::default();
+        Ok(Op::LayerNorm2d(LayerNorm2d { eps: fields.get("eps")?.unwrap_or(eps) }))
     }),
     ("local_response_norm", |fields| {
         let default = LocalResponseNorm::new(fields.required("size")?);
@@ -43,6 +48,8 @@ const READERS: [(&str, Reader); 13] = [
             k: fields.get("k")?.unwrap_or(default.k),
         }))
     }),
+    ("softmax", |_| Ok(Op::Softmax)),
+    ("layer_scale", |fields| Ok(Op::LayerScale(LayerScale { init: fields.get("init_value")?.unwrap_or(LAYER_SCALE) }))),
     ("max_pool2d", |fields| {
         let window = pooling(fields)?;
         Ok(Op::MaxPool2d(MaxPool2d {
@@ -57,13 +64,20 @@ const READERS: [(&str, Reader); 13] = [
         Ok(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: fields.required("output_size")? }))
     }),
     ("add", |_| Ok(Op::Add)),
+    ("mul", |_| Ok(Op::Mul)),
     ("concat", |_| Ok(Op::Concat)),
     ("pad_channels", |fields| {
         let [before, after] = ["before", "after"].map(|key| fields.get(key));
         Ok(Op::PadChannels(PadChannels { before: before?.unwrap_or(0), after: after?.unwrap_or(0) }))
     }),
+    ("slice", |fields| {
+        let start = fields.get("start")?.unwrap_or(0);
+        Ok(Op::Slice(Slice { start, end: fields.required("end")? }))
+    }),
+    ("channel_shuffle", |fields| Ok(Op::ChannelShuffle(ChannelShuffle { groups: fields.required("groups")? }))),
     ("dropout", |fields| Ok(Op::Dropout(Dropout { p: fields.get("p")?.unwrap_or(DROPOUT) }))),
     ("dropout2d", |fields| Ok(Op::Dropout2d(Dropout { p: fields.get("p")?.unwrap_or(DROPOUT) }))),
+    ("stochastic_depth", |fields| Ok(Op::StochasticDepth(StochasticDepth { p: fields.required("p")? }))),
     ("flatten", |_| Ok(Op::Flatten)),
 ];
 
@@ -90,6 +104,9 @@ fn read_activation(mut activation: Activation, fields: &mut Fields<'_>) -> Resul
 
 /// PyTorch's probability of a dropout.
 const DROPOUT: f32 = 0.5;
+
+/// The first factors of a layer scale: ConvNeXt's.
+const LAYER_SCALE: f32 = 1e-6;
 
 /// How weight and bias start.
 fn init(fields: &mut Fields<'_>) -> Result<[InitRule; 2], Fault> {
@@ -130,9 +147,10 @@ pub(super) fn write(op: &Op) -> Vec<(&'static str, String)> {
                 with(settings, [("groups", *groups != 1, groups.to_string()), ("bias", !bias, bias.to_string())]);
             with(settings, write_init(*init))
         }
-        Op::Linear(Linear { out_features, bias, init }) => {
+        Op::Linear(Linear { out_features, bias, per_pixel, init }) => {
             let features = vec![("out_features", out_features.to_string())];
-            with(with(features, [("bias", !bias, bias.to_string())]), write_init(*init))
+            let flags = [("bias", !bias, bias.to_string()), ("per_pixel", *per_pixel, per_pixel.to_string())];
+            with(with(features, flags), write_init(*init))
         }
         Op::LocalResponseNorm(LocalResponseNorm { size, alpha, beta, k }) => {
             let default = LocalResponseNorm::new(*size);
@@ -150,6 +168,19 @@ pub(super) fn write(op: &Op) -> Vec<(&'static str, String)> {
             let eps = ("eps", *eps != default.eps, format!("{eps:?}"));
             with(Vec::new(), [eps, ("momentum", *momentum != default.momentum, format!("{momentum:?}"))])
         }
+        Op::LayerNorm2d(LayerNorm2d { eps }) => {
+            let differs = *eps != LayerNorm2d::default().eps;
+            with(Vec::new(), [("eps", differs, format!("{eps:?}"))])
+        }
+        Op::LayerScale(LayerScale { init }) => {
+            with(Vec::new(), [("init_value", *init != LAYER_SCALE, format!("{init:?}"))])
+        }
+        Op::Slice(Slice { start, end }) => {
+            let start = with(Vec::new(), [("start", *start != 0, start.to_string())]);
+            [start, vec![("end", end.to_string())]].concat()
+        }
+        Op::ChannelShuffle(ChannelShuffle { groups }) => vec![("groups", groups.to_string())],
+        Op::StochasticDepth(StochasticDepth { p }) => vec![("p", format!("{p:?}"))],
         Op::MaxPool2d(MaxPool2d { window }) => write_window(window, window.kernel),
         Op::AvgPool2d(AvgPool2d { window, count_include_pad }) => {
             let counted = ("count_include_pad", !count_include_pad, count_include_pad.to_string());
@@ -163,7 +194,7 @@ pub(super) fn write(op: &Op) -> Vec<(&'static str, String)> {
             let differing = pairs.filter(|((_, own), (_, default))| own != default);
             differing.map(|((key, own), _)| (key, format!("{own:?}"))).collect()
         }
-        Op::Input(_) | Op::Add | Op::Concat | Op::Flatten => Vec::new(),
+        Op::Input(_) | Op::Softmax | Op::Add | Op::Mul | Op::Concat | Op::Flatten => Vec::new(),
     }
 }
 

@@ -1,10 +1,8 @@
 use super::settings::{names, read};
 use super::*;
 use crate::geometry::{Padding, Window};
-use crate::ops::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, InitRule, Linear, LocalResponseNorm, MaxPool2d, Op,
-    PadChannels,
-};
+use crate::ops::samples::Sample;
+use crate::ops::{AdaptiveAvgPool2d, Conv2d, Linear, MaxPool2d, Op};
 use crate::zoo::{Cnn, cnn};
 
 fn with_layers(layers: &str) -> String {
@@ -26,44 +24,62 @@ fn the_lectures_cnn_round_trips() {
 
 #[test]
 fn every_setting_of_every_op_round_trips() {
-    let mut net = Net::new("a \"quoted\" \\ name", Shape::Map([4, 40, 41])).unwrap();
-    let asymmetric = Padding::Explicit { begin: [1, 0], end: [0, 2] };
-    let window = Window { kernel: [3, 5], stride: [1, 2], padding: asymmetric, dilation: [2, 1], ceil_mode: false };
-    let pooling = Window { kernel: [3, 2], stride: [2, 2], padding: Padding::per_axis([1, 0]), ..Window::square(3) };
-    for op in [
-        Op::Conv2d(Conv2d { out_channels: 8, window, groups: 4, bias: false, init: InitRule::KAIMING }),
-        Op::LocalResponseNorm(LocalResponseNorm { size: 3, alpha: 1e-3, beta: 0.5, k: 2.0 }),
-        Op::LocalResponseNorm(LocalResponseNorm::new(5)),
-        Op::TANH,
-        Op::PadChannels(PadChannels { before: 1, after: 2 }),
-        Op::BatchNorm2d(BatchNorm2d { eps: 1e-3, momentum: 0.017 }),
-        Op::RELU,
-        Op::MaxPool2d(MaxPool2d { window: Window { ceil_mode: true, dilation: [1, 2], ..pooling } }),
-        Op::AvgPool2d(AvgPool2d { window: Window { padding: Padding::Same, ..pooling }, count_include_pad: false }),
-        Op::AvgPool2d(AvgPool2d { window: Window::square(2).stride(2), count_include_pad: true }),
-        Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [3, 2] }),
-        Op::Dropout2d(Dropout { p: 0.1 }),
-        Op::Flatten,
-        Op::Dropout(Dropout { p: 1e-9 }),
-        Op::Linear(Linear { init: InitRule::PYTORCH, ..Linear::new(7) }),
-        Op::Linear(Linear { bias: false, init: [InitRule::Normal(0.01), InitRule::Constant(1.0)], ..Linear::new(7) }),
-    ] {
-        net.then(&format!("layer{}.{}", net.nodes().len(), op.name()), op).unwrap();
+    for Sample { op, inputs } in Op::samples() {
+        let Some((&first, more)) = inputs.split_first() else { continue };
+        let mut net = Net::new("a \"quoted\" \\ name", first).unwrap();
+        let more = more.iter().enumerate().map(|(index, &shape)| aside(&mut net, index, shape));
+        let inputs: Vec<NodeId> = [NodeId(0)].into_iter().chain(more.collect::<Vec<NodeId>>()).collect();
+        net.add("the op", op, &inputs).unwrap();
+        let text = net.to_toml();
+        assert_eq!(Net::from_toml(&text).unwrap(), net, "{text}");
     }
-    let side = net.find("layer1.conv2d").unwrap();
+}
+
+/// A node of that shape, made of the net's input.
+fn aside(net: &mut Net, index: usize, shape: Shape) -> NodeId {
+    let ops = match shape {
+        Shape::Map([channels, h, w]) => {
+            let pool = Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [h, w] });
+            [pool, Op::Conv2d(Conv2d::new(channels, Window::square(1)))]
+        }
+        Shape::Vector(features) => [Op::Flatten, Op::Linear(Linear::new(features))],
+    };
+    let mut last = NodeId(0);
+    for (step, op) in ops.into_iter().enumerate() {
+        last = net.add(&format!("aside{index}.{step}"), op, &[last]).unwrap();
+    }
+    last
+}
+
+#[test]
+fn inputs_and_auxiliary_outputs_round_trip() {
+    let mut net = Net::new("net", Shape::Map([4, 5, 6])).unwrap();
+    let padding = Padding::Explicit { begin: [1, 0], end: [0, 2] };
+    net.then("conv", Op::Conv2d(Conv2d::new(4, Window { padding, ..Window::square(1) }))).unwrap();
+    let side = net.find("conv").unwrap();
+    net.then("tanh", Op::TANH).unwrap();
     let relu = net.add("side", Op::RELU, &[side]).unwrap();
     let sum = net.add("sum", Op::Add, &[side, relu]).unwrap();
     let joined = net.add("joined", Op::Concat, &[side, sum, relu]).unwrap();
     net.add_auxiliary(joined, 0.3).unwrap();
     let text = net.to_toml();
     assert_eq!(Net::from_toml(&text).unwrap(), net, "{text}");
-    assert!(text.contains("input = \"layer1.conv2d\"\n") && text.contains("padding = [1, 0, 0, 2]\n"), "{text}");
+    assert!(text.contains("input = \"conv\"\n") && text.contains("padding = [1, 0, 0, 2]\n"), "{text}");
+}
+
+/// Operations and readers are told apart by name: each has the other.
+#[test]
+fn every_op_has_a_reader() {
+    let ops: Vec<&str> = Op::samples().iter().map(|sample| sample.op.name()).filter(|name| *name != "input").collect();
+    assert!(names().all(|name| ops.contains(&name)));
+    assert!(ops.iter().all(|op| names().any(|name| name == *op)));
 }
 
 #[test]
 fn readers_and_ops_have_the_same_names() {
     for name in names() {
-        let text = "out_channels = 1\nkernel_size = 1\nout_features = 1\nsize = 1\noutput_size = 1";
+        let text = "out_channels = 1\nkernel_size = 1\nout_features = 1\nsize = 1\noutput_size = 1\n\
+                    end = 1\ngroups = 1\np = 0.1";
         let table = DeTable::parse(text).unwrap();
         let op = read(name, &mut Fields::new(text, table.get_ref(), 0..0)).unwrap().unwrap();
         assert_eq!(op.name(), name);

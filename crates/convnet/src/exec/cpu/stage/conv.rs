@@ -11,7 +11,8 @@ use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout};
 use crate::exec::parameters::Packing;
-use crate::ops::{Activation, Conv2d};
+use crate::geometry::Window;
+use crate::ops::{Activation, Conv2d, Linear};
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::moments::MomentParts;
 use convnet_kernels::precision::Precision;
@@ -75,6 +76,11 @@ pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: 
         lowering.add_input(addend);
     }
     Ok(())
+}
+
+/// Adds the stage of a linear layer at each pixel.
+pub(in crate::exec::cpu) fn lower_linear(lowering: &mut Lowering<'_>, node: usize, op: &Linear) -> Result<()> {
+    lower(lowering, node, &Conv2d { bias: op.bias, ..Conv2d::new(op.out_features, Window::square(1)) })
 }
 
 impl Compute for ConvStage {

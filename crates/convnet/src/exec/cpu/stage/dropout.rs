@@ -1,4 +1,4 @@
-//! Dropout of single elements and of whole channels, in place. Backward computes the mask again from the step's seed.
+//! Dropout of single elements, of whole channels and of whole pictures (stochastic depth), in place. Backward computes the mask again from the step's seed.
 
 use super::{Backward, Compute, Forward};
 use crate::Result;
@@ -8,6 +8,8 @@ use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layou
 use convnet_kernels::dropout;
 use convnet_kernels::layout::MapsMut;
 use convnet_kernels::norm::Drop;
+use convnet_kernels::simd::Isa;
+use convnet_kernels::stochastic_depth::stochastic_depth;
 use convnet_kernels::threads::Threads;
 
 /// A dropout's place in its net, which is part of its seed, and its probability.
@@ -22,6 +24,7 @@ pub(super) struct DropNode {
 pub(in crate::exec::cpu) enum Unit {
     Element,
     Channel,
+    Picture,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl Compute for DropoutStage {
         let (view, count, layout) = (run.output(), run.count(), run.stage().output);
         if let Some(drop) = run.mode.drop(Some(self.drop)) {
             let ([], [y]) = run.arena.split([], [view.span(count)]);
-            self.apply(run.threads, drop, layout, count, view.maps_mut(y));
+            self.apply((run.isa, run.threads), drop, layout, count, view.maps_mut(y));
         }
     }
 
@@ -72,7 +75,7 @@ impl Compute for DropoutStage {
         let (view, count, layout) = (run.output_gradient(), run.count, run.stage().output);
         if let Some(drop) = run.mode.drop(Some(self.drop)) {
             let ([], [dy]) = run.arena.split([], [view.span(count)]);
-            self.apply(run.threads, drop, layout, count, view.maps_mut(dy));
+            self.apply((run.isa, run.threads), drop, layout, count, view.maps_mut(dy));
         }
         run.pass_on(0);
     }
@@ -80,9 +83,10 @@ impl Compute for DropoutStage {
 
 impl DropoutStage {
     /// Drops values, or their gradient.
-    fn apply(&self, threads: &Threads, drop: Drop, layout: Layout, count: usize, data: MapsMut<'_>) {
+    fn apply(&self, (isa, threads): (Isa, &Threads), drop: Drop, layout: Layout, count: usize, data: MapsMut<'_>) {
         let Drop { seed, p } = drop;
         match (layout, self.unit) {
+            (_, Unit::Picture) => stochastic_depth(isa, threads, [count, layout.len()], seed, p, data),
             (Layout::Blocked([c, h, w]), Unit::Channel) => {
                 dropout::channels(threads, [count, c, h * w], seed, p, data);
             }

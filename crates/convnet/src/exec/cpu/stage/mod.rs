@@ -5,19 +5,25 @@
 
 pub(super) mod activation;
 pub(super) mod add;
+pub(super) mod channel_shuffle;
 pub(super) mod concat;
 pub(super) mod conv;
 pub(super) mod dropout;
 pub(super) mod flatten;
+pub(super) mod layer_norm;
+pub(super) mod layer_scale;
 pub(super) mod linear;
 pub(super) mod load;
 pub(super) mod local_response_norm;
+pub(super) mod mul;
 mod norm;
 pub(super) mod norm_act;
 pub(super) mod norm_add;
 pub(super) mod pad_channels;
 pub(super) mod pool;
 mod run;
+pub(super) mod slice;
+pub(super) mod softmax;
 pub(super) mod stem;
 
 pub(in crate::exec) use run::{Backward, Forward, Mode, Part, WeightsRef};

@@ -174,6 +174,11 @@ pub(super) fn backward_data(run: &mut Backward<'_>, chain: &NormChain, state: &N
     chain.backward_data(run.threads, &given, state.linear(), source, dx_view.maps_mut(dx));
 }
 
-fn given<'a>(batch: usize, dy: Maps<'a>, [scale, shift, mean]: [&'a [f32]; 3], drop: Option<Drop>) -> Given<'a> {
+pub(super) fn given<'a>(
+    batch: usize,
+    dy: Maps<'a>,
+    [scale, shift, mean]: [&'a [f32]; 3],
+    drop: Option<Drop>,
+) -> Given<'a> {
     Given { batch, dy, scale, shift, mean, drop }
 }

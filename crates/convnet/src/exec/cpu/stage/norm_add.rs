@@ -4,7 +4,6 @@
 use super::norm::{Norm, NormState};
 use super::{Backward, Compute, Forward, State};
 use crate::Result;
-use crate::exec::arena::Span;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
@@ -98,7 +97,7 @@ impl NormAdd {
         let (dy_view, x_view, y_view, count) = (run.output_gradient(), run.input(0), run.output(), run.count);
         let addend = run.input_gradient(1);
         let keeps_output = self.facts().output_kept != OutputKept::Nothing;
-        let none = Span::empty(run.scratch.buffer);
+        let none = run.no_floats();
         let reads = [x_view.span(count), if keeps_output { y_view.span(count) } else { none.clone() }];
         let addend_span = addend.map_or(none, |(view, _)| view.span(count));
         let writes = [dy_view.span(count), addend_span, run.scratch.clone()];

@@ -175,6 +175,11 @@ impl Backward<'_> {
         }
     }
 
+    /// A span of no floats.
+    pub(super) fn no_floats(&self) -> Span {
+        Span::empty(self.scratch.buffer)
+    }
+
     /// Calls `stage` with the stage's own state beside the rest.
     pub(super) fn with_state<T: Any>(&mut self, stage: impl FnOnce(&mut Self, &mut T)) {
         let mut state = std::mem::replace(self.state, State::none());
