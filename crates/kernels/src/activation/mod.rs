@@ -162,16 +162,10 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// `min(high, max(low, v))`; NaN stays NaN.
+    /// The bounds as vectors. `min(high, max(low, v))` keeps NaN, and all bits of `v` where there is no bound.
     #[inline(always)]
-    pub(crate) fn clamp<S: Simd>(self, s: S, mut v: S::V) -> S::V {
-        if let Some(low) = self.low {
-            v = s.max(s.splat(low), v);
-        }
-        if let Some(high) = self.high {
-            v = s.min(s.splat(high), v);
-        }
-        v
+    pub(crate) fn vectors<S: Simd>(self, s: S) -> [S::V; 2] {
+        [s.splat(self.low.unwrap_or(f32::NEG_INFINITY)), s.splat(self.high.unwrap_or(f32::INFINITY))]
     }
 }
 

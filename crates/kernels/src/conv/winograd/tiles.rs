@@ -191,6 +191,7 @@ impl Finish<'_> {
             Some(bias) => s.read(bias),
             None => s.splat(0.0),
         };
+        let [low, high] = self.ending.bounds.vectors(s);
         for tile in 0..tiles.len() {
             let mut m = [[s.splat(0.0); SIDE]; SIDE];
             for (r, line) in m.iter_mut().enumerate() {
@@ -222,14 +223,13 @@ impl Finish<'_> {
                         if self.accumulate {
                             v = s.add(v, self.stored.load(s, out, pixel));
                         }
-                        v = self.ending.bounds.clamp(s, v);
-                        if self.ending.pass.is_none() {
-                            self.stored.store(s, out, pixel, v);
-                        }
+                        v = s.min(high, s.max(low, v));
+                        self.stored.store(s, out, pixel, v);
                     }
                     *result = v;
                 }
             }
+            // In the place of what has just been stored.
             if let Some(pass) = self.ending.pass {
                 pass.activation.apply(s, results.as_flattened_mut());
                 let ragged = pass.ragged.filter(|ragged| ragged.block == self.block);
