@@ -15,7 +15,7 @@ use crate::{StateDict, weights};
 use convnet_kernels::reference::gradcheck::pattern;
 use convnet_kernels::simd::Isa;
 
-use nets::{Layers, conv, dense, inception, nets, residual};
+use nets::{Layers, conv, dense, inception, nets, of_every_activation, of_every_operation, residual};
 
 pub(super) use nets::random_net;
 
@@ -95,6 +95,35 @@ fn any_net_of_branches_is_planned_and_run_right() {
 fn any_of_five_hundred_nets_is_planned_and_run_right() {
     let engine = Engine::with_isa(2, Isa::best()).unwrap();
     (60..560).for_each(|seed| check_training(&random_net(seed), &engine, 1e-3));
+}
+
+#[test]
+fn every_operation_is_run_right() {
+    for engine in engines() {
+        of_every_operation().iter().for_each(|net| check(net, &engine));
+    }
+}
+
+#[test]
+fn every_activation_is_run_right_wherever_it_is_fused() {
+    for engine in engines() {
+        of_every_activation().iter().for_each(|net| check(net, &engine));
+    }
+}
+
+/// A step of training, and an inference in either precision, against the reference in f64.
+fn check(net: &Net, engine: &Engine) {
+    check_training(net, engine, 1e-4);
+    let (state, batch) = (state(net), 3);
+    let images = numbers(1, batch * net.input_shape().elements());
+    let wide: Vec<f64> = images.iter().map(|&x| f64::from(x)).collect();
+    let want = Reference::<f64>::from_state(net, &state).unwrap().forward(&wide, Mode::Inference).unwrap();
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 0.05)] {
+        let engine = engine.clone().with_precision(precision);
+        let mut inference = Inference::new(net, &engine, batch + 1, &state).unwrap();
+        let what = format!("{} {} {precision}", net.name(), engine.isa());
+        assert_close(&what, inference.run(&images, batch).unwrap(), &want, tolerance);
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
 use crate::ops::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Linear, LocalResponseNorm, MaxPool2d, Op, PadChannels,
-    Shape,
+    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, LayerNorm2d, Linear, LocalResponseNorm,
+    MaxPool2d, Op, PadChannels, Shape, activation,
 };
 use crate::zoo;
 
@@ -82,6 +82,24 @@ impl Layers {
 
     pub(in crate::exec) fn relu(&mut self, input: NodeId) -> NodeId {
         self.add(Op::RELU, &[input])
+    }
+
+    /// A depthwise convolution.
+    fn depthwise(&mut self, kernel: usize, stride: usize, input: NodeId) -> NodeId {
+        let [channels, ..] = self.map(input);
+        let window = Window::square(kernel).padding(kernel / 2).stride(stride);
+        self.add(Op::Conv2d(Conv2d { groups: channels, ..Conv2d::new(channels, window) }), &[input])
+    }
+
+    /// Squeeze-and-excitation with its activations.
+    fn squeeze_and_excitation(&mut self, input: NodeId) -> NodeId {
+        let [channels, ..] = self.map(input);
+        let squeezed = self.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[input]);
+        let squeezed = self.add(conv(5, Window::square(1)), &[squeezed]);
+        let squeezed = self.add(Op::Activation(Activation::Silu), &[squeezed]);
+        let factors = self.add(conv(channels, Window::square(1)), &[squeezed]);
+        let factors = self.add(Op::Activation(Activation::Sigmoid), &[factors]);
+        self.add(Op::Mul, &[input, factors])
     }
 
     /// Channels, height and width of a value.
@@ -241,6 +259,86 @@ pub(in crate::exec) fn shared_places() -> Net {
     net.head(before)
 }
 
+/// Whether an operation has one input, which are maps before and after it.
+fn is_unary(op: &Op) -> bool {
+    let of_maps = op.output(&[Shape::Map([6, 6, 6])]).or_else(|_| op.output(&[Shape::Map([16, 6, 6])]));
+    matches!(of_maps, Ok(Shape::Map(_))) && !matches!(op, Op::Input(_))
+}
+
+/// Each operation between others: after a convolution and before a norm, and alone with the net's input and output.
+pub(in crate::exec) fn of_every_operation() -> Vec<Net> {
+    let samples = Op::samples().into_iter().filter(|sample| !matches!(sample.op, Op::Input(_)));
+    let nets = samples.enumerate().flat_map(|(i, sample)| {
+        [false, true].map(|between| {
+            let [map, vector] = [Shape::Map([6, 5, 7]), Shape::Vector(6)];
+            let mut net = Layers::new(&format!("{} {i} {between}", sample.op.name()), [6, 5, 7]);
+            let input = net.0.output();
+            let x = if between { net.add(conv(6, Window::square(3).padding(1)), &[input]) } else { input };
+            let mut inputs = Vec::new();
+            for (position, &shape) in sample.inputs.iter().enumerate() {
+                inputs.push(match shape {
+                    Shape::Map(_) if shape == map && (position == 0 || between) => x,
+                    Shape::Map([channels, 1, 1]) => {
+                        let pooled = net.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[x]);
+                        net.add(conv(channels, Window::square(1)), &[pooled])
+                    }
+                    Shape::Map([channels, ..]) => net.add(conv(channels, Window::square(1)), &[x]),
+                    Shape::Vector(features) => {
+                        let pooled = net.add(Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [1, 1] }), &[x]);
+                        let row = net.add(Op::Flatten, &[pooled]);
+                        if shape == vector { row } else { net.add(Op::Linear(Linear::new(features)), &[row]) }
+                    }
+                });
+            }
+            let y = net.add(sample.op.clone(), &inputs);
+            match net.0.node(y).shape {
+                Shape::Map(_) => {
+                    let y = if between { net.conv_norm(7, 1, 1, y) } else { y };
+                    net.head(y)
+                }
+                Shape::Vector(_) => {
+                    net.add(Op::Linear(Linear::new(5)), &[y]);
+                    net.0
+                }
+            }
+        })
+    });
+    nets.collect()
+}
+
+/// Each activation after each stage that can have one, with and without a pooling and a dropout after it.
+pub(in crate::exec) fn of_every_activation() -> Vec<Net> {
+    let nets = activation::samples().map(|activation| {
+        let op = || Op::Activation(activation);
+        let mut net = Layers::new(op().name(), [3, 10, 9]);
+        let input = net.0.output();
+        // Of 3 channels, a first convolution that would be a stem with a ReLU.
+        let x = net.conv_norm(32, 3, 1, input);
+        let x = net.add(op(), &[x]);
+        let x = net.add(Op::MaxPool2d(MaxPool2d { window: Window::square(2).stride(2) }), &[x]);
+        let a = net.add(conv(18, Window::square(3).padding(1)), &[x]);
+        let a = net.add(op(), &[a]);
+        let b = net.depthwise(3, 1, a);
+        let b = net.add(op(), &[b]);
+        let c = net.conv_norm(18, 1, 1, b);
+        let c = net.add(Op::Dropout2d(Dropout { p: 0.25 }), &[c]);
+        let c = net.add(op(), &[c]);
+        let d = net.conv_norm(18, 3, 1, c);
+        let sum = net.add(Op::Add, &[a, d]);
+        let sum = net.add(op(), &[sum]);
+        let more = net.add(Op::Add, &[sum, b, c]);
+        let more = net.add(op(), &[more]);
+        let more = net.add(Op::Dropout(Dropout { p: 0.25 }), &[more]);
+        let row = net.add(Op::Flatten, &[more]);
+        let row = net.add(Op::Linear(Linear::new(19)), &[row]);
+        let row = net.add(op(), &[row]);
+        let row = net.add(Op::Dropout(Dropout { p: 0.25 }), &[row]);
+        net.add(Op::Linear(Linear::new(5)), &[row]);
+        net.0
+    });
+    nets.to_vec()
+}
+
 /// A net of a dozen operations in any order, each on any of the values so far, at several resolutions, and one of the
 /// ways in which maps become classes.
 pub(in crate::exec) fn random_net(seed: u64) -> Net {
@@ -258,7 +356,12 @@ pub(in crate::exec) fn random_net(seed: u64) -> Net {
         let [[_, height, width], [_, other_height, other_width]] = [x, y].map(|value| net.map(value));
         let alike = net.0.node(x).shape == net.0.node(y).shape;
         let joins = [height, width] == [other_height, other_width];
-        values.push(match below(14) {
+        let mut sample = || {
+            let samples = Op::samples();
+            samples[below(samples.len())].op.clone()
+        };
+        let sample = sample();
+        values.push(match below(24) {
             0 | 1 => net.add(conv([16, 12][below(2)], Window::square(3).padding(1)), &[x]),
             2 => net.add(conv(16, Window::square(1)), &[x]),
             3 => net.norm(x),
@@ -272,6 +375,14 @@ pub(in crate::exec) fn random_net(seed: u64) -> Net {
                 let window = [Window::square(2).stride(2), Window::square(3)][below(2)];
                 net.add(Op::MaxPool2d(MaxPool2d { window }), &[x])
             }
+            12 | 13 => net.depthwise([3, 5][below(2)], 1 + below(2), x),
+            14 => net.squeeze_and_excitation(x),
+            15 => {
+                let activations = activation::samples();
+                net.add(Op::Activation(activations[below(activations.len())]), &[x])
+            }
+            16 => net.add(Op::LayerNorm2d(LayerNorm2d { eps: 1e-2 }), &[x]),
+            17..=20 if is_unary(&sample) && sample.output(&[net.0.node(x).shape]).is_ok() => net.add(sample, &[x]),
             _ if joins => net.add(Op::Concat, &[x, y]),
             _ => net.relu(y),
         });

@@ -64,9 +64,10 @@ impl<S: Simd, Y: Element> WithFunction for Activated<'_, S, Y> {
 impl<Y: Element> Finish<'_, Y> {
     #[inline(always)]
     fn clamp<S: Simd>(&self, s: S) {
+        let [low, high] = self.ending.bounds.vectors(s);
         for pixel in 0..self.pixels {
             // SAFETY: the pixel is one of the strip.
-            unsafe { self.store(s, pixel, self.ending.bounds.clamp(s, self.load(s, pixel))) };
+            unsafe { self.store(s, pixel, s.min(high, s.max(low, self.load(s, pixel)))) };
         }
     }
 

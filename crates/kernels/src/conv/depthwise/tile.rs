@@ -192,9 +192,10 @@ unsafe fn start<S: Simd, const R: usize>(s: S, row: &Row, out: *const f32) -> [S
 /// As [`row`].
 #[inline(always)]
 unsafe fn finish<S: Simd, const R: usize>(s: S, row: &Row, out: *mut f32, acc: [S::V; R]) {
+    let [low, high] = row.bounds.vectors(s);
     for r in 0..R {
         // SAFETY: the caller's promise.
-        unsafe { s.store(out.add(r * row.out_step), row.bounds.clamp(s, acc[r])) };
+        unsafe { s.store(out.add(r * row.out_step), s.min(high, s.max(low, acc[r]))) };
     }
 }
 
