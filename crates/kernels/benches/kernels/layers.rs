@@ -29,7 +29,7 @@ pub(crate) struct Layer {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    Conv { read: usize, written: usize, side: usize, window: Window },
+    Conv { read: usize, written: usize, groups: usize, side: usize, window: Window },
     Linear { read: usize, written: usize },
     Norm { channels: usize, side: usize },
     Pool { channels: usize, side: usize, window: Window, kind: PoolKind },
@@ -45,8 +45,9 @@ pub(crate) enum Direction {
 
 /// All layers of the list.
 pub(crate) fn all() -> Vec<Layer> {
-    let lines = include_str!("geometries.txt").lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| Layer::parse(line).unwrap_or_else(|| panic!("geometries.txt: {line}"))).collect()
+    let lists = [include_str!("geometries.txt"), include_str!("grouped.txt")];
+    let lines = lists.into_iter().flat_map(str::lines).filter(|line| !line.starts_with('#'));
+    lines.map(|line| Layer::parse(line).unwrap_or_else(|| panic!("no layer: {line}"))).collect()
 }
 
 impl Layer {
@@ -57,7 +58,11 @@ impl Layer {
         let window = |[kernel, stride, padding]: [usize; 3]| Window::square(kernel).stride(stride).padding(padding);
         let kind = match (kind, &numbers[..]) {
             ("conv", &[read, written, side, kernel, stride, padding]) => {
-                Kind::Conv { read, written, side, window: window([kernel, stride, padding]) }
+                Kind::Conv { read, written, groups: 1, side, window: window([kernel, stride, padding]) }
+            }
+            ("grouped", &[channels, groups, side, kernel, stride, padding]) => {
+                let window = window([kernel, stride, padding]);
+                Kind::Conv { read: channels, written: channels, groups, side, window }
             }
             ("linear", &[read, written]) => Kind::Linear { read, written },
             ("norm", &[channels, side]) => Kind::Norm { channels, side },
@@ -93,8 +98,9 @@ impl Kind {
             stride => format!("{0}x{0}/{stride}", window.kernel[0]),
         };
         match self {
-            Kind::Conv { read, written, side, window } => {
-                format!("conv {} {read}-{written} {side}x{side}", windowed(window))
+            Kind::Conv { read, written, groups, side, window } => {
+                let groups = if *groups == 1 { String::new() } else { format!(" in {groups}") };
+                format!("conv {} {read}-{written}{groups} {side}x{side}", windowed(window))
             }
             Kind::Linear { read, written } => format!("linear {read}-{written}"),
             Kind::Norm { channels, side } => format!("norm {channels} {side}x{side}"),
@@ -119,11 +125,11 @@ impl Kind {
         let floats = |channels: usize, side: usize| batch * blocks(channels) * LANES * side * side * size_of::<f32>();
         let operations = |macs: usize| Throughput::Elements(2 * macs as u64);
         match *self {
-            Kind::Conv { read, written, side, window } => {
+            Kind::Conv { read, written, groups, side, window } => {
                 let [h, w] = window.output([side; 2]).expect("fits");
                 let [kh, kw] = window.kernel;
                 let bytes = floats(read, side) + floats(written, h);
-                (operations(batch * written * h * w * read * kh * kw), bytes)
+                (operations(batch * written * h * w * (read / groups) * kh * kw), bytes)
             }
             Kind::Linear { read, written } => (operations(batch * read * written), 4 * read * written),
             Kind::Norm { channels, side } => {
@@ -156,8 +162,8 @@ impl Kind {
     }
 
     fn conv(&self, choice: Choice, batch: usize, engine: &Engine) -> Option<Conv> {
-        let Kind::Conv { read, written, side, window } = *self else { return None };
-        let shape = ConvShape { in_channels: read, out_channels: written, groups: 1, input: [side; 2], window };
+        let Kind::Conv { read, written, groups, side, window } = *self else { return None };
+        let shape = ConvShape { in_channels: read, out_channels: written, groups, input: [side; 2], window };
         let setting = Setting { batch, choice, precision: engine.precision, fixed_weights: fixes_weights(batch) };
         Some(Conv::new(shape, read < PLAIN_CHANNELS, engine.isa, setting).expect("fits"))
     }

@@ -7,10 +7,12 @@
 //!
 //! A name is `forward/conv 3x3 64-64 56x56 batch 16 (resnet18,resnet50)/winograd taken`: direction, layer, batch, nets that
 //! have it, and the method where there are two; plans take the one that says so. Rates are those of the direct method's
-//! multiply-adds, against the peak of multiply-adds, so Winograd's may exceed it; and bytes read and written, against what
-//! reading as many takes, where nothing is multiplied. All cores are used, unless `CONVNET_THREADS` says how many;
-//! `CONVNET_ISA` names an instruction set, and `CONVNET_PRECISION=bf16` has products computed in bf16 (the peak is that of
-//! f32 all the same).
+//! multiply-adds, those with padding among them, against the attainable: the lower of the peak of multiply-adds and of as many
+//! as belong to the numbers that memory or a cache can bring in that time. Winograd's may exceed it, and so may kernels that
+//! skip padding. Where nothing is multiplied, rates are bytes read and written, against what reading as many takes.
+//!
+//! All cores are used, unless `CONVNET_THREADS` says how many; `CONVNET_ISA` names an instruction set, and
+//! `CONVNET_PRECISION=bf16` has products computed in bf16 (the peak is that of f32 all the same).
 
 mod layers;
 mod rates;

@@ -9,16 +9,20 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What the machine can do, in 10⁹ a second: operations, or bytes for work of so many bytes. Zero before it is measured.
+/// What the machine can do, in 10⁹ a second: operations, at most as many as memory brings numbers for, or bytes. Zero before it is
+/// measured.
 #[derive(Default)]
 pub(crate) struct Peak(Cell<f64>);
 
 impl Peak {
     /// Measures it for work of this amount; `working_set` is how many bytes it goes over again and again.
     pub(crate) fn measure(&self, threads: &Threads, isa: Isa, amount: &Throughput, working_set: usize) {
+        let bytes = roofline::gigabytes_per_second(threads, isa, working_set);
         self.0.set(match amount {
-            Throughput::BytesDecimal(_) => roofline::gigabytes_per_second(threads, isa, working_set),
-            _ => roofline::gflops(threads, isa),
+            Throughput::Elements(operations) => {
+                roofline::gflops(threads, isa).min(bytes * *operations as f64 / working_set as f64)
+            }
+            _ => bytes,
         });
     }
 }

@@ -26,15 +26,15 @@ impl Packing<'_> {
         }
         let taps = window.kernel[0] * window.kernel[1];
         for panel in self.panels {
-            let lanes = panel.width * LANES;
+            let (lanes, first) = (panel.width * LANES, panel.block * LANES);
             let len = panel.planes.len() * taps * self.unit * lanes;
             for (row, row_lanes) in dw[panel.weights..][..len].chunks_exact_mut(lanes).enumerate() {
-                let channel = (panel.planes.start + row / LANES / taps) * LANES + row % LANES;
-                for (lane, x) in row_lanes.iter_mut().enumerate() {
-                    if channel / group_in != (panel.block * LANES + lane) / group_out {
-                        *x = 0.0;
-                    }
-                }
+                let group = ((panel.planes.start + row / LANES / taps) * LANES + row % LANES) / group_in;
+                // The outputs of the channel's group, as far as they are in the panel.
+                let [begin, end] =
+                    [group, group + 1].map(|group| (group * group_out).clamp(first, first + lanes) - first);
+                row_lanes[..begin].fill(0.0);
+                row_lanes[end..].fill(0.0);
             }
         }
     }

@@ -259,51 +259,44 @@ impl Kernel for Strip<'_> {
 impl Strip<'_> {
     #[inline(always)]
     fn walk<S: Simd, const STRIDE: usize>(&self, s: S) {
-        let [vertical, _] = &self.plan.phases;
-        for q in self.rows.clone() {
-            for v in vertical {
-                if q < v.outputs {
-                    self.row::<S, STRIDE>(s, q, v);
+        let [vertical, horizontal] = &self.plan.phases;
+        for v in vertical {
+            for h in horizontal {
+                for q in self.rows.start..self.rows.end.min(v.outputs) {
+                    // SAFETY: tap rows are those inside the input, of which `x` holds all that these rows read; weights are the
+                    // block's; outputs belong to this strip.
+                    unsafe { tile::row::<S, STRIDE>(s, &self.row(q, v, h)) };
                 }
             }
         }
     }
 
-    /// Row `q` of a vertical phase.
+    /// Row `q` of a pair of phases.
     #[inline(always)]
-    fn row<S: Simd, const STRIDE: usize>(&self, s: S, q: usize, v: &Taps) {
-        let plan = self.plan;
-        let [vertical, horizontal] = &plan.axes;
-        let (x_row, kernel_row) = (horizontal.input * LANES, plan.kernel[1] * LANES);
+    fn row(&self, q: usize, v: &Taps, h: &Taps) -> Row {
+        let [vertical, horizontal] = &self.plan.axes;
+        let (x_row, kernel_row) = (horizontal.input * LANES, self.plan.kernel[1] * LANES);
         let at = q * vertical.stride;
         let rows = v.inside(at, vertical.input);
         let read = if rows.is_empty() { self.top } else { v.place(at, rows.start) as usize };
         let element = v.element as isize + rows.start as isize * v.element_step;
-        let out = ((q - self.rows.start) * vertical.step + v.first) * horizontal.output * LANES;
-        for h in &plan.phases[1] {
-            let row = Row {
-                x: self.x.as_ptr().wrapping_add((read - self.top) * x_row),
-                x_row: v.shift_step * x_row,
-                width: horizontal.input,
-                taps: [rows.len(), h.count],
-                shift: h.shift,
-                shift_step: h.shift_step,
-                stride: horizontal.stride,
-                weights: self
-                    .weights
-                    .as_ptr()
-                    .wrapping_offset(element * kernel_row as isize)
-                    .wrapping_add(h.element * LANES),
-                weights_steps: [v.element_step * kernel_row as isize, h.element_step * LANES as isize],
-                start: self.start,
-                bounds: self.bounds,
-                out: self.out.wrapping_add(out + h.first * LANES),
-                out_step: horizontal.step * LANES,
-                outputs: h.outputs,
-            };
-            // SAFETY: tap rows are those inside the input, of which `x` holds all that these rows read; weights are the
-            // block's; outputs belong to this strip.
-            unsafe { tile::row::<S, STRIDE>(s, &row) };
+        let weights = element * kernel_row as isize + (h.element * LANES) as isize;
+        let out = ((q - self.rows.start) * vertical.step + v.first) * horizontal.output + h.first;
+        Row {
+            x: self.x.as_ptr().wrapping_add((read - self.top) * x_row),
+            x_row: v.shift_step * x_row,
+            width: horizontal.input,
+            taps: [rows.len(), h.count],
+            shift: h.shift,
+            shift_step: h.shift_step,
+            stride: horizontal.stride,
+            weights: self.weights.as_ptr().wrapping_offset(weights),
+            weights_steps: [v.element_step * kernel_row as isize, h.element_step * LANES as isize],
+            start: self.start,
+            bounds: self.bounds,
+            out: self.out.wrapping_add(out * LANES),
+            out_step: horizontal.step * LANES,
+            outputs: h.outputs,
         }
     }
 }
