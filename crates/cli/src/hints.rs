@@ -28,6 +28,11 @@ fn of_misfit(misfit: &Misfit) -> Option<String> {
             kernel.got[1], kernel.got[1]
         ));
     }
+    // Not where they look like another network.
+    let own = format!("'{}'", misfit.net);
+    if misfit.likeness.as_ref().is_some_and(|likeness| !likeness.contains(&own)) {
+        return None;
+    }
     let extra = misfit.unexpected.first().filter(|_| misfit.missing.is_empty() && misfit.misshaped.is_empty())?;
     let layer = extra.split('.').next().unwrap_or(extra);
     Some(format!("; if the network is the right one, --ignore-mismatched {layer} passes over them"))

@@ -176,12 +176,13 @@ fn own_net(metadata: &BTreeMap<String, String>) -> Result<Net> {
 }
 
 /// Removes what another program has written under keys that mean something else here.
-fn drop_foreign(metadata: &mut BTreeMap<String, String>) {
+fn keep_sound(metadata: &mut BTreeMap<String, String>, net: &Net) {
     if parsed::<Vec<String>>(metadata, CLASSES_KEY).is_err() {
         metadata.remove(CLASSES_KEY);
     }
     for key in [PREPROCESSING_KEY, NORMALIZATION_KEY] {
-        if parsed::<Preprocessing>(metadata, key).is_err() {
+        let named = parsed::<Preprocessing>(metadata, key).ok().flatten();
+        if !named.is_some_and(|named| picture_shape(net).is_ok_and(|input| named.check(input).is_ok())) {
             metadata.remove(key);
         }
     }
@@ -220,7 +221,7 @@ impl Classifier {
         let is_own = own(&checkpoint).is_ok_and(|net| net.is_some());
         let mut metadata = checkpoint.metadata;
         if !is_own {
-            drop_foreign(&mut metadata);
+            keep_sound(&mut metadata, &net);
         }
         let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
         if !matches!(choice, NetChoice::Own)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::note::Note;
 use super::problem::Problem;
-use super::renaming::{Shapes, hits};
+use super::renaming::{Shapes, found_in, hits};
 use crate::net::Net;
 
 /// Keys under which training scripts keep a state dict, the likeliest first: a net's own weights before an average of
@@ -139,10 +139,9 @@ pub(super) fn choice_for(net: &Net, offers: &[Offer], key: Option<&str>) -> Resu
     match fitting[..] {
         [] => {}
         // The head may lie beside the backbone.
-        [index] if hits(net, &offers[index].shapes) == parameters => return Ok(chosen(offers, index)),
         [index] => {
             let together = joined(offers, &candidates);
-            let better = hits(net, &together) > hits(net, &offers[index].shapes);
+            let better = found_in(net, &together) > found_in(net, &offers[index].shapes);
             return Ok(if better { Choice { taken: candidates, notes: Vec::new() } } else { chosen(offers, index) });
         }
         _ => {

@@ -145,7 +145,7 @@ mod tests {
             (Element::U32, &3_000_000_000u32.to_le_bytes(), 3_000_000_000.0),
             (Element::U16, &65_535u16.to_le_bytes(), 65_535.0),
             (Element::U8, &[200], 200.0),
-            (Element::F8E4M3, &[0xc2], -2.25),
+            (Element::F8E4M3, &[0xc2], -2.5),
             (Element::F8E5M2, &[0xc1], -2.5),
             (Element::Bool, &[1], 1.0),
         ];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::check::fitted;
 use super::choose::choice_for;
-use super::renaming::{Renaming, Shapes, channels, classes, first_kernel, rename};
+use super::renaming::{Renaming, Shapes, channels, classes, first_kernel, is_below, rename};
 use super::{Checkpoint, Fitted, Misfit, Note, Problem, check_finite, looks_like, read_chosen};
 use crate::net::Net;
 use crate::zoo::{Model, ZooOptions};
@@ -88,7 +88,11 @@ pub(crate) fn ready(
     weights = apply(weights, &renaming);
     notes.extend(renaming.notes);
     notes.extend(adapt_first_kernel(&net, &mut weights));
-    let Fitted { weights, initial } = fitted(&net, weights, &fitting.ignored).map_err(|error| {
+    // Layers that only the file has have been left already.
+    let is_left = |layer: &&String| notes.iter().any(|note| note.is_left_below(layer));
+    let in_net = |layer: &str| net.nodes().iter().any(|node| is_below(&node.name, layer));
+    let ignored = fitting.ignored.iter().filter(|layer| in_net(layer) || !is_left(layer)).cloned().collect::<Vec<_>>();
+    let Fitted { weights, initial } = fitted(&net, weights, &ignored).map_err(|error| {
         let own = own(&checkpoint).ok().flatten().filter(|_| !matches!(choice, NetChoice::Own));
         in_file(with_own(error, own.as_ref()))
     })?;

@@ -75,6 +75,16 @@ impl Note {
     }
 }
 
+impl Note {
+    /// Whether it tells that tensors of this layer, or of one below it, were left.
+    pub(super) fn is_left_below(&self, layer: &str) -> bool {
+        let part = format!("{layer}.");
+        let is_of_layer =
+            |name: &String| name == layer || name.starts_with(&part) || name.contains(&format!(".{part}"));
+        matches!(self, Note::Left(names) if names.iter().any(is_of_layer))
+    }
+}
+
 fn is_dangerous(name: &str) -> bool {
     let (module, function) = name.rsplit_once('.').unwrap_or(("", name));
     let package = module.split('.').next().unwrap_or_default();

@@ -160,6 +160,15 @@ impl From<Problem> for Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Form(problem) => f.write_str(problem),
+            Failure::Weights(problem) => problem.fmt(f),
+        }
+    }
+}
+
 impl Failure {
     pub(super) fn in_file(self, path: &Path) -> Error {
         match self {

@@ -39,6 +39,8 @@ const SECONDARY: [&str; 8] = ["ema", "momentum", "encoder_k", "target", "shadow"
 /// Ends of names that programs add to every layer, and that no net needs.
 const COUNTERS: [&str; 5] = ["num_batches_tracked", "n_averaged", "total_ops", "total_params", "_extra_state"];
 
+/// Share of a net's parameters that must be found behind a prefix.
+const FEW: f64 = 0.1;
 /// Most prefixes beside the chosen one that are kept apart.
 const MAX_OTHERS: usize = 16;
 
@@ -56,6 +58,8 @@ struct Names<'n> {
     /// Most dots in a name, and most bytes.
     dots: usize,
     longest: usize,
+    /// The outermost modules in their order: `nn.Sequential(*net.children())` numbers them.
+    children: Vec<&'n str>,
     head: Option<&'n str>,
     first_kernel: Option<String>,
 }
@@ -68,6 +72,7 @@ impl<'n> Names<'n> {
         Names {
             dots: shapes.keys().map(|name| name.matches('.').count()).max().unwrap_or(0),
             longest: shapes.keys().map(|name| name.len()).max().unwrap_or(0),
+            children: children(net),
             head,
             first_kernel: first_kernel(net),
             shapes,
@@ -85,7 +90,11 @@ impl<'n> Names<'n> {
                 let part = format!(".{theirs}.");
                 name.contains(&part).then(|| own(&name.replacen(&part, &format!(".{ours}."), 1)))?
             };
-            SAME.iter().find_map(respelled)
+            let numbered = || {
+                let (number, rest) = name.split_once('.')?;
+                own(&format!("{}.{rest}", self.children.get(number.parse::<usize>().ok()?)?))
+            };
+            SAME.iter().find_map(respelled).or_else(numbered)
         })
     }
 
@@ -121,6 +130,19 @@ impl<'n> Names<'n> {
     }
 }
 
+/// The outermost modules of a net, as PyTorch's `children()` has them: what computes without being a module is left out.
+fn children(net: &Net) -> Vec<&str> {
+    let mut children = Vec::new();
+    for node in net.nodes() {
+        let outermost = node.name.split('.').next().unwrap_or_default();
+        let is_module = !matches!(node.op, Op::Input(_) | Op::Flatten | Op::Dropout(_));
+        if (is_module || node.name.contains('.')) && !children.contains(&outermost) {
+            children.push(outermost);
+        }
+    }
+    children
+}
+
 /// Name of the kernel that reads the pictures.
 pub(super) fn first_kernel(net: &Net) -> Option<String> {
     let mut reading = net.nodes().iter().filter(|node| node.inputs == [NodeId(0)]);
@@ -132,6 +154,14 @@ pub(super) fn first_kernel(net: &Net) -> Option<String> {
 pub(super) fn hits(net: &Net, shapes: &Shapes) -> usize {
     let parameters = net.parameters();
     Names::new(net, &parameters).votes(shapes).into_values().max().unwrap_or(0)
+}
+
+/// How many of the net's parameters are found among tensors of these names and shapes, wherever each lies.
+pub(super) fn found_in(net: &Net, shapes: &Shapes) -> usize {
+    let parameters = net.parameters();
+    let own: BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
+    let names = rename(net, shapes, None, &[]).map(|renaming| renaming.names).unwrap_or_default();
+    names.values().flatten().filter(|name| own.contains(name.as_str())).count()
 }
 
 /// Finds the net's names for a file's. `key` is a part of the names below which those of the net are wanted, `ignored` the
@@ -165,7 +195,7 @@ pub(super) fn rename(net: &Net, shapes: &Shapes, key: Option<&str>, ignored: &[S
     let is_other = |name: &str| others.iter().any(|other| name.starts_with(other.as_str()));
     matching.match_elsewhere(&is_other);
     matching.match_head(&is_other);
-    let mut renaming = matching.finish(&prefix, ignored);
+    let mut renaming = matching.finish(&prefix, ignored, &is_other);
     if !prefix.is_empty() {
         renaming.notes.insert(0, Note::Prefix(prefix));
     }
@@ -190,7 +220,11 @@ impl<'n, 's> Matching<'n, 's> {
     /// What stands before the net's names, and before others that could be meant.
     fn prefix(&mut self) -> Result<(String, Vec<String>), Problem> {
         let votes = self.names.votes(self.shapes);
-        let Some(&best) = votes.values().max() else { return Ok(Default::default()) };
+        let best = votes.values().copied().max().unwrap_or(0);
+        // A few names that happen to be the same say nothing.
+        if best as f64 <= FEW * self.names.shapes.len() as f64 {
+            return Ok(Default::default());
+        }
         let is_secondary = |prefix: &str| {
             let marks =
                 |part: &str| SECONDARY.iter().any(|mark| part == *mark || part.split('_').any(|word| word == *mark));
@@ -312,7 +346,7 @@ impl<'n, 's> Matching<'n, 's> {
     }
 
     /// What becomes of every name.
-    fn finish(mut self, prefix: &str, ignored: &[String]) -> Renaming {
+    fn finish(mut self, prefix: &str, ignored: &[String], is_other: &dyn Fn(&str) -> bool) -> Renaming {
         let needed = self.net.needed(false);
         let is_ignored = |name: &str| ignored.iter().any(|layer| is_below(name, layer));
         let head_ignored = ignored.iter().any(|layer| layer == super::check::HEAD);
@@ -332,7 +366,8 @@ impl<'n, 's> Matching<'n, 's> {
             let unknown = || !name.starts_with(prefix) || !stems.contains(stem(rest)) && !self.is_of_a_norm(name);
             let new = match self.own.get(name.as_str()) {
                 Some(own) => Some((*own).to_owned()),
-                None if is_uncounted(rest) => None,
+                // Those of another net have been told.
+                None if is_uncounted(rest) || complete && is_other(name) => None,
                 None if is_ignored(rest) || of_head(rest) || complete && unknown() => {
                     left.push(name.clone());
                     None
@@ -361,7 +396,7 @@ fn stem(name: &str) -> &str {
 }
 
 /// Whether a name is that of a layer or below it.
-fn is_below(name: &str, layer: &str) -> bool {
+pub(super) fn is_below(name: &str, layer: &str) -> bool {
     name.strip_prefix(layer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

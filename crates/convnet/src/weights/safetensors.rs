@@ -262,7 +262,7 @@ mod tests {
             ("F64", (-2.5f64).to_le_bytes().into(), -2.5),
             ("I64", (-25i64).to_le_bytes().into(), -25.0),
             ("U16", 65_535u16.to_le_bytes().into(), 65_535.0),
-            ("F8_E4M3", vec![0xc2], -2.25),
+            ("F8_E4M3", vec![0xc2], -2.5),
         ];
         for (dtype, data, value) in cases {
             let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[],"data_offsets":[0,{}]}}}}"#, data.len());

@@ -214,7 +214,7 @@ impl<'a> Global<'a> {
 }
 
 /// Python's own types, of which objects beside weights are made.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 18] = [
     "set",
     "frozenset",
     "list",
@@ -230,4 +230,7 @@ const HARMLESS: [&str; 15] = [
     "type",
     "slice",
     "range",
+    "xrange",
+    "long",
+    "unicode",
 ];
