@@ -16,6 +16,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn of_misfit(misfit: &Misfit) -> Option<String> {
+    if misfit.only_head && !misfit.missing.is_empty() {
+        return Some("; to begin with a head that is not trained there is --ignore-mismatched head".into());
+    }
     if misfit.only_head {
         return Some("; for another number of classes there is --ignore-mismatched head".into());
     }

@@ -29,7 +29,10 @@ pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     for (name, node, parameter) in &parameters {
         match weights.get(name) {
             None if is_counter(name) => {}
-            None => misfit.missing.push(name.clone()),
+            None => {
+                only_head &= heads.contains(node);
+                misfit.missing.push(name.clone());
+            }
             Some(tensor) if tensor.shape() != parameter.shape => {
                 only_head &= heads.contains(node);
                 let (expected, got) = (parameter.shape.clone(), tensor.shape().to_vec());
@@ -41,13 +44,12 @@ pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     let expected: BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
     let unexpected = weights.keys().filter(|name| !expected.contains(name.as_str()) && !is_counter(name));
     misfit.unexpected = unexpected.cloned().collect();
-    let same_names = misfit.missing.is_empty() && misfit.unexpected.is_empty();
-    if same_names && misfit.misshaped.is_empty() {
+    if misfit.missing.is_empty() && misfit.unexpected.is_empty() && misfit.misshaped.is_empty() {
         return Ok(());
     }
-    misfit.only_head = only_head && same_names;
+    misfit.only_head = only_head && misfit.unexpected.is_empty();
     misfit.likeness = looks_like(weights);
-    Err(Problem::Misfit(misfit).into())
+    Err(Problem::Misfit(Box::new(misfit)).into())
 }
 
 /// The weights, without `num_batches_tracked`, when they fit the net.

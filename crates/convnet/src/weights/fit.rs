@@ -156,15 +156,15 @@ fn with_own(error: Error, own: Option<&Net>) -> Error {
     match (error, own) {
         (Error::Weights { file, problem }, Some(own)) => {
             let problem = match *problem {
-                Problem::Misfit(misfit) => Problem::Misfit(Misfit {
+                Problem::Misfit(misfit) => Problem::Misfit(Box::new(Misfit {
                     own: Some(format!(
                         "a net '{}' for pictures of {} in {} classes",
                         own.name(),
                         own.input_shape(),
                         own.output_shape().elements()
                     )),
-                    ..misfit
-                }),
+                    ..*misfit
+                })),
                 other => other,
             };
             Error::Weights { file, problem: Box::new(problem) }

@@ -17,6 +17,8 @@ mod problem;
 pub mod pytorch;
 mod renaming;
 pub mod safetensors;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Fitted, check, check_finite, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};

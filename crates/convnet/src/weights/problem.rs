@@ -65,7 +65,7 @@ pub enum Problem {
     },
     /// Weights of another net.
     #[error(transparent)]
-    Misfit(#[from] Misfit),
+    Misfit(#[from] Box<Misfit>),
 }
 
 /// How weights differ from what a net needs.
@@ -82,7 +82,7 @@ pub struct Misfit {
     pub misshaped: Vec<Misshaped>,
     /// What the weights look like.
     pub likeness: Option<String>,
-    /// Whether only the layers differ that tell the classes apart.
+    /// Whether only the layers that tell the classes apart are missing or of another shape.
     pub only_head: bool,
     /// What the file says of its net, which is another.
     pub own: Option<String>,

@@ -339,7 +339,8 @@ impl<'n, 's> Matching<'n, 's> {
         self.note_renamed(renamed);
     }
 
-    fn note_renamed(&mut self, renamed: Vec<(String, String)>) {
+    fn note_renamed(&mut self, mut renamed: Vec<(String, String)>) {
+        renamed.retain(|(name, own)| name != own);
         if !renamed.is_empty() {
             self.notes.push(Note::Renamed(renamed));
         }
