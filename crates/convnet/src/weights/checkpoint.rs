@@ -92,7 +92,7 @@ impl Checkpoint {
     /// is worth telling of them.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`]; [`Problem::NoSuchKey`].
+    /// As [`Checkpoint::load`]; [`Problem::NoSuchKey`](super::Problem::NoSuchKey).
     pub fn load_key(path: &Path, key: Option<&str>) -> Result<(Checkpoint, Vec<Note>)> {
         let mut within = None;
         let contents = read_chosen(path, &mut |offers| {

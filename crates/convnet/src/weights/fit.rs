@@ -87,6 +87,7 @@ pub(crate) fn ready(
     }
     weights = apply(weights, &renaming);
     notes.extend(renaming.notes);
+    notes.extend(drop_auxiliaries(&net, &mut weights));
     notes.extend(adapt_first_kernel(&net, &mut weights));
     // Layers that only the file has have been left already.
     let is_left = |layer: &&String| notes.iter().any(|note| note.is_left_below(layer));
@@ -127,6 +128,20 @@ fn measured(net: &Net, shapes: &Shapes, renaming: &Renaming, options: &ZooOption
 fn apply(weights: StateDict, renaming: &Renaming) -> StateDict {
     let new = |(name, tensor): (String, Tensor)| Some((renaming.names.get(&name)?.clone()?, tensor));
     weights.into_iter().filter_map(new).collect()
+}
+
+/// Removes tensors of auxiliary outputs that are for another number of classes: inference needs none of them.
+fn drop_auxiliaries(net: &Net, weights: &mut StateDict) -> Option<Note> {
+    let needed = net.needed(false);
+    let mut dropped = Vec::new();
+    for (name, node, parameter) in net.parameters() {
+        let other = |tensor: &Tensor| tensor.shape() != parameter.shape;
+        if !needed[node.index()] && weights.get(&name).is_some_and(other) {
+            weights.remove(&name);
+            dropped.push(name);
+        }
+    }
+    (!dropped.is_empty()).then_some(Note::Left(dropped))
 }
 
 /// Makes a first kernel for colour one for grey pictures, which have the same number in each channel: their products are

@@ -103,7 +103,7 @@ impl fmt::Display for Note {
                 let pairs: Vec<String> = pairs.iter().map(|(file, net)| format!("{file} → {net}")).collect();
                 write!(f, "renamed: {}", listed(&pairs))
             }
-            Note::Left(names) => write!(f, "not used, for the net has no such tensors: {}", listed(names)),
+            Note::Left(names) => write!(f, "not used, for the net does not need them: {}", listed(names)),
             Note::Objects(names) if self.is_warning() => {
                 let mut names = names.clone();
                 names.sort_by_key(|name| !is_dangerous(name));

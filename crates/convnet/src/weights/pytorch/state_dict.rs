@@ -12,6 +12,8 @@ const MAX_DEPTH: usize = 4;
 const MAX_FOUND: usize = 64;
 /// Most items of a list that are looked into.
 const MAX_ITEMS: usize = 64;
+/// Most containers that are looked into at one depth.
+const MAX_CONTAINERS: usize = 1 << 16;
 /// Most modules within each other.
 const MAX_MODULES: usize = 64;
 /// Most entries of all state dicts together, and most bytes of their names: modules may be shared, so a small pickle
@@ -54,7 +56,8 @@ pub(super) fn find<'p, 'a>(pickle: &'p Pickle<'a>) -> Result<Vec<Found<'p, 'a>>,
             } else {
                 search.add_dict(&key, id)?;
                 let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-                next.extend(children(pickle, id).into_iter().map(|(name, id)| (below(&name), id)));
+                let new = children(pickle, id).filter(|(_, id)| !seen.contains(id));
+                next.extend(new.take(MAX_CONTAINERS - next.len()).map(|(name, id)| (below(&name), id)));
             }
         }
         level = next;
@@ -66,16 +69,17 @@ pub(super) fn find<'p, 'a>(pickle: &'p Pickle<'a>) -> Result<Vec<Found<'p, 'a>>,
 }
 
 /// What in a value may hold a state dict.
-fn children(pickle: &Pickle, id: Id) -> Vec<(String, Id)> {
+fn children(pickle: &Pickle, id: Id) -> impl Iterator<Item = (String, Id)> {
     let container =
         |id: Id| matches!(pickle.get(id), Value::Dict(_) | Value::Object(_) | Value::List(_) | Value::Tuple(_));
     let named = pickle.entries(id).into_iter().flatten().chain(pickle.attributes(id).into_iter().flatten());
-    let mut children: Vec<_> = named.map(|(name, id)| (printable(name), id)).collect();
-    if let Value::List(items) | Value::Tuple(items) = pickle.get(id) {
-        children.extend(items.iter().take(MAX_ITEMS).enumerate().map(|(i, &id)| (i.to_string(), id)));
-    }
-    children.retain(|&(_, id)| container(id));
-    children
+    let items = match pickle.get(id) {
+        Value::List(items) | Value::Tuple(items) => &items[..items.len().min(MAX_ITEMS)],
+        _ => &[],
+    };
+    let named = named.filter(move |&(_, id)| container(id)).map(|(name, id)| (printable(name), id));
+    let items = items.iter().enumerate().map(|(i, &id)| (i.to_string(), id));
+    named.chain(items.filter(move |&(_, id)| container(id)))
 }
 
 struct Search<'p, 'a> {
