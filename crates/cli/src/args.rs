@@ -11,6 +11,7 @@ use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::Shape;
 use convnet::train::RunFolder;
+use convnet::weights::{Fitting, NetChoice, Note};
 use convnet::zoo::{self, Shortcut, ZooOptions};
 use convnet::{Error, Result};
 
@@ -68,7 +69,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "CxHxW")]
     input: Option<InputSize>,
 
-    /// Number of classes [default: the network's own]
+    /// Number of classes [default: as many as the weights' last layer has outputs; without weights the network's own]
     #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "net")]
     classes: Option<usize>,
 }
@@ -80,13 +81,26 @@ impl ModelArgs {
     /// # Errors
     /// When the name or the file is not known, or the settings do not fit together.
     pub(crate) fn net(&self, positional: Option<&str>) -> anyhow::Result<Net> {
+        match self.choice(positional)? {
+            NetChoice::Model(model, options) => model.net(&options).or_usage(),
+            NetChoice::Net(net) => Ok(net),
+            NetChoice::Own => Err(Usage::new("expected --model or --net").into()),
+        }
+    }
+
+    /// The same before it is built, so that weights can say what the flags do not.
+    ///
+    /// # Errors
+    /// As [`ModelArgs::net`].
+    fn choice(&self, positional: Option<&str>) -> anyhow::Result<NetChoice> {
         let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         if let Some(path) = net {
             let net = Net::load(path)?;
-            return match &self.input {
-                Some(size) => net.with_input(size.shape(net.input_shape()).or_usage()?).or_usage(),
-                None => Ok(net),
+            let net = match &self.input {
+                Some(size) => net.with_input(size.shape(net.input_shape()).or_usage()?).or_usage()?,
+                None => net,
             };
+            return Ok(NetChoice::Net(net));
         }
         let model = zoo::find(positional.or(model.as_deref()).unwrap_or(DEFAULT_MODEL)).or_usage()?;
         let options = ZooOptions {
@@ -100,7 +114,7 @@ impl ModelArgs {
             hdims: hdims.clone().map(|Dims(dims)| dims),
             batch_norm: no_batch_norm.then_some(false),
         };
-        model.net(&options).or_usage()
+        Ok(NetChoice::Model(model, options))
     }
 }
 
@@ -235,7 +249,7 @@ pub(crate) fn warn_of_emulation(engine: &Engine, console: &Console) {
 pub(crate) struct ClassifierArgs {
     /// Folder of a run: its best weights are used
     #[arg(long, value_name = "RUN", required_unless_present = "weights",
-        conflicts_with_all = ["weights", "model", "net", "ignore_mismatched"])]
+        conflicts_with_all = ["weights", "model", "net", "ignore_mismatched", "key"])]
     run: Option<PathBuf>,
 
     /// File of weights (safetensors, or PyTorch's); one of a run knows its network, for another name it with --model or
@@ -273,7 +287,7 @@ impl ClassifierArgs {
             return Ok((Classifier::of_run(&run)?, Some(run)));
         }
         let path = self.weights.as_ref().ok_or_else(|| Usage::new("expected --run or --weights"))?;
-        Ok((self.fitting.load(self.fitting.net()?, path, console)?, None))
+        Ok((self.fitting.load(self.fitting.choice()?, path, console)?, None))
     }
 }
 
@@ -285,6 +299,11 @@ pub(crate) struct FittingArgs {
     #[arg(long, value_name = "LAYER,…", value_delimiter = ',')]
     ignore_mismatched: Vec<String>,
 
+    /// Which weights of a file that holds several: the key that they lie under (model_ema, teacher), or a part of their
+    /// names (encoder_q) [default: those that are usual, and the run says where there are others]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -294,30 +313,49 @@ impl FittingArgs {
     ///
     /// # Errors
     /// As [`ModelArgs::net`], and for layers to ignore of no network.
-    pub(crate) fn net(&self) -> anyhow::Result<Option<Net>> {
+    pub(crate) fn choice(&self) -> anyhow::Result<NetChoice> {
         if self.model != ModelArgs::default() {
-            return self.model.net(None).map(Some);
+            let choice = self.model.choice(None)?;
+            if let NetChoice::Model(model, options) = &choice {
+                model.net(options).or_usage()?;
+            }
+            return Ok(choice);
         }
         match self.ignore_mismatched[..] {
-            [] => Ok(None),
+            [] => Ok(NetChoice::Own),
             [..] => Err(Usage::new("--ignore-mismatched: name the network, too, with --model or --net").into()),
         }
     }
 
-    /// Reads weights for `net`, or else for the net that the file describes, and says which ones are first values.
+    /// The key below which weights are wanted.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Reads weights for the network, and says what was done to make them fit.
     ///
     /// # Errors
-    /// As [`Classifier::load_ignoring`].
-    pub(crate) fn load(&self, net: Option<Net>, path: &Path, console: &Console) -> Result<Classifier> {
-        let (classifier, initial) = Classifier::load_ignoring(net, path, &self.ignore_mismatched)?;
-        if !initial.is_empty() {
-            console.warn(&format!(
-                "{}: not trained, these have their first values: {}",
-                path.display(),
-                initial.join(", ")
-            ));
-        }
+    /// As [`Classifier::open`].
+    pub(crate) fn load(&self, choice: NetChoice, path: &Path, console: &Console) -> Result<Classifier> {
+        let fitting = Fitting { key: self.key.clone(), ignored: self.ignore_mismatched.clone() };
+        let (classifier, notes) = Classifier::open(path, &choice, &fitting)?;
+        tell_notes(path, &notes, console);
         Ok(classifier)
+    }
+}
+
+/// Says what is worth knowing of weights that were read.
+pub(crate) fn tell_notes(path: &Path, notes: &[Note], console: &Console) {
+    for note in notes {
+        let hint = match note {
+            Note::Chosen { .. } => " (choose with --key)",
+            _ => "",
+        };
+        let text = format!("{}: {note}{hint}", path.display());
+        match note.is_warning() {
+            true => console.warn(&text),
+            false => console.note(&text),
+        }
     }
 }
 

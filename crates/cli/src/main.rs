@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod console;
+mod hints;
 mod interrupt;
 mod progress;
 mod usage;
@@ -67,7 +68,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// Prints an error and its causes, but no cause that the message before has already quoted.
 fn report(error: &anyhow::Error) {
     let red: Style = AnsiColor::Red.on_default().bold();
-    let mut text = format!("{red}error:{red:#} {error}\n");
+    let hint = hints::hint(error).unwrap_or_default();
+    let mut text = format!("{red}error:{red:#} {error}{hint}\n");
     let mut last = error.to_string();
     for cause in error.chain().skip(1).map(|cause| cause.to_string()) {
         if !last.ends_with(&cause) {

@@ -53,6 +53,10 @@ fn another_number_of_classes_needs_the_head_to_be_ignored() {
     let expected =
         "warning: run/best.safetensors: not trained, these have their first values: head.weight, head.bias\n";
     assert_eq!(run.stderr, expected);
+    // Without a number of classes the head of the weights says it.
+    let arguments = ["predict", "--weights", "run/best.safetensors", "run/sample.png", "--json"];
+    let arguments = [&arguments[..], &["--model", "cnn"], &NET].concat();
+    assert_eq!(place.run(&arguments).json()["predictions"][0]["top"].as_array().unwrap().len(), 5);
     with(&["--ignore-mismatched", "tail,head"]).fails_with(1, "the net 'cnn' has no layer 'tail': ");
     let arguments = ["convert", "--ignore-mismatched", "head", "run/best.safetensors", "three.pt"];
     place.run(&arguments).fails_with(2, "--ignore-mismatched: name the network, too");
@@ -70,13 +74,54 @@ fn files_that_cannot_be_converted() {
     convert("run/best.safetensors", "best.onnx").fails_with(2, "best.onnx: expected a name that ends in .safetensors");
     convert("none.pt", "a.pt").fails_with(1, "opening none.pt: ");
     convert("run", "a.pt").fails_with(1, "run: expected a regular file");
-    convert("run/config.toml", "a.pt").fails_with(1, "run/config.toml: not a safetensors file");
+    convert("run/config.toml", "a.pt").fails_with(1, "run/config.toml: not weights: it is a text");
     convert("run/best.safetensors", "none/a.pt").fails_with(1, "writing none/a.pt: ");
     place.write("evil.pth", b"\x80\x02cos\nsystem\nX\x07\0\0\0echo hi\x85R.");
-    convert("evil.pth", "a.pt").fails_with(1, "evil.pth: its pickle, at byte 2: it wants to use 'os.system'");
+    convert("evil.pth", "a.pt").fails_with(1, "evil.pth: a Python pickle, but not one of torch.save");
     place.write("evil.pth", b"PK\x03\x04 a foreign file");
     convert("evil.pth", "a.pt").fails_with(1, "evil.pth: truncated: a zip archive must end with its directory");
     let arguments = [&["convert", "run/best.safetensors", "a.pt"], &SMALL[2..6]].concat();
     place.run(&arguments).fails_with(1, "best.safetensors: the weights do not fit the net 'cnn'");
+    assert!(!place.path("a.pt").exists());
+}
+
+/// Tensors under other names than the run's, in a file of which nothing else is known.
+#[test]
+fn weights_of_other_programs_are_made_to_fit_and_said_to_be() {
+    let place = trained();
+    let own = convnet::weights::Checkpoint::load(&place.path("run/best.safetensors")).unwrap().weights;
+    let write = |name: &str, tensors: &convnet::StateDict| {
+        convnet::weights::safetensors::write(&place.path(name), tensors, &Default::default()).unwrap();
+    };
+    let predict = |flags: &[&str]| {
+        let arguments = ["predict", "--logits", "--json", "run/sample.png", "--model", "cnn"];
+        place.run(&[&arguments[..], &NET, flags].concat())
+    };
+    write("own.safetensors", &own);
+    let expected = predict(&["--weights", "own.safetensors"]).succeeds();
+    let prefixed =
+        |prefix: &'static str| own.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor.clone()));
+    write("wrapped.safetensors", &prefixed("model.").collect());
+    let run = predict(&["--weights", "wrapped.safetensors"]);
+    assert_eq!((run.stdout.as_str(), run.code), (expected.as_str(), Some(0)));
+    assert_eq!(run.stderr, "wrapped.safetensors: 'model.' was taken off the names\n");
+    write("two.safetensors", &prefixed("student.").chain(prefixed("teacher.")).collect());
+    let two = ["--weights", "two.safetensors"];
+    let message =
+        "two.safetensors: it holds more than one set of weights, and nothing says which is meant: student, teacher";
+    predict(&two).fails_with(1, &format!("{message}; choose with --key KEY"));
+    assert_eq!(predict(&[&two[..], &["--key", "teacher"]].concat()).stdout, expected);
+    predict(&[&two[..], &["--key", "tutor"]].concat())
+        .fails_with(1, "no weights under 'tutor': there are student, teacher");
+    let convert = ["convert", "two.safetensors", "teacher.safetensors", "--key", "teacher"];
+    assert_eq!(place.run(&convert).stdout, "teacher.safetensors: 10 tensors, 382 elements\n");
+    assert_eq!(predict(&["--weights", "teacher.safetensors"]).succeeds(), expected);
+    place.run(&["predict", "--weights", "own.safetensors", "run/sample.png"]).fails_with(1, ": name it with --model");
+    let mut spoilt = own.clone();
+    spoilt.get_mut("linear1.bias").unwrap().data_mut()[3] = f32::NAN;
+    write("spoilt.safetensors", &spoilt);
+    let message = "spoilt.safetensors: tensor 'linear1.bias' holds NaN at element 3; 1 of its 8 elements";
+    predict(&["--weights", "spoilt.safetensors"]).fails_with(1, message);
+    place.run(&["convert", "spoilt.safetensors", "a.pt"]).fails_with(1, message);
     assert!(!place.path("a.pt").exists());
 }

@@ -11,7 +11,7 @@ use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
-use crate::weights::{self, Checkpoint, Fitted, looks_like};
+use crate::weights::{self, Checkpoint, Fitting, NetChoice, Note, Ready};
 use crate::{Error, Result, StateDict};
 
 /// Metadata key of the net, in its text form.
@@ -171,10 +171,21 @@ fn picture_shape(net: &Net) -> Result<[usize; 3]> {
 
 /// The net that metadata describe.
 fn own_net(metadata: &BTreeMap<String, String>) -> Result<Net> {
-    let text = metadata
-        .get(NET_KEY)
-        .ok_or_else(|| Error::invalid("the file does not say which net its weights belong to: name it with --model"))?;
+    let text = metadata.get(NET_KEY).ok_or_else(|| Error::from(weights::Problem::UnknownNet { likeness: None }))?;
     Net::from_toml(text).map_err(|error| Error::invalid(format!("metadata '{NET_KEY}': {error}")))
+}
+
+/// Removes what another program has written under keys that mean something else here.
+fn keep_sound(metadata: &mut BTreeMap<String, String>, net: &Net) {
+    if parsed::<Vec<String>>(metadata, CLASSES_KEY).is_err() {
+        metadata.remove(CLASSES_KEY);
+    }
+    for key in [PREPROCESSING_KEY, NORMALIZATION_KEY] {
+        let named = parsed::<Preprocessing>(metadata, key).ok().flatten();
+        if !named.is_some_and(|named| picture_shape(net).is_ok_and(|input| named.check(input).is_ok())) {
+            metadata.remove(key);
+        }
+    }
 }
 
 /// The JSON under a key, if it is there.
@@ -188,47 +199,38 @@ impl Classifier {
     /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net, or the file describes none.
+    /// As [`Classifier::open`].
     pub fn load(net: Option<Net>, path: &Path) -> Result<Classifier> {
-        Ok(Classifier::load_ignoring(net, path, &[])?.0)
+        let choice = net.map_or(NetChoice::Own, NetChoice::Net);
+        Ok(Classifier::open(path, &choice, &Fitting::default())?.0)
     }
 
-    /// As [`Classifier::load`], but the layers `ignored` need not fit, as in [`weights::fitted`]; also the names of the
-    /// parameters that have their first values therefore. Names of classes that are not as many as the outputs of `net` are
-    /// passed over.
+    /// Reads weights from a file of any form and makes them fit a net; also what is worth telling of how (see [`Note`]).
+    /// Names of classes that are not as many as the outputs of the net are passed over.
     ///
     /// # Errors
-    /// As [`Classifier::load`]; [`Error::File`] also when the net has no such layer.
-    pub fn load_ignoring(net: Option<Net>, path: &Path, ignored: &[String]) -> Result<(Classifier, Vec<String>)> {
-        let in_file = |error: Error| Error::file(path, error.to_string());
-        let Checkpoint { weights, mut metadata, .. } = Checkpoint::load(path)?;
+    /// As [`Checkpoint::load`](weights::Checkpoint::load); [`Error::Weights`] when there is no net, the weights do not fit it,
+    /// or they hold NaN or infinity; [`Error::Invalid`] for layers to ignore that there are not.
+    pub fn open(path: &Path, choice: &NetChoice, fitting: &Fitting) -> Result<(Classifier, Vec<Note>)> {
+        let in_file = |error: Error| error.in_file(path);
+        let own = |checkpoint: &Checkpoint| match checkpoint.metadata.contains_key(NET_KEY) {
+            true => own_net(&checkpoint.metadata).map(Some),
+            false => Ok(None),
+        };
+        let Ready { net, checkpoint, weights, notes } = weights::ready(path, choice, fitting, own)?;
+        let is_own = own(&checkpoint).is_ok_and(|net| net.is_some());
+        let mut metadata = checkpoint.metadata;
+        if !is_own {
+            keep_sound(&mut metadata, &net);
+        }
         let classes: Option<Vec<String>> = parsed(&metadata, CLASSES_KEY).map_err(in_file)?;
-        let outputs = net.as_ref().map(|net| net.output_shape().elements());
-        if outputs.is_some() && outputs != classes.map(|classes| classes.len()) {
+        if !matches!(choice, NetChoice::Own)
+            && classes.is_some_and(|classes| classes.len() != net.output_shape().elements())
+        {
             metadata.remove(CLASSES_KEY);
         }
-        let named = net.is_some();
-        let net = net.map_or_else(|| own_net(&metadata), Ok).map_err(|error| match looks_like(&weights) {
-            Some(likeness) if !metadata.contains_key(NET_KEY) => Error::file(path, format!("{error}; {likeness}")),
-            _ => in_file(error),
-        })?;
-        // First of all: where weights are another net's, so is what is known of the pictures.
-        let fitted = weights::fitted(&net, weights, ignored);
-        let Fitted { weights, initial } = fitted.map_err(|error| match own_net(&metadata) {
-            Ok(own) if named => Error::file(
-                path,
-                format!(
-                    "{error}. The file belongs to a net '{}' for pictures of {} in {} classes, which it describes: to use \
-                     that, name no net",
-                    own.name(),
-                    own.input_shape(),
-                    own.output_shape().elements()
-                ),
-            ),
-            Ok(_) | Err(_) => in_file(error),
-        })?;
         let description = Description::from_metadata(Some(net), &metadata).map_err(in_file)?;
-        Ok((Classifier { description, weights }, initial))
+        Ok((Classifier { description, weights }, notes))
     }
 
     /// What a run has learned: its best weights, or its last ones when no epoch has ended.
@@ -293,7 +295,7 @@ mod tests {
         assert_eq!(loaded.description.classes(), ["0", "1"]);
         safetensors::write(&path, &init(&cnn(&Cnn::default()).unwrap(), 0), &BTreeMap::new()).unwrap();
         let message = Classifier::load(None, &path).unwrap_err().to_string();
-        assert!(message.ends_with("name it with --model; they look like 'cnn' with 10 classes"), "{message}");
+        assert!(message.ends_with("belong to; they look like 'cnn' with 10 classes"), "{message}");
         let named = loaded.description.with_classes(names()).unwrap();
         assert_eq!(named.classes(), names());
         assert!(named.with_classes(vec!["one".into()]).unwrap_err().to_string().contains("each of 1 classes, got 2"));
@@ -310,14 +312,17 @@ mod tests {
         safetensors::write(&path, &init(&small(), 4), &metadata).unwrap();
         let three = cnn(&Cnn { cdims: vec![2], hdims: vec![], ydim: 3, ..Cnn::default() }).unwrap();
         assert!(Classifier::load(Some(three.clone()), &path).is_err());
-        let head = ["head".to_owned()];
-        let (loaded, initial) = Classifier::load_ignoring(Some(three), &path, &head).unwrap();
-        assert_eq!(initial, ["head.weight", "head.bias"]);
+        let ignoring = |net: Option<Net>, layer: &str| {
+            let fitting = Fitting { ignored: vec![layer.to_owned()], ..Fitting::default() };
+            Classifier::open(&path, &net.map_or(NetChoice::Own, NetChoice::Net), &fitting)
+        };
+        let (loaded, notes) = ignoring(Some(three), "head").unwrap();
+        assert_eq!(notes, [Note::Initial(["head.weight", "head.bias"].map(str::to_owned).to_vec())]);
         assert_eq!(loaded.description.classes(), ["0", "1", "2"]);
         assert_eq!(loaded.description.normalization(), &normalization);
-        let (loaded, initial) = Classifier::load_ignoring(Some(small()), &path, &head).unwrap();
-        assert_eq!((loaded.description.classes(), initial.len()), (&names()[..], 0));
-        let message = Classifier::load_ignoring(None, &path, &["haed".into()]).unwrap_err().to_string();
+        let (loaded, notes) = ignoring(Some(small()), "head").unwrap();
+        assert_eq!((loaded.description.classes(), notes.len()), (&names()[..], 0));
+        let message = ignoring(None, "haed").unwrap_err().to_string();
         assert!(message.contains("has no layer 'haed': did you mean 'head'?"), "{message}");
     }
 

@@ -1,6 +1,8 @@
 //! The one error type of the library: what happened, to which file or layer, what was expected, and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::weights;
 
 /// A result whose error is [`Error`], unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -36,9 +38,22 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+    /// Weights that cannot be used, of a file where one is named.
+    #[error("{}{problem}", before(file))]
+    Weights {
+        /// The file.
+        file: Option<PathBuf>,
+        /// Why.
+        problem: Box<weights::Problem>,
+    },
     /// A setting or argument that cannot be used.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// What a message begins with when it is about a file.
+fn before(file: &Option<PathBuf>) -> String {
+    file.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
 impl Error {
@@ -51,6 +66,15 @@ impl Error {
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         move |source| Error::Io { action, path, source }
+    }
+
+    /// The same error as one about a file.
+    pub fn in_file(self, path: &Path) -> Error {
+        match self {
+            Error::Weights { problem, .. } => problem.in_file(path),
+            Error::File { .. } | Error::Io { .. } => self,
+            Error::Layer { .. } | Error::Invalid(_) => Error::file(path, self.to_string()),
+        }
     }
 
     /// A setting or argument that cannot be used.

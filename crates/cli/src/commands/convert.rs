@@ -2,25 +2,27 @@
 
 use std::path::PathBuf;
 
-use convnet::StateDict;
 use convnet::columns::thousands;
-use convnet::weights::{Checkpoint, Format, pytorch};
+use convnet::weights::{Checkpoint, Format, NetChoice, check_finite, pytorch};
+use convnet::{Result, StateDict};
 use serde::Serialize;
 
-use crate::args::FittingArgs;
+use crate::args::{FittingArgs, tell_notes};
 use crate::console::{Console, print, print_json};
 use crate::usage::Usage;
 
 /// Convert weights between safetensors and PyTorch's files
 ///
-/// IN is recognised by its content: safetensors, or what torch.save wrote, in either of its forms, as a state_dict or
-/// with one inside. Its pickle is read as data and never executed. Elements become float32. The end of OUT's name says
+/// IN is recognised by its content: safetensors, or what torch.save wrote, in either of its forms: a state_dict, a
+/// checkpoint with one inside, or a whole model. Its pickle is read as data and never executed. Elements become float32. The end of OUT's name says
 /// what is written: .safetensors, or .pt or .pth, which torch.load reads with weights_only=True. With a network, the weights
 /// must fit it, and OUT knows it from then on.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet convert checkpoint.pth weights.safetensors\n  \
     convnet convert runs/cnn-1/best.safetensors best.pt\n  \
+    convnet convert --key model_ema checkpoint.pth averaged.safetensors\n  \
+    convnet convert --model resnet18 --input 1x224x224 colour.pth grey.safetensors\n  \
     convnet convert --model cnn --classes 3 --ignore-mismatched head ten.pth three.safetensors")]
 pub(crate) struct Args {
     /// File of weights to read
@@ -50,13 +52,13 @@ struct Report {
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let format = Format::by_extension(&self.to).map_err(Usage::from)?;
-        let checkpoint = match self.fitting.net()? {
-            Some(net) => {
-                let classifier = self.fitting.load(Some(net), &self.from, console)?;
+        let checkpoint = match self.fitting.choice()? {
+            NetChoice::Own => self.unfitted(console)?,
+            choice => {
+                let classifier = self.fitting.load(choice, &self.from, console)?;
                 let metadata = classifier.description.metadata();
                 Checkpoint { weights: classifier.weights, optimizer: StateDict::new(), metadata }
             }
-            None => Checkpoint::load(&self.from)?,
         };
         let Checkpoint { weights, optimizer, metadata } = checkpoint;
         if !optimizer.is_empty() {
@@ -78,5 +80,13 @@ impl Args {
         }
         let Report { path, tensors, elements } = report;
         print(&format!("{path}: {} tensors, {} elements\n", thousands(tensors as u64), thousands(elements)))
+    }
+
+    /// The weights as they are, for no network.
+    fn unfitted(&self, console: &Console) -> Result<Checkpoint> {
+        let (checkpoint, notes) = Checkpoint::load_key(&self.from, self.fitting.key())?;
+        check_finite(&checkpoint.weights).map_err(|error| error.in_file(&self.from))?;
+        tell_notes(&self.from, &notes, console);
+        Ok(checkpoint)
     }
 }

@@ -193,7 +193,15 @@ impl Args {
         let run = RunFolder::open(run)?;
         let mut config = run.config()?;
         config.max_steps = self.max_steps;
+        let before = config.epochs;
         config.epochs = self.epochs.unwrap_or(config.epochs);
+        if config.epochs != before && config.schedule != Schedule::Constant {
+            console.warn(&format!(
+                "the learning-rate schedule now spans {} epochs instead of {before}: the learning rate goes on at another \
+                 place of its curve, which may be above where it ended",
+                config.epochs
+            ));
+        }
         config.threads = self.engine.threads.threads.unwrap_or(config.threads);
         config.conv = self.engine.conv.unwrap_or(config.conv);
         config.precision = self.engine.precision.unwrap_or(config.precision);

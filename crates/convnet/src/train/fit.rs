@@ -140,6 +140,11 @@ impl Trainer {
         folder: impl FnOnce(&TrainConfig) -> Result<RunFolder>,
     ) -> Result<Trainer> {
         let (shape, classes) = (splits.train.shape(), splits.train.classes());
+        if let [only] = classes {
+            let name = splits.train.name();
+            let problem = format!("data set '{name}': expected at least two classes to tell apart, got one ('{only}')");
+            return Err(Error::invalid(problem));
+        }
         let net = config.build(shape, classes.len())?;
         let weights = weights::init(&net, config.seed);
         let description = Description::from_preset(net, Preset::Lecture)?.with_classes(classes.to_vec())?;

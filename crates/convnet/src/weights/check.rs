@@ -5,59 +5,51 @@ use std::path::Path;
 
 use super::init::init_parameter;
 use super::likeness::looks_like;
+use super::problem::{Misfit, Misshaped, Problem};
 use super::{Checkpoint, printable};
 use crate::net::{Net, NodeId};
 use crate::ops::Op;
 use crate::suggest::suggest;
 use crate::{Error, Result, StateDict};
 
-/// How many keys of each kind a message names.
-const SHOWN: usize = 5;
 /// What the last linear layer of every net is called where layers are named.
-const HEAD: &str = "head";
+pub(super) const HEAD: &str = "head";
 
 /// Checks that the weights are exactly the net's parameters and buffers. PyTorch's `num_batches_tracked`, which nothing
 /// here needs, may be there or not.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the missing, the unexpected and the mis-shaped keys, long lists shortened, and the net of the
-/// zoo that the weights look like.
+/// [`Problem::Misfit`] with the missing, the unexpected and the mis-shaped keys, and the net of the zoo that the weights
+/// look like.
 pub fn check(net: &Net, weights: &StateDict) -> Result<()> {
     let parameters = net.parameters();
     let heads = heads(net);
-    let (mut missing, mut misshaped, mut only_head) = (Vec::new(), Vec::new(), true);
+    let mut misfit = Misfit { net: net.name().to_owned(), ..Misfit::default() };
+    let mut only_head = true;
     for (name, node, parameter) in &parameters {
         match weights.get(name) {
             None if is_counter(name) => {}
-            None => missing.push(printable(name)),
+            None => {
+                only_head &= heads.contains(node);
+                misfit.missing.push(name.clone());
+            }
             Some(tensor) if tensor.shape() != parameter.shape => {
                 only_head &= heads.contains(node);
-                misshaped.push(format!(
-                    "{} (expected {:?}, got {:?})",
-                    printable(name),
-                    parameter.shape,
-                    tensor.shape()
-                ));
+                let (expected, got) = (parameter.shape.clone(), tensor.shape().to_vec());
+                misfit.misshaped.push(Misshaped { name: name.clone(), expected, got });
             }
             Some(_) => {}
         }
     }
     let expected: BTreeSet<&str> = parameters.iter().map(|(name, ..)| name.as_str()).collect();
     let unexpected = weights.keys().filter(|name| !expected.contains(name.as_str()) && !is_counter(name));
-    let unexpected: Vec<String> = unexpected.map(|name| printable(name)).collect();
-    let hint = match only_head && missing.is_empty() && unexpected.is_empty() {
-        true => "; for another number of classes there is --ignore-mismatched head",
-        false => "",
-    };
-    let problems =
-        [listed("missing", &missing), listed("unexpected", &unexpected), listed("of another shape", &misshaped)];
-    let problems: Vec<String> = problems.into_iter().flatten().collect();
-    if problems.is_empty() {
+    misfit.unexpected = unexpected.cloned().collect();
+    if misfit.missing.is_empty() && misfit.unexpected.is_empty() && misfit.misshaped.is_empty() {
         return Ok(());
     }
-    let likeness = looks_like(weights).map(|likeness| format!("; {likeness}")).unwrap_or_default();
-    let problems = problems.join("; ");
-    Err(Error::invalid(format!("the weights do not fit the net '{}': {problems}{likeness}{hint}", net.name())))
+    misfit.only_head = only_head && misfit.unexpected.is_empty();
+    misfit.likeness = looks_like(weights);
+    Err(Problem::Misfit(Box::new(misfit)).into())
 }
 
 /// The weights, without `num_batches_tracked`, when they fit the net.
@@ -83,7 +75,7 @@ pub struct Fitted {
 /// auxiliary outputs. What only auxiliary outputs need may always be missing: inference does not miss it.
 ///
 /// # Errors
-/// As [`check`] for what remains; [`Error::Invalid`] for a name that no node has.
+/// As [`check`] for what remains; [`Error::Invalid`] for a name that neither a node nor a tensor has.
 ///
 /// ```
 /// use convnet::{weights, zoo};
@@ -94,7 +86,8 @@ pub struct Fitted {
 /// assert!(weights::fitted(&three, weights::init(&ten, 7), &[]).is_err());
 /// ```
 pub fn fitted(net: &Net, mut weights: StateDict, ignored: &[String]) -> Result<Fitted> {
-    let ignored: Vec<Vec<String>> = ignored.iter().map(|layer| prefixes(net, layer)).collect::<Result<_>>()?;
+    let ignored: Vec<Vec<String>> =
+        ignored.iter().map(|layer| prefixes(net, &weights, layer)).collect::<Result<_>>()?;
     let is_ignored = |name: &str| ignored.iter().flatten().any(|prefix| name.starts_with(prefix));
     let needed = net.needed(false);
     for (name, node, parameter) in net.parameters() {
@@ -119,13 +112,14 @@ pub fn fitted(net: &Net, mut weights: StateDict, ignored: &[String]) -> Result<F
 }
 
 /// What the names of a layer's parameters begin with.
-fn prefixes(net: &Net, layer: &str) -> Result<Vec<String>> {
+fn prefixes(net: &Net, weights: &StateDict, layer: &str) -> Result<Vec<String>> {
     let heads = heads(net);
     if layer == HEAD && !heads.is_empty() {
         return Ok(heads.into_iter().map(|id| format!("{}.", net.node(id).name)).collect());
     }
     let prefix = format!("{layer}.");
-    match net.nodes().iter().any(|node| node.name == layer || node.name.starts_with(&prefix)) {
+    let in_file = weights.keys().any(|name| name.starts_with(&prefix));
+    match in_file || net.nodes().iter().any(|node| node.name == layer || node.name.starts_with(&prefix)) {
         true => Ok(vec![prefix]),
         false => {
             let known = suggest(layer, net.nodes().iter().map(|node| node.name.as_str()));
@@ -147,7 +141,7 @@ pub(super) fn heads(net: &Net) -> Vec<NodeId> {
 /// # Errors
 /// As [`Checkpoint::load`]; [`Error::File`] also when the weights do not fit the net.
 pub fn load(net: &Net, path: &Path) -> Result<StateDict> {
-    fitting(net, Checkpoint::load(path)?.weights).map_err(|e| Error::file(path, e.to_string()))
+    fitting(net, Checkpoint::load(path)?.weights).map_err(|error| error.in_file(path))
 }
 
 /// PyTorch's count of batches seen by a batch norm.
@@ -155,14 +149,19 @@ pub(super) fn is_counter(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
 }
 
-/// `2 missing: a, b`, or nothing for none.
-fn listed(what: &str, keys: &[String]) -> Option<String> {
-    let shown = keys[..keys.len().min(SHOWN)].join(", ");
-    match keys.len() {
-        0 => None,
-        n if n > SHOWN => Some(format!("{n} {what}: {shown} and {} more", n - SHOWN)),
-        n => Some(format!("{n} {what}: {shown}")),
+/// Checks that every element of every tensor is a finite number.
+///
+/// # Errors
+/// [`Problem::NotFinite`] with the first tensor, by name, that holds another.
+pub fn check_finite(weights: &StateDict) -> Result<()> {
+    for (name, tensor) in weights {
+        let mut others = tensor.data().iter().enumerate().filter(|(_, value)| !value.is_finite());
+        if let Some((index, &value)) = others.next() {
+            let (count, elements) = (1 + others.count(), tensor.data().len());
+            return Err(Problem::NotFinite { tensor: name.clone(), value, index, count, elements }.into());
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -226,7 +225,7 @@ mod tests {
     fn another_number_of_classes_is_recognised() {
         let net = |ydim| cnn(&Cnn { ydim, ..Cnn::default() }).unwrap();
         let message = check(&net(10), &init(&net(3), 0)).unwrap_err().to_string();
-        assert!(message.contains("got [3]); they look like 'cnn' with 3 classes; for another number"), "{message}");
+        assert!(message.ends_with("got [3]); they look like 'cnn' with 3 classes"), "{message}");
     }
 
     #[test]

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::choose::{default_choice, prefixes_for};
 use super::digest::{hash_number, hash_tensors, hash_text, hex};
+use super::merged::merge;
 use super::names::canonical;
-use super::{Contents, read, safetensors};
+use super::renaming::Shapes;
+use super::{Contents, Note, read_chosen, safetensors};
 use crate::files::{write_atomic, write_atomic_keeping};
 use crate::{Error, Result, StateDict, Tensor};
 
@@ -79,12 +82,46 @@ impl Checkpoint {
     /// tensors are weights, under the names that torchvision gives them now.
     ///
     /// # Errors
-    /// As [`read`]; [`Error::File`] also for a checksum that does not match and for a newer format.
+    /// As [`read`](super::read); [`Error::File`] also for a checksum that does not match and for a newer format,
+    /// [`Error::Weights`] for weights in parts that are put together in no known way.
     pub fn load(path: &Path) -> Result<Checkpoint> {
-        let Contents { tensors, mut metadata } = read(path)?;
+        Ok(Checkpoint::load_key(path, None)?.0)
+    }
+
+    /// The same of the weights that lie under `key` in a file of another origin, or that have it in their names; also what
+    /// is worth telling of them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`]; [`Problem::NoSuchKey`](super::Problem::NoSuchKey).
+    pub fn load_key(path: &Path, key: Option<&str>) -> Result<(Checkpoint, Vec<Note>)> {
+        let mut within = None;
+        let contents = read_chosen(path, &mut |offers| {
+            within = key.filter(|key| !offers.iter().any(|offer| offer.is_under(key)));
+            default_choice(offers, key)
+        })?;
+        let (mut checkpoint, mut notes, is_own) = Checkpoint::from_contents(path, contents)?;
+        if let Some(key) = within {
+            let shapes: Shapes =
+                checkpoint.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
+            let prefix = prefixes_for(&shapes, key).swap_remove(0);
+            let below = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor));
+            checkpoint.weights = checkpoint.weights.into_iter().filter_map(below).collect();
+            notes.push(Note::Prefix(prefix));
+        }
+        if !is_own {
+            checkpoint.weights = canonical(checkpoint.weights, &mut notes);
+        }
+        Ok((checkpoint, notes))
+    }
+
+    /// A file's content as a checkpoint, what is worth telling of it, and whether it is a checkpoint of ours.
+    pub(super) fn from_contents(path: &Path, contents: Contents) -> Result<(Checkpoint, Vec<Note>, bool)> {
+        let Contents { mut tensors, mut metadata, mut notes } = contents;
         let (format, expected) = (metadata.remove(FORMAT_KEY), metadata.remove(SHA256_KEY));
         if format.is_none() && expected.is_none() {
-            return Ok(Checkpoint { weights: canonical(tensors), optimizer: StateDict::new(), metadata });
+            let merged = merge(&mut tensors).map_err(|problem| problem.in_file(path))?;
+            notes.extend((!merged.is_empty()).then_some(Note::Merged(merged)));
+            return Ok((Checkpoint { weights: tensors, optimizer: StateDict::new(), metadata }, notes, false));
         }
         if let Some(format) = format.filter(|format| format != FORMAT) {
             let problem = format!("checkpoint format {format}: expected {FORMAT}; a newer convnet may have written it");
@@ -101,7 +138,7 @@ impl Checkpoint {
         if expected.as_deref() != Some(&checkpoint.sha256()) {
             return Err(Error::file(path, "damaged: its content does not match its SHA-256"));
         }
-        Ok(checkpoint)
+        Ok((checkpoint, notes, true))
     }
 
     /// Loads `path`, or the previous checkpoint when that one is missing or damaged.

@@ -11,19 +11,36 @@ pub(super) enum Element {
     I32,
     I16,
     I8,
+    U64,
+    U32,
+    U16,
     U8,
     Bool,
+    /// 8 bits with 4 of exponent and no infinity (Micikevicius et al. 2022, arXiv:2209.05433).
+    F8E4M3,
+    /// 8 bits with 5 of exponent (the same).
+    F8E5M2,
+    /// Two `f32`; a complex tensor is never read, but its bytes are counted.
+    C64,
+    /// Two `f64`, as [`Element::C64`].
+    C128,
 }
 
 impl Element {
     /// Bytes of one element.
     pub(super) fn size(self) -> usize {
         match self {
-            Element::F64 | Element::I64 => 8,
-            Element::F32 | Element::I32 => 4,
-            Element::F16 | Element::BF16 | Element::I16 => 2,
-            Element::I8 | Element::U8 | Element::Bool => 1,
+            Element::C128 => 16,
+            Element::F64 | Element::I64 | Element::U64 | Element::C64 => 8,
+            Element::F32 | Element::I32 | Element::U32 => 4,
+            Element::F16 | Element::BF16 | Element::I16 | Element::U16 => 2,
+            Element::I8 | Element::U8 | Element::Bool | Element::F8E4M3 | Element::F8E5M2 => 1,
         }
+    }
+
+    /// Whether an element is a complex number, which no `f32` is near to.
+    pub(super) fn is_complex(self) -> bool {
+        matches!(self, Element::C64 | Element::C128)
     }
 
     /// Appends the nearest `f32` of every whole element in `bytes`; NaN and infinity are let through.
@@ -37,7 +54,15 @@ impl Element {
             Element::I32 => append(bytes, values, |b| i32::from_le_bytes(b) as f32),
             Element::I16 => append(bytes, values, |b| i16::from_le_bytes(b).into()),
             Element::I8 => append(bytes, values, |b| i8::from_le_bytes(b).into()),
+            Element::U64 => append(bytes, values, |b| u64::from_le_bytes(b) as f32),
+            Element::U32 => append(bytes, values, |b| u32::from_le_bytes(b) as f32),
+            Element::U16 => append(bytes, values, |b| u16::from_le_bytes(b).into()),
             Element::U8 => append(bytes, values, |[byte]| byte.into()),
+            Element::F8E4M3 => append(bytes, values, |[byte]| e4m3(byte)),
+            // The first byte of a half-precision number.
+            Element::F8E5M2 => append(bytes, values, |[byte]| half(u16::from(byte) << 8)),
+            Element::C64 => append::<8>(bytes, values, |_| f32::NAN),
+            Element::C128 => append::<16>(bytes, values, |_| f32::NAN),
             Element::Bool => append(bytes, values, |[byte]| f32::from(byte != 0)),
         }
     }
@@ -46,6 +71,17 @@ impl Element {
 /// Appends elements of `N` bytes each.
 fn append<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, convert: fn([u8; N]) -> f32) {
     values.extend(bytes.as_chunks::<N>().0.iter().map(|&element| convert(element)));
+}
+
+/// The value of an 8-bit number with 4 bits of exponent: bias 7, and NaN in place of infinity.
+fn e4m3(bits: u8) -> f32 {
+    let sign = u32::from(bits & 0x80) << 24;
+    if bits & 0x7f == 0x7f {
+        return f32::from_bits(sign | 0x7fc0_0000);
+    }
+    // The exponents' biases differ by 120; multiplying also makes subnormal numbers right.
+    let magnitude = f32::from_bits(u32::from(bits & 0x7f) << 20) * f32::from_bits((127 + 120) << 23);
+    f32::from_bits(sign | magnitude.to_bits())
 }
 
 /// The value of an IEEE half-precision number.
@@ -80,8 +116,23 @@ mod tests {
     }
 
     #[test]
+    fn every_8_bit_number() {
+        for bits in 0..=u8::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 3 & 15), f64::from(bits & 7) / 8.0);
+            let magnitude = match exponent {
+                0 => fraction * 2f64.powi(-6),
+                15 if fraction == 7.0 / 8.0 => f64::NAN,
+                e => (1.0 + fraction) * 2f64.powi(e - 7),
+            };
+            let expected = magnitude.copysign(if bits >> 7 == 1 { -1.0 } else { 1.0 }) as f32;
+            let got = e4m3(bits);
+            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{bits:#04x}: {got}");
+        }
+    }
+
+    #[test]
     fn every_type_becomes_f32() {
-        let cases: [(Element, &[u8], f32); 10] = [
+        let cases: [(Element, &[u8], f32); 15] = [
             (Element::F64, &(-2.5f64).to_le_bytes(), -2.5),
             (Element::F32, &(-2.5f32).to_le_bytes(), -2.5),
             (Element::F16, &0xc100u16.to_le_bytes(), -2.5),
@@ -90,7 +141,12 @@ mod tests {
             (Element::I32, &(-25i32).to_le_bytes(), -25.0),
             (Element::I16, &(-25i16).to_le_bytes(), -25.0),
             (Element::I8, &(-25i8).to_le_bytes(), -25.0),
+            (Element::U64, &(1u64 << 63).to_le_bytes(), 9_223_372_036_854_775_808.0),
+            (Element::U32, &3_000_000_000u32.to_le_bytes(), 3_000_000_000.0),
+            (Element::U16, &65_535u16.to_le_bytes(), 65_535.0),
             (Element::U8, &[200], 200.0),
+            (Element::F8E4M3, &[0xc2], -2.5),
+            (Element::F8E5M2, &[0xc1], -2.5),
             (Element::Bool, &[1], 1.0),
         ];
         for (element, bytes, value) in cases {

@@ -3,25 +3,39 @@
 
 mod check;
 mod checkpoint;
+mod choose;
 mod digest;
 mod element;
+mod fit;
 mod init;
+mod kind;
 mod likeness;
+mod merged;
 mod names;
+mod note;
+mod problem;
 pub mod pytorch;
+mod renaming;
 pub mod safetensors;
+#[cfg(test)]
+mod tests;
 
-pub use check::{Fitted, check, fitted, fitting, load};
+pub use check::{Fitted, check, check_finite, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
 pub use digest::weights_sha256;
+pub use fit::{Fitting, NetChoice};
+pub(crate) use fit::{Ready, ready};
 pub use init::init;
 pub use likeness::looks_like;
+pub use note::Note;
+pub use problem::{Misfit, Misshaped, Problem};
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
-use crate::data::open;
+use choose::{Choose, default_choice};
+use problem::Failure;
+
 use crate::{Error, Result, StateDict};
 
 /// What a file of weights holds.
@@ -31,6 +45,8 @@ pub struct Contents {
     pub tensors: StateDict,
     /// The strings that the file carries beside them.
     pub metadata: BTreeMap<String, String>,
+    /// What a reader should know of what was taken and what was passed over.
+    pub notes: Vec<Note>,
 }
 
 /// A form in which weights are kept.
@@ -60,23 +76,21 @@ impl Format {
             _ => Err(Error::file(path, "expected a name that ends in .safetensors, .pt or .pth")),
         }
     }
-
-    /// The format that a file's first bytes show.
-    fn by_content(path: &Path) -> Result<Format> {
-        let mut start = Vec::new();
-        open(path)?.0.take(16).read_to_end(&mut start).map_err(Error::io("reading", path))?;
-        Ok(if pytorch::is_start(&start) { Format::PyTorch } else { Format::Safetensors })
-    }
 }
 
 /// Reads a file of weights, whatever its name: safetensors, or either form of PyTorch's.
 ///
 /// # Errors
-/// As [`safetensors::read`] and [`pytorch::read`].
+/// As [`safetensors::read`] and [`pytorch::read`]; [`Problem::NotWeights`] for a file of another kind.
 pub fn read(path: &Path) -> Result<Contents> {
-    match Format::by_content(path)? {
-        Format::Safetensors => safetensors::read(path),
-        Format::PyTorch => pytorch::read(path),
+    read_chosen(path, &mut |offers| default_choice(offers, None))
+}
+
+/// The same of those weights that are chosen.
+fn read_chosen(path: &Path, choose: Choose) -> Result<Contents> {
+    match kind::format(path)? {
+        Format::Safetensors => safetensors::read_chosen(path, choose),
+        Format::PyTorch => pytorch::read_chosen(path, choose),
     }
 }
 

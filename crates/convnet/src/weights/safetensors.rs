@@ -12,9 +12,10 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
+use super::choose::{Choose, Offer, default_choice};
 use super::digest::for_each_le_chunk;
 use super::element::Element;
-use super::{Contents, printable};
+use super::{Contents, kind, printable};
 use crate::data::open;
 use crate::files::write_atomic;
 use crate::{Error, Result, StateDict, Tensor};
@@ -37,8 +38,13 @@ const METADATA: &str = "__metadata__";
 /// [`Error::Io`] when the file cannot be read; [`Error::File`] when it is truncated, damaged or of another format, and
 /// when a tensor has another type of element.
 pub fn read(path: &Path) -> Result<Contents> {
+    read_chosen(path, &mut |offers| default_choice(offers, None))
+}
+
+/// The same, once `choose` has seen what the file holds.
+pub(super) fn read_chosen(path: &Path, choose: Choose) -> Result<Contents> {
     let (file, length) = open(path)?;
-    parse(path, file, length)
+    parse(path, file, length, choose)
 }
 
 /// Writes a file atomically: tensors as `F32`, in name order.
@@ -76,9 +82,12 @@ pub(super) fn write_to(
 }
 
 /// Reads the content of a file of `length` bytes; `path` is for messages.
-fn parse(path: &Path, mut reader: impl Read, length: u64) -> Result<Contents> {
+fn parse(path: &Path, mut reader: impl Read, length: u64, choose: Choose) -> Result<Contents> {
     let header = read_header(path, &mut reader, length)?;
-    let mut contents = Contents::default();
+    let shapes = header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone()));
+    let choice = choose(&[Offer { key: String::new(), shapes: shapes.collect() }]);
+    let mut contents =
+        Contents { notes: choice.map_err(|problem| problem.in_file(path))?.notes, ..Contents::default() };
     contents.metadata.extend(header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
     let mut buffer = vec![0; CHUNK];
     for name in header.offset_keys() {
@@ -92,11 +101,12 @@ fn parse(path: &Path, mut reader: impl Read, length: u64) -> Result<Contents> {
 /// The header, once it is known to describe exactly the rest of the file.
 fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Metadata> {
     let io = |error| Error::io("reading", path)(error);
-    let foreign = |start: &[u8]| Error::file(path, format!("not a safetensors file: {}", looks_like(start)));
     let mut start = Vec::new();
     // The header's length and its brace, which tell a stranger.
     reader.by_ref().take(PREFIX + 1).read_to_end(&mut start).map_err(io)?;
-    let (Some(prefix), Some(b'{')) = (start.first_chunk::<8>(), start.get(8)) else { return Err(foreign(&start)) };
+    let (Some(prefix), Some(b'{')) = (start.first_chunk::<8>(), start.get(8)) else {
+        return Err(kind::other(&start).in_file(path));
+    };
     let size = u64::from_le_bytes(*prefix);
     if size > MAX_HEADER {
         return Err(Error::file(path, format!("header of {size} bytes: at most {MAX_HEADER} are read")));
@@ -142,8 +152,17 @@ fn read_tensor(
         Dtype::I16 => Element::I16,
         Dtype::I8 => Element::I8,
         Dtype::U8 => Element::U8,
+        Dtype::U64 => Element::U64,
+        Dtype::U32 => Element::U32,
+        Dtype::U16 => Element::U16,
         Dtype::BOOL => Element::Bool,
-        other => return problem(format!("is of type {other}: expected F32, F16, BF16, F64 or signed integers")),
+        Dtype::F8_E4M3 => Element::F8E4M3,
+        Dtype::F8_E5M2 => Element::F8E5M2,
+        other => {
+            return problem(format!(
+                "is of type {other}: expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, integers or BOOL"
+            ));
+        }
     };
     let (begin, end) = info.data_offsets;
     let count = info.shape.iter().product();
@@ -161,33 +180,6 @@ fn read_tensor(
     Ok(Tensor::new(info.shape.clone(), values))
 }
 
-/// What a file that is not safetensors seems to be, and what to do.
-fn looks_like(start: &[u8]) -> &'static str {
-    const KNOWN: [(&[u8], &str); 10] = [
-        (b"PK\x03\x04", "it looks like a zip archive, perhaps a PyTorch checkpoint; convert it with 'convnet convert'"),
-        (
-            b"\x80\x02",
-            "it looks like a Python pickle, perhaps an old PyTorch checkpoint; convert it with 'convnet convert'",
-        ),
-        (b"\x89PNG", "it looks like a PNG picture"),
-        (b"\xff\xd8\xff", "it looks like a JPEG picture"),
-        (b"\x1f\x8b", "it looks like a gzip archive; unpack it first"),
-        (b"\x89HDF", "it looks like an HDF5 file, perhaps Keras weights"),
-        (b"\x93NUMPY", "it looks like a NumPy array"),
-        (b"GGUF", "it looks like a GGUF file"),
-        (b"version ", "it looks like a Git LFS pointer; fetch the file itself with 'git lfs pull'"),
-        (b"<", "it looks like a web page, perhaps of a download that failed"),
-    ];
-    if start.is_empty() {
-        return "it is empty";
-    }
-    let known = KNOWN.iter().find(|(magic, _)| start.starts_with(magic));
-    known.map_or(
-        "its first bytes are not those of safetensors, nor of a PyTorch checkpoint; it may be damaged",
-        |(_, text)| text,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -203,6 +195,7 @@ mod tests {
         Contents {
             tensors: tensors.map(|(name, tensor)| (name.into(), tensor)).into(),
             metadata: [("note".into(), "π \"quoted\"".into())].into(),
+            notes: Vec::new(),
         }
     }
 
@@ -214,7 +207,8 @@ mod tests {
     }
 
     fn parse_bytes(bytes: &[u8]) -> Result<Contents> {
-        parse(Path::new("some.safetensors"), bytes, bytes.len() as u64)
+        let choose: Choose = &mut |offers| default_choice(offers, None);
+        parse(Path::new("some.safetensors"), bytes, bytes.len() as u64, choose)
     }
 
     /// A file with this header and `data` bytes after it.
@@ -262,11 +256,13 @@ mod tests {
 
     #[test]
     fn other_types_become_f32() {
-        let cases: [(&str, Vec<u8>, f32); 4] = [
+        let cases: [(&str, Vec<u8>, f32); 6] = [
             ("F16", 0xc100u16.to_le_bytes().into(), -2.5),
             ("BF16", 0xc020u16.to_le_bytes().into(), -2.5),
             ("F64", (-2.5f64).to_le_bytes().into(), -2.5),
             ("I64", (-25i64).to_le_bytes().into(), -25.0),
+            ("U16", 65_535u16.to_le_bytes().into(), 65_535.0),
+            ("F8_E4M3", vec![0xc2], -2.5),
         ];
         for (dtype, data, value) in cases {
             let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[],"data_offsets":[0,{}]}}}}"#, data.len());
@@ -274,8 +270,8 @@ mod tests {
             bytes.extend(data);
             assert_eq!(parse_bytes(&bytes).unwrap().tensors["a"].data(), [value], "{dtype}");
         }
-        let message = message(&file(r#"{"a":{"dtype":"U16","shape":[1],"data_offsets":[0,2]}}"#, 2));
-        assert!(message.contains("tensor 'a' is of type U16: expected F32"), "{message}");
+        let message = message(&file(r#"{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}"#, 8));
+        assert!(message.contains("tensor 'a' is of type C64: expected F64, F32"), "{message}");
     }
 
     #[test]
@@ -315,17 +311,8 @@ mod tests {
 
     #[test]
     fn foreign_files_are_named() {
-        for (start, name) in [
-            (&b"PK\x03\x04 and more bytes"[..], "zip"),
-            (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j", "pickle"),
-            (b"\x89PNG\r\n\x1a\n0000", "PNG"),
-            (b"<!doctype html><html>", "web page"),
-            (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-            (b"", "empty"),
-            (b"\0\0\0\0\0\0\0\0\0\0", "not those of safetensors"),
-        ] {
-            assert!(message(start).contains(name), "{name}");
-        }
+        assert!(message(b"\x89PNG\r\n\x1a\n0000").contains("not weights: it is a PNG picture"));
+        assert!(message(b"\0\0\0\0\0\0\0\x01\0\0").contains("not those of safetensors"));
     }
 
     proptest! {

@@ -1,19 +1,22 @@
 //! Python's pickle format, read as data. A pickle is a program for a small stack machine whose instructions may call
-//! anything that Python can import. This machine calls nothing: it knows a list of names ([`Global`]), builds values in an
-//! arena for those it needs, and an opaque value for harmless others; any other name is an error.
+//! anything that Python can import. This machine calls nothing: it knows a list of names ([`Global`]) and builds values in
+//! an arena for those it needs. For any other it notes what would have been called ([`super::value::Object`]).
 //!
 //! Values refer to each other by index, so nothing here recurses, not even to let go of them, and a value that is
-//! mentioned a thousand times takes its place once. A pickle may have [`MAX_BYTES`], fill [`MAX_MEMORY`], remember
-//! [`MAX_REMEMBERED`] values, and hold [`MAX_STACK`] of them and [`MAX_MARKS`] marks at a time: in all less than 128 MB.
+//! mentioned a thousand times takes its place once. A pickle may have [`MAX_BYTES`], of which text and bytes are not
+//! copied, fill [`MAX_MEMORY`], remember [`MAX_REMEMBERED`] values, and hold [`MAX_STACK`] of them and [`MAX_MARKS`] marks
+//! at a time: in all less than 128 MB beside the pickle itself.
 
-use std::collections::HashMap;
+mod call;
+
+use std::collections::{BTreeSet, HashMap};
 
 use super::op;
-use super::value::{Global, Id, Storage, Value, View};
-use crate::weights::printable;
+use super::value::{Global, Id, Storage, Value};
 
-/// Longest pickle that is read, its tensors' elements not counted. Those of torchvision's nets take up to 0.2 MB.
-pub(super) const MAX_BYTES: usize = 8 << 20;
+/// Longest pickle that is read, its tensors' elements not counted. Those of torchvision's nets take up to 0.2 MB; arrays
+/// that lie beside the weights are part of it.
+pub(super) const MAX_BYTES: usize = 1 << 30;
 /// Most bytes of memory that a pickle's values may take: room for a million of them.
 const MAX_MEMORY: usize = 32 << 20;
 /// Most values that a pickle may name to mention them again.
@@ -22,6 +25,8 @@ const MAX_REMEMBERED: usize = 1 << 20;
 const MAX_STACK: usize = 1 << 16;
 /// Most containers that are filled within each other.
 const MAX_MARKS: usize = 256;
+/// Most foreign names that are kept to be told.
+const MAX_FOREIGN: usize = 64;
 /// Most axes of a tensor.
 const MAX_AXES: usize = 16;
 
@@ -33,6 +38,7 @@ pub(super) type Problem = String;
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
     root: Id,
+    foreign: BTreeSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Pickle<'a> {
@@ -48,7 +54,7 @@ impl<'a> Pickle<'a> {
             }
             machine.step(op).map_err(problem)?;
         };
-        Ok((Pickle { values: machine.values, root }, machine.at))
+        Ok((Pickle { values: machine.values, root, foreign: machine.foreign }, machine.at))
     }
 
     pub(super) fn root(&self) -> Id {
@@ -59,10 +65,26 @@ impl<'a> Pickle<'a> {
         &self.values[id.0 as usize]
     }
 
-    /// The entries of a dict whose keys are text, in the file's order; nothing for another value.
+    /// The entries of a dict, or of an object that is filled as one, whose keys are text, in the file's order; nothing for
+    /// another value.
     pub(super) fn entries(&self, id: Id) -> Option<impl Iterator<Item = (&'a str, Id)>> {
-        let Value::Dict(entries) = self.get(id) else { return None };
+        let entries = match self.get(id) {
+            Value::Dict(entries) => entries,
+            Value::Object(object) => &object.entries,
+            _ => return None,
+        };
         Some(entries.iter().filter_map(|&(key, value)| Some((self.text(key)?, value))))
+    }
+
+    /// The attributes of an object, where they are a dict.
+    pub(super) fn attributes(&self, id: Id) -> Option<impl Iterator<Item = (&'a str, Id)>> {
+        let Value::Object(object) = self.get(id) else { return None };
+        self.entries(object.state?)
+    }
+
+    /// Classes and functions that the pickle mentions and that mean nothing here, as (module, name).
+    pub(super) fn foreign(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.foreign.iter().copied()
     }
 
     /// Every mention of a storage.
@@ -92,12 +114,13 @@ struct Machine<'a> {
     /// Heights of the stack that containers begin at.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    foreign: BTreeSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Machine<'a> {
     fn new(bytes: &'a [u8]) -> Machine<'a> {
-        let (values, stack, marks, memo) = Default::default();
-        Machine { bytes, at: 0, values, memory: 0, stack, marks, memo }
+        let (values, stack, marks, memo, foreign) = Default::default();
+        Machine { bytes, at: 0, values, memory: 0, stack, marks, memo, foreign }
     }
 
     /// Carries out one instruction; it and the three after it share the instructions among them.
@@ -203,10 +226,10 @@ impl<'a> Machine<'a> {
                 let items = self.pop_marked()?;
                 self.set_items(&items)
             }
-            op::EMPTY_SET => self.push(Value::Opaque),
+            op::EMPTY_SET => self.push(Value::List(Vec::new())),
             op::FROZENSET => {
-                self.pop_marked()?;
-                self.push(Value::Opaque)
+                let items = self.pop_marked()?;
+                self.push(Value::List(items))
             }
             _ => self.object(op),
         }
@@ -228,8 +251,8 @@ impl<'a> Machine<'a> {
             }
             op::BINPERSID => {
                 let id = self.pop()?;
-                let storage = self.storage(id)?;
-                self.push(Value::Storage(Box::new(storage)))
+                let value = self.persistent(id)?;
+                self.push(value)
             }
             op::REDUCE | op::NEWOBJ => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
@@ -241,114 +264,34 @@ impl<'a> Machine<'a> {
                 let value = self.call(callable, arguments)?;
                 self.push(value)
             }
-            // Attributes, such as `_metadata` of a state dict: not needed.
-            op::BUILD => self.pop().and_then(|_| self.top()).map(|_| ()),
+            // Attributes. Those of a dict, such as `_metadata` of a state dict, are not needed.
+            op::BUILD => {
+                let state = self.pop()?;
+                if let Value::Object(object) = self.top_value()? {
+                    object.state = Some(state);
+                }
+                Ok(())
+            }
             _ => Err(format!("instruction {op:#04x} is not one that PyTorch writes")),
         }
     }
 
-    /// What a call would return, for the few callables whose result is of use.
-    fn call(&self, callable: Id, arguments: Id) -> Result<Value<'a>, Problem> {
-        let (&Value::Global(global), Value::Tuple(arguments)) = (self.get(callable), self.get(arguments)) else {
-            return Err("a call of something that is no known function".into());
-        };
-        match (global, &arguments[..]) {
-            (Global::OrderedDict, []) => Ok(Value::Dict(Vec::new())),
-            // Python 2 hands over a list of pairs.
-            (Global::OrderedDict, &[pairs]) => {
-                let pair = |&pair: &Id| match self.items(pair) {
-                    Some(&[key, value]) => Some((key, value)),
-                    _ => None,
-                };
-                let pairs = self.items(pairs).and_then(|pairs| pairs.iter().map(pair).collect());
-                pairs.map(Value::Dict).ok_or_else(|| "an OrderedDict of something that is no list of pairs".into())
-            }
-            (Global::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
-                self.view(storage, offset, shape, strides).map(|view| Value::Tensor(Box::new(view)))
-            }
-            (Global::RebuildParameter, &[tensor, ..]) => match self.get(tensor) {
-                Value::Tensor(view) => Ok(Value::Tensor(view.clone())),
-                _ => Err("a parameter without a tensor".into()),
-            },
-            (Global::Size | Global::Opaque, _) => Ok(Value::Opaque),
-            (Global::OrderedDict | Global::RebuildTensor | Global::RebuildParameter | Global::StorageType(_), _) => {
-                Err(format!("a call of {global:?} with {} arguments", arguments.len()))
-            }
+    fn push_global(&mut self, module: &'a str, name: &'a str) -> Result<(), Problem> {
+        let global = Global::find(module, name);
+        if let Global::Foreign(module, name) = global
+            && self.foreign.len() < MAX_FOREIGN
+        {
+            self.foreign.insert((module, name));
         }
-    }
-
-    /// The storage that a persistent id `("storage", type, key, device, elements[, view])` describes.
-    fn storage(&self, id: Id) -> Result<Storage<'a>, Problem> {
-        let described = || {
-            let (&[tag, kind, key, _, elements], view) = self.items(id)?.split_first_chunk::<5>()?;
-            let (Value::Text("storage"), &Value::Global(Global::StorageType(element)), &Value::Text(key)) =
-                (self.get(tag), self.get(kind), self.get(key))
-            else {
-                return None;
-            };
-            let elements = self.length(elements)?;
-            elements.checked_mul(element.size())?;
-            // Before 0.4 a storage could be part of another: its name, offset and length.
-            let part = match view.first().map(|&view| self.get(view)) {
-                Some(Value::Tuple(view)) => {
-                    let &[_, offset, length] = &view[..] else { return None };
-                    let offset = self.length(offset)?;
-                    let end = offset.checked_add(self.length(length)?)?;
-                    (end <= elements).then_some(offset..end)?
-                }
-                None | Some(_) => 0..elements,
-            };
-            Some(Storage { key, element, elements, part })
-        };
-        described().ok_or_else(|| "expected a storage with its type, name and number of elements".into())
-    }
-
-    /// A tensor, once every element is known to lie within its storage.
-    fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<View<'a>, Problem> {
-        let Value::Storage(storage) = self.get(storage) else { return Err("a tensor without a storage".into()) };
-        let lengths = |id| self.items(id)?.iter().map(|&length| self.length(length)).collect::<Option<Vec<usize>>>();
-        let (Some(offset), Some(shape), Some(strides)) = (self.length(offset), lengths(shape), lengths(strides)) else {
-            return Err("a tensor whose offset, shape or strides are not numbers of at least 0".into());
-        };
-        if shape.len() != strides.len() || shape.len() > MAX_AXES {
-            let (axes, strides) = (shape.len(), strides.len());
-            return Err(format!("a tensor of {axes} axes and {strides} strides: expected as many, at most {MAX_AXES}"));
-        }
-        let outside = || {
-            let (key, length) = (printable(storage.key), storage.part.len());
-            format!(
-                "a tensor of shape {shape:?}, strides {strides:?} and offset {offset} leaves its storage '{key}' of \
-                 {length} elements"
-            )
-        };
-        let count = shape.iter().try_fold(1_usize, |count, &length| count.checked_mul(length)).ok_or_else(outside)?;
-        let offset = offset.checked_add(storage.part.start).ok_or_else(outside)?;
-        let last = || {
-            let mut axes = shape.iter().zip(&strides);
-            axes.try_fold(offset, |last, (&length, &stride)| last.checked_add((length - 1).checked_mul(stride)?))
-        };
-        if count > 0 && last().is_none_or(|last| last >= storage.part.end) {
-            return Err(outside());
-        }
-        Ok(View { storage: (**storage).clone(), offset, shape, strides })
-    }
-
-    fn push_global(&mut self, module: &str, name: &str) -> Result<(), Problem> {
-        let global = Global::find(module, name).ok_or_else(|| {
-            let name = printable(&format!("{module}.{name}"));
-            format!(
-                "it wants to use '{name}', which weights do not need; nothing was executed. If you trust the file, load it \
-                 with PyTorch and save the state_dict alone"
-            )
-        })?;
         self.push(Value::Global(global))
     }
 
     /// Adds items to the list on top; what is opaque swallows them.
     fn extend(&mut self, items: &[Id]) -> Result<(), Problem> {
+        self.use_memory(size_of_val(items))?;
         match self.top_value()? {
             Value::List(list) => list.extend(items),
-            Value::Opaque => {}
+            Value::Opaque | Value::Object(_) => {}
             _ => return Err("items for something that is no list".into()),
         }
         Ok(())
@@ -356,9 +299,12 @@ impl<'a> Machine<'a> {
 
     /// Adds keys and values, in turns, to the dict on top; what is opaque swallows them.
     fn set_items(&mut self, items: &[Id]) -> Result<(), Problem> {
+        self.use_memory(size_of_val(items))?;
         let (pairs, []) = items.as_chunks::<2>() else { return Err("a key without a value".into()) };
+        let pairs = pairs.iter().map(|&[key, value]| (key, value));
         match self.top_value()? {
-            Value::Dict(dict) => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
+            Value::Dict(dict) => dict.extend(pairs),
+            Value::Object(object) => object.entries.extend(pairs),
             Value::Opaque => {}
             _ => return Err("entries for something that is no dict".into()),
         }
@@ -386,12 +332,17 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, value: Value<'a>) -> Result<(), Problem> {
-        self.memory += value.size();
-        if self.memory > MAX_MEMORY {
-            return Err(format!("its values take more than {MAX_MEMORY} bytes"));
-        }
+        self.use_memory(value.size())?;
         self.values.push(value);
         self.push_id(Id((self.values.len() - 1) as u32))
+    }
+
+    fn use_memory(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.memory += bytes;
+        match self.memory > MAX_MEMORY {
+            true => Err(format!("its values take more than {MAX_MEMORY} bytes")),
+            false => Ok(()),
+        }
     }
 
     fn push_id(&mut self, id: Id) -> Result<(), Problem> {

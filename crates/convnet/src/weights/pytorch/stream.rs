@@ -4,13 +4,15 @@
 use std::collections::HashMap;
 use std::io::{Read, Seek};
 
-use super::pickle::{self, Pickle, Problem};
+use super::pickle::{Pickle, Problem};
 use super::source::{Source, le};
 use super::value::{Storage, Value};
 use crate::weights::printable;
 
 /// 0x1950a86a20f9469cfc6c, with which such a file begins.
 pub(super) const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Bytes of a file's beginning in which its pickles nearly always lie.
+pub(super) const HEAD: u64 = 8 << 20;
 /// The only version of this form that there is.
 pub(super) const VERSION: i64 = 1001;
 
@@ -20,11 +22,6 @@ pub(super) struct Stream<'a> {
     keys: Vec<&'a str>,
     /// Where the first storage begins.
     storages: u64,
-}
-
-/// The beginning of a file in which its pickles must lie.
-pub(super) fn head<R: Read + Seek>(source: &mut Source<R>) -> Result<Vec<u8>, Problem> {
-    source.read(0, source.length().min(pickle::MAX_BYTES as u64))
 }
 
 impl<'a> Stream<'a> {

@@ -14,10 +14,10 @@ const ALWAYS: u64 = 1 << 20;
 ///
 /// Views may overlap and repeat elements without end (a stride of 0), so a small file could ask for any amount of
 /// memory. All tensors together get no more elements than the file has bytes, at least a million.
-pub(super) fn gather(
-    views: &[(&str, &View)],
+pub(super) fn gather<'a>(
+    views: &[(String, &View<'a>)],
     file: u64,
-    mut read: impl FnMut(&Storage) -> Result<Vec<u8>, Problem>,
+    mut read: impl FnMut(&Storage<'a>) -> Result<Vec<u8>, Problem>,
 ) -> Result<StateDict, Problem> {
     let cap = file.max(ALWAYS);
     // No product overflows: each was checked when its view was made.
@@ -27,9 +27,9 @@ pub(super) fn gather(
             "its tensors repeat their elements: {count} in all, expected at most {cap} in such a file"
         ));
     }
-    let mut by_storage: BTreeMap<&str, Vec<(&str, &View)>> = BTreeMap::new();
-    for &(name, view) in views {
-        by_storage.entry(view.storage.key).or_default().push((name, view));
+    let mut by_storage: BTreeMap<&str, Vec<(&str, &View<'a>)>> = BTreeMap::new();
+    for (name, view) in views {
+        by_storage.entry(view.storage.key).or_default().push((name.as_str(), *view));
     }
     let mut tensors = StateDict::new();
     for (key, views) in by_storage {

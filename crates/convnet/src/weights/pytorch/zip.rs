@@ -1,11 +1,13 @@
-//! The zip archive of a PyTorch file, read from its central directory at the end. PyTorch stores entries uncompressed,
-//! so nothing can grow on reading; a compressed or encrypted entry is not read. An archive is refused when entries overlap,
-//! leave the file, share a name, or have two sizes.
+//! The zip archive of a PyTorch file, read from its central directory at the end. PyTorch stores entries uncompressed;
+//! whoever unpacks a file and zips it again compresses them, so deflated entries are read, too, up to a limit on how much all
+//! of them grow. An encrypted entry is not read. An archive is refused when entries overlap, leave the file, share a name,
+//! or have two sizes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use flate2::Crc;
+use flate2::read::DeflateDecoder;
 
 use super::pickle::Problem;
 use super::source::{Source, le};
@@ -31,6 +33,13 @@ const EXTRA_64: u64 = 1;
 const ENCRYPTED: u64 = 1;
 /// The sizes stand behind the data instead of before it.
 const SIZES_FOLLOW: u64 = 1 << 3;
+/// Methods of compression.
+const STORED: u64 = 0;
+const DEFLATED: u64 = 8;
+/// Most bytes that all entries together may have for each byte of the file, and beyond that: what is zipped again of
+/// weights takes 0.5 to 0.95 of their bytes, and a pickle a tenth.
+const MAX_GROWTH: u64 = 16;
+const ALWAYS: u64 = 16 << 20;
 /// Largest directory that is read.
 const MAX_DIRECTORY: u64 = 8 << 20;
 
@@ -39,6 +48,9 @@ const MAX_DIRECTORY: u64 = 8 << 20;
 struct Entry {
     /// Of the local header, then of the data.
     start: u64,
+    /// Bytes in the file.
+    packed: u64,
+    /// Bytes of what it holds.
     size: u64,
     crc: u32,
     flags: u64,
@@ -70,7 +82,7 @@ impl Archive {
         let mut entries = BTreeMap::new();
         for ((name, mut entry), next) in listed.into_iter().zip(next) {
             entry.start = data_start(source, &name, &entry)?;
-            if entry.start.checked_add(entry.size).is_none_or(|end| end > next) {
+            if entry.start.checked_add(entry.packed).is_none_or(|end| end > next) {
                 return Err(format!("zip entry '{}' overlaps what follows it", printable(&name)));
             }
             if entries.contains_key(&name) {
@@ -78,7 +90,17 @@ impl Archive {
             }
             entries.insert(name, entry);
         }
-        Ok(Archive { entries })
+        let archive = Archive { entries };
+        let (size, most) = (archive.total_size(), source.length().saturating_mul(MAX_GROWTH).saturating_add(ALWAYS));
+        match size > most {
+            true => Err(format!("a zip archive of entries of {size} bytes: expected at most {most} in such a file")),
+            false => Ok(archive),
+        }
+    }
+
+    /// Bytes of all entries together.
+    pub(super) fn total_size(&self) -> u64 {
+        self.entries.values().fold(0, |sum, entry| entry.size.saturating_add(sum))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -93,11 +115,22 @@ impl Archive {
     /// An entry's data, whose size the file bounds.
     pub(super) fn read<R: Read + Seek>(&self, source: &mut Source<R>, name: &str) -> Result<Vec<u8>, Problem> {
         let entry = self.entries.get(name).ok_or_else(|| format!("expected a zip entry '{}'", printable(name)))?;
-        if entry.flags & ENCRYPTED != 0 || entry.method != 0 {
-            let how = if entry.method == 0 { "encrypted" } else { "compressed" };
-            return Err(format!("zip entry '{}' is {how}: expected it as torch.save writes it", printable(name)));
+        if entry.flags & ENCRYPTED != 0 {
+            return Err(format!(
+                "zip entry '{}' is encrypted: unpack it and zip it without a password",
+                printable(name)
+            ));
         }
-        let data = source.read(entry.start, entry.size)?;
+        let data = source.read(entry.start, entry.packed)?;
+        let data = match entry.method {
+            STORED => data,
+            DEFLATED => inflate(&data, entry.size)
+                .ok_or_else(|| format!("damaged: zip entry '{}' cannot be unpacked", printable(name)))?,
+            method => {
+                let name = printable(name);
+                return Err(format!("zip entry '{name}' is compressed by method {method}: expected none, or deflate"));
+            }
+        };
         // PyTorch can be told to leave the checksums out: they are 0 then.
         let mut crc = Crc::new();
         crc.update(&data);
@@ -106,6 +139,15 @@ impl Archive {
         }
         Ok(data)
     }
+}
+
+/// Deflated data, which must give exactly so many bytes.
+fn inflate(packed: &[u8], size: u64) -> Option<Vec<u8>> {
+    let length = usize::try_from(size).ok()?;
+    let mut data = Vec::new();
+    data.try_reserve_exact(length).ok()?;
+    DeflateDecoder::new(packed).take(size.saturating_add(1)).read_to_end(&mut data).ok()?;
+    (data.len() == length).then_some(data)
 }
 
 /// The directory's place and its number of entries, from the record at the file's end.
@@ -152,10 +194,10 @@ fn next_entry(rest: &mut &[u8]) -> Result<(String, Entry), Problem> {
         number => Ok(number),
     };
     let (size, packed, start) = (number(24)?, number(20)?, number(42)?);
-    if method == 0 && size != packed {
+    if method == STORED && size != packed {
         return Err(format!("zip entry '{}' says {packed} bytes and {size} bytes", printable(name)));
     }
-    Ok((name.to_owned(), Entry { start, size: packed, crc: le(header, 16, 4) as u32, flags, method }))
+    Ok((name.to_owned(), Entry { start, packed, size, crc: le(header, 16, 4) as u32, flags, method }))
 }
 
 /// The extra field that holds numbers of 64 bits.
@@ -174,13 +216,13 @@ fn data_start<R: Read + Seek>(source: &mut Source<R>, name: &str, entry: &Entry)
     let lies = || format!("zip entry '{}': its own header says something else than the directory", printable(name));
     let header = source.read(entry.start, LOCAL_LEN)?;
     let own_name = source.read(entry.start + LOCAL_LEN, le(&header, 26, 2))?;
-    let agrees = |size| size == entry.size || size == ELSEWHERE || size == 0 && entry.flags & SIZES_FOLLOW != 0;
+    let agrees = |own, size| own == size || own == ELSEWHERE || own == 0 && entry.flags & SIZES_FOLLOW != 0;
     let same = header.starts_with(LOCAL_HEADER)
         && le(&header, 6, 2) == entry.flags
         && le(&header, 8, 2) == entry.method
         && own_name == name.as_bytes()
-        && agrees(le(&header, 18, 4))
-        && (entry.method != 0 || agrees(le(&header, 22, 4)));
+        && agrees(le(&header, 18, 4), entry.packed)
+        && agrees(le(&header, 22, 4), entry.size);
     if !same {
         return Err(lies());
     }

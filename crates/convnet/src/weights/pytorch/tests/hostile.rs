@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn foreign_names_are_refused_by_name() {
+fn foreign_names_are_told_beside_weights_and_refused_in_place_of_them() {
     for (module, name) in [
         ("os", "system"),
         ("posix", "system"),
@@ -26,10 +26,25 @@ fn foreign_names_are_refused_by_name() {
         text(&mut on_stack, name);
         on_stack.extend([op::STACK_GLOBAL, op::EMPTY_TUPLE, op::NEWOBJ]);
         for part in [called, on_stack] {
-            // Beside weights, too, where its value would not be needed.
-            let pickle = whole_pickle(&dict(&[("a", WHOLE.tensor("_rebuild_tensor")), ("b", part)]));
-            let message = pickle_problem(&pickle);
-            assert!(message.contains(&format!("it wants to use '{module}.{name}'")), "{message}");
+            let weights = || ("a.weight", WHOLE.tensor("_rebuild_tensor"));
+            let storages = [("0", 6, six())];
+            let beside = whole_pickle(&dict(&[("state_dict", dict(&[weights()])), ("b", part.clone())]));
+            let contents = parse_bytes(&zip_form(&beside, &storages)).unwrap();
+            assert_eq!(contents.tensors.keys().collect::<Vec<_>>(), ["a.weight"]);
+            let full = format!("{module}.{name}");
+            let told = [Note::Objects(vec![full.clone()])];
+            let of_torch = ["torch", "collections"].contains(&module.split('.').next().unwrap());
+            let of_torch = of_torch || module.starts_with("torchvision");
+            assert_eq!(contents.notes, if of_torch { &[][..] } else { &told });
+            assert_eq!(
+                contents.notes.iter().any(Note::is_warning),
+                matches!(module, "os" | "posix") || ["eval", "exec"].contains(&name)
+            );
+            for in_place in [dict(&[weights(), ("b.weight", part.clone())]), dict(&[("bias", part.clone())])] {
+                let message = both(&whole_pickle(&in_place), &storages).unwrap_err();
+                assert!(message.contains(&format!("is no tensor but an object of '{full}'; nothing was")), "{message}");
+            }
+            assert!(pickle_problem(&whole_pickle(&part)).contains(&format!("found an object of '{full}'")));
         }
     }
 }
@@ -46,10 +61,11 @@ fn calls_of_anything_else_are_refused() {
     assert!(with("torch", "FloatStorage", &[op::EMPTY_TUPLE]).contains("a call of StorageType(F32) with 0 arguments"));
     assert!(with("torch._utils", "_rebuild_tensor", &[op::EMPTY_TUPLE]).contains("RebuildTensor with 0"));
     assert!(with("torch._utils", "_rebuild_parameter", &[op::NONE, op::TUPLE1]).contains("without a tensor"));
-    assert!(with("collections", "OrderedDict", &[op::NONE, op::TUPLE1]).contains("no list of pairs"));
-    assert!(with("collections", "OrderedDict", &[op::NONE]).contains("no known function"));
-    let called = [op::NONE, op::EMPTY_TUPLE, op::REDUCE];
-    assert!(pickle_problem(&whole_pickle(&called)).contains("no known function"));
+    let pairs = [op::EMPTY_LIST, op::NONE, op::APPEND, op::TUPLE1];
+    assert!(with("collections", "OrderedDict", &pairs).contains("no list of pairs"));
+    assert!(with("collections", "OrderedDict", &[op::NONE]).contains("no tuple"));
+    let called = [op::EMPTY_LIST, op::EMPTY_TUPLE, op::REDUCE];
+    assert!(pickle_problem(&whole_pickle(&called)).contains("no function"));
     for (part, expected) in [
         (&[op::POP][..], "the stack is empty"),
         (&[op::NONE, op::MARK, op::POP], "the stack is empty"),
@@ -117,9 +133,70 @@ fn pickles_that_ask_for_memory_do_not_get_it() {
     copies.extend([op::BINPUT, 3]);
     copies.extend([op::BINGET, 3, op::BINGET, 2, op::REDUCE, op::POP].repeat(100_000));
     assert!(pickle_problem(&whole_pickle(&copies)).contains("its values take more than"));
-    // A pickle that is itself too long.
-    let long = zip_of(&[(DATA, &vec![op::NONE; pickle::MAX_BYTES + 1])]);
-    assert!(problem(&long).contains("at most 8388608 are read"), "{}", problem(&long));
+    // Mentions of one value without end, in a list.
+    let mut mentions = vec![op::EMPTY_LIST, op::BINPUT, 0];
+    (0..200).for_each(|_| {
+        mentions.push(op::MARK);
+        mentions.extend([op::BINGET, 0].repeat(60_000));
+        mentions.push(op::APPENDS);
+    });
+    assert!(pickle_problem(&whole_pickle(&mentions)).contains("its values take more than"));
+}
+
+/// A module that has itself below it, and one of modules that share all that is below them.
+#[test]
+fn modules_without_end_are_refused() {
+    let module = |below: &[u8]| {
+        let mut part = Vec::new();
+        global(&mut part, "torch.nn.modules.container", "Sequential");
+        part.extend([op::EMPTY_TUPLE, op::NEWOBJ, op::BINPUT, 0]);
+        part.extend(dict(&[("_parameters", dict(&[])), ("_buffers", dict(&[])), ("_modules", below.to_vec())]));
+        part.push(op::BUILD);
+        part
+    };
+    let itself = module(&dict(&[("0", vec![op::BINGET, 0])]));
+    assert!(pickle_problem(&whole_pickle(&itself)).contains("more than 64 modules within each other"));
+    let shared = (0..40).fold(module(&dict(&[])), |inner, depth| {
+        let mention = [op::LONG_BINGET, depth, 1, 0, 0];
+        let mut first = inner;
+        first.extend([op::LONG_BINPUT, depth, 1, 0, 0]);
+        module(&dict(&[("0", first), ("1", mention.to_vec()), ("2", mention.to_vec())]))
+    });
+    assert!(pickle_problem(&whole_pickle(&shared)).contains("more than 131072 tensors"));
+}
+
+/// What deflate makes small.
+#[test]
+fn compressed_archives_are_bounded() {
+    use std::io::Write as _;
+    let deflated = |bytes: &[u8]| {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let pickle = state_dict_of(&[("a", WHOLE)]);
+    let whole = |data: &[u8], says: usize| {
+        let mut bytes = zip_form(&pickle, &[("0", says / 4, deflated(data))]);
+        let find = |bytes: &[u8], magic: &[u8], nth: usize| {
+            bytes.windows(4).enumerate().filter(|(_, w)| *w == magic).nth(nth).unwrap().0
+        };
+        let (local, listed) = (find(&bytes, zip::LOCAL_HEADER, 1), find(&bytes, zip::DIRECTORY_HEADER, 1));
+        let mut crc = flate2::Crc::new();
+        crc.update(data);
+        for (method, sum, size) in [(local + 8, local + 14, local + 22), (listed + 10, listed + 16, listed + 24)] {
+            bytes[method] = 8;
+            bytes[sum..sum + 4].copy_from_slice(&crc.sum().to_le_bytes());
+            bytes[size..size + 4].copy_from_slice(&(says as u32).to_le_bytes());
+        }
+        bytes
+    };
+    let sound = parse_bytes(&whole(&six(), 24)).unwrap();
+    assert_eq!(sound.tensors["a"], Tensor::new([2, 3], (0..6_u8).map(f32::from).collect()));
+    assert!(problem(&whole(&six(), 25)).contains("has 25 bytes: expected 24"));
+    assert!(problem(&whole(&[1; 23], 24)).contains("'archive/data/0' cannot be unpacked"));
+    assert!(problem(&whole(&[1; 100_000], 24)).contains("'archive/data/0' cannot be unpacked"));
+    let bomb = vec![0; 64 << 20];
+    assert!(problem(&whole(&bomb, bomb.len())).contains("a zip archive of entries of"));
 }
 
 #[test]
@@ -136,7 +213,7 @@ fn tensors_that_lie_about_their_size() {
         (Claim { strides: &[1], ..WHOLE }, "2 axes and 1 strides"),
         (Claim { shape: &[1; 17], strides: &[1; 17], ..WHOLE }, "at most 16"),
         (Claim { elements: huge, ..WHOLE }, "expected a storage"),
-        (Claim { kind: "OrderedDict", ..WHOLE }, "it wants to use 'torch.OrderedDict'"),
+        (Claim { kind: "OrderedDict", ..WHOLE }, "expected a storage"),
         (Claim { kind: "Size", ..WHOLE }, "expected a storage"),
         // A file of a few hundred bytes that would become 64 GB.
         (Claim { shape: &[1 << 34], strides: &[0], ..WHOLE }, "repeat their elements: 17179869184 in all"),
@@ -216,7 +293,8 @@ fn archives_that_lie() {
         (vec![(second + 24, 250)], "says 24 bytes and 250 bytes"),
         (vec![(second + 20, 255), (second + 21, 255), (second + 22, 255), (second + 23, 255)], "directory is damaged"),
         (vec![(second + 10, 8)], "its own header says something else"),
-        (vec![(second + 10, 8), (local + 8, 8)], "'archive/data/0' is compressed"),
+        (vec![(second + 10, 8), (local + 8, 8)], "'archive/data/0' cannot be unpacked"),
+        (vec![(second + 10, 9), (local + 8, 9)], "'archive/data/0' is compressed by method 9"),
         (vec![(second + 8, 1), (local + 6, 1)], "is encrypted"),
         (vec![(local + 30, b'b')], "its own header says something else"),
         (vec![(second + 42, 255), (second + 43, 255)], "truncated"),

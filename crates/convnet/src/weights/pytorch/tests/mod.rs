@@ -26,11 +26,13 @@ fn sample() -> StateDict {
 /// Reads a file, and checks that this does not take more memory than it may.
 fn parse_bytes(bytes: &[u8]) -> Result<Contents, Problem> {
     let mut result = None;
-    let measured = allocation_counter::measure(|| result = Some(parse(Cursor::new(bytes), bytes.len() as u64)));
+    let measured = allocation_counter::measure(|| {
+        result = Some(parse(Cursor::new(bytes), bytes.len() as u64, &mut |offers| default_choice(offers, None)))
+    });
     // Four bytes for each of the elements that a file may always give.
     let cap = MEMORY + 8 * bytes.len() as u64 + (4 << 20);
     assert!(measured.bytes_max < cap, "took {} bytes for a file of {}", measured.bytes_max, bytes.len());
-    result.unwrap()
+    result.unwrap().map_err(|failure| failure.to_string())
 }
 
 fn problem(bytes: &[u8]) -> String {

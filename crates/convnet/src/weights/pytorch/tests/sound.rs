@@ -14,7 +14,7 @@ fn what_is_written_is_read_bit_for_bit() {
     assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
     let many: StateDict = (0..2500).map(|i| (format!("{i}"), Tensor::new([1], vec![i as f32]))).collect();
     write(&a, &many, &BTreeMap::new()).unwrap();
-    assert_eq!(read(&a).unwrap(), Contents { tensors: many, metadata: BTreeMap::new() });
+    assert_eq!(read(&a).unwrap(), Contents { tensors: many, ..Contents::default() });
     assert!(read(folder.path()).unwrap_err().to_string().contains("expected a regular file"));
 }
 
@@ -115,6 +115,154 @@ fn wrappers_and_whatever_is_beside_the_weights() {
     let message = pickle_problem(&whole_pickle(&dict(&[("epoch", vec![op::NONE]), ("\u{1b}", vec![op::NONE])])));
     assert_eq!(message, "expected a state dict (names and tensors), found a dict of [epoch, \u{fffd}]");
     assert!(pickle_problem(&whole_pickle(&[op::EMPTY_LIST])).contains("found something else"));
+}
+
+/// A pickled module: attributes as `torch.nn.Module` has them, without its base class.
+fn module(
+    class: &str,
+    parameters: &[(&str, Vec<u8>)],
+    buffers: &[(&str, Vec<u8>)],
+    below: &[(&str, Vec<u8>)],
+) -> Vec<u8> {
+    let mut part = Vec::new();
+    global(&mut part, "torchvision.models.resnet", class);
+    part.extend([op::EMPTY_TUPLE, op::NEWOBJ]);
+    // A set of one name, which `state_dict()` leaves out.
+    let mut unsaved = Vec::new();
+    global(&mut unsaved, "__builtin__", "set");
+    unsaved.push(op::EMPTY_LIST);
+    text(&mut unsaved, "unsaved");
+    unsaved.extend([op::APPEND, op::TUPLE1, op::REDUCE]);
+    part.extend(dict(&[
+        ("training", vec![op::NEWTRUE]),
+        ("_parameters", dict(parameters)),
+        ("_buffers", dict(buffers)),
+        ("_non_persistent_buffers_set", unsaved),
+        ("_modules", dict(below)),
+    ]));
+    part.push(op::BUILD);
+    part
+}
+
+#[test]
+fn whole_modules_are_their_state_dicts() {
+    let tensor = || WHOLE.tensor("_rebuild_tensor_v2");
+    let inner = module("Inner", &[("weight", tensor()), ("bias", vec![op::NONE])], &[], &[]);
+    let norm = module("Norm", &[("weight", tensor())], &[("running_mean", tensor()), ("unsaved", tensor())], &[]);
+    let net =
+        module("ResNet", &[], &[], &[("conv1", inner.clone()), ("layer1", module("Block", &[], &[], &[("0", norm)]))]);
+    let names = ["conv1.weight", "layer1.0.running_mean", "layer1.0.weight"];
+    for whole in [net.clone(), dict(&[("model", net.clone()), ("epoch", vec![op::NONE])])] {
+        let tensors = both(&whole_pickle(&whole), &[("0", 6, six())]).unwrap();
+        assert_eq!(tensors.keys().collect::<Vec<_>>(), names);
+        assert_eq!(tensors["conv1.weight"], Tensor::new([2, 3], (0..6_u8).map(f32::from).collect()));
+    }
+    // Before 1.6 a class was pickled with its source.
+    let mut with_source = vec![op::MARK];
+    text(&mut with_source, "module");
+    global(&mut with_source, "mine", "Net");
+    ["net.py", "class Net: …"].iter().for_each(|part| text(&mut with_source, part));
+    with_source.extend([op::TUPLE, op::BINPERSID, op::EMPTY_TUPLE, op::NEWOBJ]);
+    let state = [("_parameters", dict(&[("weight", tensor())])), ("_buffers", dict(&[])), ("_modules", dict(&[]))];
+    with_source.extend(dict(&state));
+    with_source.push(op::BUILD);
+    let tensors = both(&whole_pickle(&with_source), &[("0", 6, six())]).unwrap();
+    assert_eq!(tensors.keys().collect::<Vec<_>>(), ["weight"]);
+}
+
+#[test]
+fn several_state_dicts() {
+    let one = |name: &str| dict(&[(name, WHOLE.tensor("_rebuild_tensor"))]);
+    let read = |part: &[u8], key: Option<&str>| {
+        let bytes = zip_form(&whole_pickle(part), &[("0", 6, six())]);
+        let contents = parse(Cursor::new(&bytes), bytes.len() as u64, &mut |offers| default_choice(offers, key));
+        contents.map_err(|failure| failure.to_string())
+    };
+    let names = |contents: Contents| contents.tensors.into_keys().collect::<Vec<_>>();
+    // The net's own, and a word about the average.
+    let averaged = dict(&[("model_ema", one("b.weight")), ("model", one("a.weight")), ("optimizer", one("c.weight"))]);
+    let contents = read(&averaged, None).unwrap();
+    let told = Note::Chosen { key: "model".into(), others: vec!["model_ema".into()] };
+    assert_eq!((&contents.notes[..], names(contents.clone())), (&[told][..], vec!["a.weight".to_owned()]));
+    assert_eq!(names(read(&averaged, Some("model_ema")).unwrap()), ["b.weight"]);
+    // None is usual.
+    let two = dict(&[("nets", dict(&[("student", one("a.weight")), ("teacher", one("b.weight"))]))]);
+    let message = read(&two, None).unwrap_err();
+    assert!(message.ends_with("which is meant: nets.student, nets.teacher"), "{message}");
+    for key in ["teacher", "nets.teacher"] {
+        assert_eq!(names(read(&two, Some(key)).unwrap()), ["b.weight"]);
+    }
+    let message = read(&two, Some("tutor")).unwrap_err();
+    assert_eq!(message, "no weights under 'tutor': there are nets.student, nets.teacher");
+    // In a tuple or a list, and in a dict of a class of its author's.
+    let mut tuple = one("a.weight");
+    tuple.extend([op::NONE, op::TUPLE2]);
+    assert_eq!(names(read(&tuple, None).unwrap()), ["a.weight"]);
+    let mut attributes = Vec::new();
+    global(&mut attributes, "easydict", "EasyDict");
+    attributes.extend([op::EMPTY_TUPLE, op::NEWOBJ, op::MARK]);
+    text(&mut attributes, "a.weight");
+    attributes.extend(WHOLE.tensor("_rebuild_tensor"));
+    attributes.push(op::SETITEMS);
+    let contents = read(&attributes, None).unwrap();
+    assert_eq!(contents.notes, [Note::Objects(vec!["easydict.EasyDict".into()])]);
+    assert_eq!(names(contents), ["a.weight"]);
+}
+
+#[test]
+fn types_without_a_storage_class_and_tensors_that_are_not_read() {
+    let typed = |dtype: &str, bytes: usize, elements: usize| {
+        let claim = Claim { kind: "ByteStorage", elements: bytes, shape: &[], strides: &[], ..WHOLE };
+        let mut part = claim.tensor("_rebuild_tensor_v3");
+        // Without shape, strides and the call.
+        part.truncate(part.len() - 6);
+        part.push(op::MARK);
+        number(&mut part, elements);
+        part.push(op::TUPLE);
+        part.extend([op::MARK, op::BININT1, 1, op::TUPLE, op::NEWFALSE, op::EMPTY_DICT]);
+        global(&mut part, "torch", dtype);
+        part.extend([op::TUPLE, op::REDUCE]);
+        whole_pickle(&dict(&[("w.weight", part)]))
+    };
+    let bytes: Vec<u8> = [7_u16, 65_535].into_iter().flat_map(u16::to_le_bytes).collect();
+    let tensors = both(&typed("uint16", 4, 2), &[("0", 4, bytes)]).unwrap();
+    assert_eq!(tensors["w.weight"], Tensor::new([2], vec![7.0, 65_535.0]));
+    let message = both(&typed("uint16", 3, 1), &[("0", 3, vec![0; 3])]).unwrap_err();
+    assert!(message.contains("no whole number of elements"), "{message}");
+    let message = both(&typed("complex64", 8, 1), &[("0", 8, vec![0; 8])]).unwrap_err();
+    assert!(message.contains("tensor 'w.weight' is complex"), "{message}");
+    for (function, kind) in [
+        ("_rebuild_qtensor", "quantised"),
+        ("_rebuild_sparse_tensor", "sparse"),
+        ("_rebuild_meta_tensor_no_storage", "without elements"),
+        ("_rebuild_wrapper_subclass", "of a kind that only PyTorch"),
+    ] {
+        let special = |name| dict(&[("a.weight", WHOLE.tensor("_rebuild_tensor")), (name, WHOLE.tensor(function))]);
+        let message = both(&whole_pickle(&special("b")), &[("0", 6, six())]).unwrap_err();
+        assert!(message.contains(&format!("tensor 'b' is {kind}")), "{message}");
+        // Beside the weights it does no harm.
+        let beside = dict(&[
+            ("state_dict", dict(&[("a.weight", WHOLE.tensor("_rebuild_tensor"))])),
+            ("x", WHOLE.tensor(function)),
+        ]);
+        assert_eq!(both(&whole_pickle(&beside), &[("0", 6, six())]).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn archives_that_were_unpacked_and_zipped_again_have_more_folders() {
+    let pickle = state_dict_of(&[("a", WHOLE)]);
+    let entries: [(&str, &[u8]); 4] =
+        [("inner/", b""), ("inner/data.pkl", &pickle), ("inner/data/0", &six()), ("x/._data.pkl", b"a Mac's note")];
+    assert_eq!(parse_bytes(&zip_of(&entries)).unwrap().tensors.len(), 1);
+    for (entries, expected) in [
+        (&[("net.pth", &b"PK"[..])][..], "a zip archive that holds 'archive/net.pth': unpack it first"),
+        (&[("a.npy", b"")], "NumPy arrays"),
+        (&[("config.json", b""), ("model.weights.h5", b"")], "a Keras model"),
+    ] {
+        let message = problem(&zip_of(entries));
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 /// A file of which our writer's 32 bits and PyTorch's 64 bits must be read alike.

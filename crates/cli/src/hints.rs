@@ -1,0 +1,42 @@
+//! What a user of the program can do about an error of the library, which knows of no flags.
+
+use convnet::Error;
+use convnet::weights::{Misfit, Problem};
+
+/// What is said behind the message, such as `; choose with --key KEY`, if there is something to say.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    let Some(Error::Weights { problem, .. }) = error.downcast_ref::<Error>() else { return None };
+    match &**problem {
+        Problem::Several { .. } => Some("; choose with --key KEY".into()),
+        Problem::NoSuchKey { .. } => Some(" (--key)".into()),
+        Problem::UnknownNet { .. } => Some(": name it with --model".into()),
+        Problem::Misfit(misfit) => of_misfit(misfit),
+        _ => None,
+    }
+}
+
+fn of_misfit(misfit: &Misfit) -> Option<String> {
+    if misfit.only_head && !misfit.missing.is_empty() {
+        return Some("; to begin with a head that is not trained there is --ignore-mismatched head".into());
+    }
+    if misfit.only_head {
+        return Some("; for another number of classes there is --ignore-mismatched head".into());
+    }
+    let is_first =
+        |name: &str| ["conv1.", "conv0.", "features.0.", "features.conv0."].iter().any(|first| name.starts_with(first));
+    let kernel = misfit.misshaped.iter().find(|m| is_first(&m.name) && m.got.len() == 4 && m.got[1] != m.expected[1]);
+    if let (Some(kernel), 1) = (kernel, misfit.misshaped.len()) {
+        return Some(format!(
+            "; for pictures of {} channels name their size with --input {}xHxW",
+            kernel.got[1], kernel.got[1]
+        ));
+    }
+    // Not where they look like another network.
+    let own = format!("'{}'", misfit.net);
+    if misfit.likeness.as_ref().is_some_and(|likeness| !likeness.contains(&own)) {
+        return None;
+    }
+    let extra = misfit.unexpected.first().filter(|_| misfit.missing.is_empty() && misfit.misshaped.is_empty())?;
+    let layer = extra.split('.').next().unwrap_or(extra);
+    Some(format!("; if the network is the right one, --ignore-mismatched {layer} passes over them"))
+}
