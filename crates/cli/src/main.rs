@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod console;
 mod interrupt;
+mod pictures;
 mod progress;
 mod usage;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target};
+use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target, preset};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
@@ -71,13 +71,15 @@ impl Description {
         Description::new(net, preprocessing, classes)
     }
 
-    /// For a net of which nothing more is known: what is customary for its input and its number of classes.
+    /// For a net of which nothing more is known: what is customary for its name, its input and its number of classes.
     ///
     /// # Errors
     /// As [`Description::new`].
     pub fn customary(net: Net) -> Result<Description> {
-        let preset = Preset::of(picture_shape(&net)?, net.output_shape().elements());
-        Description::from_preset(net, preset)
+        let (input, outputs) = (picture_shape(&net)?, net.output_shape().elements());
+        let preprocessing = preset::preprocessing(net.name(), input, outputs);
+        let classes = Preset::of(input, outputs).classes(outputs);
+        Description::new(net, preprocessing, classes)
     }
 
     /// The same with other names for the classes.
@@ -86,6 +88,14 @@ impl Description {
     /// As [`Description::new`], when there are more or fewer than the net's outputs.
     pub fn with_classes(self, classes: Vec<String>) -> Result<Description> {
         Description::new(self.net, self.preprocessing, classes)
+    }
+
+    /// The same with other preprocessing.
+    ///
+    /// # Errors
+    /// As [`Description::new`], when it cannot be done for the net's input.
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Description> {
+        Description::new(self.net, preprocessing, self.classes)
     }
 
     /// The net.
@@ -110,7 +120,7 @@ impl Description {
 
     /// What pictures are brought to as they are read.
     pub fn target(&self) -> Target {
-        Target { shape: self.input, resize: self.preprocessing.resize }
+        self.preprocessing.target(self.input)
     }
 
     /// What each class is called.
@@ -153,8 +163,8 @@ impl Description {
         let net = net.map_or_else(|| own_net(metadata), Ok)?;
         let Description { net, preprocessing, classes, .. } = Description::customary(net)?;
         let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
-        let named = parsed(metadata, PREPROCESSING_KEY)?;
-        let named = if named.is_some() { named } else { parsed(metadata, NORMALIZATION_KEY)? };
+        let own = parsed(metadata, PREPROCESSING_KEY)?;
+        let named = if own.is_some() { own } else { parsed(metadata, NORMALIZATION_KEY)? };
         Description::new(net, named.unwrap_or(preprocessing), classes)
     }
 }
@@ -177,11 +187,15 @@ fn own_net(metadata: &BTreeMap<String, String>) -> Result<Net> {
     Net::from_toml(text).map_err(|error| Error::invalid(format!("metadata '{NET_KEY}': {error}")))
 }
 
-/// The JSON under a key, if it is there.
+/// The JSON under a key, if it is there. Where the metadata describe no net they are another program's, whose words under
+/// the same key may mean anything.
 fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
     let parse =
         |text: &String| serde_json::from_str(text).map_err(|e| Error::invalid(format!("metadata '{key}': {e}")));
-    metadata.get(key).map(parse).transpose()
+    match metadata.get(key).map(parse) {
+        Some(Err(_)) if !metadata.contains_key(NET_KEY) => Ok(None),
+        found => found.transpose(),
+    }
 }
 
 impl Classifier {
@@ -260,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         let normalization = Normalization { mean: vec![0.1307], std: vec![0.3081] };
-        let preprocessing = Preprocessing { resize: Some(32), normalization };
+        let preprocessing = Preprocessing { resize: Some(32), ..Preprocessing::new([1, 28, 28], normalization) };
         let description = Description::new(small(), preprocessing.clone(), names()).unwrap();
         let weights = init(&small(), 0);
         let metadata = description.metadata();

@@ -10,6 +10,7 @@ pub struct Dataset {
     images: Vec<u8>,
     labels: Vec<u32>,
     classes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 /// The two parts of a data set: what a net learns from, and what it is judged on.
@@ -51,7 +52,7 @@ impl Dataset {
                 classes.len()
             )));
         }
-        Ok(Dataset { name, shape, images, labels, classes })
+        Ok(Dataset { name, shape, images, labels, classes, warnings: Vec::new() })
     }
 
     /// What to call it in messages.
@@ -91,6 +92,16 @@ impl Dataset {
     /// What each class is called.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// What was noticed while it was read: damaged pictures, files that are no pictures.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Takes note of something that its user should know.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Its first `len` pictures, or all of them where there are fewer.
