@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use convnet::classifier::Classifier;
-use convnet::data::{Source, Splits, Target, labels};
+use convnet::data::{PictureError, Source, Splits, Target, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::Shape;
@@ -130,7 +130,17 @@ impl DataArgs {
     pub(crate) fn load(&self, otherwise: &str, target: Option<Target>, console: &Console) -> anyhow::Result<Splits> {
         let source = self.source(otherwise, console)?;
         let start = Instant::now();
-        let splits = source.load(target)?;
+        let unequal = |error: &Error| matches!(error, Error::Picture { problem: PictureError::Size { .. }, .. });
+        let splits = source.load(target).map_err(|error| match &error {
+            Error::Pictures(errors) if !errors.iter().any(unequal) => anyhow::Error::from(error),
+            Error::Picture { .. } if !unequal(&error) => error.into(),
+            Error::Picture { .. } | Error::Pictures(_) => {
+                anyhow::anyhow!(
+                    "{error}\nPictures of unequal sizes: --input CxHxW, such as 3x224x224, brings them to one"
+                )
+            }
+            _ => error.into(),
+        })?;
         tell_read(console, splits.train.len() + splits.test.len(), start);
         for warning in splits.train.warnings().iter().chain(splits.test.warnings()) {
             console.warn(warning);

@@ -66,8 +66,19 @@ impl PictureArgs {
         }
         preprocessing.interpolation = self.interpolation.unwrap_or(preprocessing.interpolation);
         let input = description.input();
+        if preprocessing == *description.preprocessing() {
+            let text = || preprocessing.describe(input);
+            match description.is_assumed() {
+                true => console.note(&format!(
+                    "Pictures, as is usual for this network (--mean, --std, --resize … say otherwise): {}",
+                    text()
+                )),
+                false => console.detail(|| format!("Pictures: {}", text())),
+            }
+            return Ok(description);
+        }
         let description = description.with_preprocessing(preprocessing).or_usage()?;
-        console.note(&format!("Pictures: {}", description.preprocessing().describe(input)));
+        console.detail(|| format!("Pictures: {}", description.preprocessing().describe(input)));
         Ok(description)
     }
 
@@ -96,13 +107,23 @@ pub(crate) struct Shown<'a> {
     resize_always: bool,
     mean: &'a [f32],
     std: &'a [f32],
+    /// Whether neither the weights nor a flag say so.
+    assumed: bool,
 }
 
 impl<'a> Shown<'a> {
     pub(crate) fn new(description: &'a Description) -> Shown<'a> {
         let &Preprocessing { resize, interpolation, resize_always, ref normalization } = description.preprocessing();
         let Normalization { mean, std } = normalization;
-        Shown { input: description.input(), resize, interpolation, resize_always, mean, std }
+        Shown {
+            input: description.input(),
+            resize,
+            interpolation,
+            resize_always,
+            mean,
+            std,
+            assumed: description.is_assumed(),
+        }
     }
 }
 

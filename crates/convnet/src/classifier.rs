@@ -29,6 +29,7 @@ pub struct Description {
     net: Net,
     input: [usize; 3],
     preprocessing: Preprocessing,
+    assumed: bool,
     classes: Vec<String>,
 }
 
@@ -51,7 +52,7 @@ impl Description {
         preprocessing.check(input)?;
         match net.output_shape() {
             Shape::Vector(outputs) if outputs == classes.len() => {
-                Ok(Description { net, input, preprocessing, classes })
+                Ok(Description { net, input, preprocessing, assumed: false, classes })
             }
             output => Err(Error::invalid(format!(
                 "net '{}': expected an output for each of {} classes, got {output}",
@@ -79,7 +80,7 @@ impl Description {
         let (input, outputs) = (picture_shape(&net)?, net.output_shape().elements());
         let preprocessing = preset::preprocessing(net.name(), input, outputs);
         let classes = Preset::of(input, outputs).classes(outputs);
-        Description::new(net, preprocessing, classes)
+        Ok(Description { assumed: true, ..Description::new(net, preprocessing, classes)? })
     }
 
     /// The same with other names for the classes.
@@ -87,7 +88,7 @@ impl Description {
     /// # Errors
     /// As [`Description::new`], when there are more or fewer than the net's outputs.
     pub fn with_classes(self, classes: Vec<String>) -> Result<Description> {
-        Description::new(self.net, self.preprocessing, classes)
+        Ok(Description { assumed: self.assumed, ..Description::new(self.net, self.preprocessing, classes)? })
     }
 
     /// The same with other preprocessing.
@@ -111,6 +112,11 @@ impl Description {
     /// What is done to a picture.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
+    }
+
+    /// Whether nobody has said so: it is what is customary for the net.
+    pub fn is_assumed(&self) -> bool {
+        self.assumed
     }
 
     /// Its last part: from pixels to what the net takes.
@@ -165,7 +171,8 @@ impl Description {
         let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
         let own = parsed(metadata, PREPROCESSING_KEY)?;
         let named = if own.is_some() { own } else { parsed(metadata, NORMALIZATION_KEY)? };
-        Description::new(net, named.unwrap_or(preprocessing), classes)
+        let assumed = named.is_none();
+        Ok(Description { assumed, ..Description::new(net, named.unwrap_or(preprocessing), classes)? })
     }
 }
 
@@ -342,7 +349,7 @@ mod tests {
         let metadata = BTreeMap::from([(NORMALIZATION_KEY.to_owned(), text.to_owned())]);
         let description = Description::from_metadata(Some(small()), &metadata).unwrap();
         assert_eq!(description.normalization(), &Normalization { mean: vec![0.5], std: vec![0.25] });
-        assert_eq!(description.target(), Target { shape: [1, 28, 28], resize: None });
+        assert_eq!(description.target(), Target::exactly([1, 28, 28]));
     }
 
     #[test]

@@ -302,7 +302,7 @@ mod tests {
             }
             assert!(decoded(&file[..file.len() / 2]).is_err());
         }
-        assert_eq!(decoded(b"GIF89a......").unwrap_err(), "not a PNG, JPEG, BMP or WebP file");
+        assert_eq!(decoded(b"hello").unwrap_err(), "not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
         let mut file = encoded(colour(), ImageFormat::Bmp);
         file[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
         file[22..26].copy_from_slice(&60_000_u32.to_le_bytes());

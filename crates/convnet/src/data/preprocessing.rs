@@ -173,7 +173,6 @@ mod tests {
     fn sizes_are_torchvisions() {
         let of = |shape: [usize; 3], size| target(shape).resized(size, target(shape).resize.unwrap());
         assert_eq!([224, 299, 32, 28].map(|side| target([3, side, side]).resize), [256, 342, 37, 32].map(Some));
-        assert_eq!(target([1, 224, 224]).resize, None);
         assert_eq!(of([3, 224, 224], [375, 500]), [256, 341]);
         assert_eq!(of([3, 224, 224], [500, 375]), [341, 256]);
         assert_eq!(of([3, 224, 224], [7, 7]), [256, 256]);
@@ -203,17 +202,19 @@ mod tests {
         picture: [usize; 2],
         side: usize,
         resize: usize,
+        interpolation: Interpolation,
         expected: Vec<u8>,
     }
 
     #[test]
     fn pixels_are_pillows() {
         let golden: Vec<Golden> = serde_json::from_str(include_str!("../../tests/golden/pillow/resize.json")).unwrap();
-        for Golden { picture: size, side, resize, expected } in golden {
-            let target = target([3, side, side]);
+        assert_eq!(golden.len(), 4 * Interpolation::ALL.len());
+        for Golden { picture: size, side, resize, interpolation, expected } in golden {
+            let target = Target { interpolation, ..target([3, side, side]) };
             assert_eq!(target.resize, Some(resize));
             let fitted = target.fit(&picture(size), size, resize).unwrap();
-            assert_eq!(fitted, expected, "{size:?}");
+            assert_eq!(fitted, expected, "{size:?} {interpolation}");
         }
     }
 
@@ -228,7 +229,8 @@ mod tests {
             assert!(
                 target.fit(&[0; 3], [1, 1], resize).unwrap_err().contains("expected 4 (that of what the net takes)")
             );
-            let preprocessing = Preprocessing { resize: Some(resize), normalization: Normalization::imagenet() };
+            let usual = Preprocessing::new([3, 4, 6], Normalization::imagenet());
+            let preprocessing = Preprocessing { resize: Some(resize), ..usual };
             assert!(preprocessing.check([3, 4, 6]).is_err());
         }
         assert!(target.fit(&[9; 3], [1, 1], MAX_RESIZE).is_ok());

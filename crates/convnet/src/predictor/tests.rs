@@ -82,11 +82,11 @@ fn answers_come_in_order_whatever_is_bad() {
                 }
                 (5, Err(error)) => assert!(error.to_string().contains("value 0 of the picture is NaN"), "{error}"),
                 (6, Err(error)) => assert!(error.to_string().contains("10 values cannot be a picture of 1"), "{error}"),
+                (3 | 5 | 6, Ok(_)) => panic!("picture {i} was taken"),
                 (_, Ok(prediction)) => {
                     assert_eq!((&name[..], prediction.label()), (&format!("picture {i}")[..], labels[i % 3]));
                 }
                 (_, Err(error)) => panic!("{error}"),
-                (_, _) => panic!("picture {i} was taken"),
             }
         }
         // And it can be asked again; an iterator that is dropped early stops its threads.

@@ -119,13 +119,13 @@ impl Markers {
 }
 
 /// The next marker from `at` on, and where its segment begins. Fill bytes and stray ones are passed over.
-fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
+pub(super) fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let found = bytes.get(at..)?.windows(2).position(|pair| pair[0] == 0xff && pair[1] != 0 && pair[1] != 0xff)?;
     Some((bytes[at + found + 1], at + found + 2))
 }
 
 /// The content of the segment whose length stands at `start`.
-fn segment(bytes: &[u8], start: usize) -> Option<&[u8]> {
+pub(super) fn segment(bytes: &[u8], start: usize) -> Option<&[u8]> {
     let length = usize::from(u16::from_be_bytes([*bytes.get(start)?, *bytes.get(start + 1)?]));
     bytes.get(start + 2..start + length.max(2))
 }

@@ -4,6 +4,7 @@
 //! A damaged file is decoded as libjpeg does it, with warnings: what is missing is grey, lost restart markers are made up
 //! for ([`markers`]). A file that is cut short, without its end marker, is refused, as by Pillow.
 
+mod entropy;
 mod markers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,7 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageResult, RgbImage};
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat, Subsampling};
 
+use self::entropy::Problems;
 use self::markers::{MOST_PASSES, Markers};
 use super::picture::PictureError;
 
@@ -31,30 +33,49 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let markers = Markers::read(bytes);
     check_work(&markers, bytes.len())?;
     let mended = markers.mended(bytes);
+    let bytes = mended.as_ref().map_or(bytes, |(bytes, _)| bytes);
+    let problems = entropy::problems(bytes).unwrap_or_default();
     let mut warnings = Vec::new();
     if !markers.ended {
         warnings.push("no end marker: perhaps cut short".to_owned());
     }
-    if mended.is_none() {
-        match pixels(bytes, false) {
-            Ok((picture, noted)) => {
-                warnings.extend(noted);
-                return Ok(Decoded { picture, warnings });
-            }
-            Err(error) if !markers.ended => return Err(undecodable(format!("{error} (the file is cut short)"))),
-            Err(_) => {}
-        }
+    if let Some((_, count)) = &mended {
+        warnings.push(format!("{count} restart markers lost or out of order"));
     }
-    if let Some((_, problems)) = &mended {
-        warnings.push(format!("{problems} restart markers lost or out of order"));
+    warnings.extend(problems.describe());
+    let strictly = if mended.is_none() && problems.short == 0 { Some(pixels(bytes, false)) } else { None };
+    let damaged = !matches!(strictly, Some(Ok(_)));
+    let (picture, noted) = match strictly {
+        Some(Ok(decoded)) => decoded,
+        Some(Err(error)) if !markers.ended => return Err(undecodable(format!("{error} (the file is cut short)"))),
+        None if !markers.ended => return Err(undecodable("the file is cut short".to_owned())),
+        Some(Err(_)) | None => leniently(bytes, &problems).map_err(|error| undecodable(error.to_string()))?,
+    };
+    // What was found in the data has been told.
+    if problems.is_sound() {
+        warnings.extend(noted);
     }
-    let bytes = mended.as_ref().map_or(bytes, |(bytes, _)| bytes);
-    let (picture, noted) = pixels(bytes, true).map_err(|error| undecodable(error.to_string()))?;
-    warnings.extend(noted);
-    if warnings.is_empty() {
+    if warnings.is_empty() && damaged {
         warnings.push("corrupt data".to_owned());
     }
     Ok(Decoded { picture, warnings })
+}
+
+/// Decodes what can be decoded. Where bad codes stop the decoder, the data are cut before them: what later scans would
+/// have added is missing then.
+fn leniently(bytes: &[u8], problems: &Problems) -> Result<(DynamicImage, Vec<String>), JpegError> {
+    pixels(bytes, true).or_else(|error| {
+        if problems.bad.is_empty() {
+            return Err(error);
+        }
+        let (mut kept, mut at) = (Vec::with_capacity(bytes.len()), 0);
+        for bad in &problems.bad {
+            kept.extend_from_slice(&bytes[at..bad.start.max(at)]);
+            at = bad.end.max(at);
+        }
+        kept.extend_from_slice(&bytes[at..]);
+        pixels(&kept, true)
+    })
 }
 
 fn undecodable(reason: String) -> PictureError {

@@ -186,7 +186,7 @@ mod tests {
         };
         let with = |pictures: &[(&'static str, u8)]| [&FINE[..], pictures].concat();
         let empty = |path: &Path| fs::create_dir_all(path.join("train/cow")).unwrap();
-        assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP or BMP) of class 'cow'"));
+        assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP, GIF, TIFF or BMP) of class 'cow'"));
         let held_out = problem(&with(&[("val/cow/1.png", 1)]), &|_| ());
         assert!(held_out.contains("class 'cow' is held out, but there is no folder train/cow"), "{held_out}");
         assert!(problem(&FINE[..3], &|_| ()).contains("val/<class> or test/<class>"));

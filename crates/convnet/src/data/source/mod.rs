@@ -182,12 +182,21 @@ impl Source {
         }
     }
 
-    /// Reads it, or draws it. Pictures that are files of their own are brought to the target, else they must all be like
-    /// the first; other sets are as they are.
+    /// Reads it, or draws it. Pictures are brought to the target where there is one, else those that are files of their own
+    /// must all be like the first.
     ///
     /// # Errors
     /// Files that are missing, damaged or do not fit together, each named.
     pub fn load(&self, target: Option<Target>) -> Result<Splits> {
+        let Splits { train, test } = self.read(target)?;
+        match target {
+            Some(target) => Ok(Splits { train: train.fitted(target)?, test: test.fitted(target)? }),
+            None => Ok(Splits { train, test }),
+        }
+    }
+
+    /// Reads it; pictures of sets that are not files of their own are as they are.
+    fn read(&self, target: Option<Target>) -> Result<Splits> {
         match self {
             Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::TEST),
             Source::Mnist => idx_folder::read(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
