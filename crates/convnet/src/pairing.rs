@@ -47,10 +47,8 @@ pub struct Pairing {
 /// assert!(pair(&names(&["cat", "cow"]), &names(&["cat", "dog"])).is_err());
 /// ```
 pub fn pair(data: &[String], net: &[String]) -> Result<Pairing> {
-    let exact = |name: &String| Some(name.trim().nfc().collect::<String>());
-    let number = |name: &String| name.trim().parse::<u64>().ok().map(|number| number.to_string());
-    let ways: [(By, &dyn Fn(&String) -> Option<String>); 3] =
-        [(By::Name, &exact), (By::Number, &number), (By::SimilarName, &similar)];
+    let number = |name: &str| name.trim().parse::<u64>().ok().map(|number| number.to_string());
+    let ways: [(By, &Key); 3] = [(By::Name, &exact), (By::Number, &number), (By::SimilarName, &similar)];
     let named = !is_numbered(net);
     for (by, key) in ways {
         if let Some(classes) = by_key(data, net, key) {
@@ -61,21 +59,17 @@ pub fn pair(data: &[String], net: &[String]) -> Result<Pairing> {
         return Ok(Pairing { classes, by: By::Synset });
     }
     let index = |name: &String| name.trim().parse::<u32>().ok().filter(|&index| (index as usize) < net.len());
-    if let (true, Some(classes)) = (named, data.iter().map(index).collect::<Option<Vec<u32>>>()) {
-        if distinct(&classes) {
-            return Ok(Pairing { classes, by: By::Index });
-        }
+    let indices: Option<Vec<u32>> = data.iter().map(index).collect();
+    if let Some(classes) = indices.filter(|classes| named && distinct(classes)) {
+        return Ok(Pairing { classes, by: By::Index });
     }
     if !named && data.len() == net.len() {
         return by_position(data, net);
     }
-    let known =
-        |name: &&String| exact(name).is_some_and(|name| net.iter().any(|other| exact(other) == Some(name.clone())));
-    let missing =
-        |name: &&String| exact(name).is_some_and(|name| !data.iter().any(|other| exact(other) == Some(name.clone())));
+    let among = |names: &[String], wanted: &str| names.iter().any(|name| exact(name) == exact(wanted));
     Err(Error::Classes {
-        unknown: data.iter().filter(|name| !known(name)).cloned().collect(),
-        unused: net.iter().filter(missing).cloned().collect(),
+        unknown: data.iter().filter(|name| !among(net, name)).cloned().collect(),
+        unused: net.iter().filter(|name| !among(data, name)).cloned().collect(),
         data: data.len(),
         net: net.len(),
     })
@@ -92,13 +86,21 @@ pub fn by_position(data: &[String], net: &[String]) -> Result<Pairing> {
     Ok(Pairing { classes: (0..data.len() as u32).collect(), by: By::Position })
 }
 
+/// What two names must have in common to be one class's; nothing where a name has no such thing.
+type Key = dyn Fn(&str) -> Option<String>;
+
+/// A name without blanks around it, composed.
+fn exact(name: &str) -> Option<String> {
+    Some(name.trim().nfc().collect())
+}
+
 /// Whether classes are called by their numbers alone.
 fn is_numbered(classes: &[String]) -> bool {
     classes.iter().enumerate().all(|(number, name)| *name == number.to_string())
 }
 
 /// The net's class with the same key for each of the data set's, where keys are there and tell all classes apart.
-fn by_key(data: &[String], net: &[String], key: &dyn Fn(&String) -> Option<String>) -> Option<Vec<u32>> {
+fn by_key(data: &[String], net: &[String], key: &Key) -> Option<Vec<u32>> {
     let mut numbers: HashMap<String, Option<u32>> = HashMap::new();
     for (number, name) in net.iter().enumerate() {
         let Some(key) = key(name) else { continue };
@@ -116,7 +118,7 @@ fn distinct(classes: &[u32]) -> bool {
 }
 
 /// What similar names have in common: of "tench, Tinca tinca" and "Tench", "tench".
-fn similar(name: &String) -> Option<String> {
+fn similar(name: &str) -> Option<String> {
     let first = name.split(',').next().unwrap_or(name);
     let plain: String =
         first.nfc().flat_map(char::to_lowercase).map(|c| if "_-".contains(c) { ' ' } else { c }).collect();

@@ -152,10 +152,12 @@ impl Bits<'_> {
     }
 }
 
+/// A component of a scan: its index in the frame, and its tables for DC and AC.
+type Selected = (usize, Option<Rc<Table>>, Option<Rc<Table>>);
+
 /// One scan's header.
 struct Scan {
-    /// Index of each component, with its tables for DC and AC.
-    components: Vec<(usize, Option<Rc<Table>>, Option<Rc<Table>>)>,
+    components: Vec<Selected>,
     first: usize,
     last: usize,
     refines: bool,
