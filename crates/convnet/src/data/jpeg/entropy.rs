@@ -272,6 +272,7 @@ fn follow(
             end_segment(&runs, bad.take(), problems);
             run = 0;
             if !bytes.get(runs.marker + 1).is_some_and(|marker| (0xd0..=0xd7).contains(marker)) {
+                problems.short += 1;
                 return Some(runs.marker);
             }
             runs = segment_bits(bytes, runs.marker + 2);

@@ -34,17 +34,18 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Splits> {
         return Err(missing(folder, &absent.map(|(name, _)| name).collect::<Vec<_>>()));
     };
     let classes = read_classes(folder)?;
-    let [train_labelled, test_labelled] = [idx::read_labels(train_labels)?, idx::read_labels(test_labels)?];
+    let (train_read, train_labelled) = (idx::read_images(train_images)?, idx::read_labels(train_labels)?);
+    let (test_read, test_labelled) = (idx::read_images(test_images)?, idx::read_labels(test_labels)?);
     // EMNIST's letters are counted from 1.
-    let from_one = train_labelled.iter().min() == Some(&1)
-        && train_labelled.iter().max().map(|&m| usize::from(m)) == Some(classes.len());
+    let largest = train_labelled.iter().max().map(|&label| usize::from(label));
+    let from_one = train_labelled.iter().min() == Some(&1) && largest == Some(classes.len());
     let first = u8::from(from_one && !test_labelled.contains(&0));
-    let pair = |part: &str, images: &Path, path: &Path, labels: Vec<u8>| {
-        let labels = labels.into_iter().map(|label| label - first).collect();
-        read_pair(&format!("{name} ({part})"), images, path, labels, &classes)
+    let pair = |part: &str, images: (&Path, idx::Images), labels: (&Path, Vec<u8>)| {
+        let numbers = labels.1.into_iter().map(|label| u32::from(label - first)).collect();
+        pair_up(&format!("{name} ({part})"), images, (labels.0, numbers), &classes)
     };
-    let mut train = pair("train", train_images, train_labels, train_labelled)?;
-    let test = pair("test", test_images, test_labels, test_labelled)?;
+    let mut train = pair("train", (train_images, train_read), (train_labels, train_labelled))?;
+    let test = pair("test", (test_images, test_read), (test_labels, test_labelled))?;
     if first == 1 {
         train.warn(format!("{}: labels begin at 1, which is taken for the first class", train_labels.display()));
     }
@@ -113,19 +114,17 @@ fn missing(folder: &Path, names: &[String]) -> Error {
     Error::file(folder, problem)
 }
 
-fn read_pair(
+/// Pictures with their labels, each with the file that they come from.
+fn pair_up(
     name: &str,
-    images_path: &Path,
-    labels_path: &Path,
-    labels: Vec<u8>,
+    (images_path, images): (&Path, idx::Images),
+    (labels_path, labels): (&Path, Vec<u32>),
     classes: &[String],
 ) -> Result<Dataset> {
-    let images = idx::read_images(images_path)?;
     if images.count != labels.len() {
         let problem = format!("{} labels, but {} has {} pictures", labels.len(), images_path.display(), images.count);
         return Err(Error::file(labels_path, problem));
     }
-    let labels = labels.into_iter().map(u32::from).collect();
     Dataset::new(name, [1, images.height, images.width], images.pixels, labels, classes.to_vec())
         .map_err(|error| Error::file(labels_path, format!("{error} (a file {CLASSES_FILE} beside it can name more)")))
 }
