@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use convnet::classifier::Classifier;
-use convnet::data::{Dataset, Source, Splits, Target, labels};
+use convnet::data::{PictureError, Source, Splits, Target, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::Shape;
@@ -144,24 +144,29 @@ impl DataArgs {
     pub(crate) fn load(&self, otherwise: &str, target: Option<Target>, console: &Console) -> anyhow::Result<Splits> {
         let source = self.source(otherwise, console)?;
         let start = Instant::now();
-        let splits = source.load(target)?;
+        let unequal = |error: &Error| matches!(error, Error::Picture { problem: PictureError::Size { .. }, .. });
+        let splits = source.load(target).map_err(|error| match &error {
+            Error::Pictures(errors) if !errors.iter().any(unequal) => anyhow::Error::from(error),
+            Error::Picture { .. } if !unequal(&error) => error.into(),
+            Error::Picture { .. } | Error::Pictures(_) => {
+                anyhow::anyhow!(
+                    "{error}\nPictures of unequal sizes: --input CxHxW, such as 3x224x224, brings them to one"
+                )
+            }
+            _ => error.into(),
+        })?;
         tell_read(console, splits.train.len() + splits.test.len(), start);
+        for warning in splits.train.warnings().iter().chain(splits.test.warnings()) {
+            console.warn(warning);
+        }
         Ok(splits)
     }
 
-    /// The same of the held-out pictures alone.
+    /// Where the pictures come from: what `--data` says, else what is called `otherwise`.
     ///
     /// # Errors
-    /// As [`DataArgs::load`].
-    pub(crate) fn load_test(&self, otherwise: &str, target: Target, console: &Console) -> anyhow::Result<Dataset> {
-        let source = self.source(otherwise, console)?;
-        let start = Instant::now();
-        let test = source.load_test(Some(target))?;
-        tell_read(console, test.len(), start);
-        Ok(test)
-    }
-
-    fn source(&self, otherwise: &str, console: &Console) -> anyhow::Result<Source> {
+    /// When that is not known, or cannot be fetched.
+    pub(crate) fn source(&self, otherwise: &str, console: &Console) -> anyhow::Result<Source> {
         let source = Source::parse(self.name().unwrap_or(otherwise))?;
         if self.download {
             let mut progress = Download::new(console);

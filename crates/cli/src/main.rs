@@ -8,6 +8,7 @@ mod commands;
 mod console;
 mod hints;
 mod interrupt;
+mod pictures;
 mod progress;
 mod usage;
 

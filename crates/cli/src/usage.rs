@@ -40,7 +40,7 @@ impl<T> OrUsage<T> for convnet::Result<T> {
     fn or_usage(self) -> anyhow::Result<T> {
         self.map_err(|error| match error {
             Error::Invalid(_) | Error::Layer { .. } => Usage(error).into(),
-            Error::File { .. } | Error::Io { .. } | Error::Weights { .. } => error.into(),
+            _ => error.into(),
         })
     }
 }

@@ -36,7 +36,20 @@ fn the_whole_path() {
     assert_eq!(place.list("runs/a"), files);
 
     let by_run = place.run(&["eval", "--run", "runs/a", "--json"]).json();
-    assert_eq!(keys(&by_run), ["images", "loss", "seconds", "top1", "top5"]);
+    let expected = [
+        "classes",
+        "confusion",
+        "data",
+        "images",
+        "loss",
+        "preprocessing",
+        "seconds",
+        "split",
+        "top1",
+        "top5",
+        "unusable",
+    ];
+    assert_eq!(keys(&by_run), expected);
     let best = report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["val_accuracy"].as_f64().unwrap());
     assert_eq!((&by_run["images"], by_run["top1"].as_f64()), (&json!(20), best.reduce(f64::max)));
     let net = ["--model", "cnn", "--input", "8x8", "--cdims", "2", "--hdims", "8"];

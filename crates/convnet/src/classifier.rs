@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target};
+use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target, preset};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
@@ -29,6 +29,7 @@ pub struct Description {
     net: Net,
     input: [usize; 3],
     preprocessing: Preprocessing,
+    assumed: bool,
     classes: Vec<String>,
 }
 
@@ -51,7 +52,7 @@ impl Description {
         preprocessing.check(input)?;
         match net.output_shape() {
             Shape::Vector(outputs) if outputs == classes.len() => {
-                Ok(Description { net, input, preprocessing, classes })
+                Ok(Description { net, input, preprocessing, assumed: false, classes })
             }
             output => Err(Error::invalid(format!(
                 "net '{}': expected an output for each of {} classes, got {output}",
@@ -71,13 +72,15 @@ impl Description {
         Description::new(net, preprocessing, classes)
     }
 
-    /// For a net of which nothing more is known: what is customary for its input and its number of classes.
+    /// For a net of which nothing more is known: what is customary for its name, its input and its number of classes.
     ///
     /// # Errors
     /// As [`Description::new`].
     pub fn customary(net: Net) -> Result<Description> {
-        let preset = Preset::of(picture_shape(&net)?, net.output_shape().elements());
-        Description::from_preset(net, preset)
+        let (input, outputs) = (picture_shape(&net)?, net.output_shape().elements());
+        let preprocessing = preset::preprocessing(net.name(), input, outputs);
+        let classes = Preset::of(input, outputs).classes(outputs);
+        Ok(Description { assumed: true, ..Description::new(net, preprocessing, classes)? })
     }
 
     /// The same with other names for the classes.
@@ -85,7 +88,15 @@ impl Description {
     /// # Errors
     /// As [`Description::new`], when there are more or fewer than the net's outputs.
     pub fn with_classes(self, classes: Vec<String>) -> Result<Description> {
-        Description::new(self.net, self.preprocessing, classes)
+        Ok(Description { assumed: self.assumed, ..Description::new(self.net, self.preprocessing, classes)? })
+    }
+
+    /// The same with other preprocessing.
+    ///
+    /// # Errors
+    /// As [`Description::new`], when it cannot be done for the net's input.
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Description> {
+        Description::new(self.net, preprocessing, self.classes)
     }
 
     /// The net.
@@ -103,6 +114,11 @@ impl Description {
         &self.preprocessing
     }
 
+    /// Whether nobody has said so: it is what is customary for the net.
+    pub fn is_assumed(&self) -> bool {
+        self.assumed
+    }
+
     /// Its last part: from pixels to what the net takes.
     pub fn normalization(&self) -> &Normalization {
         &self.preprocessing.normalization
@@ -110,7 +126,7 @@ impl Description {
 
     /// What pictures are brought to as they are read.
     pub fn target(&self) -> Target {
-        Target { shape: self.input, resize: self.preprocessing.resize }
+        self.preprocessing.target(self.input)
     }
 
     /// What each class is called.
@@ -153,9 +169,10 @@ impl Description {
         let net = net.map_or_else(|| own_net(metadata), Ok)?;
         let Description { net, preprocessing, classes, .. } = Description::customary(net)?;
         let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
-        let named = parsed(metadata, PREPROCESSING_KEY)?;
-        let named = if named.is_some() { named } else { parsed(metadata, NORMALIZATION_KEY)? };
-        Description::new(net, named.unwrap_or(preprocessing), classes)
+        let own = parsed(metadata, PREPROCESSING_KEY)?;
+        let named = if own.is_some() { own } else { parsed(metadata, NORMALIZATION_KEY)? };
+        let assumed = named.is_none();
+        Ok(Description { assumed, ..Description::new(net, named.unwrap_or(preprocessing), classes)? })
     }
 }
 
@@ -262,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         let normalization = Normalization { mean: vec![0.1307], std: vec![0.3081] };
-        let preprocessing = Preprocessing { resize: Some(32), normalization };
+        let preprocessing = Preprocessing { resize: Some(32), ..Preprocessing::new([1, 28, 28], normalization) };
         let description = Description::new(small(), preprocessing.clone(), names()).unwrap();
         let weights = init(&small(), 0);
         let metadata = description.metadata();
@@ -333,7 +350,7 @@ mod tests {
         let metadata = BTreeMap::from([(NORMALIZATION_KEY.to_owned(), text.to_owned())]);
         let description = Description::from_metadata(Some(small()), &metadata).unwrap();
         assert_eq!(description.normalization(), &Normalization { mean: vec![0.5], std: vec![0.25] });
-        assert_eq!(description.target(), Target { shape: [1, 28, 28], resize: None });
+        assert_eq!(description.target(), Target::exactly([1, 28, 28]));
     }
 
     #[test]

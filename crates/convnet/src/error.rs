@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::data::PictureError;
 use crate::weights;
 
 /// A result whose error is [`Error`], unless another is named.
@@ -27,6 +28,35 @@ pub enum Error {
         path: PathBuf,
         /// What was expected and what came.
         problem: String,
+    },
+    /// A picture that cannot be used.
+    #[error("{name}: {problem}")]
+    #[non_exhaustive]
+    Picture {
+        /// Its file, or what else it is called.
+        name: String,
+        /// Why.
+        problem: PictureError,
+    },
+    /// Several pictures that cannot be used, each an [`Error::Picture`] or [`Error::Io`].
+    #[error("{} pictures cannot be used:{}", .0.len(), lines(.0))]
+    Pictures(Vec<Error>),
+    /// Classes of a data set that are not a net's.
+    #[error(
+        "the data have {data} classes, the net tells {net} apart{}{}",
+        listed("; unknown to the net: ", unknown),
+        listed("; without pictures: ", unused)
+    )]
+    #[non_exhaustive]
+    Classes {
+        /// Those of the data set that the net does not know.
+        unknown: Vec<String>,
+        /// Those of the net that the data set does not have.
+        unused: Vec<String>,
+        /// Number of the data set's classes.
+        data: usize,
+        /// Number of the net's classes.
+        net: usize,
     },
     /// The operating system refused something.
     #[error("{action} {}: {source}", path.display())]
@@ -56,7 +86,38 @@ fn before(file: &Option<PathBuf>) -> String {
     file.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
+/// Of many errors, so many are named in a message.
+const NAMED: usize = 50;
+
+/// Of many names, so many are shown.
+const SHOWN: usize = 10;
+
+fn listed(title: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("'{name}'")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{title}{}{more}", shown.join(", "))
+}
+
+fn lines(errors: &[Error]) -> String {
+    let more = errors.len().saturating_sub(NAMED);
+    let named = errors.iter().take(NAMED).map(|error| format!("\n  {error}"));
+    named.chain((more > 0).then(|| format!("\n  and {more} more"))).collect()
+}
+
 impl Error {
+    /// One error for all pictures that cannot be used, if there are any.
+    pub(crate) fn of_pictures(mut errors: Vec<Error>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Pictures(errors)),
+        }
+    }
+
     /// A file whose content is not what it should be.
     pub fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Error {
         Error::File { path: path.into(), problem: problem.into() }
@@ -72,8 +133,8 @@ impl Error {
     pub fn in_file(self, path: &Path) -> Error {
         match self {
             Error::Weights { problem, .. } => problem.in_file(path),
-            Error::File { .. } | Error::Io { .. } => self,
-            Error::Layer { .. } | Error::Invalid(_) => Error::file(path, self.to_string()),
+            Error::File { .. } | Error::Io { .. } | Error::Picture { .. } | Error::Pictures(_) => self,
+            Error::Layer { .. } | Error::Invalid(_) | Error::Classes { .. } => Error::file(path, self.to_string()),
         }
     }
 

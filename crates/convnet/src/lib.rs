@@ -17,6 +17,8 @@ pub mod filter;
 pub mod lecture;
 pub mod net;
 pub mod ops;
+pub mod pairing;
+pub mod predictor;
 mod random;
 pub mod roofline;
 mod suggest;

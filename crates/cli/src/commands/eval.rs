@@ -1,34 +1,56 @@
 //! `convnet eval`: how well a trained network does on held-out pictures.
 
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::fmt::Write as _;
 
-use anyhow::Context;
+use convnet::classifier::{Classifier, Description};
 use convnet::columns::thousands;
-use convnet::evaluate::{Evaluation, evaluate};
+use convnet::data::Part;
+use convnet::evaluate::{Evaluation, Told, evaluate_pictures};
+use convnet::pairing::{self, By, Pairing};
+use convnet::predictor::Predictor;
+use serde::Serialize;
 
 use crate::args::{ClassifierArgs, DataArgs, EngineArgs};
 use crate::console::{Console, print, print_json};
+use crate::pictures::{PictureArgs, Shown, Unusable, tell_damage};
 use crate::usage::Usage;
 
 /// Measure how many held-out pictures a trained network recognises
 ///
-/// top-1 counts a picture as recognised when its class is the first guess, top-5 when it is among the first five.
+/// top-1 counts a picture as recognised when its class is the first guess, top-5 when it is among the first five; of five
+/// classes or fewer, top-5 says nothing. Classes of the data and of the network are paired by name; the data may have some
+/// of them alone.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet eval --run runs/cnn-1\n  \
     convnet eval --run runs/cnn-1 --data DIR --json\n  \
+    convnet eval --run runs/cnn-1 --data DIR/test --per-class\n  \
     convnet eval --model cnn --weights weights.safetensors --data mnist")]
 pub(crate) struct Args {
     #[command(flatten)]
     data: DataArgs,
 
+    /// Which part of the data: train, val or test [default: val where there is one, else test]
+    #[arg(long, value_name = "PART")]
+    split: Option<Part>,
+
+    /// Pair the classes of the data with the network's in their order [default: by name]
+    #[arg(long)]
+    by_position: bool,
+
     /// Pictures at a time
-    #[arg(short, long, value_name = "N", default_value_t = 256, value_parser = crate::args::at_least_1)]
+    #[arg(short, long, value_name = "N", default_value_t = 32, value_parser = crate::args::at_least_1)]
     batch_size: usize,
 
     #[command(flatten)]
+    pictures: PictureArgs,
+
+    #[command(flatten)]
     engine: EngineArgs,
+
+    /// Print precision, recall and F1 of each class, too; JSON has them in any case [default: the whole alone]
+    #[arg(long, help_heading = "Output")]
+    per_class: bool,
 
     /// Print one JSON document and nothing else on stdout [default: a line of text]
     #[arg(long, help_heading = "Output")]
@@ -38,9 +60,22 @@ pub(crate) struct Args {
     classifier: ClassifierArgs,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    data: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<&'static str>,
+    /// Pictures that could not be used.
+    unusable: usize,
+    preprocessing: Shown<'a>,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (classifier, run) = self.classifier.load(console)?;
+        let (Classifier { description, weights }, run) = self.classifier.load(console)?;
         let data = match (self.data.name(), run) {
             (Some(data), _) => data.to_owned(),
             (None, Some(run)) => run.config()?.data,
@@ -48,21 +83,83 @@ impl Args {
                 return Err(Usage::new("--weights alone says nothing of the data: name them with --data").into());
             }
         };
+        let description = self.pictures.apply(description, console)?;
         let engine = self.engine.engine(console)?;
-        let (description, weights) = (&classifier.description, &classifier.weights);
-        let test = Arc::new(self.data.load_test(&data, description.target(), console)?);
-        let mut watch = |_| ControlFlow::Continue(());
-        let evaluation = evaluate(description, weights, &test, &engine, self.batch_size, &mut watch)?;
-        let evaluation = evaluation.context("the evaluation was broken off")?;
+        let held_out = self.data.source(&data, console)?.held_out(self.split)?;
+        held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
+        let (part, count) = (held_out.part(), held_out.len());
+        let pairing = self.pair(held_out.classes(), &description, console)?;
+        let classifier = Classifier { description: description.clone(), weights };
+        let predictor = Predictor::with_engine(classifier, &engine)?;
+        let predictor = predictor.batch_size(self.batch_size.min(count)).strict(self.pictures.strict);
+        let mut unusable = Unusable::default();
+        let mut told = |told: Told| match told {
+            Told::Damaged { name, warnings } => tell_damage(console, name, warnings),
+            Told::Unusable(error) => unusable.tell(console, error),
+        };
+        let pictures = held_out.into_inputs().map(|(input, label)| (input, pairing.classes[label as usize]));
+        let evaluation = evaluate_pictures(predictor, pictures, &mut told)?;
         if self.json {
-            return print_json(&evaluation);
+            print_json(&Report {
+                data: &data,
+                split: part.map(Part::name),
+                unusable: unusable.count(),
+                preprocessing: Shown::new(&description),
+                evaluation: &evaluation,
+            })?;
+        } else {
+            print(&self.text(&data, part, &evaluation))?;
         }
-        let Evaluation { images, top1, top5, loss, seconds } = evaluation;
-        print(&format!(
-            "{} pictures of {data}: top-1 {:.2} %, top-5 {:.2} %, loss {loss:.4}, {seconds:.2} s\n",
-            thousands(images as u64),
-            100.0 * top1,
-            100.0 * top5,
-        ))
+        Ok(unusable.end(count)?)
+    }
+
+    /// Which class of the network each class of the data is.
+    fn pair(&self, data: &[String], description: &Description, console: &Console) -> anyhow::Result<Pairing> {
+        let net = description.classes();
+        if self.by_position {
+            return Ok(pairing::by_position(data, net)?);
+        }
+        let hint = |error: convnet::Error| match data.len() == net.len() {
+            true => {
+                anyhow::anyhow!("{error}. --labels FILE names the network's classes; --by-position pairs them in order")
+            }
+            false => anyhow::anyhow!("{error}. --labels FILE names the network's classes"),
+        };
+        let pairing = pairing::pair(data, net).map_err(hint)?;
+        let how = match pairing.by {
+            By::Name => None,
+            By::SimilarName => Some("by similar names"),
+            By::Number => Some("as numbers"),
+            By::Index => Some("as numbers of the network's classes, from 0"),
+            By::Synset => Some("by ImageNet's synsets"),
+            By::Position => Some("in their order, for the weights do not name theirs"),
+        };
+        if let Some(how) = how {
+            console.note(&format!("Classes of the data and of the network are paired {how}"));
+        }
+        if data.len() < net.len() {
+            console.note(&format!("{} of the network's {} classes have pictures", data.len(), net.len()));
+        }
+        Ok(pairing)
+    }
+
+    fn text(&self, data: &str, part: Option<Part>, evaluation: &Evaluation) -> String {
+        let Evaluation { images, top1, top5, loss, seconds, classes, .. } = evaluation;
+        let part = part.map_or(String::new(), |part| format!(" ({})", part.name()));
+        let mut text = format!("{} pictures of {data}{part}: top-1 {:.2} %", thousands(*images as u64), 100.0 * top1);
+        if let Some(top5) = top5 {
+            let _ = write!(text, ", top-5 {:.2} %", 100.0 * top5);
+        }
+        let _ = writeln!(text, ", loss {loss:.4}, {seconds:.2} s");
+        if self.per_class {
+            let width = classes.iter().map(|class| class.label.chars().count()).max().unwrap_or(0).max(5);
+            let _ = writeln!(text, "{:width$}  pictures  precision   recall       F1", "class");
+            for class in classes {
+                let [precision, recall, f1] = [class.precision, class.recall, class.f1].map(|share| 100.0 * share);
+                let (label, images) = (&class.label, thousands(class.images));
+                let _ = writeln!(text, "{label:width$}  {images:>8}  {precision:>7.2} %  {recall:>5.2} %  {f1:>5.2} %");
+            }
+        }
+        text
     }
 }

@@ -1,39 +1,50 @@
 //! `convnet predict`: what a trained network sees in pictures.
 
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
-use convnet::Result;
+use anyhow::Context;
 use convnet::classifier::{Classifier, Description};
-use convnet::data::{npy, picture};
-use convnet::evaluate::{ranking, softmax};
-use convnet::exec::Inference;
+use convnet::data::npy;
+use convnet::predictor::{Answer, Input, Prediction, Predictor};
+use convnet::{Error, Result};
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, EngineArgs};
-use crate::console::{Console, print, print_json};
+use crate::console::Console;
+use crate::pictures::{PictureArgs, Shown, Unusable, tell_damage};
 
-/// Pictures that go through the network at once.
-const BATCH: usize = 64;
+/// Pictures that go through the network at once, at most.
+const BATCH: usize = 32;
 /// Guesses of a picture in JSON, and in a line of text.
 const GUESSES: [usize; 2] = [5, 3];
 
 /// Say what a trained network sees in pictures
 ///
-/// Pictures (PNG, JPEG, BMP, WebP) that a colour network takes may have any size: the shorter side is resized, the middle
-/// cut out, as the weights say. For grey networks they must have the right size and be grey.
+/// Pictures (PNG, JPEG, WebP, GIF, TIFF, BMP) may have any size: the shorter side is resized and the middle cut out, as the
+/// weights or the flags say. Photographs are turned upright as their EXIF data says. A picture that cannot be read is
+/// named on stderr, and the others are answered; the exit code is 1 then.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet predict --run runs/cnn-1 runs/cnn-1/sample.png\n  \
-    convnet predict --weights runs/cnn-1/best.safetensors --json a.png b.png\n  \
+    convnet predict --weights runs/cnn-1/best.safetensors --json a.png b.png photos/\n  \
+    convnet predict --model resnet50 --weights resnet50.pth --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 a.jpg\n  \
     convnet predict --run runs/cnn-1 --npy batch.npy --logits --json")]
 pub(crate) struct Args {
-    /// Pictures to look at
+    /// Pictures to look at, or folders of them
     #[arg(value_name = "FILE", required_unless_present = "npy")]
     files: Vec<PathBuf>,
 
     /// Array of pictures that are normalised already: float32, count x channels x height x width
     #[arg(long, value_name = "FILE")]
     npy: Option<PathBuf>,
+
+    /// Guesses for each picture [default: 5 in JSON, 3 in text]
+    #[arg(long, value_name = "N", value_parser = crate::args::at_least_1, help_heading = "Output")]
+    top: Option<usize>,
+
+    #[command(flatten)]
+    pictures: PictureArgs,
 
     #[command(flatten)]
     engine: EngineArgs,
@@ -50,18 +61,18 @@ pub(crate) struct Args {
     classifier: ClassifierArgs,
 }
 
-/// What `--json` prints.
+/// A picture in what `--json` prints.
 #[derive(Serialize)]
-struct Report<'a> {
-    predictions: Vec<Prediction<'a>>,
-}
-
-#[derive(Serialize)]
-struct Prediction<'a> {
-    path: String,
+struct Entry<'a> {
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     top: Vec<Guess<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    logits: Option<Vec<f32>>,
+    logits: Option<&'a [f32]>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -71,73 +82,116 @@ struct Guess<'a> {
     probability: f64,
 }
 
-/// Normalised pictures, one after the other, and what to call each.
-#[derive(Default)]
-struct Pictures {
-    names: Vec<String>,
-    pixels: Vec<f32>,
-}
-
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let (Classifier { description, weights }, _) = self.classifier.load(console)?;
-        let pictures = self.pictures(&description)?;
-        let batch = pictures.names.len().min(BATCH);
-        let mut inference = Inference::new(description.net(), &self.engine.engine(console)?, batch, &weights)?;
-        let size = description.input().iter().product::<usize>();
-        let mut predictions = Vec::with_capacity(pictures.names.len());
-        for (names, pixels) in pictures.names.chunks(batch).zip(pictures.pixels.chunks(batch * size)) {
-            let logits = inference.run(pixels, names.len())?.chunks_exact(description.classes().len());
-            predictions.extend(names.iter().zip(logits).map(|(name, row)| self.prediction(&description, name, row)));
+        let description = self.pictures.apply(description, console)?;
+        let inputs = self.inputs(&description)?;
+        let mut out = Output::begin(self.json, &description)?;
+        let engine = self.engine.engine(console)?;
+        let top = self.top.unwrap_or(GUESSES[usize::from(!self.json)]);
+        let predictor = Predictor::with_engine(Classifier { description, weights }, &engine)?;
+        let mut predictor =
+            predictor.batch_size(inputs.len().min(BATCH)).top(top).logits(self.logits).strict(self.pictures.strict);
+        let mut unusable = Unusable::default();
+        let count = inputs.len();
+        for Answer { name, result } in predictor.predict_all(inputs)? {
+            match &result {
+                Ok(prediction) if prediction.warnings.is_empty() => {}
+                Ok(prediction) => tell_damage(console, &name, &prediction.warnings),
+                Err(error) if is_of_a_picture(error) => unusable.tell(console, error),
+                // Something is wrong with the network: it is so for each picture.
+                Err(_) => return result.map(drop).map_err(Into::into),
+            }
+            out.add(&name, &result)?;
         }
-        match self.json {
-            true => print_json(&Report { predictions }),
-            false => print(&predictions.iter().map(line).collect::<String>()),
-        }
+        out.end()?;
+        Ok(unusable.end(count)?)
     }
 
-    fn pictures(&self, description: &Description) -> Result<Pictures> {
-        let mut pictures = Pictures::default();
+    /// The pictures, of which none is read yet but those of an array.
+    fn inputs(&self, description: &Description) -> Result<Vec<Input>> {
+        let mut inputs = Vec::new();
         for file in &self.files {
-            pictures.add(file, description)?;
+            match file.is_dir() {
+                true => inputs.extend(Input::folder(file)?),
+                false => inputs.push(Input::path(file)),
+            }
         }
         if let Some(file) = &self.npy {
             let batch = npy::read_batch(file, description.input())?;
-            pictures.names.extend((0..batch.shape()[0]).map(|index| format!("{}[{index}]", file.display())));
-            pictures.pixels.extend(batch.into_data());
+            let size: usize = description.input().iter().product();
+            let name = |index: usize| format!("{}[{index}]", file.display());
+            let rows = batch.data().chunks_exact(size).enumerate();
+            inputs.extend(rows.map(|(index, row)| Input::array(row).named(name(index))));
         }
-        Ok(pictures)
-    }
-
-    fn prediction<'a>(&self, description: &'a Description, name: &str, logits: &[f32]) -> Prediction<'a> {
-        let probabilities = softmax(logits);
-        let guess = |class: usize| {
-            let label = &description.classes()[class];
-            Guess { class, label, probability: probabilities[class] }
-        };
-        let guesses = if self.json { GUESSES[0] } else { GUESSES[1] };
-        let top = ranking(logits).into_iter().take(guesses).map(guess).collect();
-        Prediction { path: name.to_owned(), top, logits: self.logits.then(|| logits.to_vec()) }
+        Ok(inputs)
     }
 }
 
-impl Pictures {
-    fn add(&mut self, file: &Path, description: &Description) -> Result<()> {
-        let planes = picture::read(file, description.target())?;
-        let start = self.pixels.len();
-        self.pixels.resize(start + planes.len(), 0.0);
-        let normalizer = description.normalization().normalizer(description.input()[0])?;
-        normalizer.apply(&planes, &mut self.pixels[start..]);
-        self.names.push(file.display().to_string());
-        Ok(())
+/// Whether an error is that of one picture, and the others can be answered.
+fn is_of_a_picture(error: &Error) -> bool {
+    matches!(error, Error::Picture { .. } | Error::Io { .. } | Error::File { .. })
+}
+
+/// The answers on stdout, as they come.
+struct Output {
+    json: bool,
+    first: bool,
+}
+
+impl Output {
+    fn begin(json: bool, description: &Description) -> anyhow::Result<Output> {
+        if json {
+            write(&format!("{{\"preprocessing\":{},\"predictions\":[", to_json(&Shown::new(description))?))?;
+        }
+        Ok(Output { json, first: true })
+    }
+
+    fn add(&mut self, name: &str, result: &Result<Prediction>) -> anyhow::Result<()> {
+        if self.json {
+            let comma = if self.first { "" } else { "," };
+            self.first = false;
+            return write(&format!("{comma}{}", to_json(&entry(name, result))?));
+        }
+        result.as_ref().map_or(Ok(()), |prediction| write(&line(name, prediction)))
+    }
+
+    fn end(&self) -> anyhow::Result<()> {
+        if self.json { write("]}\n") } else { Ok(()) }
+    }
+}
+
+fn to_json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(value)?)
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
+}
+
+fn entry<'a>(name: &'a str, result: &'a Result<Prediction>) -> Entry<'a> {
+    match result {
+        Ok(Prediction { top, logits, warnings, .. }) => {
+            let guess = |guess: &'a convnet::predictor::Guess| Guess {
+                class: guess.class,
+                label: &guess.label,
+                probability: guess.probability,
+            };
+            Entry { path: name, error: None, top: top.iter().map(guess).collect(), logits: logits.as_deref(), warnings }
+        }
+        Err(error) => {
+            Entry { path: name, error: Some(error.to_string()), top: Vec::new(), logits: None, warnings: &[] }
+        }
     }
 }
 
 /// `a.png: 7 (99.8 %), 9 (0.1 %), 3 (0.0 %)`
-fn line(prediction: &Prediction) -> String {
-    let guess = |guess: &Guess| format!("{} ({:.1} %)", guess.label, 100.0 * guess.probability);
+fn line(name: &str, prediction: &Prediction) -> String {
+    let guess = |guess: &convnet::predictor::Guess| format!("{} ({:.1} %)", guess.label, 100.0 * guess.probability);
     let guesses: Vec<String> = prediction.top.iter().map(guess).collect();
-    let mut text = format!("{}: {}\n", prediction.path, guesses.join(", "));
+    let mut text = format!("{name}: {}\n", guesses.join(", "));
     if let Some(logits) = &prediction.logits {
         let logits: Vec<String> = logits.iter().map(f32::to_string).collect();
         text += &format!("  logits: {}\n", logits.join(", "));

@@ -10,6 +10,7 @@ use clap::value_parser;
 use convnet::columns::thousands;
 use convnet::data::Source;
 use convnet::exec::Engine;
+use convnet::ops::Op;
 use convnet::train::{
     Ending, EpochMetrics, Optimizer, Outcome, RunFolder, Schedule, TrainConfig, TrainOverrides, Trainer,
 };
@@ -150,6 +151,7 @@ impl Args {
             None => self.begin(console)?,
         };
         warn_of_emulation(&engine, console);
+        warn_of_little(&trainer, console);
         console.note(&introduction(&trainer, &engine));
         let (run, test) = (trainer.run().clone(), trainer.test_data());
         let sample = test.classes()[test.labels()[0] as usize].clone();
@@ -206,6 +208,9 @@ impl Args {
         config.conv = self.engine.conv.unwrap_or(config.conv);
         config.precision = self.engine.precision.unwrap_or(config.precision);
         let engine = Engine::new(config.threads)?.with_conv(config.conv).with_precision(config.precision);
+        if self.epochs.is_some_and(|epochs| epochs != run.config().map_or(epochs, |config| config.epochs)) {
+            note_new_schedule(&config, console);
+        }
         let splits = self.data.load(&config.data, config.target()?, console)?;
         let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
         if let Some(problem) = problem {
@@ -245,6 +250,29 @@ impl Args {
             conv: self.engine.conv,
             precision: self.engine.precision,
         })
+    }
+}
+
+/// Says that a learning rate which depends on the number of epochs is another with another number.
+fn note_new_schedule(config: &TrainConfig, console: &Console) {
+    if config.schedule != Schedule::Constant {
+        let epochs = config.epochs;
+        console.note(&format!(
+            "The learning rate follows its schedule over all {epochs} epochs now: it does not go on where it was"
+        ));
+    }
+}
+
+/// Warns of data or batches from which little can be learned.
+fn warn_of_little(trainer: &Trainer, console: &Console) {
+    if let [only] = trainer.train_data().classes() {
+        console.warn(&format!("the data have only one class ('{only}'): there is nothing to tell apart"));
+    }
+    let normalises = trainer.description().net().nodes().iter().any(|node| matches!(node.op, Op::BatchNorm2d(_)));
+    if normalises && trainer.config().batch_size.min(trainer.train_data().len()) == 1 {
+        console.warn(
+            "batches of one picture: batch norm finds no variance where a map has one pixel; a batch size of 2 or more is meant for it",
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder};
 
 use super::jpeg;
-use super::picture::{decoder, unreadable};
+use super::picture::{luma, open, undecodable};
 use crate::{Error, Result, files};
 
 /// Most pixels of a picture that is read or written: 23,170 x 23,170.
@@ -46,7 +46,7 @@ impl Bitmap {
         Ok(Bitmap { shape, pixels })
     }
 
-    /// Reads a PNG, JPEG, BMP or WebP file. Grey files have 1 channel, all others 3; 16 bits a channel are rounded to 8,
+    /// Reads a PNG, JPEG, WebP, GIF, TIFF or BMP file. Grey files have 1 channel, all others 3; 16 bits a channel are rounded to 8,
     /// transparent pixels are laid on white, and a photograph is turned as its EXIF data says.
     ///
     /// # Errors
@@ -91,10 +91,7 @@ impl Bitmap {
         if channels == 1 {
             return self;
         }
-        let luma = |&[r, g, b]: &[u8; 3]| {
-            ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
-        };
-        let pixels = self.pixels.as_chunks::<3>().0.iter().map(luma).collect();
+        let pixels = self.pixels.as_chunks::<3>().0.iter().map(|&pixel| luma(pixel)).collect();
         Bitmap { shape: [1, height, width], pixels }
     }
 
@@ -114,14 +111,14 @@ impl std::fmt::Debug for Bitmap {
 }
 
 fn decode(bytes: &[u8]) -> Result<Bitmap, String> {
-    let mut decoder = decoder(bytes, MAX_PIXELS as u64)?;
+    let (mut decoder, format) = open(bytes, MAX_PIXELS as u64).map_err(|error| error.to_string())?;
     let size = decoder.total_bytes();
     if size > MAX_BYTES {
         return Err(format!("a picture of {size} bytes: expected at most {MAX_BYTES}"));
     }
     // Metadata that cannot be read turns nothing.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(format)(error).to_string())?;
     picture.apply_orientation(orientation);
     let [height, width] = [picture.height() as usize, picture.width() as usize];
     let (channels, pixels) = opaque(picture);
@@ -305,7 +302,7 @@ mod tests {
             }
             assert!(decoded(&file[..file.len() / 2]).is_err());
         }
-        assert_eq!(decoded(b"GIF89a......").unwrap_err(), "not a PNG, JPEG, BMP or WebP file");
+        assert_eq!(decoded(b"hello").unwrap_err(), "not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
         let mut file = encoded(colour(), ImageFormat::Bmp);
         file[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
         file[22..26].copy_from_slice(&60_000_u32.to_le_bytes());

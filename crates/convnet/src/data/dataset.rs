@@ -1,5 +1,6 @@
 //! Labelled pictures in memory, 8 bits a channel: read once, shared by every loader.
 
+use super::{Target, picture};
 use crate::{Error, Result};
 
 /// Labelled pictures of one size. Pixels are kept as bytes, a quarter of what they take as `f32`.
@@ -10,6 +11,7 @@ pub struct Dataset {
     images: Vec<u8>,
     labels: Vec<u32>,
     classes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 /// The two parts of a data set: what a net learns from, and what it is judged on.
@@ -51,7 +53,7 @@ impl Dataset {
                 classes.len()
             )));
         }
-        Ok(Dataset { name, shape, images, labels, classes })
+        Ok(Dataset { name, shape, images, labels, classes, warnings: Vec::new() })
     }
 
     /// What to call it in messages.
@@ -91,6 +93,32 @@ impl Dataset {
     /// What each class is called.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// What was noticed while it was read: damaged pictures, files that are no pictures.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Takes note of something that its user should know.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// The same with its pictures brought to a target: resized and cut out, grey repeated in each channel, colour as luma.
+    ///
+    /// # Errors
+    /// A target that its pictures cannot be brought to.
+    pub fn fitted(self, target: Target) -> Result<Dataset> {
+        if self.shape == target.shape {
+            return Ok(self);
+        }
+        let fit = |index: usize| picture::from_planes(self.image(index).to_vec(), self.shape, target);
+        let mut images = Vec::new();
+        for index in 0..self.len() {
+            images.extend(fit(index).map_err(picture::named(format!("{}[{index}]", self.name)))?);
+        }
+        Ok(Dataset { shape: target.shape, images, ..self })
     }
 
     /// Its first `len` pictures, or all of them where there are fewer.

@@ -1,7 +1,7 @@
 //! What the classes of ImageNet and CIFAR are called, and lists of names from files.
 //!
 //! ImageNet's 1,000 names, in the order of the ILSVRC 2012 classes, are those of torchvision's weights
-//! (`torchvision/models/_meta.py`); CIFAR's are those of `batches.meta.txt` and `fine_label_names.txt` in the binary
+//! (`torchvision/models/_meta.py`), its synsets those of the ILSVRC 2012 devkit, sorted; CIFAR's are those of `batches.meta.txt` and `fine_label_names.txt` in the binary
 //! distributions of <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
 use std::io::Read;
@@ -15,6 +15,11 @@ const MAX_BYTES: u64 = 8 << 20;
 /// The 1,000 classes of ImageNet (ILSVRC 2012).
 pub fn imagenet() -> Vec<String> {
     lines(include_str!("labels/imagenet.txt"))
+}
+
+/// The WordNet synsets of ImageNet's 1,000 classes, in the same order: what its folders are called.
+pub fn imagenet_synsets() -> Vec<String> {
+    lines(include_str!("labels/imagenet_synsets.txt"))
 }
 
 /// The 10 classes of CIFAR-10.
@@ -60,6 +65,9 @@ mod tests {
         let (imagenet, cifar10, cifar100) = (imagenet(), cifar10(), cifar100());
         assert_eq!((imagenet.len(), cifar10.len(), cifar100.len()), (1000, 10, 100));
         assert_eq!((&imagenet[0][..], &imagenet[281][..], &imagenet[999][..]), ("tench", "tabby", "toilet tissue"));
+        let synsets = imagenet_synsets();
+        assert_eq!((synsets.len(), &synsets[0][..], &synsets[999][..]), (1000, "n01440764", "n15075141"));
+        assert!(synsets.is_sorted() && synsets.iter().all(|synset| synset.len() == 9));
         // CIFAR's classes are in alphabetical order, so that folders of that name give the same numbers.
         assert!(cifar10.is_sorted() && cifar100.is_sorted());
         assert!([imagenet, cifar10, cifar100].iter().flatten().all(|name| !name.is_empty()));

@@ -17,16 +17,18 @@ mod normalize;
 pub mod npy;
 pub mod picture;
 mod preprocessing;
-mod preset;
+pub mod preset;
 mod resize;
 mod source;
 
 pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};
 pub use normalize::{Normalization, Normalizer};
+pub use picture::PictureError;
 pub use preprocessing::{Preprocessing, Target};
 pub use preset::Preset;
-pub use source::{Source, cache_folder};
+pub use resize::Interpolation;
+pub use source::{HeldOut, Part, Source, cache_folder, pictures_in};
 
 use std::fs::{self, File};
 use std::path::Path;

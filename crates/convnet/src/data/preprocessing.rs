@@ -1,15 +1,21 @@
 //! From a picture of any size to what a net takes, as torchvision's presets for classification do it: the shorter side is
-//! resized (bilinear, antialiased), the middle is cut out, and the pixels are normalised. A picture that has the net's
-//! size already is taken as it is.
+//! resized (antialiased), the middle is cut out, and the pixels are normalised.
 
 use serde::{Deserialize, Serialize};
 
 use super::Normalization;
-use super::resize::{Axis, resize};
+use super::picture::PictureError;
+use super::resize::{Axis, Interpolation, resize};
 use crate::{Error, Result};
 
 /// Pictures are not enlarged beyond so many pixels on their shorter side.
 const MAX_RESIZE: usize = 65_536;
+
+/// To how many pixels the shorter side is resized for this shape, when it is `resize` for a side of `crop`.
+pub(super) fn proportional([_, height, width]: [usize; 3], resize: usize, crop: usize) -> usize {
+    let (resize, crop) = (resize as u128, crop.max(1) as u128);
+    usize::try_from((height.min(width) as u128 * resize + crop / 2) / crop).unwrap_or(usize::MAX)
+}
 
 /// What is done to a picture before a net sees it. It travels with the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +24,13 @@ pub struct Preprocessing {
     /// size than the net's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resize: Option<usize>,
+    /// How it is resized.
+    #[serde(default, skip_serializing_if = "Interpolation::is_default")]
+    pub interpolation: Interpolation,
+    /// Whether even a picture of the net's size is resized and cut, as torchvision does it for its own nets, or taken as it
+    /// is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resize_always: bool,
     /// From pixels to numbers.
     #[serde(flatten)]
     pub normalization: Normalization,
@@ -30,12 +43,42 @@ pub struct Target {
     pub shape: [usize; 3],
     /// As [`Preprocessing::resize`].
     pub resize: Option<usize>,
+    /// As [`Preprocessing::interpolation`].
+    pub interpolation: Interpolation,
+    /// As [`Preprocessing::resize_always`].
+    pub resize_always: bool,
+    /// Whether a damaged picture is refused; else it is read as libjpeg reads it, with a warning.
+    pub strict: bool,
 }
 
 impl Preprocessing {
     /// For nets that take pictures of this shape, which are resized as [`Target::customary`] has it.
     pub fn new(input: [usize; 3], normalization: Normalization) -> Preprocessing {
-        Preprocessing { resize: Target::customary(input).resize, normalization }
+        let Target { resize, interpolation, resize_always, .. } = Target::customary(input);
+        Preprocessing { resize, interpolation, resize_always, normalization }
+    }
+
+    /// What it brings pictures to, for a net that takes this shape.
+    pub fn target(&self, shape: [usize; 3]) -> Target {
+        let &Preprocessing { resize, interpolation, resize_always, .. } = self;
+        Target { shape, resize, interpolation, resize_always, strict: false }
+    }
+
+    /// It in words, for a net that takes pictures of this shape.
+    ///
+    /// ```
+    /// use convnet::data::{Normalization, Preprocessing};
+    /// let preprocessing = Preprocessing::new([3, 224, 224], Normalization::imagenet());
+    /// let text = "shorter side to 256 (bilinear), middle 224x224, mean 0.485,0.456,0.406, std 0.229,0.224,0.225";
+    /// assert_eq!(preprocessing.describe([3, 224, 224]), text);
+    /// ```
+    pub fn describe(&self, [_, height, width]: [usize; 3]) -> String {
+        let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+        let size = match self.resize {
+            Some(resize) => format!("shorter side to {resize} ({}), middle {width}x{height}", self.interpolation),
+            None => format!("{width}x{height} as they are"),
+        };
+        format!("{size}, mean {}, std {}", list(&self.normalization.mean), list(&self.normalization.std))
     }
 
     /// Checks that it can be done for a net that takes pictures of this shape.
@@ -59,18 +102,30 @@ fn check_resize(resize: usize, [_, height, width]: [usize; 3]) -> Result<(), Str
 }
 
 impl Target {
-    /// For nets that take pictures of this shape. The shorter side of colour pictures becomes 256 pixels for 224, as
-    /// torchvision's presets have it, and in that proportion for other sizes; grey ones (digits) must have the right size.
+    /// For nets that take pictures of this shape. The shorter side becomes 256 pixels for 224, as torchvision's presets have
+    /// it, and in that proportion for other sizes; a picture of the net's size is taken as it is.
     pub fn customary(shape: [usize; 3]) -> Target {
-        let [channels, height, width] = shape;
-        let side = height.min(width) as u128;
-        let resize = usize::try_from((side * 256 + 112) / 224).unwrap_or(usize::MAX);
-        Target { shape, resize: (channels == 3).then_some(resize) }
+        let resize = proportional(shape, 256, 224);
+        Target { resize: Some(resize), ..Target::exactly(shape) }
     }
 
-    /// Whether a picture of this size need not be touched.
-    pub(super) fn is(&self, height: usize, width: usize) -> bool {
-        self.shape[1..] == [height, width]
+    /// For pictures that have this shape already; others are refused.
+    pub fn exactly(shape: [usize; 3]) -> Target {
+        Target { shape, resize: None, interpolation: Interpolation::default(), resize_always: false, strict: false }
+    }
+
+    /// To how many pixels the shorter side of a picture of this size is resized; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// [`PictureError::Size`] when it has another size than the net's, and nothing is said of resizing.
+    pub(super) fn resize_for(&self, height: usize, width: usize) -> Result<Option<usize>, PictureError> {
+        let is = self.shape[1..] == [height, width];
+        match self.resize {
+            Some(resize) if !is || self.resize_always => Ok(Some(resize)),
+            Some(_) => Ok(None),
+            None if is => Ok(None),
+            None => Err(PictureError::Size { found: [height, width], expected: [self.shape[1], self.shape[2]] }),
+        }
     }
 
     /// The size that a picture would be resized to, were all of it kept: the smallest whose middle covers the net's
@@ -102,7 +157,7 @@ impl Target {
     pub(super) fn fit(&self, pixels: &[u8], size: [usize; 2], shorter: usize) -> Result<Vec<u8>, String> {
         check_resize(shorter, self.shape)?;
         let [height, width] = self.axes(size, shorter);
-        Ok(resize(pixels, self.shape[0], height, width))
+        Ok(resize(pixels, self.shape[0], height, width, self.interpolation))
     }
 }
 
@@ -118,7 +173,6 @@ mod tests {
     fn sizes_are_torchvisions() {
         let of = |shape: [usize; 3], size| target(shape).resized(size, target(shape).resize.unwrap());
         assert_eq!([224, 299, 32, 28].map(|side| target([3, side, side]).resize), [256, 342, 37, 32].map(Some));
-        assert_eq!(target([1, 224, 224]).resize, None);
         assert_eq!(of([3, 224, 224], [375, 500]), [256, 341]);
         assert_eq!(of([3, 224, 224], [500, 375]), [341, 256]);
         assert_eq!(of([3, 224, 224], [7, 7]), [256, 256]);
@@ -148,17 +202,19 @@ mod tests {
         picture: [usize; 2],
         side: usize,
         resize: usize,
+        interpolation: Interpolation,
         expected: Vec<u8>,
     }
 
     #[test]
     fn pixels_are_pillows() {
         let golden: Vec<Golden> = serde_json::from_str(include_str!("../../tests/golden/pillow/resize.json")).unwrap();
-        for Golden { picture: size, side, resize, expected } in golden {
-            let target = target([3, side, side]);
+        assert_eq!(golden.len(), 4 * Interpolation::ALL.len());
+        for Golden { picture: size, side, resize, interpolation, expected } in golden {
+            let target = Target { interpolation, ..target([3, side, side]) };
             assert_eq!(target.resize, Some(resize));
             let fitted = target.fit(&picture(size), size, resize).unwrap();
-            assert_eq!(fitted, expected, "{size:?}");
+            assert_eq!(fitted, expected, "{size:?} {interpolation}");
         }
     }
 
@@ -173,7 +229,8 @@ mod tests {
             assert!(
                 target.fit(&[0; 3], [1, 1], resize).unwrap_err().contains("expected 4 (that of what the net takes)")
             );
-            let preprocessing = Preprocessing { resize: Some(resize), normalization: Normalization::imagenet() };
+            let usual = Preprocessing::new([3, 4, 6], Normalization::imagenet());
+            let preprocessing = Preprocessing { resize: Some(resize), ..usual };
             assert!(preprocessing.check([3, 4, 6]).is_err());
         }
         assert!(target.fit(&[9; 3], [1, 1], MAX_RESIZE).is_ok());

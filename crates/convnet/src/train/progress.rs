@@ -84,7 +84,7 @@ mod tests {
         progress.add(Step { loss: 1.0, correct: 3 }, 4, 0.5);
         progress.add(Step { loss: 4.0, correct: 0 }, 2, 0.5);
         assert_eq!((progress.mean_loss(), progress.accuracy(), progress.images_per_second()), (2.0, 0.5, 6.0));
-        let evaluation = |top1| Evaluation { images: 2, top1, top5: 1.0, loss: 0.25, seconds: 1.0 };
+        let evaluation = |top1| Evaluation { images: 2, top1, loss: 0.25, seconds: 1.0, ..Evaluation::default() };
         let (metrics, best) = progress.end_epoch(&evaluation(0.5));
         assert_eq!((metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds), (1, 2.0, 0.5, 2.0));
         assert!(best);

@@ -1,16 +1,18 @@
-//! Tar archives (`.tar`, `.tar.gz`, `.tgz`) of a folder of pictures, as in `image_folder.rs`, perhaps within one folder
-//! more. Nothing is unpacked to disk: the pictures' files are kept in memory until they are decoded.
+//! Tar archives (`.tar`, `.tar.gz`, `.tgz`) of a folder of pictures, as in `image_folder.rs`, perhaps within other
+//! folders. Nothing is unpacked to disk: the pictures' files are kept in memory until they are decoded. A hard link is its
+//! file once more, as tar stores a second name of a file.
 //!
-//! An archive may claim anything: entries that lead out of it, links and devices are refused, and what it unpacks to is
-//! counted as it comes, whatever its headers say.
+//! An archive may claim anything: entries that lead out of it, symbolic links and devices are refused, and what it unpacks
+//! to is counted as it comes, whatever its headers say. It must end with its end marker.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
-use super::picture_set::{Classes, HELD_OUT, PictureFile, PictureSet, TRAIN};
+use super::Part;
+use super::picture_set::{PictureFile, PictureSet, class_name, is_passed_over};
 use crate::data::picture;
 use crate::{Error, Result};
 
@@ -18,6 +20,8 @@ use crate::{Error, Result};
 const MAX_UNPACKED: u64 = 8 << 30;
 /// Nor have more entries.
 const MAX_ENTRIES: usize = 4_000_000;
+/// The parts may lie so deep.
+const MAX_DEPTH: usize = 8;
 /// How the names of archives end.
 const EXTENSIONS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
 
@@ -27,74 +31,129 @@ pub(super) fn is_archive(path: &Path) -> bool {
     EXTENSIONS.iter().any(|extension| name.ends_with(extension))
 }
 
-/// Which parts of an archive to keep.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Keep {
-    Both,
-    /// Of the training part only the names of its classes.
-    HeldOut,
+/// Other archives, and what they are called.
+pub(super) fn other_archive(path: &Path) -> Option<&'static str> {
+    let name = path.to_string_lossy().to_lowercase();
+    let known =
+        [(".zip", "zip"), (".rar", "rar"), (".7z", "7z"), (".bz2", "bzip2"), (".xz", "xz"), (".zst", "Zstandard")];
+    known.into_iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, kind)| kind)
 }
 
-/// Reads the pictures' files, but decodes none of them.
+/// Reads the pictures' files of some parts, but decodes none of them; of the training part, the names of its classes are
+/// read in any case.
 ///
 /// # Errors
 /// An archive that cannot be read, is damaged or cut short, unpacks to too much, or holds what it should not.
-pub(super) fn read(path: &Path, keep: Keep) -> Result<PictureSet> {
+pub(super) fn read(path: &Path, keep: &[Part]) -> Result<PictureSet> {
     let (file, _) = crate::data::open(path)?;
     unpack(path, BufReader::new(file), keep).map_err(|problem| Error::file(path, problem))
 }
 
-fn unpack(path: &Path, mut source: impl BufRead, keep: Keep) -> Result<PictureSet, String> {
+fn unpack(path: &Path, mut source: impl BufRead, keep: &[Part]) -> Result<PictureSet, String> {
     let gzip = source.fill_buf().map_err(|error| unreadable(&error))?.starts_with(&[0x1f, 0x8b]);
     let source: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(source)) } else { Box::new(source) };
-    let mut archive = Archive::new(Limited { source, left: MAX_UNPACKED });
-    let mut parts: Parts = Default::default();
+    let mut archive = Archive::new(Tail { source: Limited { source, left: MAX_UNPACKED }, zeros: 0 });
+    let mut reader = Reader { archive: path, keep, set: PictureSet::default(), links: Vec::new() };
     for (number, entry) in archive.entries().map_err(|error| unreadable(&error))?.enumerate() {
         if number >= MAX_ENTRIES {
             return Err(format!("more than {MAX_ENTRIES} entries: unpack it and name the folder"));
         }
-        add(path, &mut parts, entry.map_err(|error| unreadable(&error))?, keep)?;
+        reader.add(entry.map_err(|error| unreadable(&error))?)?;
     }
     // To its very end, where the checksum is that tells whether it is whole.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| unreadable(&error))?;
-    let [train, val, test] = parts;
-    Ok(PictureSet { train, test: val.or(test) })
+    let mut source = archive.into_inner();
+    io::copy(&mut source, &mut io::sink()).map_err(|error| unreadable(&error))?;
+    if source.zeros < END_MARKER {
+        return Err("cannot be unpacked: it has no end marker, so it is cut short".into());
+    }
+    reader.follow_links()?;
+    Ok(reader.set)
 }
 
-/// `train`, `val` and `test`.
-type Parts = [Option<Classes>; 3];
+/// Where a picture belongs: its part, its class and its path below that.
+type Place = (Part, String, PathBuf);
 
-/// Takes an entry of an archive if it is a picture or a folder for them.
-fn add(archive: &Path, parts: &mut Parts, mut entry: Entry<'_, impl Read>, keep: Keep) -> Result<(), String> {
-    let name = entry.path().map_err(|error| unreadable(&error))?.into_owned();
-    let problem = |problem: String| format!("entry '{}': {problem}", name.display());
-    let folder = match entry.header().entry_type() {
-        EntryType::Directory => true,
-        EntryType::Regular | EntryType::Continuous => false,
-        EntryType::XGlobalHeader => return Ok(()),
-        other => return Err(problem(format!("expected files and folders alone, found type {other:?}"))),
-    };
-    let names = names(&name).map_err(problem)?;
-    let Some((part, [class, within @ ..])) = part(&names) else { return Ok(()) };
-    if names.iter().any(|name| name.starts_with('.')) {
-        return Ok(());
-    }
-    let (class_folder, picture) = (folder && within.is_empty(), !folder && picture::is_picture(&name));
-    if !class_folder && (!picture || within.is_empty()) {
-        return Ok(());
-    }
-    let pictures = parts[part].get_or_insert_default().entry((*class).to_owned()).or_default();
-    if picture && (part > 0 || keep == Keep::Both) {
+/// Sorts the entries of an archive.
+struct Reader<'a> {
+    archive: &'a Path,
+    keep: &'a [Part],
+    set: PictureSet,
+    /// Hard links: where they stand, and what they lead to.
+    links: Vec<(Place, Option<Place>)>,
+}
+
+impl Reader<'_> {
+    /// Takes an entry of an archive if it is a picture or a folder for them.
+    fn add(&mut self, mut entry: Entry<'_, impl Read>) -> Result<(), String> {
+        let name = entry.path().map_err(|error| unreadable(&error))?.into_owned();
+        let problem = |problem: String| format!("entry '{}': {problem}", name.display());
+        let kind = entry.header().entry_type();
+        match kind {
+            EntryType::Directory | EntryType::Regular | EntryType::Continuous | EntryType::Link => {}
+            EntryType::XGlobalHeader => return Ok(()),
+            other => return Err(problem(format!("expected files and folders alone, found type {other:?}"))),
+        }
+        let Some((part, class, within)) = place(&name).map_err(problem)? else { return Ok(()) };
+        let folder = kind == EntryType::Directory;
+        if within.as_os_str().is_empty() && !folder {
+            return Ok(());
+        }
+        let pictures = self.set.parts[part as usize].get_or_insert_default().entry(class.clone()).or_default();
+        if folder || !(self.keep.contains(&part)) {
+            return Ok(());
+        }
+        if !picture::is_picture(&name) {
+            self.set.pass_over(&name);
+            return Ok(());
+        }
+        if kind == EntryType::Link {
+            let target = entry.link_name().map_err(|error| unreadable(&error))?;
+            let target = target.map(|target| place(&target)).transpose().map_err(problem)?.flatten();
+            self.links.push(((part, class, within), target));
+            return Ok(());
+        }
         let size = entry.size();
-        picture::check_bytes(size).map_err(problem)?;
+        picture::check_bytes(size).map_err(|error| problem(error.to_string()))?;
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(|error| problem(unreadable(&error)))?;
         if bytes.len() as u64 != size {
             return Err(problem(format!("{size} bytes are announced, but {} come: cut short", bytes.len())));
         }
-        pictures.insert(within.iter().collect(), PictureFile::InMemory(archive.join(&name), bytes));
+        pictures.insert(within, PictureFile::InMemory(self.archive.join(&name), bytes));
+        Ok(())
     }
-    Ok(())
+
+    /// Gives each hard link the file that it leads to.
+    fn follow_links(&mut self) -> Result<(), String> {
+        let mut copied = 0;
+        for ((part, class, within), target) in std::mem::take(&mut self.links) {
+            let file = target
+                .and_then(|(part, class, within)| self.set.parts[part as usize].as_ref()?.get(&class)?.get(&within));
+            let Some(PictureFile::InMemory(_, bytes)) = file else {
+                self.set.lost_links += 1;
+                continue;
+            };
+            copied += bytes.len() as u64;
+            if copied > MAX_UNPACKED {
+                return Err("links to more than can be held: unpack it and name the folder".into());
+            }
+            let folder = self.archive.join(part.name()).join(&class);
+            let file = PictureFile::InMemory(folder.join(&within), bytes.clone());
+            let pictures = self.set.parts[part as usize].get_or_insert_default().entry(class).or_default();
+            pictures.insert(within, file);
+        }
+        Ok(())
+    }
+}
+
+/// Where an entry belongs; nothing where that is to no class, or it is passed over.
+fn place(name: &Path) -> Result<Option<Place>, String> {
+    let names = names(name)?;
+    let Some((part, [class, within @ ..])) = part(&names) else { return Ok(None) };
+    if names.iter().any(|name| is_passed_over(name)) {
+        return Ok(None);
+    }
+    Ok(Some((part, class_name(class), within.iter().collect())))
 }
 
 /// The names that a path is made of, none of which may lead out of the archive.
@@ -112,11 +171,10 @@ fn names(path: &Path) -> Result<Vec<&str>, String> {
     Ok(names)
 }
 
-/// To which part a path belongs, and what of it lies below the part: which may begin the path, or its second name.
-fn part<'a>(names: &'a [&'a str]) -> Option<(usize, &'a [&'a str])> {
-    let number = |name: &str| [TRAIN].iter().chain(&HELD_OUT).position(|part| *part == name);
-    let parts = names.iter().take(2).enumerate();
-    let (at, part) = parts.filter_map(|(at, name)| Some((at, number(name)?))).next()?;
+/// To which part a path belongs, and what of it lies below the part, which may lie in other folders.
+fn part<'a>(names: &'a [&'a str]) -> Option<(Part, &'a [&'a str])> {
+    let parts = names.iter().take(MAX_DEPTH).enumerate();
+    let (at, part) = parts.filter_map(|(at, name)| Some((at, Part::named(name)?))).next()?;
     Some((part, &names[at + 1..]))
 }
 
@@ -139,6 +197,24 @@ impl<R: Read> Read for Limited<R> {
                 MAX_UNPACKED >> 30
             ))
         })?;
+        Ok(read)
+    }
+}
+
+/// An archive ends with two blocks of zeros.
+const END_MARKER: u64 = 1024;
+
+/// How many zeros came last.
+struct Tail<R> {
+    source: R,
+    zeros: u64,
+}
+
+impl<R: Read> Read for Tail<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        let zeros = buffer[..read].iter().rev().take_while(|&&byte| byte == 0).count();
+        self.zeros = if zeros == read { self.zeros + read as u64 } else { zeros as u64 };
         Ok(read)
     }
 }
@@ -201,7 +277,7 @@ mod tests {
 
     #[test]
     fn an_archive_is_a_folder() {
-        for prefix in ["", "./", "pictures/"] {
+        for prefix in ["", "./", "pictures/", "./data/pictures/"] {
             let bytes = fine(prefix).into_inner().unwrap();
             for bytes in [gzipped(&bytes), bytes] {
                 let Splits { train, test } = load(&bytes).unwrap();
@@ -232,11 +308,14 @@ mod tests {
             let message = problem(name, EntryType::Regular, &png(4));
             assert!(message.contains("a path that stays within the archive"), "{name}: {message}");
         }
-        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Fifo, EntryType::Char] {
+        for kind in [EntryType::Symlink, EntryType::Fifo, EntryType::Char] {
             assert!(problem("train/dog/4.png", kind, &[]).contains("files and folders alone"), "{kind:?}");
         }
         let message = problem("train/dog/4.png", EntryType::Regular, b"no picture");
-        assert!(message.contains("pictures.tar/train/dog/4.png: not a PNG, JPEG, BMP or WebP file"), "{message}");
+        assert!(
+            message.contains("pictures.tar/train/dog/4.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file"),
+            "{message}"
+        );
         assert!(problem("train/cow", EntryType::Directory, &[]).contains("no pictures"));
         assert!(problem("test/cow/4.png", EntryType::Regular, &png(4)).contains("no folder train/cow"));
     }
@@ -261,9 +340,26 @@ mod tests {
         bytes[sum] ^= 1;
         assert!(load(&bytes).unwrap_err().contains("cannot be unpacked"));
         let bytes = fine("").into_inner().unwrap();
-        for end in (0..bytes.len()).step_by(100) {
-            let _ = load(&bytes[..end]);
+        for end in (0..bytes.len() - 512).step_by(64) {
+            assert!(load(&bytes[..end]).is_err(), "{end}");
         }
+    }
+
+    /// The second name of a file, and one of a file that is not there.
+    #[test]
+    fn hard_links_are_their_files() {
+        let mut tar = fine("pictures/");
+        for (name, to) in [("pictures/train/dog/9.png", "pictures/train/cat/deep/2.png"), ("train/dog/8.png", "none")] {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(EntryType::Link);
+            header.set_size(0);
+            tar.append_link(&mut header, name, to).unwrap();
+        }
+        let train = load(&tar.into_inner().unwrap()).unwrap().train;
+        assert_eq!((train.class_counts(), train.image(2)), (vec![1, 2], &[2; 6][..]));
+        let warnings = train.warnings().join(" ");
+        assert!(warnings.contains("1 links to files that the archive does not hold"), "{warnings}");
+        assert!(warnings.contains("1 .txt"), "{warnings}");
     }
 
     /// A few bytes that unpack to more than may be read.

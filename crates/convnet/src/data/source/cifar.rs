@@ -66,12 +66,29 @@ impl Kind {
 
 impl Cifar {
     /// The set whose test file lies in `folder`, or in the folder within it that the distributed archive makes.
-    pub(super) fn find(folder: &Path) -> Option<Cifar> {
-        [Kind::Cifar10, Kind::Cifar100].into_iter().find_map(|kind| {
+    ///
+    /// # Errors
+    /// The set in the form of Python's pickles, which is not read.
+    pub(super) fn find(folder: &Path) -> Result<Option<Cifar>> {
+        let found = [Kind::Cifar10, Kind::Cifar100].into_iter().find_map(|kind| {
             let folders = [folder.to_owned(), folder.join(kind.folder())];
             let folder = folders.into_iter().find(|folder| folder.join(kind.test_file()).is_file())?;
             Some(Cifar { folder, kind })
-        })
+        });
+        let pickles = [("", "data_batch_1"), ("cifar-10-batches-py", "data_batch_1"), ("cifar-100-python", "test")];
+        let is_pickle = |(within, file): &(&str, &str)| {
+            let folder = folder.join(within);
+            let named = folder.file_name().is_some_and(|name| name == "cifar-100-python");
+            folder.join(file).is_file() && (*file == "data_batch_1" || named)
+        };
+        match (found, pickles.iter().any(is_pickle)) {
+            (None, true) => Err(Error::file(
+                folder,
+                "CIFAR as Python's pickles, which are not read: expected the binary version (cifar-10-binary.tar.gz or \
+                 cifar-100-binary.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html)",
+            )),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Reads both parts.

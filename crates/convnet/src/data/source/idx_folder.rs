@@ -1,4 +1,5 @@
-//! Folders with the four IDX files of MNIST, or of a set in its form.
+//! Folders with the four IDX files of MNIST, or of a set in its form: also under longer names that say what they are, such as
+//! EMNIST's (`emnist-balanced-train-images-idx3-ubyte`).
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ use crate::{Error, Result};
 /// A file with the names of the classes, one a line, that may lie beside IDX files; without it they are "0" to "9".
 const CLASSES_FILE: &str = "classes.txt";
 const PARTS: [&str; 2] = ["train", "t10k"];
+/// Of the files that are there instead, so many are named.
+const SHOWN: usize = 5;
 
 /// The four files under their standard names, without `.gz`.
 pub(super) fn file_names() -> Vec<String> {
@@ -22,7 +25,8 @@ pub(super) fn file_names() -> Vec<String> {
 /// Files that are missing, damaged or do not fit together, each named.
 pub(super) fn read(folder: &Path, name: &str) -> Result<Splits> {
     let names = file_names();
-    let found: Vec<_> = names.iter().map(|name| find(folder, name)).collect();
+    let find = |name: &String| find(folder, name).or_else(|| find_longer(folder, name));
+    let found: Vec<_> = names.iter().map(find).collect();
     let (Some(train_images), Some(train_labels), Some(test_images), Some(test_labels)) =
         (&found[0], &found[1], &found[2], &found[3])
     else {
@@ -30,8 +34,21 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Splits> {
         return Err(missing(folder, &absent.map(|(name, _)| name).collect::<Vec<_>>()));
     };
     let classes = read_classes(folder)?;
-    let train = read_pair(&format!("{name} (train)"), train_images, train_labels, &classes)?;
-    let test = read_pair(&format!("{name} (test)"), test_images, test_labels, &classes)?;
+    let (train_read, train_labelled) = (idx::read_images(train_images)?, idx::read_labels(train_labels)?);
+    let (test_read, test_labelled) = (idx::read_images(test_images)?, idx::read_labels(test_labels)?);
+    // EMNIST's letters are counted from 1.
+    let largest = train_labelled.iter().max().map(|&label| usize::from(label));
+    let from_one = train_labelled.iter().min() == Some(&1) && largest == Some(classes.len());
+    let first = u8::from(from_one && !test_labelled.contains(&0));
+    let pair = |part: &str, images: (&Path, idx::Images), labels: (&Path, Vec<u8>)| {
+        let numbers = labels.1.into_iter().map(|label| u32::from(label - first)).collect();
+        pair_up(&format!("{name} ({part})"), images, (labels.0, numbers), &classes)
+    };
+    let mut train = pair("train", (train_images, train_read), (train_labels, train_labelled))?;
+    let test = pair("test", (test_images, test_read), (test_labels, test_labelled))?;
+    if first == 1 {
+        train.warn(format!("{}: labels begin at 1, which is taken for the first class", train_labels.display()));
+    }
     if train.shape() != test.shape() {
         let size = |data: &Dataset| format!("{}x{}", data.shape()[1], data.shape()[2]);
         let problem = format!("pictures of {}, but the training pictures are {}", size(&test), size(&train));
@@ -43,6 +60,24 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Splits> {
 /// The file called `name` in one of its spellings.
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     spellings(name).into_iter().map(|file| folder.join(file)).find(|path| path.is_file())
+}
+
+/// The one file whose longer name has the words of `name`: its part (`train`; `t10k` or `test`), its kind and its form.
+fn find_longer(folder: &Path, name: &str) -> Option<PathBuf> {
+    let (part, rest) = name.split_once('-')?;
+    let (kind, form) = rest.split_once('-')?;
+    let parts: &[&str] = if part == PARTS[0] { &["train"] } else { &["t10k", "test"] };
+    let form = form.split('-').next()?;
+    let fits = |file: &&String| {
+        let file = file.to_lowercase();
+        parts.iter().any(|part| file.contains(part)) && file.contains(kind) && file.contains(form)
+    };
+    let files = entries(folder, |path| path.is_file());
+    let mut found = files.iter().filter(fits);
+    match (found.next(), found.next()) {
+        (Some(file), None) => Some(folder.join(file)),
+        _ => None,
+    }
 }
 
 /// The spellings that are about: `-idx3-` or `.idx3-`, plain or `.gz`.
@@ -64,22 +99,32 @@ fn missing(folder: &Path, names: &[String]) -> Error {
         Some((file, name)) => format!("; is '{file}' meant to be '{name}'?"),
         None => String::new(),
     };
+    let there = match others().take(SHOWN).collect::<Vec<_>>() {
+        files if hint.is_empty() && !files.is_empty() => {
+            let csv = if files.iter().any(|file| file.ends_with(".csv")) { "; CSV is not read" } else { "" };
+            format!("; there is {}{csv}", files.join(", "))
+        }
+        _ => String::new(),
+    };
     let problem = format!(
-        "missing {} (or the same with .gz){hint}. Put the files into this folder; for MNIST, --data mnist --download \
+        "missing {} (or the same with .gz){hint}{there}. Put the files into this folder; for MNIST, --data mnist --download \
          fetches them into the cache folder",
         names.join(", ")
     );
     Error::file(folder, problem)
 }
 
-fn read_pair(name: &str, images_path: &Path, labels_path: &Path, classes: &[String]) -> Result<Dataset> {
-    let images = idx::read_images(images_path)?;
-    let labels = idx::read_labels(labels_path)?;
+/// Pictures with their labels, each with the file that they come from.
+fn pair_up(
+    name: &str,
+    (images_path, images): (&Path, idx::Images),
+    (labels_path, labels): (&Path, Vec<u32>),
+    classes: &[String],
+) -> Result<Dataset> {
     if images.count != labels.len() {
         let problem = format!("{} labels, but {} has {} pictures", labels.len(), images_path.display(), images.count);
         return Err(Error::file(labels_path, problem));
     }
-    let labels = labels.into_iter().map(u32::from).collect();
     Dataset::new(name, [1, images.height, images.width], images.pixels, labels, classes.to_vec())
         .map_err(|error| Error::file(labels_path, format!("{error} (a file {CLASSES_FILE} beside it can name more)")))
 }
@@ -146,6 +191,24 @@ mod tests {
     }
 
     #[test]
+    fn longer_names_and_labels_from_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |part: &str, labels: [u8; 2]| {
+            fs::write(folder.path().join(format!("emnist-letters-{part}-images-idx3-ubyte")), TWO_IMAGES).unwrap();
+            fs::write(folder.path().join(format!("emnist-letters-{part}-labels-idx1-ubyte")), self::labels(labels))
+                .unwrap();
+        };
+        write("train", [2, 1]);
+        write("test", [1, 1]);
+        fs::write(folder.path().join(CLASSES_FILE), "a\nb\n").unwrap();
+        let splits = Source::Folder(folder.path().into()).load(None).unwrap();
+        assert_eq!((splits.train.labels(), splits.test.labels()), (&[1, 0][..], &[0, 0][..]));
+        assert!(splits.train.warnings()[0].contains("labels begin at 1"));
+        write("test", [0, 1]);
+        assert!(problem(&folder).contains("label 2 of picture 0 is out of range"));
+    }
+
+    #[test]
     fn files_that_do_not_fit_together_are_named() {
         let message = problem(&folder(TWO_IMAGES, &labels([1, 10])));
         assert!(
@@ -172,6 +235,9 @@ mod tests {
         fs::remove_file(folder.path().join("t10k-image-idx3-ubyte")).unwrap();
         let message = problem(&folder);
         assert!(!message.contains("meant to be"), "the files that are there are themselves: {message}");
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("mnist_train.csv"), "label,pixel0").unwrap();
+        assert!(problem(&other).contains("there is mnist_train.csv; CSV is not read"));
         let message = problem(&tempfile::tempdir().unwrap());
         assert!(message.contains("t10k-labels-idx1-ubyte") && message.contains("--download"), "{message}");
     }

@@ -1,54 +1,98 @@
-//! Folders of pictures, a folder for each class: `train/<class>/*` to learn from, `val/<class>/*` (else
-//! `test/<class>/*`) held out. Classes are sorted by name; folders within a class may be nested. Hidden entries, and files
-//! whose names do not end as a picture's, are left alone.
+//! Folders of pictures, a folder for each class: `train/<class>/*` to learn from, `val/<class>/*` (or `valid`,
+//! `validation`) and `test/<class>/*` held out. Classes are sorted by name; folders within a class may be nested. Hidden
+//! entries and a system's own are left alone; files whose names do not end as a picture's are counted.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::picture_set::{Classes, HELD_OUT, PictureFile, PictureSet, TRAIN};
+use super::Part;
+use super::picture_set::{Classes, PictureFile, PictureSet, class_name, is_passed_over};
 use crate::data::picture;
 use crate::{Error, Result};
 
 /// Folders of a class may be nested so deep.
 const MAX_DEPTH: usize = 32;
 
-/// Whether a folder looks like one of these.
-pub(super) fn is_image_folder(folder: &Path) -> bool {
-    HELD_OUT.iter().chain([&TRAIN]).any(|part| folder.join(part).is_dir())
+/// Whether a folder has parts.
+pub(super) fn has_parts(folder: &Path) -> bool {
+    Part::ALL.iter().any(|&part| part_folder(folder, part).is_some())
 }
 
-/// Finds the pictures, but reads none of them.
+/// Whether a folder has classes: folders with pictures.
+pub(super) fn has_classes(folder: &Path) -> bool {
+    let has_picture = |class: &PathBuf| {
+        entries(class)
+            .is_ok_and(|entries| entries.iter().any(|(path, is_folder)| !is_folder && picture::is_picture(path)))
+    };
+    let folders = entries(folder).unwrap_or_default().into_iter().filter(|(_, is_folder)| *is_folder);
+    folders.map(|(path, _)| path).any(|class| has_picture(&class))
+}
+
+/// The folder of a part, under the first of its names that is there.
+fn part_folder(folder: &Path, part: Part) -> Option<PathBuf> {
+    part.spellings().iter().map(|name| folder.join(name)).find(|folder| folder.is_dir())
+}
+
+/// Finds the pictures of all parts, but reads none of them.
 ///
 /// # Errors
 /// What cannot be read, folders that contain themselves, and names that are not UTF-8.
 pub(super) fn list(folder: &Path) -> Result<PictureSet> {
-    let part = |name: &str| Some(folder.join(name)).filter(|part| part.is_dir());
-    let train = part(TRAIN).map(|part| classes(&part)).transpose()?;
-    let test = HELD_OUT.iter().find_map(|name| part(name)).map(|part| classes(&part)).transpose()?;
-    Ok(PictureSet { train, test })
+    let mut set = PictureSet::default();
+    for part in Part::ALL {
+        if let Some(folder) = part_folder(folder, part) {
+            set.parts[part as usize] = Some(classes(&folder, &mut set)?);
+        }
+    }
+    Ok(set)
 }
 
-fn classes(part: &Path) -> Result<Classes> {
+/// Finds the pictures of a folder that holds the classes of one part.
+///
+/// # Errors
+/// As [`list`].
+pub(super) fn list_classes(folder: &Path, part: Part) -> Result<PictureSet> {
+    let mut set = PictureSet::default();
+    set.parts[part as usize] = Some(classes(folder, &mut set)?);
+    Ok(set)
+}
+
+/// The pictures in a folder and in those below it, sorted by name.
+///
+/// # Errors
+/// As [`list`].
+pub(in crate::data) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    collect(folder, &mut |path| found.push(path), &mut HashSet::new(), 0)?;
+    found.retain(|path| picture::is_picture(path) || picture::is_unread_picture(path));
+    found.sort();
+    Ok(found)
+}
+
+fn classes(part: &Path, set: &mut PictureSet) -> Result<Classes> {
     let mut classes = Classes::new();
-    for path in entries(part)? {
-        if !is_folder(&path)? {
+    for (path, is_folder) in entries(part)? {
+        if !is_folder {
             continue;
         }
-        let mut pictures = Vec::new();
-        collect(&path, &mut pictures, &mut HashSet::new(), 0)?;
-        let within = |picture: PathBuf| {
-            (picture.strip_prefix(&path).unwrap_or(&picture).to_owned(), PictureFile::OnDisk(picture.clone()))
-        };
         let class = path.file_name().and_then(|name| name.to_str());
         let class = class.ok_or_else(|| Error::file(&path, "expected a class whose name is UTF-8"))?;
-        classes.insert(class.to_owned(), pictures.into_iter().map(within).collect());
+        let pictures = classes.entry(class_name(class)).or_default();
+        let mut take = |file: PathBuf| match picture::is_picture(&file) {
+            true => {
+                let within = file.strip_prefix(&path).unwrap_or(&file).to_owned();
+                pictures.insert(within, PictureFile::OnDisk(file));
+            }
+            false => set.pass_over(&file),
+        };
+        collect(&path, &mut take, &mut HashSet::new(), 0)?;
     }
     Ok(classes)
 }
 
-/// Adds the pictures in a folder and in those below it. `seen` holds the folders that were there, as links may lead back.
-fn collect(folder: &Path, pictures: &mut Vec<PathBuf>, seen: &mut HashSet<PathBuf>, depth: usize) -> Result<()> {
+/// Tells of the files in a folder and in those below it. `seen` holds the folders that were there, as links may lead back.
+fn collect(folder: &Path, take: &mut dyn FnMut(PathBuf), seen: &mut HashSet<PathBuf>, depth: usize) -> Result<()> {
     let place = fs::canonicalize(folder).map_err(Error::io("reading", folder))?;
     if !seen.insert(place) {
         return Err(Error::file(folder, "a link to a folder whose pictures are in this class already"));
@@ -56,27 +100,24 @@ fn collect(folder: &Path, pictures: &mut Vec<PathBuf>, seen: &mut HashSet<PathBu
     if depth > MAX_DEPTH {
         return Err(Error::file(folder, format!("expected folders of a class to be nested at most {MAX_DEPTH} deep")));
     }
-    for path in entries(folder)? {
-        if picture::is_picture(&path) {
-            pictures.push(path);
-        } else if is_folder(&path)? {
-            collect(&path, pictures, seen, depth + 1)?;
+    for (path, is_folder) in entries(folder)? {
+        match is_folder {
+            true => collect(&path, take, seen, depth + 1)?,
+            false => take(path),
         }
     }
     Ok(())
 }
 
-fn is_folder(path: &Path) -> Result<bool> {
-    Ok(fs::metadata(path).map_err(Error::io("reading", path))?.is_dir())
-}
-
-/// The paths of what is in a folder, but for hidden entries.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The paths of what is in a folder, and whether each is a folder, but for entries that are passed over.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("reading", folder))? {
         let entry = entry.map_err(Error::io("reading", folder))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
+        if !is_passed_over(&entry.file_name().to_string_lossy()) {
+            let path = entry.path();
+            let is_folder = fs::metadata(&path).map_err(Error::io("reading", &path))?.is_dir();
+            paths.push((path, is_folder));
         }
     }
     Ok(paths)
@@ -123,7 +164,7 @@ mod tests {
         assert_eq!((train.classes(), train.labels()), (&["big cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
         assert_eq!([0, 1, 2].map(|i| train.image(i)[0]), [3, 1, 2]);
         assert_eq!((test.labels(), test.image(0), test.classes()), (&[1][..], &[4; 6][..], train.classes()));
-        let target = Some(Target { shape: [3, 2, 2], resize: Some(2) });
+        let target = Some(Target { resize: Some(2), ..Target::exactly([3, 2, 2]) });
         let fitted = Source::Folder(folder.path().into()).load(target).unwrap().train;
         assert_eq!((fitted.shape(), fitted.image(0)), ([3, 2, 2], &[3; 12][..]));
     }
@@ -145,7 +186,7 @@ mod tests {
         };
         let with = |pictures: &[(&'static str, u8)]| [&FINE[..], pictures].concat();
         let empty = |path: &Path| fs::create_dir_all(path.join("train/cow")).unwrap();
-        assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP or BMP) of class 'cow'"));
+        assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP, GIF, TIFF or BMP) of class 'cow'"));
         let held_out = problem(&with(&[("val/cow/1.png", 1)]), &|_| ());
         assert!(held_out.contains("class 'cow' is held out, but there is no folder train/cow"), "{held_out}");
         assert!(problem(&FINE[..3], &|_| ()).contains("val/<class> or test/<class>"));
@@ -157,8 +198,6 @@ mod tests {
         assert!(problem(&FINE, &cut).contains("train/dog/2.png: cannot be decoded as a picture"));
         let other = |path: &Path| write_png(&path.join("val/dog/4.png"), [3, 2, 1], &[0; 6]).unwrap();
         assert!(problem(&FINE, &other).contains("val/dog/4.png: a picture of 1x2 pixels, but the net takes 2x1"));
-        let folder_as_picture = |path: &Path| fs::create_dir(path.join("val/dog/6.png")).unwrap();
-        assert!(problem(&FINE, &folder_as_picture).contains("val/dog/6.png: expected a regular file"));
     }
 
     #[cfg(unix)]

@@ -12,12 +12,127 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use self::archive::Keep;
 use self::cifar::Cifar;
+use self::picture_set::{Labelled, PictureFile, PictureSet};
 use super::download::{self, Progress};
 use super::{Dataset, Splits, Target, digits};
+use crate::predictor::Input;
 use crate::suggest::nearest;
 use crate::{Error, Result};
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What a net learns from.
+    Train,
+    /// What steers its training: which epoch is the best.
+    Val,
+    /// What it is judged on in the end.
+    Test,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Part; 3] = [Part::Train, Part::Val, Part::Test];
+
+    /// What it is called: `train`, `val` or `test`.
+    pub fn name(self) -> &'static str {
+        self.spellings()[0]
+    }
+
+    /// What its folder may be called.
+    fn spellings(self) -> &'static [&'static str] {
+        match self {
+            Part::Train => &["train", "training", "Train", "TRAIN"],
+            Part::Val => &["val", "valid", "validation", "Val", "Valid", "Validation", "VAL"],
+            Part::Test => &["test", "testing", "Test", "TEST"],
+        }
+    }
+
+    /// The part whose folder is called so.
+    fn named(folder: &str) -> Option<Part> {
+        Part::ALL.into_iter().find(|part| part.spellings().contains(&folder))
+    }
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Part, String> {
+        Part::named(&text.to_lowercase()).ok_or_else(|| "expected train, val or test".to_owned())
+    }
+}
+
+/// Pictures whose classes are known, to measure a net with. Those in files of their own are read one after the other.
+pub struct HeldOut {
+    part: Option<Part>,
+    classes: Vec<String>,
+    notes: Vec<String>,
+    pictures: Pictures,
+}
+
+enum Pictures {
+    Files(Vec<(PictureFile, u32)>),
+    Memory(Dataset),
+}
+
+impl HeldOut {
+    /// The part that they are, where the set has parts.
+    pub fn part(&self) -> Option<Part> {
+        self.part
+    }
+
+    /// What each class is called.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// What is to be told of the files that were found.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        match &self.pictures {
+            Pictures::Files(files) => files.len(),
+            Pictures::Memory(data) => data.len(),
+        }
+    }
+
+    /// Whether there are no pictures.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pictures for a [`crate::predictor::Predictor`], each with its class.
+    pub fn into_inputs(self) -> Box<dyn Iterator<Item = (Input, u32)>> {
+        match self.pictures {
+            Pictures::Files(files) => Box::new(files.into_iter().map(|(file, label)| match file {
+                PictureFile::OnDisk(path) => (Input::path(path), label),
+                PictureFile::InMemory(name, bytes) => (Input::bytes(bytes).named(name.display().to_string()), label),
+            })),
+            Pictures::Memory(data) => Box::new((0..data.len()).map(move |index| {
+                let name = format!("{}[{index}]", data.name());
+                let planes = data.image(index).to_vec();
+                (Input::planes(data.shape(), planes).named(name), data.labels()[index])
+            })),
+        }
+    }
+}
+
+impl From<Labelled> for HeldOut {
+    fn from(Labelled { part, classes, files, notes }: Labelled) -> HeldOut {
+        HeldOut { part: Some(part), classes, notes, pictures: Pictures::Files(files) }
+    }
+}
+
+impl From<Dataset> for HeldOut {
+    fn from(data: Dataset) -> HeldOut {
+        let (classes, notes) = (data.classes().to_vec(), data.warnings().to_vec());
+        HeldOut { part: Some(Part::Test), classes, notes, pictures: Pictures::Memory(data) }
+    }
+}
 
 /// Where a data set comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +141,8 @@ pub enum Source {
     Digits,
     /// MNIST in the cache folder.
     Mnist,
-    /// A folder: with pictures in `train/<class>/` and `val/<class>/` or `test/<class>/`, with CIFAR-10 or CIFAR-100 in
-    /// its binary form, or with the four files of MNIST or of a set in its form.
+    /// A folder: with pictures in `train/<class>/` and `val/<class>/` or `test/<class>/` (or `<class>/` alone, to measure
+    /// with), with CIFAR-10 or CIFAR-100 in its binary form, or with the four files of MNIST or of a set in its form.
     Folder(PathBuf),
     /// A tar, gzipped or not, of a folder with pictures.
     Archive(PathBuf),
@@ -49,6 +164,11 @@ impl Source {
             "mnist" => Ok(Source::Mnist),
             _ if path.is_dir() => Ok(Source::Folder(path.into())),
             _ if path.is_file() && archive::is_archive(path) => Ok(Source::Archive(path.into())),
+            _ if path.is_file() && archive::other_archive(path).is_some() => {
+                let kind = archive::other_archive(path).unwrap_or_default();
+                let problem = format!("{kind} archives are not read: unpack it (unzip, or tar) and name the folder");
+                Err(Error::file(path, problem))
+            }
             _ if path.exists() => Err(Error::file(path, "expected a folder, or a .tar, .tar.gz or .tgz of pictures")),
             _ => Err(unknown(value)),
         }
@@ -62,41 +182,94 @@ impl Source {
         }
     }
 
-    /// Reads it, or draws it. Pictures that are files of their own are brought to the target, else they must all be like
-    /// the first; other sets are as they are.
+    /// Reads it, or draws it. Pictures are brought to the target where there is one, else those that are files of their own
+    /// must all be like the first.
     ///
     /// # Errors
     /// Files that are missing, damaged or do not fit together, each named.
     pub fn load(&self, target: Option<Target>) -> Result<Splits> {
-        match self {
-            Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::TEST),
-            Source::Mnist => idx_folder::read(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
-            Source::Folder(folder) if image_folder::is_image_folder(folder) => {
-                image_folder::list(folder)?.splits(folder, target)
-            }
-            Source::Folder(folder) => match Cifar::find(folder) {
-                Some(cifar) => cifar.splits(),
-                None => idx_folder::read(folder, &folder.display().to_string()),
-            },
-            Source::Archive(path) => archive::read(path, Keep::Both)?.splits(path, target),
+        let Splits { train, test } = self.read(target)?;
+        match target {
+            Some(target) => Ok(Splits { train: train.fitted(target)?, test: test.fitted(target)? }),
+            None => Ok(Splits { train, test }),
         }
     }
 
-    /// Reads the held-out part alone, which takes less time and memory where the parts lie apart.
+    /// Reads it; pictures of sets that are not files of their own are as they are.
+    fn read(&self, target: Option<Target>) -> Result<Splits> {
+        match self {
+            Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::TEST),
+            Source::Mnist => idx_folder::read(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
+            Source::Folder(folder) if image_folder::has_parts(folder) => {
+                image_folder::list(folder)?.splits(folder, target)
+            }
+            Source::Folder(folder) if image_folder::has_classes(folder) => Err(Error::file(
+                folder,
+                "folders of classes, but expected train/<class> and val/<class> (or test/<class>)",
+            )),
+            Source::Folder(folder) => match Cifar::find(folder)? {
+                Some(cifar) => cifar.splits(),
+                None => idx_folder::read(folder, &folder.display().to_string()),
+            },
+            Source::Archive(path) => archive::read(path, &Part::ALL)?.splits(path, target),
+        }
+    }
+
+    /// Finds the pictures of a part to measure a net with: of the one that is asked for, else the validation part, else
+    /// the test part; or all of a folder whose folders are classes. Those in files of their own are not decoded yet.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged, a part that is not there, or classes that do not fit together.
+    pub fn held_out(&self, part: Option<Part>) -> Result<HeldOut> {
+        let files = |set: PictureSet, origin: &Path| Ok(HeldOut::from(set.held_out(origin, part)?));
+        match self {
+            Source::Folder(folder) if image_folder::has_parts(folder) => files(image_folder::list(folder)?, folder),
+            Source::Folder(folder) if image_folder::has_classes(folder) => {
+                let named = folder.file_name().and_then(|name| Part::named(name.to_str()?));
+                let set = image_folder::list_classes(folder, part.unwrap_or(Part::Test))?;
+                Ok(HeldOut { part: named, ..files(set, folder)? })
+            }
+            Source::Archive(path) => {
+                let keep = part.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
+                files(archive::read(path, &keep)?, path)
+            }
+            Source::Folder(folder) => match (Cifar::find(folder)?, part) {
+                (Some(cifar), Some(Part::Test) | None) => Ok(cifar.test()?.into()),
+                _ => self.memory(part),
+            },
+            Source::Digits | Source::Mnist => self.memory(part),
+        }
+    }
+
+    /// A part of a set that is read whole.
+    fn memory(&self, part: Option<Part>) -> Result<HeldOut> {
+        let Splits { train, test } = self.load(None)?;
+        match part {
+            Some(Part::Train) => Ok(HeldOut { part, ..HeldOut::from(train) }),
+            Some(Part::Test) | None => Ok(test.into()),
+            Some(Part::Val) => {
+                Err(Error::invalid(format!("data set '{}' has no part val: expected train or test", test.name())))
+            }
+        }
+    }
+
+    /// Reads the held-out part alone, decoded: the validation part, else the test part.
     ///
     /// # Errors
     /// As [`Source::load`].
     pub fn load_test(&self, target: Option<Target>) -> Result<Dataset> {
         match self {
             Source::Digits | Source::Mnist => Ok(self.load(target)?.test),
-            Source::Folder(folder) if image_folder::is_image_folder(folder) => {
-                image_folder::list(folder)?.test(folder, target)
+            Source::Folder(folder) if image_folder::has_parts(folder) => {
+                image_folder::list(folder)?.held_out(folder, None)?.decoded(folder, target)
             }
-            Source::Folder(folder) => match Cifar::find(folder) {
+            Source::Folder(folder) => match Cifar::find(folder)? {
                 Some(cifar) => cifar.test(),
                 None => Ok(self.load(target)?.test),
             },
-            Source::Archive(path) => archive::read(path, Keep::HeldOut)?.test(path, target),
+            Source::Archive(path) => {
+                archive::read(path, &[Part::Val, Part::Test])?.held_out(path, None)?.decoded(path, target)
+            }
         }
     }
 
@@ -113,6 +286,18 @@ impl Source {
                 path.display()
             ))),
         }
+    }
+}
+
+/// The pictures in a folder and in those below it, sorted by name; also those in formats that are not read.
+///
+/// # Errors
+/// What cannot be read, folders that contain themselves, and a folder without a picture.
+pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let found = image_folder::pictures(folder)?;
+    match found.is_empty() {
+        true => Err(Error::file(folder, format!("no pictures ({}) in this folder", super::picture::FORMATS))),
+        false => Ok(found),
     }
 }
 

@@ -2,21 +2,44 @@
 //! They come from a folder (`image_folder.rs`) or from a tar of one (`archive.rs`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
-use crate::data::{Dataset, Splits, Target, picture};
+use unicode_normalization::UnicodeNormalization;
+
+use super::{Part, Splits};
+use crate::data::picture::{self, Picture, PictureError};
+use crate::data::{Dataset, Target};
 use crate::{Error, Result};
 
 /// No data set takes more memory, in bytes.
 const MAX_MEMORY: u64 = 16 << 30;
+/// What systems and programs leave in folders; nobody means it to be a picture or a class.
+const SYSTEM_NAMES: [&str; 9] = [
+    "@eaDir",
+    "__MACOSX",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "#recycle",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+];
 
-/// The folders whose pictures a net learns from, and those whose pictures it is judged on, the preferred first.
-pub(super) const TRAIN: &str = "train";
-pub(super) const HELD_OUT: [&str; 2] = ["val", "test"];
+/// Whether an entry of that name is passed over: hidden, or a system's own.
+pub(super) fn is_passed_over(name: &str) -> bool {
+    name.starts_with('.') || SYSTEM_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// The name of a class, composed: a Mac's archives have accents apart from their letters.
+pub(super) fn class_name(folder: &str) -> String {
+    folder.nfc().collect()
+}
 
 /// A picture's file.
+#[derive(Debug)]
 pub(super) enum PictureFile {
     OnDisk(PathBuf),
     /// With the name to be used in messages.
@@ -29,18 +52,56 @@ pub(super) type Classes = BTreeMap<String, BTreeMap<PathBuf, PictureFile>>;
 /// The parts of a set of pictures.
 #[derive(Default)]
 pub(super) struct PictureSet {
-    pub(super) train: Option<Classes>,
-    pub(super) test: Option<Classes>,
+    /// As [`Part::ALL`] has them.
+    pub(super) parts: [Option<Classes>; 3],
+    /// How the names of files end that are no pictures, and how many there are of each.
+    pub(super) passed_over: BTreeMap<String, usize>,
+    /// Links in an archive that lead nowhere.
+    pub(super) lost_links: usize,
+}
+
+/// Pictures of one part with the class of each, not decoded yet.
+pub(super) struct Labelled {
+    pub(super) part: Part,
+    pub(super) classes: Vec<String>,
+    pub(super) files: Vec<(PictureFile, u32)>,
+    pub(super) notes: Vec<String>,
 }
 
 impl PictureSet {
-    /// Decodes both parts. `origin` is the folder or archive that they come from.
+    /// Takes note of a file that is no picture.
+    pub(super) fn pass_over(&mut self, name: &Path) {
+        let ending = picture::extension(name).map_or("without an ending".to_owned(), |ending| format!(".{ending}"));
+        *self.passed_over.entry(ending).or_default() += 1;
+    }
+
+    fn part(&self, part: Part) -> Option<&Classes> {
+        self.parts[part as usize].as_ref()
+    }
+
+    /// What is to be told of the files that were found.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.passed_over.is_empty() {
+            let count: usize = self.passed_over.values().sum();
+            let endings: Vec<String> = self.passed_over.iter().map(|(end, count)| format!("{count} {end}")).collect();
+            notes.push(format!("{count} files were not read as pictures: {}", endings.join(", ")));
+        }
+        if self.lost_links > 0 {
+            notes.push(format!("{} links to files that the archive does not hold were not followed", self.lost_links));
+        }
+        notes
+    }
+
+    /// Decodes what a net learns from, and what it is judged on: the validation part, else the test part. `origin` is the
+    /// folder or archive that they come from.
     ///
     /// # Errors
-    /// A part that is missing, classes that do not fit, and the first picture that cannot be used.
-    pub(super) fn splits(self, origin: &PathBuf, target: Option<Target>) -> Result<Splits> {
-        let (Some(train), Some(test)) = (&self.train, &self.test) else {
-            let there = if self.train.is_some() { "val/<class> or test/<class>" } else { "train/<class>" };
+    /// A part that is missing, classes that do not fit, and all pictures that cannot be used.
+    pub(super) fn splits(self, origin: &Path, target: Option<Target>) -> Result<Splits> {
+        let held_out = self.part(Part::Val).or(self.part(Part::Test));
+        let (Some(train), Some(test)) = (self.part(Part::Train), held_out) else {
+            let there = if self.part(Part::Train).is_some() { "val/<class> or test/<class>" } else { "train/<class>" };
             return Err(Error::file(origin, format!("expected folders {there} with pictures, found none")));
         };
         let classes = class_names(origin, train)?;
@@ -50,35 +111,66 @@ impl PictureSet {
             None => first_shape(train)?,
         };
         let name = |part: &str| format!("{} ({part})", origin.display());
-        Ok(Splits {
-            train: dataset(name(TRAIN), train, &classes, target)?,
-            test: dataset(name("test"), test, &classes, target)?,
-        })
+        let mut train = dataset(name("train"), &labelled(train, &classes), classes.clone(), target)?;
+        for note in self.notes() {
+            train.warn(note);
+        }
+        Ok(Splits { train, test: dataset(name("test"), &labelled(test, &classes), classes, target)? })
     }
 
-    /// Decodes the held-out part alone. The classes are those of the training part, where there is one.
+    /// The pictures of one part, which are not decoded: of the one that is asked for, else the validation part, else the
+    /// test part. The classes are those of the training part, too, where there is one.
     ///
     /// # Errors
-    /// As [`PictureSet::splits`], but that the training part may be missing.
-    pub(super) fn test(self, origin: &PathBuf, target: Option<Target>) -> Result<Dataset> {
-        let Some(test) = &self.test else {
-            return Err(Error::file(origin, "expected folders val/<class> or test/<class> with pictures, found none"));
+    /// A part that is missing, or without pictures.
+    pub(super) fn held_out(mut self, origin: &Path, wanted: Option<Part>) -> Result<Labelled> {
+        let parts = wanted.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
+        let Some(part) = parts.iter().copied().find(|&part| self.part(part).is_some()) else {
+            let folders: Vec<String> = parts.iter().map(|part| format!("{}/<class>", part.name())).collect();
+            return Err(Error::file(
+                origin,
+                format!("expected folders {} with pictures, found none", folders.join(" or ")),
+            ));
         };
-        let classes = match &self.train {
-            Some(train) => train.keys().cloned().collect(),
-            None => class_names(origin, test)?,
+        let notes = self.notes();
+        let chosen = self.parts[part as usize].take().unwrap_or_default();
+        let mut classes: Vec<String> = match self.part(Part::Train) {
+            Some(train) => train.keys().chain(chosen.keys()).cloned().collect(),
+            None => class_names(origin, &chosen)?,
         };
-        check_classes(origin, test, &classes)?;
+        classes.sort();
+        classes.dedup();
+        let number = |class: &String| classes.iter().position(|known| known == class).unwrap_or(0) as u32;
+        let of_class = |(class, pictures): (String, BTreeMap<PathBuf, PictureFile>)| {
+            let label = number(&class);
+            pictures.into_values().map(move |file| (file, label)).collect::<Vec<_>>()
+        };
+        let files: Vec<_> = chosen.into_iter().flat_map(of_class).collect();
+        if files.is_empty() {
+            let folder = part.name();
+            return Err(Error::file(origin, format!("no pictures in folders {folder}/<class> ({})", picture::FORMATS)));
+        }
+        Ok(Labelled { part, classes, files, notes })
+    }
+}
+
+impl Labelled {
+    /// Decodes the pictures.
+    ///
+    /// # Errors
+    /// All pictures that cannot be used.
+    pub(super) fn decoded(self, origin: &Path, target: Option<Target>) -> Result<Dataset> {
+        let files: Vec<(&PictureFile, u32)> = self.files.iter().map(|(file, label)| (file, *label)).collect();
         let target = match target {
             Some(target) => target,
-            None => first_shape(test)?,
+            None => shape_of_all(files.iter().map(|(file, _)| *file))?,
         };
-        dataset(format!("{} (test)", origin.display()), test, &classes, target)
+        dataset(format!("{} ({})", origin.display(), self.part.name()), &files, self.classes, target)
     }
 }
 
 /// The names of classes of which each has pictures.
-fn class_names(origin: &PathBuf, part: &Classes) -> Result<Vec<String>> {
+fn class_names(origin: &Path, part: &Classes) -> Result<Vec<String>> {
     if part.is_empty() {
         return Err(Error::file(origin, "expected a folder for each class, such as train/cat"));
     }
@@ -88,76 +180,78 @@ fn class_names(origin: &PathBuf, part: &Classes) -> Result<Vec<String>> {
     }
 }
 
-fn check_classes(origin: &PathBuf, test: &Classes, classes: &[String]) -> Result<()> {
+fn check_classes(origin: &Path, test: &Classes, classes: &[String]) -> Result<()> {
     match test.keys().find(|class| !classes.contains(class)) {
         Some(class) => {
-            let problem =
-                format!("class '{class}' is held out, but there is no folder {TRAIN}/{class} to learn it from");
+            let problem = format!("class '{class}' is held out, but there is no folder train/{class} to learn it from");
             Err(Error::file(origin, problem))
         }
         None => Ok(()),
     }
 }
 
-/// Pictures as they are must have the shape of the first.
+/// Pictures as they are must have the shape of the first; they are grey only where all are.
 fn first_shape(part: &Classes) -> Result<Target> {
-    let first = part.values().flat_map(BTreeMap::values).next();
-    let first = first.ok_or_else(|| Error::invalid("expected at least one picture"))?;
-    Ok(Target { shape: first.with_bytes(picture::shape)?, resize: None })
+    shape_of_all(part.values().flat_map(BTreeMap::values))
+}
+
+fn shape_of_all<'a>(mut files: impl Iterator<Item = &'a PictureFile>) -> Result<Target> {
+    let first = files.next().ok_or_else(|| Error::invalid("expected at least one picture"))?;
+    let [channels, height, width] = first.with_bytes(picture::shape)?;
+    let coloured = |file: &PictureFile| file.with_bytes(picture::shape).is_ok_and(|[channels, ..]| channels == 3);
+    let channels = if channels == 3 || files.any(coloured) { 3 } else { 1 };
+    Ok(Target::exactly([channels, height, width]))
+}
+
+fn labelled<'a>(part: &'a Classes, classes: &[String]) -> Vec<(&'a PictureFile, u32)> {
+    let of_class = |(label, class): (usize, &String)| part.get(class).map(|pictures| (label as u32, pictures));
+    let there = classes.iter().enumerate().filter_map(of_class);
+    there.flat_map(|(label, pictures)| pictures.values().map(move |file| (file, label))).collect()
 }
 
 impl PictureFile {
-    fn with_bytes<T>(&self, work: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T> {
+    fn with_bytes<T>(&self, work: impl FnOnce(&[u8]) -> Result<T, PictureError>) -> Result<T> {
         match self {
-            PictureFile::OnDisk(path) => {
-                work(&picture::read_bytes(path)?).map_err(|problem| Error::file(path, problem))
-            }
-            PictureFile::InMemory(name, bytes) => work(bytes).map_err(|problem| Error::file(name, problem)),
+            PictureFile::OnDisk(path) => work(&picture::read_bytes(path)?).map_err(picture::named(path.display())),
+            PictureFile::InMemory(name, bytes) => work(bytes).map_err(picture::named(name.display())),
+        }
+    }
+
+    fn name(&self) -> &Path {
+        match self {
+            PictureFile::OnDisk(path) | PictureFile::InMemory(path, _) => path,
         }
     }
 }
 
-fn dataset(name: String, part: &Classes, classes: &[String], target: Target) -> Result<Dataset> {
-    let of_class = |(label, class): (usize, &String)| part.get(class).map(|pictures| (label as u32, pictures));
-    let classes_there = || classes.iter().enumerate().filter_map(of_class);
-    let labels: Vec<u32> =
-        classes_there().flat_map(|(label, pictures)| std::iter::repeat_n(label, pictures.len())).collect();
-    let files: Vec<&PictureFile> = classes_there().flat_map(|(_, pictures)| pictures.values()).collect();
-    let images = decode(&name, &files, target)?;
-    Dataset::new(name, target.shape, images, labels, classes.to_vec())
+fn dataset(name: String, files: &[(&PictureFile, u32)], classes: Vec<String>, target: Target) -> Result<Dataset> {
+    let (images, warnings) = decode(&name, files, target)?;
+    let labels = files.iter().map(|(_, label)| *label).collect();
+    let mut data = Dataset::new(name, target.shape, images, labels, classes)?;
+    warnings.into_iter().for_each(|warning| data.warn(warning));
+    Ok(data)
 }
 
-/// Decodes pictures on all cores, into one piece of memory.
-fn decode(name: &str, files: &[&PictureFile], target: Target) -> Result<Vec<u8>> {
-    let [channels, height, width] = target.shape;
-    let total = [height, width, files.len()].iter().try_fold(channels, |product, &n| product.checked_mul(n));
-    let total = total.filter(|&total| total as u64 <= MAX_MEMORY).ok_or_else(|| {
-        Error::invalid(format!(
-            "data set '{name}': {} pictures of {channels}x{height}x{width} take more than {} GiB of memory",
-            files.len(),
-            MAX_MEMORY >> 30
-        ))
-    })?;
-    let mut images = Vec::new();
-    let reserved = images.try_reserve_exact(total);
-    reserved.map_err(|_| Error::invalid(format!("data set '{name}': not enough memory for {total} bytes")))?;
-    images.resize(total, 0);
-    let size = (total / files.len().max(1)).max(1);
+/// Decodes pictures on all cores, into one piece of memory; also what is damaged, in the order of the pictures.
+fn decode(name: &str, files: &[(&PictureFile, u32)], target: Target) -> Result<(Vec<u8>, Vec<String>)> {
+    let mut images = reserve(name, files.len(), target.shape)?;
+    let size = (images.len() / files.len().max(1)).max(1);
     let work = Mutex::new(images.chunks_exact_mut(size).zip(files).enumerate());
-    let problem: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let next = || match problem.lock().ok()?.is_some() {
-        true => None,
-        false => work.lock().ok()?.next(),
-    };
+    let problems: Mutex<BTreeMap<usize, Error>> = Mutex::default();
+    let warnings: Mutex<BTreeMap<usize, String>> = Mutex::default();
+    let next = || work.lock().ok()?.next();
     let worker = || {
-        while let Some((index, (planes, file))) = next() {
+        while let Some((index, (planes, (file, _)))) = next() {
             match file.with_bytes(|bytes| picture::decode(bytes, target)) {
-                Ok(decoded) => planes.copy_from_slice(&decoded),
+                Ok(Picture { planes: decoded, warnings: found }) => {
+                    planes.copy_from_slice(&decoded);
+                    if let (false, Ok(mut warnings)) = (found.is_empty(), warnings.lock()) {
+                        warnings.insert(index, format!("{}: damaged: {}", file.name().display(), found.join("; ")));
+                    }
+                }
                 Err(error) => {
-                    // Pictures are handed out in their order, so the first that is bad has been taken by now.
-                    let Ok(mut problem) = problem.lock() else { return };
-                    if problem.as_ref().is_none_or(|&(first, _)| index < first) {
-                        *problem = Some((index, error));
+                    if let Ok(mut problems) = problems.lock() {
+                        problems.insert(index, error);
                     }
                 }
             }
@@ -171,11 +265,28 @@ fn decode(name: &str, files: &[&PictureFile], target: Target) -> Result<Vec<u8>>
         }
         worker();
     });
-    match problem.into_inner() {
-        Ok(None) => Ok(images),
-        Ok(Some((_, error))) => Err(error),
-        Err(_) => Err(Error::invalid(format!("data set '{name}': a thread that decodes pictures broke off"))),
-    }
+    let (Ok(problems), Ok(warnings)) = (problems.into_inner(), warnings.into_inner()) else {
+        return Err(Error::invalid(format!("data set '{name}': a thread that decodes pictures broke off")));
+    };
+    Error::of_pictures(problems.into_values().collect())?;
+    Ok((images, warnings.into_values().collect()))
+}
+
+/// Memory for so many pictures.
+fn reserve(name: &str, count: usize, shape: [usize; 3]) -> Result<Vec<u8>> {
+    let [channels, height, width] = shape;
+    let total = [height, width, count].iter().try_fold(channels, |product, &n| product.checked_mul(n));
+    let total = total.filter(|&total| total as u64 <= MAX_MEMORY).ok_or_else(|| {
+        Error::invalid(format!(
+            "data set '{name}': {count} pictures of {channels}x{height}x{width} take more than {} GiB of memory",
+            MAX_MEMORY >> 30
+        ))
+    })?;
+    let mut images = Vec::new();
+    let reserved = images.try_reserve_exact(total);
+    reserved.map_err(|_| Error::invalid(format!("data set '{name}': not enough memory for {total} bytes")))?;
+    images.resize(total, 0);
+    Ok(images)
 }
 
 #[cfg(test)]
@@ -200,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_picture_is_named_whatever_the_threads_do() {
+    fn every_bad_picture_is_named_whatever_the_threads_do() {
         let folder = tempfile::tempdir().unwrap();
         let class = folder.path().join("test/a");
         std::fs::create_dir_all(&class).unwrap();
@@ -215,7 +326,12 @@ mod tests {
         }
         for _ in 0..5 {
             let message = source.load_test(None).unwrap_err().to_string();
-            assert!(message.ends_with("test/a/07.png: not a PNG, JPEG, BMP or WebP file"), "{message}");
+            let lines: Vec<&str> = message.lines().collect();
+            assert_eq!((lines[0], lines.len()), ("3 pictures cannot be used:", 4));
+            for (line, number) in lines[1..].iter().zip(["07", "09", "30"]) {
+                let expected = format!("test/a/{number}.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
+                assert!(line.ends_with(&expected), "{line}");
+            }
         }
     }
 
@@ -224,7 +340,7 @@ mod tests {
         let file = PictureFile::InMemory("a.png".into(), Vec::new());
         for side in [100_000, usize::MAX] {
             let target = Target::customary([3, side, side]);
-            let message = decode("t", &[&file], target).unwrap_err().to_string();
+            let message = decode("t", &[(&file, 0)], target).unwrap_err().to_string();
             assert!(message.contains("take more than 16 GiB of memory"), "{message}");
         }
     }

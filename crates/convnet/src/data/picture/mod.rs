@@ -1,0 +1,227 @@
+//! Pictures from PNG, JPEG, WebP, GIF, TIFF and BMP files or from memory, as the planes of bytes that a net takes; and PNG
+//! files of such planes. Content decides on a file's format, whatever its name ([`format`]).
+//!
+//! Pixels are those of Pillow's `convert("RGB")`, or `convert("L")` for nets that take one channel: of 16 bits the upper
+//! 8 are taken, transparency is left out, of an animation the first frame is taken. Photographs are turned upright, as
+//! `ImageOps.exif_transpose` does.
+//!
+//! A header is only a claim: the size in it is checked before anything is decoded.
+
+mod convert;
+mod error;
+mod format;
+
+pub(super) use convert::luma;
+pub use error::PictureError;
+pub(super) use format::{extension, is_picture, is_unread_picture};
+
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use super::Target;
+use super::jpeg::{self, JpegDecoder};
+use crate::{Error, Result, files};
+
+/// No file of a picture is larger, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// No picture has more pixels; phones take up to 200 million.
+const MAX_PIXELS: u64 = 1 << 28;
+/// No decoded picture takes more memory.
+const MAX_DECODED: u64 = 1 << 30;
+/// Beyond the decoded picture itself, what a decoder may use.
+const DECODER_MEMORY: u64 = 64 << 20;
+/// The formats that are read, for messages.
+pub(super) const FORMATS: &str = "PNG, JPEG, WebP, GIF, TIFF or BMP";
+
+/// A picture as a net takes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Picture {
+    /// Channels × height × width bytes.
+    pub planes: Vec<u8>,
+    /// What is damaged in its file.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a picture as planes of the target's shape.
+///
+/// Grey pictures are repeated in each channel of a colour net, and colour ones become luma for a grey net.
+///
+/// # Errors
+/// [`Error::Io`] for a file that cannot be read; [`Error::Picture`] for one that cannot be decoded, whose size is not the
+/// target's where that says nothing of resizing, or that is damaged where the target is strict.
+pub fn read(path: &Path, target: Target) -> Result<Picture> {
+    decode(&read_bytes(path)?, target).map_err(named(path.display()))
+}
+
+/// For `map_err`: adds a picture's name.
+pub(crate) fn named(name: impl std::fmt::Display) -> impl FnOnce(PictureError) -> Error {
+    move |problem| Error::Picture { name: name.to_string(), problem }
+}
+
+/// The content of a picture's file.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let (file, size) = super::open(path)?;
+    check_bytes(size).map_err(named(path.display()))?;
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    Ok(bytes)
+}
+
+/// Whether a picture's file may have this size.
+pub(super) fn check_bytes(size: u64) -> Result<(), PictureError> {
+    if size > MAX_BYTES {
+        return Err(PictureError::Bytes { size, most: MAX_BYTES });
+    }
+    Ok(())
+}
+
+/// Channels (1 or 3), height and width of the picture in a file's content.
+pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
+    let (mut decoder, _) = open(bytes, MAX_PIXELS)?;
+    let (height, width) = size(&mut *decoder);
+    Ok([if convert::is_grey(decoder.color_type()) { 1 } else { 3 }, height, width])
+}
+
+/// The planes of a picture from its file's content.
+///
+/// # Errors
+/// As [`read`], without the picture's name.
+pub fn decode(bytes: &[u8], target: Target) -> Result<Picture, PictureError> {
+    let [channels, ..] = target.shape;
+    check_channels(channels)?;
+    let (mut decoder, format) = open(bytes, MAX_PIXELS)?;
+    let (height, width) = size(&mut *decoder);
+    target.resize_for(height, width)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let (mut picture, warnings) = match format {
+        "JPEG" => {
+            drop(decoder);
+            let decoded = jpeg::decode(bytes)?;
+            (decoded.picture, decoded.warnings)
+        }
+        _ => (DynamicImage::from_decoder(decoder).map_err(undecodable(format))?, Vec::new()),
+    };
+    if target.strict && !warnings.is_empty() {
+        return Err(PictureError::Damaged(warnings));
+    }
+    picture.apply_orientation(orientation);
+    let pixels = convert::interleaved(picture, channels)?;
+    Ok(Picture { planes: fit(pixels, [height, width], target)?, warnings })
+}
+
+/// The planes of a picture from its pixels, `[height, width, channels]`: 1 channel is grey, 2 are grey and alpha, 3 are
+/// red, green and blue, 4 with alpha.
+///
+/// # Errors
+/// [`PictureError::Shape`] when there are more or fewer, and as [`decode`] where the target cannot be met.
+pub fn from_pixels(pixels: &[u8], shape: [usize; 3], target: Target) -> Result<Vec<u8>, PictureError> {
+    check_channels(target.shape[0])?;
+    let [height, width, channels] = shape;
+    let expected = height.checked_mul(width).and_then(|size| size.checked_mul(channels));
+    let wrong = |expected| PictureError::Shape { found: pixels.len(), channels, height, width, expected };
+    if !(1..=4).contains(&channels) {
+        return Err(wrong("1 to 4 channels, height x width x channels"));
+    }
+    if pixels.is_empty() || expected != Some(pixels.len()) {
+        return Err(wrong("as many as height x width x channels"));
+    }
+    target.resize_for(height, width)?;
+    fit(convert::channels(pixels, channels, target.shape[0]), [height, width], target)
+}
+
+/// The same from planes of channels, height and width.
+pub(crate) fn from_planes(planes: Vec<u8>, shape: [usize; 3], target: Target) -> Result<Vec<u8>, PictureError> {
+    let [channels, height, width] = shape;
+    if channels == target.shape[0] && target.resize_for(height, width)?.is_none() {
+        return Ok(planes);
+    }
+    let size = height * width;
+    let pixels: Vec<u8> = (0..planes.len()).map(|i| planes[i % channels * size + i / channels]).collect();
+    from_pixels(&pixels, [height, width, channels], target)
+}
+
+fn check_channels(channels: usize) -> Result<(), PictureError> {
+    if channels == 1 || channels == 3 { Ok(()) } else { Err(PictureError::Channels(channels)) }
+}
+
+/// The planes of interleaved pixels that have the target's channels, brought to its size.
+fn fit(pixels: Vec<u8>, [height, width]: [usize; 2], target: Target) -> Result<Vec<u8>, PictureError> {
+    let channels = target.shape[0];
+    let pixels = match target.resize_for(height, width)? {
+        Some(resize) => target.fit(&pixels, [height, width], resize).map_err(PictureError::Preprocessing)?,
+        None => pixels,
+    };
+    Ok((0..channels).flat_map(|channel| pixels[channel..].iter().step_by(channels).copied()).collect())
+}
+
+/// For `map_err`: why a file is no picture.
+pub(super) fn undecodable(format: &'static str) -> impl FnOnce(image::ImageError) -> PictureError {
+    move |error| PictureError::Undecodable { format, reason: error.to_string() }
+}
+
+/// The decoder for a file's content, which has read its header and may go on, and what its format is called.
+/// Refuses a picture of more than `most` pixels.
+pub(super) fn open(bytes: &[u8], most: u64) -> Result<(Box<dyn ImageDecoder + '_>, &'static str), PictureError> {
+    let (kind, format) = format::of(bytes)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(DECODER_MEMORY);
+    reader.limits(limits.clone());
+    let mut decoder: Box<dyn ImageDecoder> = match kind {
+        ImageFormat::Jpeg => Box::new(JpegDecoder::new(bytes)?),
+        _ => Box::new(reader.into_decoder().map_err(undecodable(format))?),
+    };
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (u64::from(width), u64::from(height));
+    let pixels = width * height;
+    if pixels == 0 || pixels > most || decoder.total_bytes() > MAX_DECODED.max(4 * most) {
+        return Err(PictureError::Pixels { width, height, most });
+    }
+    // Decoded are at most 4 channels of 2 bytes, once more for what a decoder keeps on the way.
+    limits.max_alloc = Some(DECODER_MEMORY + 16 * pixels);
+    decoder.set_limits(limits).map_err(undecodable(format))?;
+    Ok((decoder, format))
+}
+
+/// Height and width of the picture as it is to be looked at.
+fn size(decoder: &mut dyn ImageDecoder) -> (usize, usize) {
+    let (width, height) = decoder.dimensions();
+    let turned = match decoder.orientation().unwrap_or(Orientation::NoTransforms) {
+        Orientation::Rotate90 | Orientation::Rotate270 => true,
+        Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => true,
+        Orientation::NoTransforms | Orientation::Rotate180 => false,
+        Orientation::FlipHorizontal | Orientation::FlipVertical => false,
+    };
+    let (width, height) = (width as usize, height as usize);
+    if turned { (width, height) } else { (height, width) }
+}
+
+/// Writes planes of `shape` (channels, height, width) as a PNG file: 1 channel is grey, 3 are red, green and blue.
+///
+/// # Errors
+/// Another number of channels, an empty picture, planes that do not fit the shape, or a disk that does not take it.
+pub fn write_png(path: &Path, shape: [usize; 3], planes: &[u8]) -> Result<()> {
+    let [channels, height, width] = shape;
+    let size = height.checked_mul(width).filter(|&size| size > 0 && size.checked_mul(channels) == Some(planes.len()));
+    let (interleaved, color) = match (channels, size) {
+        (1, Some(_)) => (planes.to_vec(), ExtendedColorType::L8),
+        (3, Some(size)) => {
+            let pixel = |i| [planes[i], planes[size + i], planes[2 * size + i]];
+            ((0..size).flat_map(pixel).collect(), ExtendedColorType::Rgb8)
+        }
+        _ => {
+            let problem = format!("{} bytes cannot be a picture of {channels}x{height}x{width}", planes.len());
+            return Err(Error::file(path, problem));
+        }
+    };
+    let mut file = Cursor::new(Vec::new());
+    image::write_buffer_with_format(&mut file, &interleaved, width as u32, height as u32, color, ImageFormat::Png)
+        .map_err(|error| Error::file(path, format!("cannot be encoded: {error}")))?;
+    files::write_atomic(path, |out| out.write_all(file.get_ref()))
+}
+
+#[cfg(test)]
+mod tests;

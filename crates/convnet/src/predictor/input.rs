@@ -1,0 +1,158 @@
+//! Pictures as a [`super::Predictor`] takes them, and what they become before a net sees them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+use crate::data::picture::{self, Picture, PictureError};
+use crate::data::{Target, pictures_in};
+
+/// A picture to be classified: from a file, from memory, or as an array.
+#[derive(Clone, Debug)]
+pub struct Input {
+    name: Option<String>,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Path(PathBuf),
+    Bytes(Vec<u8>),
+    /// Interleaved, of height, width and channels.
+    Pixels([usize; 3], Vec<u8>),
+    /// One after the other, of channels, height and width.
+    Planes([usize; 3], Vec<u8>),
+    Array(Vec<f32>),
+}
+
+/// A picture that a net can see.
+pub(super) struct Prepared {
+    pub(super) values: Values,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Its numbers.
+pub(super) enum Values {
+    /// To be normalised yet.
+    Planes(Vec<u8>),
+    Array(Vec<f32>),
+}
+
+impl Input {
+    /// A file.
+    pub fn path(path: impl Into<PathBuf>) -> Input {
+        Content::Path(path.into()).into()
+    }
+
+    /// Every picture of a folder and of those below it, in the order of their names.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, or without a picture.
+    pub fn folder(folder: &Path) -> Result<impl Iterator<Item = Input> + use<>> {
+        Ok(pictures_in(folder)?.into_iter().map(Input::path))
+    }
+
+    /// The content of a file: PNG, JPEG, WebP, GIF, TIFF or BMP.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Input {
+        Content::Bytes(bytes.into()).into()
+    }
+
+    /// Decoded pixels, `[height, width, channels]`: 1 channel is grey, 2 are grey and alpha, 3 are red, green and blue, 4
+    /// with alpha. They are resized and normalised as those of a file.
+    pub fn pixels(pixels: impl Into<Vec<u8>>, height: usize, width: usize, channels: usize) -> Input {
+        Content::Pixels([height, width, channels], pixels.into()).into()
+    }
+
+    /// Numbers as the net takes them, normalised already: channels × height × width.
+    pub fn array(values: impl Into<Vec<f32>>) -> Input {
+        Content::Array(values.into()).into()
+    }
+
+    /// Planes of bytes, of channels, height and width.
+    pub(crate) fn planes(shape: [usize; 3], planes: Vec<u8>) -> Input {
+        Content::Planes(shape, planes).into()
+    }
+
+    /// The same with a name for messages and answers.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Input {
+        Input { name: Some(name.into()), ..self }
+    }
+
+    /// What it is called: its name, its path, or its number.
+    pub(super) fn name(&self, index: usize) -> String {
+        match (&self.name, &self.content) {
+            (Some(name), _) => name.clone(),
+            (None, Content::Path(path)) => path.display().to_string(),
+            (None, _) => format!("picture {index}"),
+        }
+    }
+
+    /// Reads and decodes it, and brings it to the target. A decoder that panics has met a picture that it cannot decode.
+    pub(super) fn prepare(self, name: &str, target: Target) -> Result<Prepared> {
+        let broken = |_| {
+            let reason = "the decoder broke off".to_owned();
+            Err(picture::named(name)(PictureError::Undecodable { format: "a decoder", reason }))
+        };
+        catch_unwind(AssertUnwindSafe(|| self.prepared(name, target))).unwrap_or_else(broken)
+    }
+
+    fn prepared(self, name: &str, target: Target) -> Result<Prepared> {
+        let named = || picture::named(name);
+        let of = |Picture { planes, warnings }| Prepared { values: Values::Planes(planes), warnings };
+        let sound = |planes| Prepared { values: Values::Planes(planes), warnings: Vec::new() };
+        match self.content {
+            Content::Path(path) => Ok(of(picture::read(&path, target)?)),
+            Content::Bytes(bytes) => picture::decode(&bytes, target).map(of).map_err(named()),
+            Content::Pixels(shape, pixels) => picture::from_pixels(&pixels, shape, target).map(sound).map_err(named()),
+            Content::Planes(shape, planes) => picture::from_planes(planes, shape, target).map(sound).map_err(named()),
+            Content::Array(values) => {
+                check_array(&values, target.shape).map_err(named())?;
+                Ok(Prepared { values: Values::Array(values), warnings: Vec::new() })
+            }
+        }
+    }
+}
+
+fn check_array(values: &[f32], [channels, height, width]: [usize; 3]) -> Result<(), PictureError> {
+    if values.len() != channels * height * width {
+        let expected = "as many as the net takes";
+        return Err(PictureError::Shape { found: values.len(), channels, height, width, expected });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(PictureError::NotFinite { index, value: values[index] }),
+    }
+}
+
+impl From<Content> for Input {
+    fn from(content: Content) -> Input {
+        Input { name: None, content }
+    }
+}
+
+impl From<PathBuf> for Input {
+    fn from(path: PathBuf) -> Input {
+        Input::path(path)
+    }
+}
+
+impl From<&Path> for Input {
+    fn from(path: &Path) -> Input {
+        Input::path(path)
+    }
+}
+
+/// The content of a file.
+impl From<Vec<u8>> for Input {
+    fn from(bytes: Vec<u8>) -> Input {
+        Input::bytes(bytes)
+    }
+}
+
+/// The content of a file.
+impl From<&[u8]> for Input {
+    fn from(bytes: &[u8]) -> Input {
+        Input::bytes(bytes)
+    }
+}

@@ -1,0 +1,308 @@
+//! A trained net as something that can be asked: pictures in, labels with probabilities out.
+//!
+//! ```
+//! # fn main() -> convnet::Result<()> {
+//! use convnet::classifier::{Classifier, Description};
+//! use convnet::predictor::{Input, Predictor};
+//! use convnet::{weights, zoo};
+//!
+//! // A trained one comes from `Classifier::load(None, "weights.safetensors".as_ref())?`.
+//! let description = Description::customary(zoo::by_name("cnn", &zoo::ZooOptions::default())?)?;
+//! let weights = weights::init(description.net(), 0);
+//! let mut predictor = Predictor::new(Classifier { description, weights })?.top(3);
+//!
+//! let prediction = predictor.predict(Input::pixels([0; 28 * 28], 28, 28, 1))?;
+//! println!("{} ({:.1} %)", prediction.label(), 100.0 * prediction.top[0].probability);
+//!
+//! // A bad picture does not keep the others from being answered.
+//! for answer in predictor.predict_all([Input::bytes(*b"no picture"), Input::pixels([0; 30 * 40], 30, 40, 1)])? {
+//!     match answer.result {
+//!         Ok(prediction) => println!("{}: {}", answer.name, prediction.label()),
+//!         Err(error) => eprintln!("{error}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Pictures are decoded ahead on background threads while the net computes; memory is that of a few batches, however many
+//! pictures come.
+
+mod decoders;
+mod input;
+
+use std::collections::VecDeque;
+use std::iter::Fuse;
+
+use self::decoders::Decoders;
+pub use self::input::Input;
+use self::input::{Prepared, Values};
+use crate::classifier::{Classifier, Description};
+use crate::data::{Normalizer, PictureError, Target};
+use crate::evaluate::{ranking, softmax};
+use crate::exec::{Engine, Inference};
+use crate::{Error, Result, StateDict};
+
+/// Pictures that go through the net at once, unless something else is said.
+const BATCH: usize = 16;
+/// Guesses of a picture, unless something else is said.
+const GUESSES: usize = 5;
+/// Threads that decode: beyond that, the net is what takes the time.
+const MOST_DECODERS: usize = 4;
+
+/// A classifier that is ready to be asked.
+#[derive(Debug)]
+pub struct Predictor {
+    classifier: Classifier,
+    engine: Engine,
+    normalizer: Normalizer,
+    /// Planned for as many pictures as have come at once so far.
+    inference: Option<(usize, Inference)>,
+    batch: usize,
+    top: usize,
+    logits: bool,
+    strict: bool,
+}
+
+/// What a net sees in a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Guesses, the most probable first.
+    pub top: Vec<Guess>,
+    /// The net's outputs before softmax, where they were asked for.
+    pub logits: Option<Vec<f32>>,
+    /// What is damaged in the picture's file.
+    pub warnings: Vec<String>,
+}
+
+/// A class that a picture may be of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guess {
+    /// Number of the class.
+    pub class: usize,
+    /// What it is called.
+    pub label: String,
+    /// How probable it is, 0 to 1.
+    pub probability: f64,
+}
+
+/// One picture's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the picture is called: its name, its path, or its number.
+    pub name: String,
+    /// What the net sees in it, or why it cannot be seen.
+    pub result: Result<Prediction>,
+}
+
+impl Prediction {
+    /// The most probable class; empty where no guesses were asked for.
+    pub fn label(&self) -> &str {
+        self.top.first().map_or("", |guess| &guess.label)
+    }
+}
+
+impl Predictor {
+    /// On all cores of this machine.
+    ///
+    /// # Errors
+    /// As [`Engine::new`], or a normalisation that cannot be used.
+    pub fn new(classifier: Classifier) -> Result<Predictor> {
+        Predictor::with_engine(classifier, &Engine::new(0)?)
+    }
+
+    /// On an engine that there is already.
+    ///
+    /// # Errors
+    /// A normalisation that cannot be used.
+    pub fn with_engine(classifier: Classifier, engine: &Engine) -> Result<Predictor> {
+        let channels = classifier.description.input()[0];
+        let normalizer = classifier.description.normalization().normalizer(channels)?;
+        let engine = engine.clone();
+        Ok(Predictor {
+            classifier,
+            engine,
+            normalizer,
+            inference: None,
+            batch: BATCH,
+            top: GUESSES,
+            logits: false,
+            strict: false,
+        })
+    }
+
+    /// The same with up to so many pictures going through the net at once (16 otherwise).
+    #[must_use]
+    pub fn batch_size(self, batch: usize) -> Predictor {
+        Predictor { batch: batch.max(1), ..self }
+    }
+
+    /// The same with so many guesses for each picture (5 otherwise).
+    #[must_use]
+    pub fn top(self, top: usize) -> Predictor {
+        Predictor { top, ..self }
+    }
+
+    /// The same with the net's outputs before softmax, or without.
+    #[must_use]
+    pub fn logits(self, logits: bool) -> Predictor {
+        Predictor { logits, ..self }
+    }
+
+    /// The same that refuses damaged pictures, or reads them with a warning as libjpeg does.
+    #[must_use]
+    pub fn strict(self, strict: bool) -> Predictor {
+        Predictor { strict, ..self }
+    }
+
+    /// What it does to pictures, and what the classes are called.
+    pub fn description(&self) -> &Description {
+        &self.classifier.description
+    }
+
+    /// What the net sees in one picture.
+    ///
+    /// # Errors
+    /// A picture that cannot be read or decoded ([`Error::Picture`], [`Error::Io`]), weights that do not fit the net, or an
+    /// output that is no number.
+    pub fn predict(&mut self, input: impl Into<Input>) -> Result<Prediction> {
+        let input = input.into();
+        let name = input.name(0);
+        let prepared = input.prepare(&name, self.target())?;
+        let mut answers = self.run(vec![(name, Ok(prepared))]);
+        answers.pop_front().map_or_else(|| Err(Error::invalid("no picture")), |answer| answer.result)
+    }
+
+    /// What the net sees in many pictures: an answer for each, in their order, as they are drawn from the iterator.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the system refuses a thread.
+    pub fn predict_all<I>(&mut self, inputs: I) -> Result<Predictions<'_, I::IntoIter>>
+    where
+        I: IntoIterator,
+        I::Item: Into<Input>,
+    {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_DECODERS);
+        let decoders = Decoders::start(threads, self.batch + threads, self.target())?;
+        Ok(Predictions { predictor: self, inputs: inputs.into_iter().fuse(), decoders, answers: VecDeque::new() })
+    }
+
+    fn target(&self) -> Target {
+        Target { strict: self.strict, ..self.classifier.description.target() }
+    }
+
+    /// Shows pictures to the net, at most as many as a batch.
+    fn run(&mut self, pictures: Vec<(String, Result<Prepared>)>) -> VecDeque<Answer> {
+        let good = pictures.iter().filter_map(|(_, prepared)| prepared.as_ref().ok());
+        let logits = self.outputs(&good.map(|prepared| &prepared.values).collect::<Vec<_>>());
+        let classes = self.classifier.description.classes().len();
+        let mut rows = logits.as_ref().map(|logits| logits.chunks_exact(classes.max(1)));
+        let mut answer = |(name, prepared): (String, Result<Prepared>)| {
+            let result = prepared.and_then(|Prepared { warnings, .. }| match &mut rows {
+                Ok(rows) => self.prediction(&name, rows.next().unwrap_or_default(), warnings),
+                Err(error) => Err(Error::invalid(error.to_string())),
+            });
+            Answer { name, result }
+        };
+        pictures.into_iter().map(&mut answer).collect()
+    }
+
+    /// The net's outputs for so many pictures, one after the other.
+    fn outputs(&mut self, pictures: &[&Values]) -> Result<Vec<f32>> {
+        if pictures.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Classifier { description, weights } = &self.classifier;
+        let size: usize = description.input().iter().product();
+        let mut images = vec![0.0; pictures.len() * size];
+        for (values, image) in pictures.iter().zip(images.chunks_exact_mut(size.max(1))) {
+            match values {
+                Values::Planes(planes) => self.normalizer.apply(planes, image),
+                Values::Array(values) => image.copy_from_slice(values),
+            }
+        }
+        if self.inference.as_ref().is_none_or(|(most, _)| *most < pictures.len()) {
+            // The old plan's memory is free before the new one's is asked for.
+            self.inference = None;
+            let inference = Inference::new(description.net(), &self.engine, pictures.len(), weights)?;
+            self.inference = Some((pictures.len(), inference));
+        }
+        let Some((_, inference)) = &mut self.inference else { return Ok(Vec::new()) };
+        Ok(inference.run(&images, pictures.len())?.to_vec())
+    }
+
+    fn prediction(&self, name: &str, logits: &[f32], warnings: Vec<String>) -> Result<Prediction> {
+        let Classifier { description, weights } = &self.classifier;
+        if let Some(class) = logits.iter().position(|logit| !logit.is_finite()) {
+            let problem = PictureError::Output {
+                class: description.classes()[class].clone(),
+                value: logits[class],
+                tensor: not_finite(weights),
+            };
+            return Err(Error::Picture { name: name.to_owned(), problem });
+        }
+        let top = if self.top == 0 { Vec::new() } else { self.guesses(logits) };
+        Ok(Prediction { top, logits: self.logits.then(|| logits.to_vec()), warnings })
+    }
+
+    fn guesses(&self, logits: &[f32]) -> Vec<Guess> {
+        let probabilities = softmax(logits);
+        let classes = self.classifier.description.classes();
+        let guess = |class: usize| Guess { class, label: classes[class].clone(), probability: probabilities[class] };
+        ranking(logits).into_iter().take(self.top).map(guess).collect()
+    }
+}
+
+/// The first tensor with NaN or infinity in it.
+fn not_finite(weights: &StateDict) -> Option<String> {
+    let bad = |tensor: &crate::Tensor| tensor.data().iter().any(|value| !value.is_finite());
+    weights.iter().find(|(_, tensor)| bad(tensor)).map(|(name, _)| name.clone())
+}
+
+/// The answers for many pictures, in their order: an iterator.
+pub struct Predictions<'a, I> {
+    predictor: &'a mut Predictor,
+    inputs: Fuse<I>,
+    decoders: Decoders,
+    answers: VecDeque<Answer>,
+}
+
+impl<I> Predictions<'_, I>
+where
+    I: Iterator,
+    I::Item: Into<Input>,
+{
+    /// Hands in pictures while there is room.
+    fn fill(&mut self) {
+        while self.decoders.has_room() {
+            let Some(input) = self.inputs.next() else { return };
+            self.decoders.give(input.into());
+        }
+    }
+}
+
+impl<I> Iterator for Predictions<'_, I>
+where
+    I: Iterator,
+    I::Item: Into<Input>,
+{
+    type Item = Answer;
+
+    fn next(&mut self) -> Option<Answer> {
+        if self.answers.is_empty() {
+            let mut pictures = Vec::with_capacity(self.predictor.batch);
+            while pictures.len() < self.predictor.batch {
+                self.fill();
+                let Some(picture) = self.decoders.take() else { break };
+                pictures.push(picture);
+            }
+            // The next ones are decoded while the net computes.
+            self.fill();
+            self.answers = self.predictor.run(pictures);
+        }
+        self.answers.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests;
