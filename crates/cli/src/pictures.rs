@@ -84,6 +84,11 @@ impl PictureArgs {
 
     /// One value is for every channel.
     fn normalization(&self, channels: usize) -> anyhow::Result<Normalization> {
+        if let Some(large) = self.mean.iter().chain(&self.std).find(|value| value.abs() > 2.0) {
+            let problem =
+                format!("--mean and --std are of pixels in 0..1: expected {} in place of {large}", large / 255.0);
+            return Err(Usage::new(problem).into());
+        }
         let each = |name: &str, values: &[f32]| match values {
             [value] => Ok(vec![*value; channels]),
             values if values.len() == channels => Ok(values.to_vec()),

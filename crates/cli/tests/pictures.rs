@@ -114,6 +114,7 @@ fn classes_are_paired_by_name() {
 fn a_bad_picture_does_not_lose_the_others() {
     let place = place();
     place.run(&[&TRAIN[..], &["--out", "run", "--input", "8x8", "--epochs", "8", "--lr", "0.05"]].concat()).json();
+    fs::create_dir(place.path("mixed")).unwrap();
     for (to, from) in [("0.png", "val/red/3.png"), ("2.png", "val/blue/3.png")] {
         place.write(&format!("mixed/{to}"), &place.read(&format!("pictures/{from}")));
     }

@@ -89,7 +89,7 @@ pub fn evaluate(
 /// does not count; `told` hears of each one that is damaged ([`Told::Damaged`]) or cannot be used ([`Told::Unusable`]).
 ///
 /// # Errors
-/// Weights that do not fit the net, a label that it does not have, or pictures none of which can be used.
+/// Weights that do not fit the net, a label that it does not have; where no picture can be used, the reason of the last one.
 pub fn evaluate_pictures(
     predictor: Predictor,
     pictures: impl Iterator<Item = (Input, u32)>,
@@ -124,7 +124,7 @@ pub fn evaluate_pictures(
         }
     }
     match (tally.images, failed) {
-        (0, Some(error)) if taken == 1 => Err(error),
+        (0, Some(error)) => Err(error),
         (0, _) => Err(Error::invalid(format!("none of {taken} pictures can be used"))),
         _ => Ok(tally.evaluation(&classes)),
     }

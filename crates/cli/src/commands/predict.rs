@@ -87,20 +87,21 @@ impl Args {
         let (Classifier { description, weights }, _) = self.classifier.load(console)?;
         let description = self.pictures.apply(description, console)?;
         let inputs = self.inputs(&description)?;
-        let mut out = Output::begin(self.json, &description)?;
         let engine = self.engine.engine(console)?;
         let top = self.top.unwrap_or(GUESSES[usize::from(!self.json)]);
         let predictor = Predictor::with_engine(Classifier { description, weights }, &engine)?;
         let mut predictor =
             predictor.batch_size(inputs.len().min(BATCH)).top(top).logits(self.logits).strict(self.pictures.strict);
+        let mut out =
+            Output { json: self.json, begun: false, preprocessing: to_json(&Shown::new(predictor.description()))? };
         let mut unusable = Unusable::default();
         let count = inputs.len();
         for Answer { name, result } in predictor.predict_all(inputs)? {
             match &result {
                 Ok(prediction) if prediction.warnings.is_empty() => {}
                 Ok(prediction) => tell_damage(console, &name, &prediction.warnings),
-                Err(error) if is_of_a_picture(error) => unusable.tell(console, error),
-                // Something is wrong with the network: it is so for each picture.
+                Err(error) if is_of_a_picture(error) && count > 1 => unusable.tell(console, error),
+                // There is no other picture, or something is wrong with the network, and so for each picture.
                 Err(_) => return result.map(drop).map_err(Into::into),
             }
             out.add(&name, &result)?;
@@ -137,28 +138,30 @@ fn is_of_a_picture(error: &Error) -> bool {
 /// The answers on stdout, as they come.
 struct Output {
     json: bool,
-    first: bool,
+    begun: bool,
+    preprocessing: String,
 }
 
 impl Output {
-    fn begin(json: bool, description: &Description) -> anyhow::Result<Output> {
-        if json {
-            write(&format!("{{\"preprocessing\":{},\"predictions\":[", to_json(&Shown::new(description))?))?;
-        }
-        Ok(Output { json, first: true })
-    }
-
     fn add(&mut self, name: &str, result: &Result<Prediction>) -> anyhow::Result<()> {
         if self.json {
-            let comma = if self.first { "" } else { "," };
-            self.first = false;
-            return write(&format!("{comma}{}", to_json(&entry(name, result))?));
+            let before = if self.begun { ",".to_owned() } else { self.start() };
+            self.begun = true;
+            return write(&format!("{before}{}", to_json(&entry(name, result))?));
         }
         result.as_ref().map_or(Ok(()), |prediction| write(&line(name, prediction)))
     }
 
     fn end(&self) -> anyhow::Result<()> {
-        if self.json { write("]}\n") } else { Ok(()) }
+        match (self.json, self.begun) {
+            (false, _) => Ok(()),
+            (true, true) => write("]}\n"),
+            (true, false) => write(&format!("{}]}}\n", self.start())),
+        }
+    }
+
+    fn start(&self) -> String {
+        format!("{{\"preprocessing\":{},\"predictions\":[", self.preprocessing)
     }
 }
 

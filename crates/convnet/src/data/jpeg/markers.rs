@@ -29,9 +29,9 @@ struct Component {
 }
 
 /// A byte may pay for so many blocks of a scan, each of which takes up to some 100 ns.
-const BLOCKS_PER_BYTE: u64 = 16;
+const BLOCKS_PER_BYTE: u64 = 8;
 /// Scans may go over the whole picture so often. Encoders make some 10 to 20 scans of a component.
-pub(super) const MOST_PASSES: u64 = 64;
+pub(super) const MOST_PASSES: u64 = 32;
 
 impl Markers {
     /// Reads them, as far as they can be followed.
@@ -205,9 +205,9 @@ mod tests {
     fn many_scans_are_too_much_work() {
         let scan = || Scan { blocks: 1000, data: 0..0, restarts: false };
         let markers = |scans: usize| Markers { blocks: 1000, scans: (0..scans).map(|_| scan()).collect(), ended: true };
-        assert_eq!(markers(64).excess(100), None);
-        assert_eq!(markers(65).excess(100), Some(65));
-        assert_eq!(markers(65).excess(65_000), None);
+        assert_eq!(markers(32).excess(100), None);
+        assert_eq!(markers(33).excess(100), Some(33));
+        assert_eq!(markers(33).excess(65_000), None);
     }
 
     #[test]

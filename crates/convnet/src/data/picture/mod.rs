@@ -10,6 +10,7 @@
 mod convert;
 mod error;
 mod format;
+mod png_chunks;
 
 pub(super) use convert::luma;
 pub use error::PictureError;
@@ -92,17 +93,22 @@ pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
 pub fn decode(bytes: &[u8], target: Target) -> Result<Picture, PictureError> {
     let [channels, ..] = target.shape;
     check_channels(channels)?;
-    let (mut decoder, format) = open(bytes, MAX_PIXELS)?;
+    let (bytes, mut warnings) = match format::of(bytes)? {
+        (ImageFormat::Png, _) => png_chunks::checked(bytes),
+        _ => (bytes.into(), Vec::new()),
+    };
+    let (mut decoder, format) = open(&bytes, MAX_PIXELS)?;
     let (height, width) = size(&mut *decoder);
     target.resize_for(height, width)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let (mut picture, warnings) = match format {
+    let mut picture = match format {
         "JPEG" => {
             drop(decoder);
-            let decoded = jpeg::decode(bytes)?;
-            (decoded.picture, decoded.warnings)
+            let decoded = jpeg::decode(&bytes)?;
+            warnings.extend(decoded.warnings);
+            decoded.picture
         }
-        _ => (DynamicImage::from_decoder(decoder).map_err(undecodable(format))?, Vec::new()),
+        _ => DynamicImage::from_decoder(decoder).map_err(undecodable(format))?,
     };
     if target.strict && !warnings.is_empty() {
         return Err(PictureError::Damaged(warnings));

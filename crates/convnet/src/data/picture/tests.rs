@@ -272,3 +272,30 @@ fn pixels_from_memory() {
     let error = from_pixels(&[0; 3], [1, 1, 3], target).unwrap_err();
     assert_eq!(error, PictureError::Size { found: [1, 1], expected: [1, 2] });
 }
+
+/// libpng warns of them; pixels with a wrong checksum are refused.
+#[test]
+fn damaged_png_chunks_are_told() {
+    let sound = encoded(colour(), ImageFormat::Png);
+    let end = sound.len() - 12;
+    let text = |crc: u32| [&[0, 0, 0, 3][..], b"tEXta\0b", &crc.to_be_bytes()].concat();
+    let with = |chunk: &[u8]| [&sound[..end], chunk, &sound[end..]].concat();
+    let target = Target::exactly([3, 2, 3]);
+    let expected = decode(&sound, target).unwrap();
+    let crc = {
+        let mut crc = flate2::Crc::new();
+        crc.update(b"tEXta\0b");
+        crc.sum()
+    };
+    assert_eq!(decode(&with(&text(crc)), target).unwrap(), expected);
+    for (file, warning) in [(with(&text(crc ^ 1)), "chunk tEXt"), (sound[..end].to_vec(), "no end (IEND)")] {
+        let read = decode(&file, target).unwrap();
+        assert_eq!(read.planes, expected.planes);
+        assert!(read.warnings[0].contains(warning), "{:?}", read.warnings);
+        let strict = Target { strict: true, ..target };
+        assert!(matches!(decode(&file, strict), Err(PictureError::Damaged(_))));
+    }
+    let mut pixels = sound.clone();
+    pixels[end - 6] ^= 1;
+    assert!(decode(&pixels, target).is_err());
+}

@@ -178,6 +178,36 @@ mod tests {
     }
 
     #[test]
+    fn pickles_are_called_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("cifar-10-batches-py")).unwrap();
+        fs::write(folder.path().join("cifar-10-batches-py/data_batch_1"), b"\x80\x02}").unwrap();
+        for place in [folder.path(), &folder.path().join("cifar-10-batches-py")] {
+            let message = problem(place);
+            assert!(message.contains("Python's pickles") && message.contains("binary version"), "{message}");
+        }
+    }
+
+    /// Sets that are no files of their own are brought to the net's size, and shown to a predictor.
+    #[test]
+    fn a_set_in_memory_is_brought_to_another_size() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["data_batch_1.bin", "test_batch.bin"] {
+            fs::write(folder.path().join(name), records(&[&[9], &[0]])).unwrap();
+        }
+        let source = Source::Folder(folder.path().into());
+        let target = data::Target::customary([1, 16, 16]);
+        let test = source.load(Some(target)).unwrap().test;
+        // The luma of (1, 7, 7): 0.299 + 0.701 * 7.
+        assert_eq!((test.shape(), test.image(1)), ([1, 16, 16], &[5; 256][..]));
+        let held_out = source.held_out(None).unwrap();
+        assert_eq!((held_out.part(), held_out.len(), held_out.is_empty()), (Some(data::Part::Test), 2, false));
+        assert_eq!(held_out.into_inputs().map(|(_, label)| label).collect::<Vec<_>>(), [9, 0]);
+        assert!(source.held_out(Some(data::Part::Val)).is_err());
+        assert_eq!(source.held_out(Some(data::Part::Train)).unwrap().part(), Some(data::Part::Train));
+    }
+
+    #[test]
     fn cifar10_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("cifar-10-batches-bin");
