@@ -1,6 +1,6 @@
 //! What this machine can do at best: measured once, in a fraction of a second, and kept in the cache folder.
 //!
-//! There is a file for each processor, instruction set and number of threads: `roofline-<…>.json`. Delete it to have the
+//! There is a file for each processor, instruction set and number of threads: `roofline-2-<…>.json` (2 is the way of measuring). Delete it to have the
 //! machine measured again. A damaged file, or one of another machine, is replaced; a folder that cannot be written is no
 //! error, it only means that the next call measures again.
 
@@ -13,6 +13,9 @@ use crate::data::cache_folder;
 use crate::exec::Engine;
 use crate::files::write_atomic;
 use crate::net::{Level, Roofline};
+
+/// How a machine is measured; a file of another way is left alone.
+const METHOD: u32 = 2;
 
 /// Largest file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 16;
@@ -94,7 +97,7 @@ fn processor() -> String {
 fn file_name(machine: &str) -> PathBuf {
     let words = machine.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let name: String = words.collect::<Vec<&str>>().join("-").to_ascii_lowercase().chars().take(120).collect();
-    PathBuf::from(format!("roofline-{name}.json"))
+    PathBuf::from(format!("roofline-{METHOD}-{name}.json"))
 }
 
 fn read(path: &Path) -> Option<Record> {
@@ -191,6 +194,6 @@ mod tests {
 
     #[test]
     fn file_names_are_harmless() {
-        assert_eq!(file_name("A(R) CPU/../x @ 2 GHz, avx2").to_str(), Some("roofline-a-r-cpu-x-2-ghz-avx2.json"));
+        assert_eq!(file_name("A(R) CPU/../x @ 2 GHz, avx2").to_str(), Some("roofline-2-a-r-cpu-x-2-ghz-avx2.json"));
     }
 }

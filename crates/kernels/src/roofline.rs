@@ -19,21 +19,45 @@ const TURN: usize = 1 << 19;
 /// Vectors in flight: enough to hide the latency of an operation on every instruction set.
 const CHAINS: usize = 12;
 
-/// Independent chains of fused multiply-adds, so many operations long.
-struct Peak(usize);
+/// Independent chains of fused multiply-adds, so many operations long. All lanes of all chains start from other numbers and
+/// all are added up at the end, so that no two operations can be computed as one: a vector of several registers would be, were
+/// its halves equal.
+struct Peak {
+    rounds: usize,
+    starts: [[f32; LANES]; CHAINS],
+}
+
+impl Peak {
+    const FACTOR: f32 = 0.999;
+    const ADDEND: f32 = 0.001;
+
+    fn new(rounds: usize) -> Peak {
+        let start = |chain: usize, lane: usize| (chain * LANES + lane) as f32 / 64.0;
+        let starts = std::array::from_fn(|chain| std::array::from_fn(|lane| start(chain, lane)));
+        Peak { rounds, starts: black_box(starts) }
+    }
+}
 
 impl Kernel for Peak {
-    type Output = f32;
+    /// The last number of each chain and lane.
+    type Output = [[f32; LANES]; CHAINS];
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
-        let mut chains = [s.splat(1.0); CHAINS];
-        for _ in 0..self.0 {
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        let (a, b) = (s.splat(black_box(Peak::FACTOR)), s.splat(black_box(Peak::ADDEND)));
+        let mut chains = [s.splat(0.0); CHAINS];
+        for (x, start) in chains.iter_mut().zip(&self.starts) {
+            *x = s.read(start);
+        }
+        for _ in 0..self.rounds {
             for x in &mut chains {
                 *x = s.fma(*x, a, b);
             }
         }
-        sum(s, chains)
+        let mut ends = self.starts;
+        for (end, x) in ends.iter_mut().zip(chains) {
+            s.write(end, x);
+        }
+        ends
     }
 }
 
@@ -67,7 +91,7 @@ fn sum<S: Simd>(s: S, chains: [S::V; CHAINS]) -> f32 {
 pub fn gflops(threads: &Threads, isa: Isa) -> f64 {
     const ROUNDS: usize = 10_000;
     let turn = |_, _| {
-        black_box(isa.run(Peak(ROUNDS)));
+        black_box(isa.run(Peak::new(ROUNDS)));
         ROUNDS * CHAINS * LANES * 2
     };
     rate(threads, &turn) / 1e9
@@ -124,6 +148,23 @@ mod tests {
                 let rates = [gflops(&threads, isa), gigabytes_per_second(&threads, isa, 1 << 16)];
                 assert!(rates.iter().all(|rate| rate.is_finite() && *rate > 0.0), "{}: {rates:?}", isa.name());
             }
+        }
+    }
+
+    #[test]
+    fn every_lane_of_the_peak_is_computed_by_itself() {
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            let ends = isa.run(Peak::new(50));
+            for (start, end) in Peak::new(0).starts.iter().zip(&ends) {
+                for (&start, &end) in start.iter().zip(end) {
+                    let want = (0..50).fold(f64::from(start), |x, _| x * 0.999 + 0.001);
+                    assert!((f64::from(end) - want).abs() < 1e-5, "{}: {start} gave {end}, want {want}", isa.name());
+                }
+            }
+            let mut distinct: Vec<u32> = ends.iter().flatten().map(|end| end.to_bits()).collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), CHAINS * LANES, "{}", isa.name());
         }
     }
 

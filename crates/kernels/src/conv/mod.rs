@@ -23,7 +23,7 @@ mod panels;
 pub(crate) mod tile;
 mod winograd;
 
-pub use choice::{Choice, Setting};
+pub use choice::{Choice, Setting, least_products};
 
 use crate::activation::{Activation, Ending};
 use crate::geometry::{TooSmall, Window};
