@@ -259,3 +259,30 @@ fn bench_refuses_turns_without_a_length() {
         );
     }
 }
+
+#[test]
+fn a_schedule_that_is_stretched_is_told() {
+    let place = Place::with_data();
+    for (schedule, told) in [("cosine", true), ("constant", false)] {
+        place.train(&["--epochs", "1", "--schedule", schedule, "--out", schedule, "--json"]).json();
+        let run = place.run(&["train", "--resume", schedule, "--epochs", "2", "--json"]);
+        let text = "warning: the learning-rate schedule now spans 2 epochs instead of 1: the learning rate";
+        assert_eq!((run.code, run.stderr.contains(text)), (Some(0), told), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn one_class_is_nothing_to_tell_apart() {
+    let place = Place::new();
+    let mut bitmap =
+        vec![b'B', b'M', 246, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 1, 0, 24, 0];
+    bitmap.resize(54, 0);
+    bitmap.extend([9, 99, 199].repeat(64));
+    for part in ["train", "val"] {
+        fs::create_dir_all(place.path(&format!("photos/{part}/cat"))).unwrap();
+        place.write(&format!("photos/{part}/cat/0.bmp"), &bitmap);
+    }
+    let run = place.run(&["train", "--data", "photos", "--cdims", "2", "--out", "run"]);
+    run.fails_with(1, "expected at least two classes to tell apart, got one ('cat')");
+    assert!(!place.path("run").exists());
+}
