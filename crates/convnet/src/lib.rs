@@ -1,6 +1,6 @@
 //! Convolutional networks as data: describe a net once, then summarise, train and run it near the machine's limit.
 //!
-//! The README has the tasks; `ARCHITECTURE.md` the map. In short: [`net`] and [`ops`] describe, [`zoo`] has the named nets,
+//! The README has the tasks; `ARCHITECTURE.md` the map; [`prelude`] what most programs import. In short: [`net`] and [`ops`] describe, [`zoo`] has the named nets,
 //! [`exec`] runs them, [`train`] is the loop, [`weights`] and [`data`] read and write files.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -19,6 +19,7 @@ pub mod net;
 pub mod ops;
 pub mod pairing;
 pub mod predictor;
+pub mod prelude;
 mod random;
 pub mod roofline;
 mod suggest;

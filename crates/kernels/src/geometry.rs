@@ -76,6 +76,13 @@ impl std::fmt::Display for TooSmall {
 
 impl std::error::Error for TooSmall {}
 
+impl From<usize> for Window {
+    /// A square kernel at stride 1 without padding.
+    fn from(kernel: usize) -> Window {
+        Window::square(kernel)
+    }
+}
+
 impl Window {
     /// A square window with the stride 1, no padding and no dilation.
     pub const fn square(kernel: usize) -> Window {

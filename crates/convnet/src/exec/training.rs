@@ -39,6 +39,11 @@ pub enum Update {
     },
 }
 
+impl Update {
+    /// Adam as PyTorch has it, without weight decay.
+    pub const ADAM: Update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
+}
+
 /// What one step found, before its update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {

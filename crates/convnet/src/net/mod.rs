@@ -95,7 +95,11 @@ impl Net {
     /// # Errors
     /// [`Error::Layer`] when the name is taken or cannot be used, an input is not of this net, the shapes do not fit, or
     /// the net has [`MAX_NODES`] already.
-    pub fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+    pub fn add(&mut self, name: &str, op: impl Into<Op>, inputs: &[NodeId]) -> Result<NodeId> {
+        self.add_op(name, op.into(), inputs)
+    }
+
+    fn add_op(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
         let error = |problem| Error::Layer { layer: name.into(), op: op.name(), problem };
         check_name(name).map_err(|problem| {
             let layer = name.escape_debug().take(40).collect();
@@ -122,7 +126,21 @@ impl Net {
     ///
     /// # Errors
     /// As [`Net::add`].
-    pub fn then(&mut self, name: &str, op: Op) -> Result<NodeId> {
+    ///
+    /// ```
+    /// use convnet::prelude::*;
+    /// # fn main() -> convnet::Result<()> {
+    /// let mut net = Net::new("small", Shape::Map([1, 28, 28]))?;
+    /// net.then("conv", Conv2d::new(16, 3))?;
+    /// net.then("relu", Activation::Relu)?;
+    /// net.then("pool", MaxPool2d::new(2))?;
+    /// net.then("flatten", Op::Flatten)?;
+    /// net.then("head", Linear::new(10))?;
+    /// assert_eq!(net.output_shape(), Shape::Vector(10));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn then(&mut self, name: &str, op: impl Into<Op>) -> Result<NodeId> {
         let last = self.output();
         self.add(name, op, &[last])
     }

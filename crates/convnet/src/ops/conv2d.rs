@@ -20,9 +20,15 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// `out_channels` filters of `window`, one group, with bias, starting as [`InitRule::KAIMING`].
-    pub const fn new(out_channels: usize, window: Window) -> Conv2d {
-        Conv2d { out_channels, window, groups: 1, bias: true, init: InitRule::KAIMING }
+    /// `out_channels` filters of a window, one group, with bias, initialised as [`InitRule::KAIMING`]. A number is a square
+    /// kernel at stride 1 without padding.
+    ///
+    /// ```
+    /// use convnet::{geometry::Window, ops::Conv2d};
+    /// assert_eq!(Conv2d::new(16, 3), Conv2d::new(16, Window::square(3)));
+    /// ```
+    pub fn new(out_channels: usize, window: impl Into<Window>) -> Conv2d {
+        Conv2d { out_channels, window: window.into(), groups: 1, bias: true, init: InitRule::KAIMING }
     }
 
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {

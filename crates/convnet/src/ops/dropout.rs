@@ -12,6 +12,11 @@ pub struct Dropout {
 }
 
 impl Dropout {
+    /// With probability `p`.
+    pub const fn new(p: f32) -> Dropout {
+        Dropout { p }
+    }
+
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
         check_probability(self.p).map(|()| input)
     }

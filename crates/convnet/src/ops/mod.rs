@@ -8,6 +8,7 @@ mod batch_norm;
 mod category;
 mod channel_shuffle;
 mod conv2d;
+mod convert;
 pub(crate) mod describe;
 mod dropout;
 mod init;

@@ -28,6 +28,11 @@ pub struct AdaptiveAvgPool2d {
 }
 
 impl AdaptiveAvgPool2d {
+    /// To an output of that height and width.
+    pub const fn new(output: [usize; 2]) -> AdaptiveAvgPool2d {
+        AdaptiveAvgPool2d { output }
+    }
+
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
         let [channels, ..] = expect_map(input)?;
         let [h, w] = self.output;
@@ -50,12 +55,22 @@ impl AdaptiveAvgPool2d {
 }
 
 impl MaxPool2d {
+    /// Square windows side by side: stride is the kernel, as in PyTorch.
+    pub const fn new(kernel: usize) -> MaxPool2d {
+        MaxPool2d { window: Window::square(kernel).stride(kernel) }
+    }
+
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
         output(&self.window, input)
     }
 }
 
 impl AvgPool2d {
+    /// Square windows side by side: stride is the kernel, as in PyTorch.
+    pub const fn new(kernel: usize) -> AvgPool2d {
+        AvgPool2d { window: Window::square(kernel).stride(kernel), count_include_pad: true }
+    }
+
     pub(super) fn output(&self, input: Shape) -> Result<Shape, Problem> {
         if self.window.dilation != [1, 1] {
             return Err("expected a dilation of 1 for mean pooling".into());
