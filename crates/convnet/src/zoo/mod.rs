@@ -2,12 +2,21 @@
 
 mod alexnet;
 mod cnn;
+mod conv_norm;
+mod convnext;
 mod densenet;
+mod efficientnet;
 mod googlenet;
+mod inception;
 mod lenet;
+mod mnasnet;
+mod mobilenet;
 mod path;
+mod regnet;
 mod resnet;
 mod resnet_cifar;
+mod shufflenet;
+mod squeezenet;
 mod vgg;
 
 pub use cnn::{Cnn, cnn};
@@ -29,7 +38,9 @@ pub struct ZooOptions {
     pub classes: Option<usize>,
     /// Probability of every dropout; 0 leaves dropout out.
     pub dropout: Option<f32>,
-    /// Whether auxiliary heads for training are built (GoogLeNet): yes, unless this says no.
+    /// Largest probability of a stochastic depth (ConvNeXt, EfficientNet); 0 leaves it out.
+    pub stochastic_depth: Option<f32>,
+    /// Whether auxiliary heads for training are built (GoogLeNet, Inception v3): yes, unless this says no.
     pub auxiliaries: Option<bool>,
     /// What carries a block's input past it (`resnet20` and its like).
     pub shortcut: Option<Shortcut>,
@@ -50,19 +61,24 @@ impl ZooOptions {
 
     /// Settings of one family mean nothing to the others.
     fn check_family(&self, model: &Model) -> Result<()> {
+        let (cnn, drops) = (&[cnn::FAMILY.name][..], [convnext::FAMILY, efficientnet::FAMILY, efficientnet::V2]);
+        let drops = drops.map(|family| family.name);
         let settings = [
-            ("ksize", self.ksize.is_some(), cnn::FAMILY.name),
-            ("cdims", self.cdims.is_some(), cnn::FAMILY.name),
-            ("hdims", self.hdims.is_some(), cnn::FAMILY.name),
-            ("batch_norm", self.batch_norm.is_some(), cnn::FAMILY.name),
-            ("shortcut", self.shortcut.is_some(), resnet_cifar::FAMILY.name),
-            ("auxiliaries", self.auxiliaries.is_some(), googlenet::FAMILY.name),
+            ("ksize", self.ksize.is_some(), cnn),
+            ("cdims", self.cdims.is_some(), cnn),
+            ("hdims", self.hdims.is_some(), cnn),
+            ("batch_norm", self.batch_norm.is_some(), cnn),
+            ("shortcut", self.shortcut.is_some(), &[resnet_cifar::FAMILY.name]),
+            ("auxiliaries", self.auxiliaries.is_some(), &[googlenet::FAMILY.name, inception::FAMILY.name]),
+            ("stochastic_depth", self.stochastic_depth.is_some(), &drops),
         ];
-        match settings.iter().find(|(_, asked, family)| *asked && *family != model.family) {
+        match settings.iter().find(|(_, asked, families)| *asked && !families.contains(&model.family)) {
             None => Ok(()),
-            Some((name, _, family)) => Err(Error::invalid(format!(
-                "{name}: '{}' has no such setting, which is for networks of the family {family}",
-                model.name
+            Some((name, _, families)) => Err(Error::invalid(format!(
+                "{name}: '{}' has no such setting, which is for networks of the {} {}",
+                model.name,
+                if families.len() == 1 { "family" } else { "families" },
+                families.join(", ")
             ))),
         }
     }
@@ -100,12 +116,18 @@ struct Family {
 }
 
 impl Family {
+    /// The same for square pictures of another size.
+    const fn sized(&self, side: usize) -> Family {
+        Family { input: [self.input[0], side, side], ..*self }
+    }
+
     const fn row(&self, name: &'static str, description: &'static str, params: u64, build: Build) -> Model {
         let Family { name: family, paper, input, classes } = *self;
         Model { name, family, paper, description, params, input, classes, build }
     }
 }
 
+/// The lecture's families, then the others by age.
 const FAMILIES: &[&[Model]] = &[
     cnn::MODELS,
     lenet::MODELS,
@@ -115,6 +137,14 @@ const FAMILIES: &[&[Model]] = &[
     resnet::MODELS,
     resnet_cifar::MODELS,
     densenet::MODELS,
+    inception::MODELS,
+    squeezenet::MODELS,
+    mobilenet::MODELS,
+    shufflenet::MODELS,
+    mnasnet::MODELS,
+    efficientnet::MODELS,
+    regnet::MODELS,
+    convnext::MODELS,
 ];
 
 /// Largest side of a picture that is tried to find out what a network can take.
@@ -270,6 +300,14 @@ mod tests {
             include_str!("resnet.rs"),
             include_str!("resnet_cifar.rs"),
             include_str!("densenet.rs"),
+            include_str!("inception.rs"),
+            include_str!("squeezenet.rs"),
+            include_str!("mobilenet.rs"),
+            include_str!("shufflenet.rs"),
+            include_str!("mnasnet.rs"),
+            include_str!("efficientnet.rs"),
+            include_str!("regnet.rs"),
+            include_str!("convnext.rs"),
         ];
         let rows: Vec<&str> =
             headers.iter().flat_map(|text| text.lines()).filter(|l| l.starts_with("//! | `")).collect();
