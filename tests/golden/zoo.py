@@ -120,7 +120,10 @@ def build(name, **settings):
     if name in ("googlenet", "inception_v3"):
         settings = dict(aux_logits=True, init_weights=False) | settings
     model = getattr(torchvision.models, name)(weights=None, **settings)
-    model.load_state_dict(state(model), strict=False)
+    # MNASNet wants the metadata of its own dictionary.
+    weights = model.state_dict()
+    weights.update(state(model))
+    model.load_state_dict(weights)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -196,11 +199,16 @@ def inference(name):
             model = build(name).eval()
             for size in [(224, 224), (160, 224)]:
                 result["logits_%dx%d" % size] = digest(model(pictures(1, *size)))
-        if name in SMALL:
-            model = build(name, **without_auxiliaries(name)).double().eval()
-            logits = [(size, digest(model(pictures(1, *size).double()))) for size in SMALL[name]]
-            result["small"] = [dict(size=size, **found) for size, found in logits]
+    if name in SMALL:
+        result["small"] = small(name)
     return result
+
+
+def small(name):
+    model = build(name, **without_auxiliaries(name)).double().eval()
+    with torch.no_grad():
+        logits = [(size, digest(model(pictures(1, *size).double()))) for size in SMALL[name]]
+    return [dict(size=size, **found) for size, found in logits]
 
 
 def without_auxiliaries(name):

@@ -334,11 +334,21 @@ mod tests {
         };
         let expected = "vgg16: expected a picture of at least 3x32x32, got 3x40x31";
         assert_eq!(refused("vgg16", [3, 40, 31]), expected);
-        for (name, smallest) in [("alexnet", 63), ("googlenet", 15), ("densenet121", 29), ("lenet5", 12), ("cnn", 4)] {
+        let later = [("inception_v3", 75), ("squeezenet1_1", 17), ("mobilenet_v2", 1), ("convnext_tiny", 32)];
+        for (name, smallest) in later.into_iter().chain([
+            ("alexnet", 63),
+            ("googlenet", 15),
+            ("densenet121", 29),
+            ("lenet5", 12),
+            ("cnn", 4),
+        ]) {
             let model = find(name).unwrap();
             let [channels, side, _] = model.smallest_input(&ZooOptions::default()).unwrap();
             assert_eq!(side, smallest, "{name}");
-            assert!(refused(name, [channels, 300, side - 1]).contains(&format!("at least {channels}x{side}x{side}")));
+            if side > 1 {
+                let message = refused(name, [channels, 300, side - 1]);
+                assert!(message.contains(&format!("at least {channels}x{side}x{side}")), "{message}");
+            }
             let options = ZooOptions { input: Some([channels, side, 300]), ..ZooOptions::default() };
             assert!(by_name(name, &options).is_ok(), "{name}");
         }
@@ -376,7 +386,11 @@ mod tests {
             ),
             ("plain20", ZooOptions { shortcut: Some(Shortcut::A), ..ZooOptions::default() }, "shortcut: 'plain20' has"),
             ("vgg11", ZooOptions { ksize: Some(3), ..ZooOptions::default() }, "for networks of the family CNN"),
-            ("cnn", ZooOptions { auxiliaries: Some(true), ..ZooOptions::default() }, "of the family GoogLeNet"),
+            (
+                "cnn",
+                ZooOptions { auxiliaries: Some(true), ..ZooOptions::default() },
+                "of the families GoogLeNet, Inception v3",
+            ),
         ] {
             let message = by_name(name, &options).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
@@ -384,5 +398,31 @@ mod tests {
         let without = ZooOptions { auxiliaries: Some(false), ..ZooOptions::default() };
         assert_eq!(by_name("googlenet", &without).unwrap().parameter_count(), 6_624_904);
         assert_eq!(by_name("googlenet", &ZooOptions::default()).unwrap().parameter_count(), 13_004_888);
+    }
+
+    #[test]
+    fn stochastic_depth_grows_and_can_be_left_out() {
+        let rates = |name, stochastic_depth| {
+            let net = by_name(name, &ZooOptions { stochastic_depth, ..ZooOptions::default() }).unwrap();
+            let rate = |op: &Op| if let Op::StochasticDepth(op) = op { Some(op.p) } else { None };
+            net.nodes().iter().filter_map(|node| rate(&node.op)).collect::<Vec<f32>>()
+        };
+        // 18 blocks, the first of which is always there; 16 blocks, of which 9 have a shortcut.
+        let convnext = rates("convnext_tiny", None);
+        assert_eq!((convnext.len(), convnext[0], convnext[16]), (17, 0.1 / 17.0, 0.1));
+        let efficientnet = rates("efficientnet_b0", None);
+        assert_eq!((efficientnet.len(), efficientnet[0], efficientnet[8]), (9, 0.2 * 2.0 / 16.0, 0.2 * 14.0 / 16.0));
+        assert_eq!(rates("convnext_tiny", Some(0.0)).len(), 0);
+        assert_eq!(rates("convnext_tiny", Some(0.34))[0], 0.02);
+    }
+
+    #[test]
+    fn the_inception_head_for_training_is_left_out_for_small_pictures() {
+        let heads = |side, auxiliaries| {
+            let options = ZooOptions { input: Some([3, side, side]), auxiliaries, ..ZooOptions::default() };
+            by_name("inception_v3", &options).map(|net| net.auxiliaries().len())
+        };
+        assert_eq!((heads(299, None).unwrap(), heads(299, Some(false)).unwrap(), heads(96, None).unwrap()), (1, 0, 0));
+        assert!(heads(96, Some(true)).is_err());
     }
 }
