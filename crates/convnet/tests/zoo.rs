@@ -21,6 +21,8 @@ struct Golden {
     auxiliary_params: u64,
     macs: u64,
     keys: String,
+    /// Side that is resized to, side that is cut out, interpolation, mean of red, of the default weights.
+    preset: (usize, usize, String, f32),
     logits_224x224: Option<Digest>,
     logits_160x224: Option<Digest>,
     /// Logits of small pictures, in f64.
@@ -135,6 +137,20 @@ fn parameters_multiply_adds_and_keys_are_torchvisions() {
 }
 
 #[test]
+fn default_weights_are_used_as_torchvision_uses_them() {
+    for (name, golden) in golden() {
+        let found = zoo::published(&name).unwrap_or_else(|| panic!("{name} is published"));
+        let interpolation = if found.bicubic { "bicubic" } else { "bilinear" };
+        let found = (found.resize, found.crop, interpolation.to_owned(), found.mean[0]);
+        assert_eq!(found, golden.preset, "{name}");
+    }
+    for model in zoo::models().filter(|model| zoo::published(model.name).is_some()) {
+        assert!(golden().contains_key(model.name), "{} is not torchvision's", model.name);
+    }
+    assert_eq!(golden().len(), 68);
+}
+
+#[test]
 fn receptive_fields_are_the_published_ones() {
     for (name, layer, field) in [
         ("vgg16", "features.30", 212),
@@ -155,7 +171,8 @@ fn logits_are_torchvisions() {
     let mut failures = Vec::new();
     for (name, golden) in golden() {
         let sizes = [([224, 224], &golden.logits_224x224), ([160, 224], &golden.logits_160x224)];
-        for (size, golden) in sizes.into_iter().filter_map(|(size, golden)| Some((size, golden.as_ref()?))) {
+        let large = sizes.into_iter().filter_map(|(size, golden)| Some((size, golden.as_ref()?)));
+        for (size, golden) in large.chain(golden.small.iter().map(|small| (small.size, &small.logits))) {
             let input = [3, size[0], size[1]];
             let net = net(&name, input, None);
             let mut inference = Inference::new(&net, &engine, 1, &state(&net)).unwrap();

@@ -10,13 +10,13 @@ use crate::columns::thousands;
 const FAMILIES: [(&str, &str, [&str; 2]); 9] = [
     ("inception_v3", "GoogLeNet", ["n×n kernels as 1×n and n×1", "n×n kernel을 1×n과 n×1로"]),
     ("resnext50_32x4d", "ResNet", ["3×3 in 32 groups", "3×3을 32개 group으로"]),
-    ("squeezenet1_1", "GoogLeNet", ["1×1 beside 3×3, no dense layer", "1×1과 3×3을 나란히, dense layer 없음"]),
+    ("squeezenet1_1", "GoogLeNet", ["1×1 beside 3×3, no dense layer", "1×1 옆에 3×3, dense layer 없음"]),
     ("mobilenet_v2", "ResNet", ["wide inside, 3×3 per channel", "안쪽이 넓고, 3×3은 channel마다"]),
-    ("shufflenet_v2_x1_0", "DenseNet", ["half the channels pass, shuffled", "channel 절반은 그대로, 섞기"]),
+    ("shufflenet_v2_x1_0", "DenseNet", ["half the channels pass, shuffle", "channel 절반은 그대로, 섞기"]),
     ("mnasnet1_0", "ResNet", ["kernels and depths by search", "kernel과 깊이를 탐색으로"]),
     ("efficientnet_b0", "ResNet", ["channels weighed by their means", "channel마다 평균으로 가중"]),
     ("regnet_y_400mf", "ResNet", ["widths that grow by a line", "너비가 직선으로 증가"]),
-    ("convnext_tiny", "ResNet", ["7×7 per channel, layer norm, GELU", "7×7은 channel마다, layer norm, GELU"]),
+    ("convnext_tiny", "ResNet", ["7×7 per channel, layer norm", "7×7은 channel마다, layer norm"]),
 ];
 
 /// L16.
