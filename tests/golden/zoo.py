@@ -2,13 +2,16 @@
 
 Run in the repository's root, with PyTorch 2.x and torchvision (made with 2.15 and 0.29, CPU; some minutes):
 
-    python tests/golden/zoo.py
+    python tests/golden/zoo.py [NAME...]
 
-It writes crates/convnet/tests/golden/zoo.json: for every network that torchvision shares with convnet the number of its
-parameters, its multiply-adds at 3x224x224 (of convolutions and linear layers), a digest of its keys and shapes, and what
-it computes from weights and pictures that are formulas (see `state` and `pictures`; the test computes them itself):
+It writes crates/convnet/tests/golden/zoo.json, of the named networks alone where there are names: for every classifier of
+torchvision that is a CNN the number of its parameters, its multiply-adds at its own size of pictures (of convolutions and
+linear layers), a digest of its keys and shapes, and what it computes from weights and pictures that are formulas (see `state`
+and `pictures`; the test computes them itself):
 
-- logits of one picture of 224x224 and of one of 160x224 in inference, in f32;
+- how pictures are prepared for its default weights (see `preset`);
+- logits of one picture of 224x224 and of one of 160x224 in inference, in f32, for the networks of LOGITS;
+- logits of small pictures in inference, in f64 (see `SMALL`);
 - for one network of each family (see `TRAINED`) the loss of one training step in f64, and its gradients by the first and
   last weight; dropout is off. `noise` is how far a gradient moves when weights move by a millionth, as rounding in
   f32 moves what is computed from them: batch norm over few pixels magnifies that, and ReLUs switch (PyTorch's own f32 is
@@ -21,6 +24,7 @@ import hashlib
 import json
 import math
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -29,9 +33,32 @@ import torchvision
 
 FILE = pathlib.Path(__file__).parents[2] / "crates/convnet/tests/golden/zoo.json"
 
-NAMES = """alexnet vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn googlenet resnet18 resnet34 resnet50 resnet101
+LOGITS = """alexnet vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn googlenet resnet18 resnet34 resnet50 resnet101
 resnet152 resnext50_32x4d resnext101_32x8d wide_resnet50_2 wide_resnet101_2 densenet121 densenet161 densenet169
 densenet201""".split()
+
+NAMES = LOGITS + """inception_v3 squeezenet1_0 squeezenet1_1 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small
+shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3
+efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
+efficientnet_b7 efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l regnet_x_400mf regnet_x_800mf regnet_x_1_6gf
+regnet_x_3_2gf regnet_x_8gf regnet_x_16gf regnet_x_32gf regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf
+regnet_y_8gf regnet_y_16gf regnet_y_32gf regnet_y_128gf convnext_tiny convnext_small convnext_base convnext_large
+resnext101_64x4d""".split()
+
+# Sides of the pictures that a network is made for, where they are not 224.
+SIDES = dict(
+    inception_v3=299, efficientnet_b1=240, efficientnet_b2=288, efficientnet_b3=300, efficientnet_b4=380, efficientnet_b5=456,
+    efficientnet_b6=528, efficientnet_b7=600, efficientnet_v2_s=384, efficientnet_v2_m=480, efficientnet_v2_l=480,
+)
+
+# Height and width of small pictures.
+SMALL = {
+    name: [(64, 64), (48, 80)]
+    for name in """squeezenet1_0 squeezenet1_1 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small shufflenet_v2_x0_5
+    shufflenet_v2_x1_0 mnasnet0_5 mnasnet1_3 efficientnet_b0 efficientnet_b1 efficientnet_b5 efficientnet_v2_s regnet_x_400mf
+    regnet_y_400mf regnet_x_8gf convnext_tiny resnet18 resnext101_64x4d googlenet densenet121""".split()
+}
+SMALL["inception_v3"] = [(96, 96), (80, 112)]
 
 # One of each family, with the side of its pictures: name of the net, first and last weight.
 TRAINED = {
@@ -40,6 +67,17 @@ TRAINED = {
     "googlenet": (64, "conv1.conv.weight", "fc.weight"),
     "resnet50": (64, "conv1.weight", "fc.weight"),
     "densenet121": (64, "features.conv0.weight", "classifier.weight"),
+    "inception_v3": (96, "Conv2d_1a_3x3.conv.weight", "fc.weight"),
+    "squeezenet1_1": (64, "features.0.weight", "classifier.1.weight"),
+    "mobilenet_v2": (64, "features.0.0.weight", "classifier.1.weight"),
+    "mobilenet_v3_small": (64, "features.0.0.weight", "classifier.3.weight"),
+    "shufflenet_v2_x0_5": (64, "conv1.0.weight", "fc.weight"),
+    "mnasnet0_5": (64, "layers.0.weight", "classifier.1.weight"),
+    "efficientnet_b0": (64, "features.0.0.weight", "classifier.1.weight"),
+    "efficientnet_v2_s": (64, "features.0.0.weight", "classifier.1.weight"),
+    "regnet_x_400mf": (64, "stem.0.weight", "fc.weight"),
+    "regnet_y_400mf": (64, "stem.0.weight", "fc.weight"),
+    "convnext_tiny": (64, "features.0.0.weight", "classifier.2.weight"),
 }
 BATCH, CLASSES = 4, 10
 
@@ -80,12 +118,17 @@ def pictures(batch, height, width):
 
 
 def build(name, **settings):
-    if name == "googlenet":
+    if name in ("googlenet", "inception_v3"):
         settings = dict(aux_logits=True, init_weights=False) | settings
     model = getattr(torchvision.models, name)(weights=None, **settings)
-    model.load_state_dict(state(model), strict=False)
+    # MNASNet wants the metadata of its own dictionary.
+    weights = model.state_dict()
+    weights.update(state(model))
+    model.load_state_dict(weights)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torchvision.ops.StochasticDepth):
             module.p = 0.0
     return model
 
@@ -98,7 +141,8 @@ def digest(tensor):
 
 def keys(model):
     """SHA-256 of lines `<name> <shape>` in the order of the names."""
-    lines = [f"{name} {list(tensor.shape)}\n" for name, tensor in sorted(state(model).items())]
+    state = sorted(((n, t) for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")), key=lambda item: item[0])
+    lines = [f"{name} {list(tensor.shape)}\n" for name, tensor in state]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -118,20 +162,73 @@ def macs(model, x):
     return total
 
 
+def computed_on_the_cpu(method):
+    """RegNet reads the widths that it computes, which tensors without data do not allow."""
+
+    def inner(cls, *args, **kwargs):
+        with torch.device("cpu"):
+            return method.__func__(cls, *args, **kwargs)
+
+    return classmethod(inner)
+
+
+BlockParams = torchvision.models.regnet.BlockParams
+BlockParams.from_init_params = computed_on_the_cpu(BlockParams.from_init_params)
+
+
+def facts(name):
+    """Numbers and keys, which need no weights."""
+    side = SIDES.get(name, 224)
+    with torch.device("meta"):
+        settings = dict(aux_logits=True, init_weights=False) if name in ("googlenet", "inception_v3") else {}
+        model = getattr(torchvision.models, name)(weights=None, **settings).eval()
+        parameters = sum(p.numel() for p in model.parameters())
+        heads = sum(p.numel() for n, p in model.named_parameters() if n.lower().startswith("aux"))
+        with torch.no_grad():
+            return dict(
+                params=parameters - heads,
+                auxiliary_params=heads,
+                macs=macs(model, torch.empty(1, 3, side, side)),
+                keys=keys(model),
+                preset=preset(name),
+            )
+
+
+def preset(name):
+    """How the default weights are used: side that is resized to, side that is cut out, interpolation, mean of red. Weights of
+    the first inception networks come with `transform_input`, after which the mean is 0.5."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    mean = 0.5 if name in ("googlenet", "inception_v3") else weights.mean[0]
+    return weights.resize_size[0], weights.crop_size[0], weights.interpolation.value, mean
+
+
 def inference(name):
-    model = build(name).eval()
-    parameters = sum(p.numel() for p in model.parameters())
-    heads = sum(p.numel() for n, p in model.named_parameters() if n.startswith("aux"))
+    result = facts(name)
     with torch.no_grad():
-        result = dict(params=parameters - heads, auxiliary_params=heads, macs=macs(model, pictures(1, 224, 224)), keys=keys(model))
-        for size in [(224, 224), (160, 224)]:
-            result["logits_%dx%d" % size] = digest(model(pictures(1, *size)))
+        if name in LOGITS:
+            model = build(name).eval()
+            for size in [(224, 224), (160, 224)]:
+                result["logits_%dx%d" % size] = digest(model(pictures(1, *size)))
+    if name in SMALL:
+        result["small"] = small(name)
     return result
+
+
+def small(name):
+    model = build(name, **without_auxiliaries(name)).double().eval()
+    with torch.no_grad():
+        logits = [(size, digest(model(pictures(1, *size).double()))) for size in SMALL[name]]
+    return [dict(size=size, **found) for size, found in logits]
+
+
+def without_auxiliaries(name):
+    """Inception v3's auxiliary head takes no small pictures."""
+    return dict(aux_logits=False) if name == "inception_v3" else {}
 
 
 def step(name, side, keys, noise=0.0, seed=0):
     """Loss and gradients of one training step in f64, with weights that are off by a share of `noise`."""
-    model = build(name, num_classes=CLASSES).double().train()
+    model = build(name, num_classes=CLASSES, **without_auxiliaries(name)).double().train()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -164,11 +261,11 @@ def training(name, side, *keys):
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    networks = {}
-    for name in NAMES:
+    networks = json.loads(FILE.read_text()) if len(sys.argv) > 1 else {}
+    for name in sys.argv[1:] or NAMES:
         networks[name] = inference(name)
         if name in TRAINED:
             networks[name]["training"] = training(name, *TRAINED[name])
-        print(name, json.dumps(networks[name])[:600])
-    rows = [f"{json.dumps(name)}: {json.dumps(row, separators=(',', ':'))}" for name, row in networks.items()]
+        print(name, json.dumps(networks[name])[:600], flush=True)
+    rows = [f"{json.dumps(name)}: {json.dumps(networks[name], separators=(',', ':'))}" for name in NAMES if name in networks]
     FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -108,6 +108,7 @@ impl ModelArgs {
             classes: self.classes,
             dropout: dropout.map(|p| p as f32),
             auxiliaries: None,
+            stochastic_depth: None,
             shortcut: *shortcut,
             ksize: *ksize,
             cdims: cdims.clone().map(|Dims(dims)| dims),

@@ -156,6 +156,9 @@ fn models_are_listed() {
     assert!(convnet(&["models"]).succeeds().contains("cnn"));
     let json: Value = serde_json::from_str(&convnet(&["models", "--json"]).succeeds()).unwrap();
     assert_eq!((&json["models"][0]["name"], &json["models"][0]["params"]), (&"cnn".into(), &3_363_786.into()));
+    let models = json["models"].as_array().unwrap();
+    let mobile = models.iter().find(|model| model["name"] == "mobilenet_v2").unwrap();
+    assert_eq!((&mobile["family"], &mobile["macs"]), (&"MobileNet v2".into(), &300_774_272.into()));
 }
 
 #[test]

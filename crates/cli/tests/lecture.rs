@@ -65,7 +65,7 @@ fn figures_are_shown_with_their_working() {
 fn json_has_the_promised_fields() {
     let run = convnet(&["lecture", "--json"]);
     let rows = run.json()["rows"].as_array().unwrap().clone();
-    assert_eq!(rows.len(), 15);
+    assert_eq!(rows.len(), 16);
     assert_eq!(rows[14]["id"], "L15");
     for row in &rows {
         let strings = ["title", "topic"].iter().all(|key| !row[key].as_str().unwrap().is_empty());

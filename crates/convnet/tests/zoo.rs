@@ -21,8 +21,13 @@ struct Golden {
     auxiliary_params: u64,
     macs: u64,
     keys: String,
-    logits_224x224: Digest,
-    logits_160x224: Digest,
+    /// Side that is resized to, side that is cut out, interpolation, mean of red, of the default weights.
+    preset: (usize, usize, String, f32),
+    logits_224x224: Option<Digest>,
+    logits_160x224: Option<Digest>,
+    /// Logits of small pictures, in f64.
+    #[serde(default)]
+    small: Vec<Small>,
     training: Option<GoldenStep>,
 }
 
@@ -34,6 +39,14 @@ struct Digest {
     /// How far a gradient moves when weights move by a millionth.
     #[serde(default)]
     noise: f64,
+}
+
+/// Logits of a picture of that height and width.
+#[derive(Deserialize)]
+struct Small {
+    size: [usize; 2],
+    #[serde(flatten)]
+    logits: Digest,
 }
 
 /// One step in training on square pictures.
@@ -82,8 +95,12 @@ fn labels() -> Vec<u32> {
     (0..BATCH as u32).map(|i| i * 3 % CLASSES as u32).collect()
 }
 
+/// A network that drops nothing.
 fn net(name: &str, input: [usize; 3], classes: Option<usize>) -> Net {
-    let options = ZooOptions { input: Some(input), classes, dropout: Some(0.0), ..ZooOptions::default() };
+    let drops = ["EfficientNet", "EfficientNet V2", "ConvNeXt"].contains(&zoo::find(name).unwrap().family);
+    let stochastic_depth = drops.then_some(0.0);
+    let options =
+        ZooOptions { input: Some(input), classes, dropout: Some(0.0), stochastic_depth, ..ZooOptions::default() };
     by_name(name, &options).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -120,6 +137,20 @@ fn parameters_multiply_adds_and_keys_are_torchvisions() {
 }
 
 #[test]
+fn default_weights_are_used_as_torchvision_uses_them() {
+    for (name, golden) in golden() {
+        let found = zoo::published(&name).unwrap_or_else(|| panic!("{name} is published"));
+        let interpolation = if found.bicubic { "bicubic" } else { "bilinear" };
+        let found = (found.resize, found.crop, interpolation.to_owned(), found.mean[0]);
+        assert_eq!(found, golden.preset, "{name}");
+    }
+    for model in zoo::models().filter(|model| zoo::published(model.name).is_some()) {
+        assert!(golden().contains_key(model.name), "{} is not torchvision's", model.name);
+    }
+    assert_eq!(golden().len(), 68);
+}
+
+#[test]
 fn receptive_fields_are_the_published_ones() {
     for (name, layer, field) in [
         ("vgg16", "features.30", 212),
@@ -139,7 +170,9 @@ fn logits_are_torchvisions() {
     let engine = Engine::new(0).unwrap();
     let mut failures = Vec::new();
     for (name, golden) in golden() {
-        for (size, golden) in [([224, 224], &golden.logits_224x224), ([160, 224], &golden.logits_160x224)] {
+        let sizes = [([224, 224], &golden.logits_224x224), ([160, 224], &golden.logits_160x224)];
+        let large = sizes.into_iter().filter_map(|(size, golden)| Some((size, golden.as_ref()?)));
+        for (size, golden) in large.chain(golden.small.iter().map(|small| (small.size, &small.logits))) {
             let input = [3, size[0], size[1]];
             let net = net(&name, input, None);
             let mut inference = Inference::new(&net, &engine, 1, &state(&net)).unwrap();
@@ -153,10 +186,45 @@ fn logits_are_torchvisions() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
+/// Those that take a second or less by the definition.
+const FAST: [&str; 6] =
+    ["squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_y_400mf"];
+
+/// Holds logits of small pictures by the definition, in f64, against torchvision's in f64.
+fn check_small_logits(which: impl Fn(&str) -> bool) {
+    for (name, golden) in golden().into_iter().filter(|(name, _)| which(name)) {
+        for Small { size: [height, width], logits } in golden.small {
+            let input = [3, height, width];
+            let net = net(&name, input, None);
+            let reference = Reference::<f64>::from_state(&net, &state(&net)).unwrap();
+            let found = reference.forward(&wide(&pictures(1, input)), Mode::Inference).unwrap();
+            let distance = distance(&found, &logits);
+            println!("{name} {height}x{width}: {distance:.1e}");
+            assert!(distance <= 1e-5, "{name} {height}x{width}: {distance:e}");
+        }
+    }
+}
+
+#[test]
+fn logits_by_the_definition_are_torchvisions() {
+    check_small_logits(|name| FAST.contains(&name));
+}
+
+#[test]
+#[ignore = "naive: a minute"]
+fn logits_of_larger_networks_by_the_definition_are_torchvisions() {
+    check_small_logits(|name| !FAST.contains(&name));
+}
+
 /// Holds a training step of one network of each family against torchvision's in f64. A gradient may be off by
 /// `tolerance`, or by `noises` times as much as it moves when weights move by a millionth.
-fn check_steps(tolerance: f64, noises: f64, step: impl Fn(&Net, &[f32], &[u32]) -> (f64, BTreeMap<String, Vec<f64>>)) {
-    for (name, golden) in golden() {
+fn check_steps(
+    which: impl Fn(&str) -> bool,
+    tolerance: f64,
+    noises: f64,
+    step: impl Fn(&Net, &[f32], &[u32]) -> (f64, BTreeMap<String, Vec<f64>>),
+) {
+    for (name, golden) in golden().into_iter().filter(|(name, _)| which(name)) {
         let Some(golden) = golden.training else { continue };
         let input = [3, golden.side, golden.side];
         let (loss, gradients) = step(&net(&name, input, Some(CLASSES)), &pictures(BATCH, input), &labels());
@@ -174,27 +242,40 @@ fn check_steps(tolerance: f64, noises: f64, step: impl Fn(&Net, &[f32], &[u32]) 
     }
 }
 
+/// A training step by the definition, in f64.
+fn step_by_definition(net: &Net, images: &[f32], labels: &[u32]) -> (f64, BTreeMap<String, Vec<f64>>) {
+    let reference = Reference::<f64>::from_state(net, &state(net)).unwrap();
+    let labels: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
+    let pass = reference.pass(&wide(images), &labels, Mode::Training { run_seed: 0, step: 0 }).unwrap();
+    (pass.loss, pass.gradients)
+}
+
 #[test]
-#[ignore = "naive: a minute"]
+fn gradients_of_small_networks_by_the_definition_are_torchvisions() {
+    check_steps(|name| FAST.contains(&name), 1e-5, 0.0, step_by_definition);
+}
+
+#[test]
+#[ignore = "naive: minutes"]
 fn gradients_by_the_definition_are_torchvisions() {
-    check_steps(1e-5, 0.0, |net, images, labels| {
-        let reference = Reference::<f64>::from_state(net, &state(net)).unwrap();
-        let labels: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
-        let pass = reference.pass(&wide(images), &labels, Mode::Training { run_seed: 0, step: 0 }).unwrap();
-        (pass.loss, pass.gradients)
-    });
+    check_steps(|name| !FAST.contains(&name), 1e-5, 0.0, step_by_definition);
 }
 
 #[test]
 #[ignore = "seconds per network"]
 fn gradients_of_the_engine_are_torchvisions() {
     let engine = Engine::new(0).unwrap();
-    check_steps(1e-3, 1.0, |net, images, labels| {
-        let mut training = Training::new(net, &engine, BATCH, &state(net), PLAIN, 0).unwrap();
-        let loss = training.step(images, labels, 0.0).unwrap().loss;
-        let gradients = training.last_gradients().into_iter().map(|(name, t)| (name, wide(t.data())));
-        (loss, gradients.collect())
-    });
+    check_steps(
+        |_| true,
+        1e-3,
+        1.0,
+        |net, images, labels| {
+            let mut training = Training::new(net, &engine, BATCH, &state(net), PLAIN, 0).unwrap();
+            let loss = training.step(images, labels, 0.0).unwrap().loss;
+            let gradients = training.last_gradients().into_iter().map(|(name, t)| (name, wide(t.data())));
+            (loss, gradients.collect())
+        },
+    );
 }
 
 /// The smallest square picture of at least 32 pixels that a network takes.

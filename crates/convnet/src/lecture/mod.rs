@@ -8,12 +8,14 @@
 //! | `layers.rs` | L5 parts of a CNN, L6 stride, L7 padding, L8 arithmetic, L9 1×1 convolution |
 //! | `alexnet.rs`, `vgg.rs`, `googlenet.rs`, `resnet.rs`, `densenet.rs` | L10 to L14 |
 //! | `exercise.rs` | L15 |
+//! | `descendants.rs` | L16, which the notes do not have |
 //!
 //! Each file tests the figures of its rows against the notes', to the last digit. Sizes are written as the notes write them:
 //! height × width × channels.
 
 mod alexnet;
 mod densenet;
+mod descendants;
 mod exercise;
 mod figure;
 mod filters;
@@ -70,7 +72,7 @@ const fn row(
 }
 
 #[rustfmt::skip]
-static ROWS: [Row; 15] = [
+static ROWS: [Row; 16] = [
     row(1, "convolution", ["Convolution", "Convolution이란?"], filters::convolution),
     row(2, "filters", ["A filter stamps its shape on the picture", "filter 모양을 이미지에 찍는다"], filters::stamps),
     row(3, "channels", ["Convolution of an RGB picture", "RGB 이미지의 convolution"], filters::channels),
@@ -86,10 +88,11 @@ static ROWS: [Row; 15] = [
     row(13, "resnet", ["ResNet", "ResNet"], resnet::explain),
     row(14, "densenet", ["DenseNet", "DenseNet"], densenet::explain),
     row(15, "exercise", ["The exercise: a CNN of your own on MNIST", "과제: MNIST를 배우는 나만의 CNN"], exercise::explain),
+    row(16, "descendants", ["What became of the five", "다섯 모델의 후손"], descendants::explain),
 ];
 
 impl Row {
-    /// `L1` to `L15`.
+    /// `L1` to `L16`.
     pub fn id(&self) -> String {
         format!("L{}", self.number)
     }

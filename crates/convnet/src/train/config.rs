@@ -285,6 +285,7 @@ impl TrainConfig {
                 classes: Some(classes),
                 dropout: self.dropout.map(|p| p as f32),
                 auxiliaries: None,
+                stochastic_depth: None,
                 shortcut: self.shortcut,
                 ksize: self.ksize,
                 cdims: self.cdims.clone(),

@@ -128,10 +128,10 @@ fn prefixes(net: &Net, weights: &StateDict, layer: &str) -> Result<Vec<String>> 
     }
 }
 
-/// The last linear layer, which tells the classes apart, and those that do for auxiliary outputs.
+/// The last linear layer or convolution (SqueezeNet), which tells the classes apart, and those that do for auxiliary outputs.
 pub(super) fn heads(net: &Net) -> Vec<NodeId> {
     let needed = net.needed(false);
-    let linear = |id: &NodeId| matches!(net.node(*id).op, Op::Linear(_));
+    let linear = |id: &NodeId| matches!(net.node(*id).op, Op::Linear(_) | Op::Conv2d(_));
     let last = (0..net.nodes().len()).rev().map(NodeId).find(|id| needed[id.index()] && linear(id));
     last.into_iter().chain(net.auxiliaries().iter().map(|auxiliary| auxiliary.node).filter(linear)).collect()
 }

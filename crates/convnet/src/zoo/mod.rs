@@ -2,15 +2,26 @@
 
 mod alexnet;
 mod cnn;
+mod conv_norm;
+mod convnext;
 mod densenet;
+mod efficientnet;
 mod googlenet;
+mod inception;
 mod lenet;
+mod mnasnet;
+mod mobilenet;
 mod path;
+mod published;
+mod regnet;
 mod resnet;
 mod resnet_cifar;
+mod shufflenet;
+mod squeezenet;
 mod vgg;
 
 pub use cnn::{Cnn, cnn};
+pub use published::{Published, published};
 pub use resnet_cifar::Shortcut;
 
 use serde::Serialize;
@@ -29,7 +40,9 @@ pub struct ZooOptions {
     pub classes: Option<usize>,
     /// Probability of every dropout; 0 leaves dropout out.
     pub dropout: Option<f32>,
-    /// Whether auxiliary heads for training are built (GoogLeNet): yes, unless this says no.
+    /// Largest probability of a stochastic depth (ConvNeXt, EfficientNet); 0 leaves it out.
+    pub stochastic_depth: Option<f32>,
+    /// Whether auxiliary heads for training are built (GoogLeNet, Inception v3): yes, unless this says no.
     pub auxiliaries: Option<bool>,
     /// What carries a block's input past it (`resnet20` and its like).
     pub shortcut: Option<Shortcut>,
@@ -50,19 +63,24 @@ impl ZooOptions {
 
     /// Settings of one family mean nothing to the others.
     fn check_family(&self, model: &Model) -> Result<()> {
+        let (cnn, drops) = (&[cnn::FAMILY.name][..], [convnext::FAMILY, efficientnet::FAMILY, efficientnet::V2]);
+        let drops = drops.map(|family| family.name);
         let settings = [
-            ("ksize", self.ksize.is_some(), cnn::FAMILY.name),
-            ("cdims", self.cdims.is_some(), cnn::FAMILY.name),
-            ("hdims", self.hdims.is_some(), cnn::FAMILY.name),
-            ("batch_norm", self.batch_norm.is_some(), cnn::FAMILY.name),
-            ("shortcut", self.shortcut.is_some(), resnet_cifar::FAMILY.name),
-            ("auxiliaries", self.auxiliaries.is_some(), googlenet::FAMILY.name),
+            ("ksize", self.ksize.is_some(), cnn),
+            ("cdims", self.cdims.is_some(), cnn),
+            ("hdims", self.hdims.is_some(), cnn),
+            ("batch_norm", self.batch_norm.is_some(), cnn),
+            ("shortcut", self.shortcut.is_some(), &[resnet_cifar::FAMILY.name]),
+            ("auxiliaries", self.auxiliaries.is_some(), &[googlenet::FAMILY.name, inception::FAMILY.name]),
+            ("stochastic_depth", self.stochastic_depth.is_some(), &drops),
         ];
-        match settings.iter().find(|(_, asked, family)| *asked && *family != model.family) {
+        match settings.iter().find(|(_, asked, families)| *asked && !families.contains(&model.family)) {
             None => Ok(()),
-            Some((name, _, family)) => Err(Error::invalid(format!(
-                "{name}: '{}' has no such setting, which is for networks of the family {family}",
-                model.name
+            Some((name, _, families)) => Err(Error::invalid(format!(
+                "{name}: '{}' has no such setting, which is for networks of the {} {}",
+                model.name,
+                if families.len() == 1 { "family" } else { "families" },
+                families.join(", ")
             ))),
         }
     }
@@ -100,12 +118,18 @@ struct Family {
 }
 
 impl Family {
+    /// The same for square pictures of another size.
+    const fn sized(&self, side: usize) -> Family {
+        Family { input: [self.input[0], side, side], ..*self }
+    }
+
     const fn row(&self, name: &'static str, description: &'static str, params: u64, build: Build) -> Model {
         let Family { name: family, paper, input, classes } = *self;
         Model { name, family, paper, description, params, input, classes, build }
     }
 }
 
+/// The lecture's families, then the others by age.
 const FAMILIES: &[&[Model]] = &[
     cnn::MODELS,
     lenet::MODELS,
@@ -115,6 +139,14 @@ const FAMILIES: &[&[Model]] = &[
     resnet::MODELS,
     resnet_cifar::MODELS,
     densenet::MODELS,
+    inception::MODELS,
+    squeezenet::MODELS,
+    mobilenet::MODELS,
+    shufflenet::MODELS,
+    mnasnet::MODELS,
+    efficientnet::MODELS,
+    regnet::MODELS,
+    convnext::MODELS,
 ];
 
 /// Largest side of a picture that is tried to find out what a network can take.
@@ -270,6 +302,14 @@ mod tests {
             include_str!("resnet.rs"),
             include_str!("resnet_cifar.rs"),
             include_str!("densenet.rs"),
+            include_str!("inception.rs"),
+            include_str!("squeezenet.rs"),
+            include_str!("mobilenet.rs"),
+            include_str!("shufflenet.rs"),
+            include_str!("mnasnet.rs"),
+            include_str!("efficientnet.rs"),
+            include_str!("regnet.rs"),
+            include_str!("convnext.rs"),
         ];
         let rows: Vec<&str> =
             headers.iter().flat_map(|text| text.lines()).filter(|l| l.starts_with("//! | `")).collect();
@@ -296,11 +336,21 @@ mod tests {
         };
         let expected = "vgg16: expected a picture of at least 3x32x32, got 3x40x31";
         assert_eq!(refused("vgg16", [3, 40, 31]), expected);
-        for (name, smallest) in [("alexnet", 63), ("googlenet", 15), ("densenet121", 29), ("lenet5", 12), ("cnn", 4)] {
+        let later = [("inception_v3", 75), ("squeezenet1_1", 17), ("mobilenet_v2", 1), ("convnext_tiny", 32)];
+        for (name, smallest) in later.into_iter().chain([
+            ("alexnet", 63),
+            ("googlenet", 15),
+            ("densenet121", 29),
+            ("lenet5", 12),
+            ("cnn", 4),
+        ]) {
             let model = find(name).unwrap();
             let [channels, side, _] = model.smallest_input(&ZooOptions::default()).unwrap();
             assert_eq!(side, smallest, "{name}");
-            assert!(refused(name, [channels, 300, side - 1]).contains(&format!("at least {channels}x{side}x{side}")));
+            if side > 1 {
+                let message = refused(name, [channels, 300, side - 1]);
+                assert!(message.contains(&format!("at least {channels}x{side}x{side}")), "{message}");
+            }
             let options = ZooOptions { input: Some([channels, side, 300]), ..ZooOptions::default() };
             assert!(by_name(name, &options).is_ok(), "{name}");
         }
@@ -338,7 +388,11 @@ mod tests {
             ),
             ("plain20", ZooOptions { shortcut: Some(Shortcut::A), ..ZooOptions::default() }, "shortcut: 'plain20' has"),
             ("vgg11", ZooOptions { ksize: Some(3), ..ZooOptions::default() }, "for networks of the family CNN"),
-            ("cnn", ZooOptions { auxiliaries: Some(true), ..ZooOptions::default() }, "of the family GoogLeNet"),
+            (
+                "cnn",
+                ZooOptions { auxiliaries: Some(true), ..ZooOptions::default() },
+                "of the families GoogLeNet, Inception v3",
+            ),
         ] {
             let message = by_name(name, &options).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
@@ -346,5 +400,31 @@ mod tests {
         let without = ZooOptions { auxiliaries: Some(false), ..ZooOptions::default() };
         assert_eq!(by_name("googlenet", &without).unwrap().parameter_count(), 6_624_904);
         assert_eq!(by_name("googlenet", &ZooOptions::default()).unwrap().parameter_count(), 13_004_888);
+    }
+
+    #[test]
+    fn stochastic_depth_grows_and_can_be_left_out() {
+        let rates = |name, stochastic_depth| {
+            let net = by_name(name, &ZooOptions { stochastic_depth, ..ZooOptions::default() }).unwrap();
+            let rate = |op: &Op| if let Op::StochasticDepth(op) = op { Some(op.p) } else { None };
+            net.nodes().iter().filter_map(|node| rate(&node.op)).collect::<Vec<f32>>()
+        };
+        // 18 blocks, the first of which is always there; 16 blocks, of which 9 have a shortcut.
+        let convnext = rates("convnext_tiny", None);
+        assert_eq!((convnext.len(), convnext[0], convnext[16]), (17, 0.1 / 17.0, 0.1));
+        let efficientnet = rates("efficientnet_b0", None);
+        assert_eq!((efficientnet.len(), efficientnet[0], efficientnet[8]), (9, 0.2 * 2.0 / 16.0, 0.2 * 14.0 / 16.0));
+        assert_eq!(rates("convnext_tiny", Some(0.0)).len(), 0);
+        assert_eq!(rates("convnext_tiny", Some(0.34))[0], 0.02);
+    }
+
+    #[test]
+    fn the_inception_head_for_training_is_left_out_for_small_pictures() {
+        let heads = |side, auxiliaries| {
+            let options = ZooOptions { input: Some([3, side, side]), auxiliaries, ..ZooOptions::default() };
+            by_name("inception_v3", &options).map(|net| net.auxiliaries().len())
+        };
+        assert_eq!((heads(299, None).unwrap(), heads(299, Some(false)).unwrap(), heads(96, None).unwrap()), (1, 0, 0));
+        assert!(heads(96, Some(true)).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use crate::Result;
 use crate::geometry::Window;
 use crate::net::{Net, NodeId};
-use crate::ops::{AdaptiveAvgPool2d, BatchNorm2d, Dropout, MaxPool2d, Op, Shape};
+use crate::ops::{AdaptiveAvgPool2d, BatchNorm2d, Dropout, MaxPool2d, Op, Shape, StochasticDepth};
 
 /// The net's input.
 pub(super) const INPUT: NodeId = NodeId(0);
@@ -29,13 +29,14 @@ impl<'net> Path<'net> {
         Path { net: self.net, prefix }
     }
 
-    /// Adds layers one after another, the first after `from`; gives the last. A dropout of probability 0 is left out.
+    /// Adds layers one after another, the first after `from`; gives the last. What drops with probability 0 is left out.
     pub(super) fn chain(
         &mut self,
         from: NodeId,
         layers: impl IntoIterator<Item = (impl Display, Op)>,
     ) -> Result<NodeId> {
-        let there = layers.into_iter().filter(|(_, op)| *op != dropout(0.0));
+        let drops_nothing = |op: &Op| [dropout(0.0), stochastic_depth(0.0)].contains(op);
+        let there = layers.into_iter().filter(|(_, op)| !drops_nothing(op));
         there.into_iter().try_fold(from, |last, (name, op)| self.join(name, op, &[last]))
     }
 
@@ -49,12 +50,14 @@ impl<'net> Path<'net> {
         self.net.add_auxiliary(node, loss_weight)
     }
 
+    /// What a node gives.
+    pub(super) fn shape(&self, node: NodeId) -> Shape {
+        self.net.node(node).shape
+    }
+
     /// Channels (or features) that a node gives.
     pub(super) fn channels(&self, node: NodeId) -> usize {
-        match self.net.node(node).shape {
-            Shape::Map([channels, ..]) => channels,
-            Shape::Vector(features) => features,
-        }
+        self.shape(node).channels()
     }
 }
 
@@ -70,6 +73,10 @@ pub(super) fn max_pool(window: Window) -> Op {
 /// Means of a given number of windows along each axis.
 pub(super) fn adaptive_avg_pool(side: usize) -> Op {
     Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d { output: [side; 2] })
+}
+
+pub(super) fn stochastic_depth(p: f32) -> Op {
+    Op::StochasticDepth(StochasticDepth { p })
 }
 
 pub(super) fn dropout(p: f32) -> Op {

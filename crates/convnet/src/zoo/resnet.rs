@@ -10,6 +10,7 @@
 //! | `resnet152` | 3, 8, 36, 3, bottleneck | 60,192,808 | 11,513,626,624 |
 //! | `resnext50_32x4d` | as resnet50, 32 groups of 4 channels | 25,028,904 | 4,230,479,872 |
 //! | `resnext101_32x8d` | as resnet101, 32 groups of 8 channels | 88,791,336 | 16,414,015,488 |
+//! | `resnext101_64x4d` | as resnet101, 64 groups of 4 channels | 83,455,272 | 15,460,270,080 |
 //! | `wide_resnet50_2` | as resnet50, twice the inner channels | 68,883,240 | 11,398,021,120 |
 //! | `wide_resnet101_2` | as resnet101, twice the inner channels | 126,886,696 | 22,753,050,624 |
 //!
@@ -56,6 +57,7 @@ const BOTTLENECK: Block = Block::Bottleneck { groups: 1, width: 64 };
 const WIDE: Block = Block::Bottleneck { groups: 1, width: 128 };
 const GROUPS_32X4: Block = Block::Bottleneck { groups: 32, width: 4 };
 const GROUPS_32X8: Block = Block::Bottleneck { groups: 32, width: 8 };
+const GROUPS_64X4: Block = Block::Bottleneck { groups: 64, width: 4 };
 
 #[rustfmt::skip]
 pub(super) const MODELS: &[Model] = &[
@@ -66,6 +68,7 @@ pub(super) const MODELS: &[Model] = &[
     FAMILY.row("resnet152", "152 layers in bottlenecks", 60_192_808, |m, o| resnet(m, o, BOTTLENECK, [3, 8, 36, 3])),
     RESNEXT.row("resnext50_32x4d", "resnet50 in 32 groups of 4 channels", 25_028_904, |m, o| resnet(m, o, GROUPS_32X4, [3, 4, 6, 3])),
     RESNEXT.row("resnext101_32x8d", "resnet101 in 32 groups of 8 channels", 88_791_336, |m, o| resnet(m, o, GROUPS_32X8, [3, 4, 23, 3])),
+    RESNEXT.row("resnext101_64x4d", "resnet101 in 64 groups of 4 channels", 83_455_272, |m, o| resnet(m, o, GROUPS_64X4, [3, 4, 23, 3])),
     WIDE_RESNET.row("wide_resnet50_2", "resnet50, twice as wide inside", 68_883_240, |m, o| resnet(m, o, WIDE, [3, 4, 6, 3])),
     WIDE_RESNET.row("wide_resnet101_2", "resnet101, twice as wide inside", 126_886_696, |m, o| resnet(m, o, WIDE, [3, 4, 23, 3])),
 ];
