@@ -5,6 +5,7 @@
 //! | drop what the output does not need | none | `what_the_output_does_not_need_is_dropped` |
 //! | drop dropout | inference, where it does nothing | `dropout_goes_and_its_readers_are_rewired` |
 //! | fold batch norm into the convolution before it | inference (constant statistics); nothing else reads the convolution | `a_folded_convolution_gives_what_batch_norm_gave` |
+//! | fold layer scale into the convolution, or linear layer at each pixel, before it | inference; nothing else reads that | `a_folded_layer_gives_what_layer_scale_gave` |
 //!
 //! Nodes keep their names, so parameters do too. The last node computes what the last node did.
 
@@ -13,20 +14,20 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Net, NodeId};
-use crate::ops::{BatchNorm2d, Category, Conv2d, Op};
+use crate::ops::{Category, Conv2d, Linear, Op};
 use crate::{Error, Result, StateDict, Tensor};
 
 /// Parameters by name: those of a state, and new ones in place of some.
 pub type Parameters<'a> = BTreeMap<String, Cow<'a, Tensor>>;
 
-/// The net and its parameters for inference alone: without dropout, and with each batch norm folded into the convolution
-/// before it where nothing else reads that convolution. The result's parameters are exactly those that its net names;
+/// The net and its parameters for inference alone: without dropout, and with each batch norm and layer scale folded into the
+/// convolution before it where nothing else reads that convolution. The result's parameters are exactly those that its net names;
 /// what is not folded is not copied.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a parameter that is missing from `state` or has another shape than the net's.
 pub fn inference<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
-    fold_batch_norm(&without_dropout(net)?, state)
+    fold_affine(&without_dropout(net)?, state)
 }
 
 /// The net without its auxiliary outputs and whatever else its own output does not need: what inference runs, and what a
@@ -46,20 +47,21 @@ fn without_dropout(net: &Net) -> Result<Net> {
     })
 }
 
-/// Each batch norm that can be is folded into its convolution, which gains a bias.
-fn fold_batch_norm<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
+/// Each batch norm and layer scale that can be is folded into the layer before it; a batch norm gives that a bias.
+fn fold_affine<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
     let folds = foldable(net);
     let folded = rebuild(net, |id| match (folds.get(&id), &net.node(id).op) {
-        (Some(fold), _) => Some(Op::Conv2d(Conv2d { bias: true, ..fold.conv.clone() })),
-        (None, Op::BatchNorm2d(_)) if folds.contains_key(&net.node(id).inputs[0]) => None,
+        (Some(fold), _) => Some(fold.layer()),
+        (None, Op::BatchNorm2d(_) | Op::LayerScale(_)) if folds.contains_key(&net.node(id).inputs[0]) => None,
         (None, op) => Some(op.clone()),
     })?;
     let mut parameters = Parameters::new();
     for (&id, fold) in &folds {
-        let weight_shape = &net.node(id).op.parameters(&net.input_shapes(id))[0].shape;
+        let shapes = net.node(id).op.parameters(&net.input_shapes(id));
         let name = &net.node(id).name;
-        let (weight, bias) = fold.parameters(state, name, weight_shape)?;
-        parameters.extend([(format!("{name}.weight"), Cow::Owned(weight)), (format!("{name}.bias"), Cow::Owned(bias))]);
+        let (weight, bias) = fold.parameters(state, name, &shapes[0].shape, shapes.len() > 1)?;
+        parameters.insert(format!("{name}.weight"), Cow::Owned(weight));
+        parameters.extend(bias.map(|bias| (format!("{name}.bias"), Cow::Owned(bias))));
     }
     for (name, _, parameter) in folded.parameters() {
         if let Entry::Vacant(entry) = parameters.entry(name) {
@@ -70,49 +72,80 @@ fn fold_batch_norm<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Paramete
     Ok((folded, parameters))
 }
 
-/// A batch norm that is the only reader of a convolution.
+/// A batch norm or layer scale that is the only reader of a convolution or of a linear layer at each pixel.
 struct Fold<'a> {
-    conv: &'a Conv2d,
-    norm: &'a BatchNorm2d,
-    norm_name: &'a str,
+    layer: &'a Op,
+    follower: &'a Op,
+    follower_name: &'a str,
 }
 
-/// By the convolution's node.
+/// By the layer's node.
 fn foldable(net: &Net) -> BTreeMap<NodeId, Fold<'_>> {
     let mut readers = vec![0; net.nodes().len()];
     net.nodes().iter().flat_map(|node| &node.inputs).for_each(|id| readers[id.0] += 1);
     let folds = net.nodes().iter().filter_map(|node| {
-        let (Op::BatchNorm2d(norm), &[id]) = (&node.op, &node.inputs[..]) else { return None };
-        let Op::Conv2d(conv) = &net.node(id).op else { return None };
-        (readers[id.0] == 1).then_some((id, Fold { conv, norm, norm_name: &node.name }))
+        let (follower @ (Op::BatchNorm2d(_) | Op::LayerScale(_)), &[id]) = (&node.op, &node.inputs[..]) else {
+            return None;
+        };
+        let layer = &net.node(id).op;
+        let takes = matches!(layer, Op::Conv2d(_)) || matches!(layer, Op::Linear(linear) if linear.per_pixel);
+        (takes && readers[id.0] == 1).then_some((id, Fold { layer, follower, follower_name: &node.name }))
     });
     folds.collect()
 }
 
 impl Fold<'_> {
-    /// Weight and bias of the convolution that does what both did, computed in f64:
-    /// `w' = w · s` and `b' = (b - mean) · s + beta`, with `s = gamma / sqrt(var + eps)`, per output channel.
-    fn parameters(&self, state: &StateDict, conv_name: &str, weight_shape: &[usize]) -> Result<(Tensor, Tensor)> {
-        let channels = self.conv.out_channels;
-        let vector = |node: &str, name: &str| find(state, &format!("{node}.{name}"), &[channels]);
-        let weight = find(state, &format!("{conv_name}.weight"), weight_shape)?;
-        let bias = if self.conv.bias { Some(vector(conv_name, "bias")?) } else { None };
-        let (gamma, beta) = (vector(self.norm_name, "weight")?, vector(self.norm_name, "bias")?);
-        let (mean, var) = (vector(self.norm_name, "running_mean")?, vector(self.norm_name, "running_var")?);
+    /// The layer that does what both did.
+    fn layer(&self) -> Op {
+        let adds = matches!(self.follower, Op::BatchNorm2d(_));
+        match self.layer.clone() {
+            Op::Conv2d(conv) => Op::Conv2d(Conv2d { bias: conv.bias || adds, ..conv }),
+            Op::Linear(linear) => Op::Linear(Linear { bias: linear.bias || adds, ..linear }),
+            other => other,
+        }
+    }
 
-        let at = |tensor: &Tensor, channel: usize| f64::from(tensor.data()[channel]);
-        let scale = |channel: usize| at(gamma, channel) / (at(var, channel) + f64::from(self.norm.eps)).sqrt();
+    /// Weight and bias of that layer, computed in f64: `w' = w · s` and `b' = b · s + shift`, per output channel. For a batch
+    /// norm `s = gamma / sqrt(var + eps)` and `shift = beta - mean · s`; for a layer scale it is `s` alone.
+    fn parameters(
+        &self,
+        state: &StateDict,
+        name: &str,
+        weight_shape: &[usize],
+        has_bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let channels = weight_shape[0];
+        let weight = find(state, &format!("{name}.weight"), weight_shape)?;
+        let bias = if has_bias { Some(find(state, &format!("{name}.bias"), &[channels])?) } else { None };
+        let (scale, shift) = self.scale_and_shift(state, channels)?;
         let mut folded = weight.clone();
         let filter = weight.data().len() / channels;
-        for (channel, filter) in folded.data_mut().chunks_exact_mut(filter).enumerate() {
-            let scale = scale(channel);
+        for (filter, scale) in folded.data_mut().chunks_exact_mut(filter).zip(&scale) {
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
         }
         let shifted = |channel: usize| {
-            let bias = bias.map_or(0.0, |bias| at(bias, channel));
-            ((bias - at(mean, channel)) * scale(channel) + at(beta, channel)) as f32
+            let bias = bias.map_or(0.0, |bias| f64::from(bias.data()[channel]));
+            (bias * scale[channel] + shift[channel]) as f32
         };
-        Ok((folded, Tensor::new([channels], (0..channels).map(shifted).collect())))
+        let biased = has_bias || matches!(self.follower, Op::BatchNorm2d(_));
+        Ok((folded, biased.then(|| Tensor::new([channels], (0..channels).map(shifted).collect()))))
+    }
+
+    fn scale_and_shift(&self, state: &StateDict, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let numbers = |name: &str, shape: &[usize]| {
+            let tensor = find(state, &format!("{}.{name}", self.follower_name), shape)?;
+            Ok::<_, Error>(tensor.data().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>())
+        };
+        let Op::BatchNorm2d(norm) = self.follower else {
+            return Ok((numbers("layer_scale", &[channels, 1, 1])?, vec![0.0; channels]));
+        };
+        let vector = |name: &str| numbers(name, &[channels]);
+        let (gamma, beta) = (vector("weight")?, vector("bias")?);
+        let (mean, var) = (vector("running_mean")?, vector("running_var")?);
+        let scale = |channel: usize| gamma[channel] / (var[channel] + f64::from(norm.eps)).sqrt();
+        let scale: Vec<f64> = (0..channels).map(scale).collect();
+        let shift = (0..channels).map(|channel| beta[channel] - mean[channel] * scale[channel]).collect();
+        Ok((scale, shift))
     }
 }
 
@@ -147,7 +180,7 @@ fn rebuild(net: &Net, replace: impl Fn(NodeId) -> Option<Op>) -> Result<Net> {
 mod tests {
     use super::*;
     use crate::geometry::Window;
-    use crate::ops::{Dropout, Linear, Shape};
+    use crate::ops::{BatchNorm2d, Dropout, LayerScale, Shape};
     use crate::zoo::{Cnn, cnn};
 
     fn names(net: &Net) -> Vec<&str> {
@@ -221,6 +254,26 @@ mod tests {
                 let got = row[0] * x[0] + row[1] * x[1] + folded["conv.bias"].data()[channel];
                 assert!((got - expected).abs() < 1e-5, "channel {channel}: {got} instead of {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn a_folded_layer_gives_what_layer_scale_gave() {
+        for bias in [false, true] {
+            let mut net = Net::new("net", Shape::Map([2, 1, 1])).unwrap();
+            net.then("linear", Linear { bias, per_pixel: true, ..Linear::new(2) }).unwrap();
+            net.then("block", LayerScale { init: 1.0 }).unwrap();
+            let mut state = StateDict::from([
+                ("linear.weight".into(), Tensor::new([2, 2], vec![1.5, -2.0, 0.5, 3.0])),
+                ("block.layer_scale".into(), Tensor::new([2, 1, 1], vec![0.5, -4.0])),
+            ]);
+            if bias {
+                state.insert("linear.bias".into(), Tensor::new([2], vec![0.25, -1.0]));
+            }
+            let (rewritten, folded) = inference(&net, &state).unwrap();
+            assert_eq!(names(&rewritten), ["input", "linear"]);
+            assert_eq!(folded["linear.weight"].data(), [0.75, -1.0, -2.0, -12.0]);
+            assert_eq!(folded.get("linear.bias").map(|b| b.data().to_vec()), bias.then(|| vec![0.125, 4.0]));
         }
     }
 
