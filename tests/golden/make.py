@@ -147,6 +147,7 @@ def activation():
         (dict(kind="silu"), F.silu),
         (dict(kind="hardswish"), F.hardswish),
         (dict(kind="gelu"), F.gelu),
+        (dict(kind="softsign"), F.softsign),
     ]
     for settings, function in rows:
         case = Case(", ".join(map(str, settings.values())), activation=settings)

@@ -107,6 +107,7 @@ enum ActivationSettings {
     Silu,
     HardSwish,
     Gelu,
+    Softsign,
 }
 
 impl From<ActivationSettings> for Activation {
@@ -121,6 +122,7 @@ impl From<ActivationSettings> for Activation {
             ActivationSettings::Silu => Activation::Silu,
             ActivationSettings::HardSwish => Activation::HardSwish,
             ActivationSettings::Gelu => Activation::Gelu,
+            ActivationSettings::Softsign => Activation::Softsign,
         }
     }
 }

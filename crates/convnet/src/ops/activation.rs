@@ -18,6 +18,7 @@ pub(super) fn name(activation: Activation) -> &'static str {
         Activation::Silu => "silu",
         Activation::HardSwish => "hardswish",
         Activation::Gelu => "gelu",
+        Activation::Softsign => "softsign",
     }
 }
 
@@ -27,7 +28,7 @@ pub(crate) fn named(name: &str) -> Option<Activation> {
 }
 
 /// One of each, with PyTorch's settings.
-pub(crate) fn samples() -> [Activation; 11] {
+pub(crate) fn samples() -> [Activation; 12] {
     [
         Activation::Identity,
         Activation::Relu,
@@ -40,6 +41,7 @@ pub(crate) fn samples() -> [Activation; 11] {
         Activation::Silu,
         Activation::HardSwish,
         Activation::Gelu,
+        Activation::Softsign,
     ]
 }
 
@@ -51,7 +53,7 @@ pub(crate) fn settings(activation: &mut Activation) -> Vec<(&'static str, &mut f
         Activation::LeakyRelu { slope } => vec![("negative_slope", slope)],
         Activation::HardSigmoid { slope, offset } => vec![("slope", slope), ("offset", offset)],
         Activation::Identity | Activation::Relu | Activation::Sigmoid | Activation::Tanh => Vec::new(),
-        Activation::Silu | Activation::HardSwish | Activation::Gelu => Vec::new(),
+        Activation::Silu | Activation::HardSwish | Activation::Gelu | Activation::Softsign => Vec::new(),
     }
 }
 
@@ -70,7 +72,7 @@ pub(super) fn check(activation: Activation) -> Result<(), Problem> {
         }
         Activation::Clip { .. } | Activation::LeakyRelu { .. } | Activation::HardSigmoid { .. } => Ok(()),
         Activation::Identity | Activation::Relu | Activation::Sigmoid | Activation::Tanh => Ok(()),
-        Activation::Silu | Activation::HardSwish | Activation::Gelu => Ok(()),
+        Activation::Silu | Activation::HardSwish | Activation::Gelu | Activation::Softsign => Ok(()),
     }
 }
 

@@ -48,6 +48,7 @@ impl Activation {
             Activation::Silu => work.run(Silu),
             Activation::HardSwish => work.run(HardSwish),
             Activation::Gelu => work.run(Gelu),
+            Activation::Softsign => work.run(Softsign),
         }
     }
 }
@@ -256,5 +257,25 @@ impl Function for Gelu {
     #[inline(always)]
     fn gradient<S: Simd>(self, s: S, from: S::V, dy: S::V) -> S::V {
         s.mul(dy, math::gelu_slope(s, from))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Softsign;
+
+impl Function for Softsign {
+    const FROM: GradientFrom = GradientFrom::Input;
+
+    /// The largest float stands for infinity, whose quotient would be no number.
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let x = s.min(s.splat(f32::MAX), s.max(s.splat(f32::MIN), x));
+        s.div(x, s.add(s.splat(1.0), s.abs(x)))
+    }
+
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, from: S::V, dy: S::V) -> S::V {
+        let root = s.div(s.splat(1.0), s.add(s.splat(1.0), s.abs(from)));
+        s.mul(dy, s.mul(root, root))
     }
 }

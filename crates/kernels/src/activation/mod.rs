@@ -54,6 +54,8 @@ pub enum Activation {
     Silu,
     /// `x · min(max(x + 3, 0), 6) / 6` (Howard et al. 2019, section 5.2).
     HardSwish,
+    /// `x / (1 + |x|)` (Bergstra et al. 2009).
+    Softsign,
     /// `x · Φ(x)` with the normal distribution's Φ, by the error function (Hendrycks and Gimpel 2016).
     Gelu,
 }
@@ -96,6 +98,7 @@ impl Activation {
             Activation::Clip { low, high } => low > 0.0 || high < 0.0,
             Activation::Identity | Activation::Relu | Activation::LeakyRelu { .. } => false,
             Activation::Tanh | Activation::Silu | Activation::HardSwish | Activation::Gelu => false,
+            Activation::Softsign => false,
         }
     }
 

@@ -41,6 +41,11 @@ pub fn value<T: Float>(activation: Activation, x: T) -> T {
         Activation::Silu => times(x, sigmoid(x)),
         Activation::HardSwish => times(x, clamp(x + three, zero, number(6.0)) / number(6.0)),
         Activation::Gelu => times(x, normal(x)),
+        Activation::Softsign => {
+            let largest = number(f32::MAX);
+            let x = clamp(x, -largest, largest);
+            x / (one + abs(x))
+        }
     }
 }
 
@@ -97,6 +102,7 @@ pub fn slope<T: Float>(activation: Activation, x: T) -> T {
             let density = (-x * x / number(2.0)).exp() / T::from_f64(std::f64::consts::TAU).sqrt();
             normal(x) + times(x, density)
         }
+        Activation::Softsign => one / ((one + abs(x)) * (one + abs(x))),
     }
 }
 
@@ -109,6 +115,10 @@ fn clamp<T: Float>(x: T, low: T, high: T) -> T {
     } else {
         x
     }
+}
+
+fn abs<T: Float>(x: T) -> T {
+    if x < T::ZERO { -x } else { x }
 }
 
 fn sigmoid<T: Float>(x: T) -> T {
@@ -128,7 +138,7 @@ fn times<T: Float>(x: T, gate: T) -> T {
 
 /// Every activation, some with several settings.
 #[cfg(test)]
-pub(crate) const ALL: [Activation; 14] = [
+pub(crate) const ALL: [Activation; 15] = [
     Activation::Identity,
     Activation::Relu,
     Activation::RELU6,
@@ -143,6 +153,7 @@ pub(crate) const ALL: [Activation; 14] = [
     Activation::Silu,
     Activation::HardSwish,
     Activation::Gelu,
+    Activation::Softsign,
 ];
 
 #[cfg(test)]
