@@ -131,11 +131,28 @@ def batch_norm():
             yield case
 
 
-def relu():
-    case = Case("37 elements")
-    x = case.input("x", (37,))
-    case.expect_gradients(F.relu(x), x=x)
-    yield case
+def activation():
+    sixth = f32(1 / 6)
+    rows = [
+        # settings, function
+        (dict(kind="relu"), F.relu),
+        (dict(kind="hardtanh", low=0.0, high=6.0), F.relu6),
+        (dict(kind="hardtanh", low=-0.75, high=1.5), lambda x: F.hardtanh(x, -0.75, 1.5)),
+        (dict(kind="leakyrelu", slope=f32(0.01)), lambda x: F.leaky_relu(x, f32(0.01))),
+        (dict(kind="sigmoid"), F.sigmoid),
+        # F.hardsigmoid with a slope of 1/6 in f32.
+        (dict(kind="hardsigmoid", slope=sixth, offset=0.5), lambda x: torch.clamp(x * sixth + 0.5, 0, 1)),
+        (dict(kind="hardsigmoid", slope=0.25, offset=0.375), lambda x: torch.clamp(x * 0.25 + 0.375, 0, 1)),
+        (dict(kind="tanh"), F.tanh),
+        (dict(kind="silu"), F.silu),
+        (dict(kind="hardswish"), F.hardswish),
+        (dict(kind="gelu"), F.gelu),
+    ]
+    for settings, function in rows:
+        case = Case(", ".join(map(str, settings.values())), activation=settings)
+        x = case.input("x", (101,), scale=8.0)
+        case.expect_gradients(function(x), x=x)
+        yield case
 
 
 def max_pool():
@@ -301,7 +318,7 @@ def cnn():
 def main():
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for op in [conv2d, linear, batch_norm, relu, max_pool, avg_pool, cross_entropy, optimizers, cnn]:
+    for op in [conv2d, linear, batch_norm, activation, max_pool, avg_pool, cross_entropy, optimizers, cnn]:
         write(op.__name__, op())
 
 

@@ -13,12 +13,13 @@ use convnet::geometry::{Padding, Window};
 use convnet::net::Net;
 use convnet::zoo::{Cnn, cnn};
 use convnet::{StateDict, Tensor};
+use convnet_kernels::activation::Activation;
 use convnet_kernels::reference::batch_norm::{BatchNorm, Statistics};
 use convnet_kernels::reference::conv2d::{self, ConvProblem};
 use convnet_kernels::reference::linear::{self, LinearProblem};
 use convnet_kernels::reference::optimizer::{Adam, Moments, Sgd};
 use convnet_kernels::reference::pool::{self, PoolProblem};
-use convnet_kernels::reference::{Float, cross_entropy, gradcheck, relu};
+use convnet_kernels::reference::{Float, activation, cross_entropy, gradcheck};
 use serde::Deserialize;
 
 /// Tensors by the names that the script gives them, flattened.
@@ -75,6 +76,7 @@ struct Settings {
     eps: f64,
     momentum: f64,
     labels: Vec<usize>,
+    activation: Option<ActivationSettings>,
     optimizer: Option<OptimizerSettings>,
     steps: usize,
     xdim: [usize; 3],
@@ -91,6 +93,36 @@ struct WindowSettings {
     end: [usize; 2],
     dilation: [usize; 2],
     ceil_mode: bool,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum ActivationSettings {
+    Relu,
+    Hardtanh { low: f32, high: f32 },
+    LeakyRelu { slope: f32 },
+    Sigmoid,
+    HardSigmoid { slope: f32, offset: f32 },
+    Tanh,
+    Silu,
+    HardSwish,
+    Gelu,
+}
+
+impl From<ActivationSettings> for Activation {
+    fn from(settings: ActivationSettings) -> Activation {
+        match settings {
+            ActivationSettings::Relu => Activation::Relu,
+            ActivationSettings::Hardtanh { low, high } => Activation::Clip { low, high },
+            ActivationSettings::LeakyRelu { slope } => Activation::LeakyRelu { slope },
+            ActivationSettings::Sigmoid => Activation::Sigmoid,
+            ActivationSettings::HardSigmoid { slope, offset } => Activation::HardSigmoid { slope, offset },
+            ActivationSettings::Tanh => Activation::Tanh,
+            ActivationSettings::Silu => Activation::Silu,
+            ActivationSettings::HardSwish => Activation::HardSwish,
+            ActivationSettings::Gelu => Activation::Gelu,
+        }
+    }
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -187,8 +219,8 @@ fn batch_normalisation() {
 }
 
 #[test]
-fn rectifier() {
-    check("relu");
+fn activations() {
+    check("activation");
 }
 
 #[test]
@@ -232,7 +264,7 @@ impl<T: Float> Implementation for InReference<T> {
             "conv2d" => run_conv2d::<T>,
             "linear" => run_linear::<T>,
             "batch_norm" => run_batch_norm::<T>,
-            "relu" => run_relu::<T>,
+            "activation" => run_activation::<T>,
             "max_pool" => run_max_pool::<T>,
             "avg_pool" => run_avg_pool::<T>,
             "cross_entropy" => run_cross_entropy::<T>,
@@ -299,9 +331,10 @@ fn run_batch_norm<T: Float>(case: &Case) -> Tensors<T> {
     ])
 }
 
-fn run_relu<T: Float>(case: &Case) -> Tensors<T> {
+fn run_activation<T: Float>(case: &Case) -> Tensors<T> {
     let (x, dy): (Vec<T>, Vec<T>) = (case.values("x"), case.values("dy"));
-    named([("y", relu::forward(&x)), ("dx", relu::backward(&x, &dy))])
+    let function = case.settings.activation.expect("a case of an activation has one").into();
+    named([("y", activation::forward(function, &x)), ("dx", activation::backward(function, &x, &dy))])
 }
 
 fn pool_problem(case: &Case) -> PoolProblem {

@@ -11,6 +11,7 @@
 //! to the weights' gradient. Before each direction a buffer larger than the caches is written, as other layers would, so
 //! that both come from memory. All cores are used, unless `CONVNET_THREADS` says how many.
 
+use convnet_kernels::activation::Activation;
 use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut, blocks};
@@ -139,7 +140,7 @@ impl Layer {
         let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side, side], window };
         let setting = Setting { batch, choice: Choice::Auto, precision: Precision::F32, fixed_weights: false };
         let conv = Conv::new(shape, true, Isa::best(), setting).expect("a valid layer");
-        let chain = NormChain::new(out_channels, conv.output(), true, pool, Isa::best());
+        let chain = NormChain::new(out_channels, conv.output(), Activation::Relu, pool, Isa::best());
         let stem = Stem::new(conv.clone(), chain);
         let threads = threads.count();
         let scratch = [

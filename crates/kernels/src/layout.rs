@@ -220,6 +220,14 @@ fn unblock(
     });
 }
 
+/// What lies in the lanes past the last channel of packed maps.
+#[cfg(test)]
+pub(crate) fn padding(maps: &[f32], channels: usize, pixels: usize) -> impl Iterator<Item = f32> {
+    let (block, count) = (pixels * LANES, blocks(channels));
+    let channel = move |i: usize| i / block % count * LANES + i % LANES;
+    maps.iter().enumerate().filter(move |&(i, _)| channel(i) >= channels).map(|(_, &x)| x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod conv;
+pub mod dropout;
 pub mod geometry;
 pub mod layout;
 pub mod linear;

@@ -10,6 +10,7 @@
 //!
 //! With [`Precision::Bf16`] both copies become words of two neighbours of the sum: features, or pictures by weights.
 
+use crate::activation::{Activation, Ending, Pass, Rows};
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups, pair_rows};
@@ -98,7 +99,7 @@ impl Linear {
         Panel { first: index * width, width: width.min(blocks(features) - index * width) }
     }
 
-    /// `y = x · weightsᵀ + bias`, with negative results set to 0 if `relu`; `bias` is padded with zeros to whole blocks.
+    /// `y = activation(x · weightsᵀ + bias)`; `bias` is padded with zeros to whole blocks.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
@@ -110,12 +111,13 @@ impl Linear {
         x: &[f32],
         weights: &[f32],
         bias: Option<&[f32]>,
-        relu: bool,
+        activation: Activation,
         y: &mut [f32],
         scratch: &mut [f32],
     ) {
         assert!(bias.is_none_or(|b| b.len() >= self.output_len()));
-        let call = Product { layer: self, by_data: false, left: x, weights, bias, relu, accumulate: false };
+        let ending = activation.ending(self.outputs);
+        let call = Product { layer: self, by_data: false, left: x, weights, bias, ending, accumulate: false };
         call.run(threads, batch, y, scratch);
     }
 
@@ -134,7 +136,8 @@ impl Linear {
         accumulate: bool,
         scratch: &mut [f32],
     ) {
-        let call = Product { layer: self, by_data: true, left: dy, weights, bias: None, relu: false, accumulate };
+        let ending = Ending::default();
+        let call = Product { layer: self, by_data: true, left: dy, weights, bias: None, ending, accumulate };
         call.run(threads, batch, dx, scratch);
     }
 
@@ -243,7 +246,7 @@ struct Product<'a> {
     left: &'a [f32],
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
-    relu: bool,
+    ending: Ending,
     /// Whether the product is added to what `out` holds.
     accumulate: bool,
 }
@@ -367,7 +370,10 @@ impl<E: Element> Kernel for Block<'_, E> {
                 let sum = Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: panel.lanes(), b_lane: LANES };
                 let out = self.out.pointer(rows.start * features + panel.first * LANES..rows.end * features);
                 let mut target = Target::rows(out, first == 0 && !call.accumulate);
-                target.relu = call.relu && first + run == summed;
+                let is_last = first + run == summed;
+                if is_last {
+                    target.bounds = call.ending.bounds;
+                }
                 if let (Some(bias), Start::Zero) = (call.bias, target.start) {
                     target.start = Start::Bias(bias[panel.first * LANES..][..panel.lanes()].as_ptr());
                 }
@@ -376,8 +382,27 @@ impl<E: Element> Kernel for Block<'_, E> {
                 unsafe {
                     let (a, b) = (copied.as_ptr(), right.as_ptr());
                     tile::rows::<S, E>(s, panel.width, &sum, &offsets[..rows.len()], a, b, &target);
+                    if let (true, Some(pass)) = (is_last, call.ending.pass) {
+                        activate(s, pass, panel, [rows.len(), features], out);
+                    }
                 }
             }
+        }
+    }
+}
+
+/// The activation of a panel of finished rows, which begin `stride` floats apart.
+///
+/// # Safety
+/// The panel's floats of each row from `out` on are writable, and nobody else uses them.
+#[inline(always)]
+unsafe fn activate<S: Simd>(s: S, pass: Pass, panel: Panel, [rows, stride]: [usize; 2], out: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (from, to) = (Rows { first: out.cast_const(), stride }, Rows { first: out, stride });
+        pass.activation.apply_rows::<S, F32>(s, [rows, panel.lanes()], from, to);
+        if let Some(ragged) = pass.ragged.filter(|ragged| ragged.block + 1 == panel.first + panel.width) {
+            ragged.clear_each::<S, F32>(s, rows, out.add(panel.lanes() - LANES), stride);
         }
     }
 }
@@ -473,6 +498,7 @@ fn transpose<S: Simd, E: Element>(s: S, x: &[f32], row: usize, features: &Range<
 mod tests {
     use super::*;
     use crate::layout::{Maps, MapsMut, from_blocked, to_blocked};
+    use crate::reference::activation;
     use crate::reference::gradcheck::pattern;
     use crate::reference::linear::{self as reference, LinearProblem};
 
@@ -519,8 +545,12 @@ mod tests {
                 let bias = rows(&narrow(&b), outputs, out_len);
                 let mut scratch = vec![f32::NAN; layer.scratch_len(threads.count())];
                 let mut y = vec![f32::NAN; batch * out_len];
-                layer.forward(&threads, batch, &x_rows, &weights, Some(&bias), false, &mut y, &mut scratch);
-                assert_rows("forward", &y, out_len, &reference::forward(&p, &x, &w, Some(&b)), outputs);
+                let sums = reference::forward(&p, &x, &w, Some(&b));
+                for after in activation::ALL {
+                    layer.forward(&threads, batch, &x_rows, &weights, Some(&bias), after, &mut y, &mut scratch);
+                    let what = format!("forward, {after:?} on {}", isa.name());
+                    assert_rows(&what, &y, out_len, &activation::forward(after, &sums), outputs);
+                }
                 let mut dx = vec![f32::NAN; batch * in_len];
                 layer.backward_data(&threads, batch, &dy_rows, &weights, &mut dx, false, &mut scratch);
                 let mut twice = dx.clone();

@@ -1,28 +1,48 @@
 //! Where branches meet, over blocked maps: sums, and channels that go from one tensor into a range of another's.
 
-use crate::layout::{Maps, MapsMut, each_piece};
+use crate::activation::{Activation, Clear, Function, WithFunction};
+use crate::layout::{Maps, MapsMut, blocks, each_piece};
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
 use std::ops::Range;
 
-/// `y = a + b`, or `max(a + b, 0)`, in `batch` pictures of `len` floats, a multiple of 16; a NaN stays one.
+/// `y = activation(a + b)` of maps `[batch, channels, pixels]`; rows of features are maps of one pixel.
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn add(isa: Isa, threads: &Threads, shape: [usize; 2], [a, b]: [Maps<'_>; 2], relu: bool, y: MapsMut<'_>) {
-    each_piece(threads, shape, y, &|n, range, y| {
-        let [a, b] = [a, b].map(|maps| &maps.picture(n, range.end)[range.clone()]);
-        isa.run(Add { a: Some(a), b, relu, y });
-    });
+pub fn add(
+    isa: Isa,
+    threads: &Threads,
+    shape: [usize; 3],
+    [a, b]: [Maps<'_>; 2],
+    activation: Activation,
+    y: MapsMut<'_>,
+) {
+    add_pieces(isa, threads, shape, Some(a), b, activation, y);
 }
 
-/// `y += x`, or `y = max(y + x, 0)`, in `batch` pictures of `len` floats, a multiple of 16.
+/// `y = activation(y + x)` of maps `[batch, channels, pixels]`.
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
-pub fn accumulate(isa: Isa, threads: &Threads, shape: [usize; 2], x: Maps<'_>, relu: bool, y: MapsMut<'_>) {
-    each_piece(threads, shape, y, &|n, range, y| {
-        isa.run(Add { a: None, b: &x.picture(n, range.end)[range], relu, y });
+pub fn accumulate(isa: Isa, threads: &Threads, shape: [usize; 3], x: Maps<'_>, activation: Activation, y: MapsMut<'_>) {
+    add_pieces(isa, threads, shape, None, x, activation, y);
+}
+
+fn add_pieces(
+    isa: Isa,
+    threads: &Threads,
+    [batch, channels, pixels]: [usize; 3],
+    a: Option<Maps<'_>>,
+    b: Maps<'_>,
+    activation: Activation,
+    y: MapsMut<'_>,
+) {
+    let ragged = activation.ragged(channels);
+    each_piece(threads, [batch, blocks(channels) * pixels * LANES], y, &|n, range, y| {
+        let [a, b] = [a, Some(b)].map(|maps| maps.map(|maps| &maps.picture(n, range.end)[range.clone()]));
+        let clear = ragged.map(|ragged| Clear::piece(ragged, pixels, range.start));
+        isa.run(Add { a, b: b.unwrap_or_default(), activation, clear, y });
     });
 }
 
@@ -30,7 +50,8 @@ struct Add<'a> {
     /// Nothing where it stands in `y`.
     a: Option<&'a [f32]>,
     b: &'a [f32],
-    relu: bool,
+    activation: Activation,
+    clear: Option<Clear>,
     y: &'a mut [f32],
 }
 
@@ -39,14 +60,33 @@ impl Kernel for Add<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let zero = s.splat(0.0);
-        for (i, y) in self.y.chunks_exact_mut(LANES).enumerate() {
-            let a = match self.a {
+        let Add { a, b, activation, clear, y } = self;
+        activation.with(AddWith { s, a, b, y });
+        if let Some(clear) = clear {
+            clear.run(s, y);
+        }
+    }
+}
+
+struct AddWith<'a, S> {
+    s: S,
+    a: Option<&'a [f32]>,
+    b: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl<S: Simd> WithFunction for AddWith<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<F: Function>(self, function: F) {
+        let AddWith { s, a, b, y } = self;
+        for (i, y) in y.chunks_exact_mut(LANES).enumerate() {
+            let a = match a {
                 Some(a) => s.read(&a[i * LANES..]),
                 None => s.read(y),
             };
-            let sum = s.add(a, s.read(&self.b[i * LANES..]));
-            s.write(y, if self.relu { s.max(zero, sum) } else { sum });
+            s.write(y, function.value(s, s.add(a, s.read(&b[i * LANES..]))));
         }
     }
 }
@@ -151,7 +191,8 @@ pub fn clear_blocks(threads: &Threads, [batch, pixels]: [usize; 2], blocks: Rang
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::{blocks, from_blocked, to_blocked};
+    use crate::layout::{from_blocked, padding, to_blocked};
+    use crate::reference::activation;
     use crate::reference::gradcheck::pattern;
 
     fn numbers(tag: u32, len: usize) -> Vec<f32> {
@@ -165,12 +206,45 @@ mod tests {
             let (a, b) = (numbers(1, 3 * 48), numbers(2, 3 * 32));
             let mut y = vec![7.0; 3 * 40];
             let maps = [Maps::packed(&a, 48), Maps::packed(&b, 32)];
-            add(isa, &threads, [3, 32], maps, true, MapsMut::packed(&mut y, 40));
-            accumulate(isa, &threads, [3, 32], maps[1], false, MapsMut::packed(&mut y, 40));
+            let identity = Activation::Identity;
+            add(isa, &threads, [3, 16, 2], maps, Activation::Relu, MapsMut::packed(&mut y, 40));
+            accumulate(isa, &threads, [3, 16, 2], maps[1], identity, MapsMut::packed(&mut y, 40));
             for (i, &y) in y.iter().enumerate() {
                 let (n, j) = (i / 40, i % 40);
                 let want = if j < 32 { (a[n * 48 + j] + b[n * 32 + j]).max(0.0) + b[n * 32 + j] } else { 7.0 };
                 assert_eq!(y, want);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_with_every_activation_keep_the_padding() {
+        let threads = Threads::new(2).unwrap();
+        let shapes = [[2, 20, 1_100], [1, 33, 6], [3, 70, 1], [2, 32, 5]];
+        for (shape, after) in shapes.into_iter().flat_map(|shape| activation::ALL.map(|after| (shape, after))) {
+            let [batch, channels, pixels] = shape;
+            let len = blocks(channels) * LANES * pixels;
+            let [a, b] = [1, 2].map(|tag| {
+                let mut maps = vec![f32::NAN; batch * len];
+                to_blocked(&threads, shape, &numbers(tag, batch * channels * pixels), MapsMut::packed(&mut maps, len));
+                maps
+            });
+            for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+                let (mut y, mut z) = (vec![f32::NAN; a.len()], a.clone());
+                let [a_maps, b_maps] = [&a, &b].map(|maps| Maps::packed(maps, len));
+                add(isa, &threads, shape, [a_maps, b_maps], after, MapsMut::packed(&mut y, len));
+                accumulate(isa, &threads, shape, b_maps, after, MapsMut::packed(&mut z, len));
+                assert_eq!(y, z);
+                assert!(padding(&y, channels, pixels).all(|y| y == 0.0), "{after:?} {shape:?}");
+                let plain = |maps: &[f32]| {
+                    let mut plain = vec![f32::NAN; batch * channels * pixels];
+                    from_blocked(&threads, shape, Maps::packed(maps, len), &mut plain);
+                    plain
+                };
+                for ((a, b), y) in plain(&a).into_iter().zip(plain(&b)).zip(plain(&y)) {
+                    let want = activation::value(after, f64::from(a + b));
+                    assert!((f64::from(y) - want).abs() <= 1e-6, "{after:?} of {}: {y}, want {want}", a + b);
+                }
             }
         }
     }

@@ -5,14 +5,15 @@ use super::arena::Span;
 use super::flows::{Flow, Flows};
 use super::forward::{ChainState, Executor, ForwardPlan, Mode, View, copied_inputs, dropout};
 use super::parameters::flat_len;
-use super::stage::{Kind, Layout, Norm, Stages};
+use super::stage::{self, Kind, Layout, Norm, Stages};
+use convnet_kernels::activation::{self, Activation};
 use convnet_kernels::layout::{Maps, MapsMut, blocks, to_blocked_rows};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::norm::{Drop, Given, Source, SumGiven, SumGradients};
+use convnet_kernels::reduce;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::stem::StemInput;
-use convnet_kernels::{activation, reduce};
 
 /// Gradients of the parameters, and what chains need on the way.
 #[derive(Debug)]
@@ -204,7 +205,8 @@ impl BackwardPlan {
         let stage = &executor.stages[index];
         let (threads, isa) = (executor.engine.pool(), executor.engine.set());
         let (y_view, dy_view) = (executor.values[index], self.of_output(index));
-        let shape = [count, y_view.len];
+        let [channels, pixels] = stage.output.channels_and_pixels();
+        let shape = [count, channels, pixels];
         let reads = if stage.kind.backward_reads_output() {
             y_view.span(count)
         } else {
@@ -215,11 +217,11 @@ impl BackwardPlan {
         match &stage.kind {
             Kind::Conv { relu, .. } | Kind::Linear { relu, .. } | Kind::Add { relu } => {
                 if *relu {
-                    activation::relu_backward(isa, threads, shape, y, dy);
+                    activation::backward(isa, threads, shape, Activation::Relu, y, dy);
                 }
             }
-            Kind::Relu => activation::relu_backward(isa, threads, shape, y, dy),
-            Kind::Tanh => activation::tanh_backward(threads, shape, y, dy),
+            Kind::Relu => activation::backward(isa, threads, shape, Activation::Relu, y, dy),
+            Kind::Tanh => activation::backward(isa, threads, shape, Activation::Tanh, y, dy),
             Kind::Dropout { drop, channels } => {
                 if let Some(drop) = mode.drop(Some(*drop)) {
                     dropout(threads, drop, *channels, stage.output, count, dy);
@@ -234,12 +236,12 @@ impl BackwardPlan {
         let Some((dx_view, accumulate)) = self.target(executor, index, input) else { return };
         let dy_view = self.of_output(index);
         let (threads, isa) = (executor.engine.pool(), executor.engine.set());
-        let shape = [count, dx_view.len];
+        let [channels, pixels] = executor.stages[index].output.channels_and_pixels();
         let ([dy], [dx]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count)]);
         let (dy, dx) = (dy_view.maps(dy), dx_view.maps_mut(dx));
         match accumulate {
-            true => merge::accumulate(isa, threads, shape, dy, false, dx),
-            false => merge::copy(threads, shape, dy, dx),
+            true => merge::accumulate(isa, threads, [count, channels, pixels], dy, Activation::Identity, dx),
+            false => merge::copy(threads, [count, dx_view.len], dy, dx),
         }
     }
 
@@ -255,8 +257,8 @@ impl BackwardPlan {
         let ([dy], [dx, scratch]) = executor.arena.split([dy_view.span(count)], [dx_view.span(count), scratch]);
         to_blocked_rows(threads, shape, dy, MapsMut::packed(scratch, dx_view.len));
         let unflattened = MapsMut::packed(scratch, dx_view.len);
-        let both = [count, dx_view.len];
-        merge::accumulate(isa, threads, both, unflattened.as_maps(), false, dx_view.maps_mut(dx));
+        let (dx, identity) = (dx_view.maps_mut(dx), Activation::Identity);
+        merge::accumulate(isa, threads, shape, unflattened.as_maps(), identity, dx);
     }
 
     /// The gradients of a concatenation's inputs that are not parts of its own.
@@ -383,7 +385,8 @@ impl BackwardPlan {
         let addend_span = addend.map_or(none, |(view, _)| view.span(count));
         let ([x, y], [dy, da, scratch]) = executor.arena.split(reads, [dy_view.span(count), addend_span, scratch]);
         let state = executor.chains[index].as_ref().expect("a chain has its numbers");
-        let given = SumGiven { batch: count, x: x_view.maps(x), y: relu.then(|| y_view.maps(y)), mean: &state.mean };
+        let (activation, y) = (stage::activation(*relu), relu.then(|| y_view.maps(y)));
+        let given = SumGiven { batch: count, x: x_view.maps(x), activation, y, mean: &state.mean };
         let addend = addend.map(|(view, accumulate)| (view.maps_mut(da), accumulate));
         let gradients = SumGradients { dy: dy_view.maps_mut(dy), addend, sums: gradients.sums(index) };
         chain.backward_sums_of_sum(executor.engine.pool(), &given, gradients, scratch);

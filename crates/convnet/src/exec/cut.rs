@@ -8,7 +8,7 @@
 
 use super::engine::Engine;
 use super::parameters::Parameters;
-use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
+use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages, activation};
 use crate::geometry::{Padding, Window};
 use crate::net::{Net, NodeId};
 use crate::ops::{Activation, BatchNorm2d, Conv2d, Op, Shape};
@@ -345,14 +345,14 @@ impl Cutter<'_> {
             drop = Some(DropNode { node: next, p: op.p });
             last = next;
         }
-        Chained { chain: NormChain::new(channels, [h, w], relu, pool.is_some(), self.isa), drop, last }
+        Chained { chain: NormChain::new(channels, [h, w], activation(relu), pool.is_some(), self.isa), drop, last }
     }
 
     /// A batch norm and the sum that only waits for it.
     fn add_norm_sum(&mut self, node: usize, norm: Norm, sum: usize, addend: usize) -> Result<()> {
         let [channels, h, w] = self.map(node);
         let (last, relu) = self.take_relu(sum);
-        let chain = NormChain::new(channels, [h, w], false, false, self.isa);
+        let chain = NormChain::new(channels, [h, w], activation(false), false, self.isa);
         let output = Layout::of(self.net.nodes()[last].shape);
         self.push(node, last, Kind::NormSum { chain, norm, relu }, output)?;
         let index = self.stages.len() - 1;

@@ -5,10 +5,11 @@ use super::arena::{Arena, BufferId, Lives, Span};
 use super::moments::{self, Moments};
 use super::parameters::{flat_len, pack};
 use super::profile::Profile;
-use super::stage::{DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
+use super::stage::{self, DropNode, Kind, Layout, Norm, Purpose, Stage, Stages};
 use super::views::{Places, channel_offsets, place};
 use super::waves::{Wave, homes, waves};
 use crate::{Result, Tensor};
+use convnet_kernels::activation::{self, Activation};
 use convnet_kernels::conv::Epilogue;
 use convnet_kernels::layout::{Maps, MapsMut, blocks, from_blocked_rows, to_blocked};
 use convnet_kernels::memory::Buffer;
@@ -19,7 +20,7 @@ use convnet_kernels::precision::Precision;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::stem::{StemInput, StemNorm, StemState};
 use convnet_kernels::threads::Threads;
-use convnet_kernels::{activation, random};
+use convnet_kernels::{dropout, random};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
@@ -326,7 +327,8 @@ impl Executor {
                 let bias = bias.map(|b| &self.weights[slot(b)]);
                 let moments = self.moments[index].is_some();
                 let moments = moments.then(|| MomentParts::new(parts, conv.shape().out_channels));
-                let epilogue = Epilogue { bias, addend: addend.then(|| addend_view.maps(other)), relu: *relu, moments };
+                let addend = addend.then(|| addend_view.maps(other));
+                let epilogue = Epilogue { bias, addend, activation: stage::activation(*relu), moments };
                 let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
                 conv.forward(threads, count, x, &self.weights[slot(*weight)], &epilogue, y, scratch);
             }
@@ -352,12 +354,21 @@ impl Executor {
                 let ([x, addend], [y]) = self.arena.split(reads, [y_view.span(count)]);
                 let (x, addend, y) = (x_view.maps(x), addend_view.maps(addend), y_view.maps_mut(y));
                 let state = self.chains[index].as_ref().expect("a chain has its numbers");
-                chain.forward_sum(threads, count, x, [&state.scale, &state.shift], addend, *relu, y);
+                chain.forward_sum(threads, count, x, [&state.scale, &state.shift], addend, stage::activation(*relu), y);
             }
             Kind::Linear { linear, weight, bias, relu } => {
                 let ([x], [y, scratch]) = self.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
                 let bias = bias.map(|b| &self.weights[slot(b)]);
-                linear.forward(threads, count, x, &self.weights[slot(*weight)], bias, *relu, y, scratch);
+                linear.forward(
+                    threads,
+                    count,
+                    x,
+                    &self.weights[slot(*weight)],
+                    bias,
+                    stage::activation(*relu),
+                    y,
+                    scratch,
+                );
             }
             Kind::Pool(pool) => {
                 let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
@@ -440,6 +451,7 @@ impl Executor {
         let (threads, isa) = (self.engine.pool(), self.engine.set());
         let (x_view, y_view) = (self.value(stage.inputs[0], part), self.value(index, part));
         let shape = [count, y_view.len];
+        let [channels, pixels] = stage.output.channels_and_pixels();
         if self.forward[index].in_place.is_none() {
             let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
             merge::copy(threads, shape, x_view.maps(x), y_view.maps_mut(y));
@@ -447,8 +459,8 @@ impl Executor {
         let ([], [y]) = self.arena.split([], [y_view.span(count)]);
         let y = y_view.maps_mut(y);
         match &stage.kind {
-            Kind::Relu => activation::relu_forward(isa, threads, shape, y),
-            Kind::Tanh => activation::tanh_forward(threads, shape, y),
+            Kind::Relu => activation::forward(isa, threads, [count, channels, pixels], Activation::Relu, y),
+            Kind::Tanh => activation::forward(isa, threads, [count, channels, pixels], Activation::Tanh, y),
             Kind::Dropout { drop, channels } => {
                 if let Some(drop) = mode.drop(Some(*drop)) {
                     dropout(threads, drop, *channels, stage.output, count, y);
@@ -464,14 +476,15 @@ impl Executor {
         let (threads, isa) = (self.engine.pool(), self.engine.set());
         let y_view = self.value(index, part);
         let inputs = &self.stages[index].inputs;
-        let shape = [count, y_view.len];
+        let [channels, pixels] = self.stages[index].output.channels_and_pixels();
+        let shape = [count, channels, pixels];
         let start = match self.forward[index].in_place {
             Some(_) => 0,
             None => {
                 let views = [0, 1].map(|i| self.value(inputs[i], part));
                 let ([a, b], [y]) = self.arena.split(views.map(|view| view.span(count)), [y_view.span(count)]);
                 let sum = [views[0].maps(a), views[1].maps(b)];
-                merge::add(isa, threads, shape, sum, relu && inputs.len() == 2, y_view.maps_mut(y));
+                merge::add(isa, threads, shape, sum, stage::activation(relu && inputs.len() == 2), y_view.maps_mut(y));
                 2
             }
         };
@@ -480,7 +493,14 @@ impl Executor {
         for i in (start..inputs.len()).filter(|&i| own != Some(i)) {
             let x_view = self.value(inputs[i], part);
             let ([x], [y]) = self.arena.split([x_view.span(count)], [y_view.span(count)]);
-            merge::accumulate(isa, threads, shape, x_view.maps(x), relu && last == Some(i), y_view.maps_mut(y));
+            merge::accumulate(
+                isa,
+                threads,
+                shape,
+                x_view.maps(x),
+                stage::activation(relu && last == Some(i)),
+                y_view.maps_mut(y),
+            );
         }
     }
 
@@ -540,10 +560,10 @@ fn load(threads: &Threads, layout: Layout, count: usize, images: &[f32], to: Map
 pub(super) fn dropout(threads: &Threads, drop: Drop, channels: bool, layout: Layout, count: usize, data: MapsMut<'_>) {
     match layout {
         Layout::Blocked([c, h, w]) if channels => {
-            activation::dropout_channels(threads, [count, c, h * w], drop.seed, drop.p, data);
+            dropout::channels(threads, [count, c, h * w], drop.seed, drop.p, data);
         }
-        Layout::Blocked([c, h, w]) => activation::dropout_maps(threads, [count, c, h * w], drop.seed, drop.p, data),
-        Layout::Row(features) => activation::dropout(threads, [count, features], drop.seed, drop.p, data),
+        Layout::Blocked([c, h, w]) => dropout::maps(threads, [count, c, h * w], drop.seed, drop.p, data),
+        Layout::Row(features) => dropout::rows(threads, [count, features], drop.seed, drop.p, data),
         Layout::Plain(_) => unreachable!("only a convolution reads a plain input"),
     }
 }

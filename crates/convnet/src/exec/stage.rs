@@ -2,6 +2,7 @@
 
 use super::parameters::Parameters;
 use crate::ops::Shape;
+use convnet_kernels::activation::Activation;
 use convnet_kernels::conv::Conv;
 use convnet_kernels::layout::blocks;
 use convnet_kernels::linear::Linear;
@@ -48,6 +49,11 @@ impl Layout {
             Layout::Row(features) => [features, 1],
         }
     }
+}
+
+/// What a stage computes of its sums.
+pub(super) fn activation(relu: bool) -> Activation {
+    if relu { Activation::Relu } else { Activation::Identity }
 }
 
 /// A dropout's place in its net, which is part of its seed, and its probability.

@@ -1,5 +1,6 @@
 //! The layers that occur in the zoo, each with buffers, and the calls that are measured.
 
+use convnet_kernels::activation::Activation;
 use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut, blocks};
@@ -180,7 +181,7 @@ impl Kind {
                 plan_linear(layer, direction, batch, threads)
             }
             Kind::Norm { channels, side } => {
-                let chain = NormChain::new(channels, [side; 2], true, false, *isa);
+                let chain = NormChain::new(channels, [side; 2], Activation::Relu, false, *isa);
                 plan_norm(chain, blocks(channels) * LANES, direction, batch, threads)
             }
             Kind::Pool { channels, side, window, kind } => {
@@ -242,7 +243,9 @@ fn plan_linear(layer: Linear, direction: Direction, batch: usize, threads: &Thre
         layer.prepare_weights(threads, &mut weights);
     }
     Box::new(move || match direction {
-        Direction::Forward => layer.forward(threads, batch, &x, &weights, None, false, &mut y, &mut scratch),
+        Direction::Forward => {
+            layer.forward(threads, batch, &x, &weights, None, Activation::Identity, &mut y, &mut scratch)
+        }
         Direction::Data => layer.backward_data(threads, batch, &y, &weights, &mut x, false, &mut scratch),
         Direction::Weights => layer.backward_weights(threads, batch, &x, &y, &mut weights, &mut scratch),
     })

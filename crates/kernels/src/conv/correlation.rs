@@ -17,7 +17,8 @@
 
 use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
-use super::tile::{self, Start, Sum, Target};
+use super::tile::{self, Addend, Start, Sum, Target};
+use crate::activation::{Ending, Rows};
 use crate::layout::{Maps, MapsMut, Placing};
 use crate::moments::{self, MomentParts};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
@@ -99,9 +100,10 @@ pub(super) struct Call<'a> {
     pub(super) weights: &'a [f32],
     /// A number per output channel, padded to whole blocks.
     pub(super) bias: Option<&'a [f32]>,
-    /// Added before the ReLU.
+    /// Added before the activation.
     pub(super) addend: Option<Maps<'a>>,
-    pub(super) relu: bool,
+    /// The activation.
+    pub(super) ending: Ending,
     /// Whether the sums are added to what `y` holds; there is no bias then.
     pub(super) accumulate: bool,
     /// Where the results' moments go, a part for each strip of each picture.
@@ -158,9 +160,7 @@ impl Correlation {
         plan.strip = count.div_ceil(count.div_ceil(fitting));
         plan.copy = (!inside).then(|| [plan.axes[0].reach(plan.strip), plan.axes[1].reach(plan.axes[1].count())]);
         plan.make_phases();
-        let waits =
-            |panel: &Panel| plan.phases.iter().any(|phase| panel.planes.len() * phase.words > plan.chunk(phase));
-        if stored[1] == Precision::Bf16 && plan.panels.iter().any(waits) {
+        if stored[1] == Precision::Bf16 {
             plan.sums_len = plan.panels.iter().map(|panel| panel.width).max().unwrap_or(0) * plan.sums_plane();
         }
         plan
@@ -348,6 +348,7 @@ impl Correlation {
         let stored_once = self.phases.len() == 1 && !call.accumulate && call.moments.is_none();
         assert!(self.stored[1] == Precision::F32 || stored_once, "sums that are not stored as floats are stored once");
         assert!(!call.accumulate || call.bias.is_none());
+        assert!(call.ending.pass.is_none() || self.phases.len() == 1, "results are complete after one phase");
         assert!(
             call.moments.is_none_or(|m| self.phases.len() == 1 && m.hold(self.moment_parts(call.batch), self.blocks))
         );
@@ -429,6 +430,7 @@ impl<E: Element> Kernel for StripTask<'_, E> {
                         };
                         self.add_chunk(s, i, panel, phase, taps.clone(), view);
                         if taps.end == products {
+                            self.activate(s, i, panel);
                             self.sum_moments(s, picture, panel);
                         }
                     }
@@ -470,8 +472,16 @@ impl<E: Element> StripTask<'_, E> {
         };
         let target = match is_last {
             true => {
-                let addend = call.addend.map(|addend| (addend.part(picture, first, len).as_ptr(), addend.stored));
-                Target { out, stored: self.placing.stored, lane: out_plane, start, addend, relu: call.relu }
+                let addend = call.addend.map(|addend| {
+                    let from = addend.part(picture, first, len).as_ptr();
+                    Addend { from, stored: addend.stored, lane: out_plane }
+                });
+                // What an activation's pass reads is not rounded before.
+                let (out, stored, lane) = match call.ending.pass {
+                    Some(_) => (sums, Precision::F32, lane),
+                    None => (out, self.placing.stored, out_plane),
+                };
+                Target { out, stored, lane, start, addend, bounds: call.ending.bounds }
             }
             false => Target { lane, start, ..Target::rows(sums, true) },
         };
@@ -485,6 +495,39 @@ impl<E: Element> StripTask<'_, E> {
 }
 
 impl<E: Element> StripTask<'_, E> {
+    /// The activation of the finished strip of the task's picture `i`, where it takes a pass: in place, or from the scratch in
+    /// which sums wait.
+    #[inline(always)]
+    fn activate<S: Simd>(&self, s: S, i: usize, panel: &Panel) {
+        let StripTask { plan, call, from, .. } = *self;
+        let Some(pass) = call.ending.pass else { return };
+        let [vertical, horizontal] = &plan.axes;
+        let (row, plane) = (horizontal.output * LANES, vertical.output * horizontal.output * LANES);
+        let (first, len) = (panel.block * plane + from * row, self.rows.min(vertical.output - from) * row);
+        let place = self.placing.range(self.pictures.start + i, first, (panel.width - 1) * plane + len);
+        let to = Rows { first: self.y.pointer(place), stride: plane };
+        let shape = [panel.width, len];
+        let last = pass.ragged.filter(|ragged| ragged.block + 1 == panel.block + panel.width);
+        // SAFETY: a task has its strips of its panels' blocks to itself, and scratch in which their sums wait.
+        unsafe {
+            if E::PER_WORD == 2 && self.placing.stored == Precision::Bf16 {
+                let sums = self.sums.pointer(i * plan.sums_len..(i + 1) * plan.sums_len);
+                let sums = Rows { first: sums.cast_const(), stride: plan.sums_plane() };
+                pass.activation.apply_rows::<S, E>(s, shape, sums, to);
+                if let Some(ragged) = last {
+                    let block = to.first.add((panel.width - 1) * plane / E::PER_WORD);
+                    ragged.clear_each::<S, E>(s, len / LANES, block, LANES);
+                }
+            } else {
+                let sums = Rows { first: to.first.cast_const(), stride: plane };
+                pass.activation.apply_rows::<S, F32>(s, shape, sums, to);
+                if let Some(ragged) = last {
+                    ragged.clear_each::<S, F32>(s, len / LANES, to.first.add((panel.width - 1) * plane), LANES);
+                }
+            }
+        }
+    }
+
     /// Leaves the moments of a picture's finished strip, which is still in a cache, where they are asked for.
     #[inline(always)]
     fn sum_moments<S: Simd>(&self, s: S, picture: usize, panel: &Panel) {

@@ -20,6 +20,7 @@ mod winograd;
 
 pub use choice::{Choice, Setting};
 
+use crate::activation::{Activation, Ending};
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
 use crate::moments::{MomentParts, parts_len};
@@ -59,8 +60,8 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     /// Maps of the output's shape that are added.
     pub addend: Option<Maps<'a>>,
-    /// Whether negative results become 0, after the additions.
-    pub relu: bool,
+    /// What is computed of the sums, after the additions.
+    pub activation: Activation,
     /// Where the moments of what is stored go: [`Conv::moment_parts`] parts.
     pub moments: Option<MomentParts<'a>>,
 }
@@ -281,8 +282,9 @@ impl Conv {
         y: MapsMut<'_>,
         scratch: &mut [f32],
     ) {
-        let Epilogue { bias, addend, relu, moments } = *epilogue;
-        let call = Call { batch, x, weights, bias, addend, relu, accumulate: false, moments };
+        let Epilogue { bias, addend, activation, moments } = *epilogue;
+        let ending = activation.ending(self.shape.out_channels);
+        let call = Call { batch, x, weights, bias, addend, ending, accumulate: false, moments };
         match &self.winograd.forward {
             Some(winograd) => winograd.run(self.isa, threads, &self.forward.panels, &call, y, scratch),
             None => {
@@ -313,7 +315,8 @@ impl Conv {
         scratch: &mut [f32],
     ) {
         let (backward, transposition) = self.backward.as_ref().expect("a plain input has no gradient");
-        let call = Call { batch, x: dy, weights, bias: None, addend: None, relu: false, accumulate, moments: None };
+        let (bias, addend, ending, moments) = (None, None, Ending::default(), None);
+        let call = Call { batch, x: dy, weights, bias, addend, ending, accumulate, moments };
         if let Some(winograd) = &self.winograd.backward {
             return winograd.run(self.isa, threads, &self.forward.panels, &call, dx, scratch);
         }

@@ -1,10 +1,12 @@
 //! Every direction on every instruction set against the reference in f64, over the geometries that go wrong.
 
 use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
+use crate::activation::Activation;
 use crate::geometry::{Padding, Window};
-use crate::layout::{Maps, MapsMut, blocks, from_blocked, to_blocked};
+use crate::layout::{Maps, MapsMut, blocks, from_blocked, padding, to_blocked};
 use crate::moments::{self, MomentParts};
 use crate::precision::{Precision, bits, words};
+use crate::reference::activation;
 use crate::reference::conv2d::{self as reference, ConvProblem};
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
@@ -72,7 +74,7 @@ fn coarse(numbers: Vec<f32>) -> Vec<f32> {
     numbers.into_iter().map(|x| (x * 32.0).round() / 32.0).collect()
 }
 
-fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
+fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting, activations: &[Activation]) {
     let &ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let what = format!("{} {setting:?} {problem:?}", isa.name());
     let shape = ConvShape { in_channels, out_channels, groups, input, window };
@@ -116,10 +118,28 @@ fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting: Setting) {
     let addend_maps = Some(Maps::packed(&addend, conv.output_len()));
     let mut parts = vec![f32::NAN; conv.moments_len(batch)];
     let moments = Some(MomentParts::new(&mut parts, out_channels));
-    let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, relu: true, moments };
+    let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: Activation::Relu, moments };
     conv.forward(threads, batch, x_maps, &packed, &epilogue, MapsMut::packed(&mut y, conv.output_len()), &mut scratch);
     assert!(y.iter().zip(&addend).all(|(y, a)| *y == (a + a).max(0.0)), "epilogue {what}");
     check_moments(&what, &conv, batch, &y, &parts);
+
+    for &after in activations {
+        let moments = Some(MomentParts::new(&mut parts, out_channels));
+        let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: after, moments };
+        let maps = MapsMut::packed(&mut y, conv.output_len());
+        conv.forward(threads, batch, x_maps, &packed, &epilogue, maps, &mut scratch);
+        let near = |(&y, &a): (&f32, &f32)| {
+            let want = activation::value(after, f64::from(a + a));
+            (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 1e-7
+        };
+        let mut got = [vec![0.0; problem.output_len()], vec![0.0; problem.output_len()]];
+        for (maps, got) in [&y, &addend].into_iter().zip(&mut got) {
+            from_blocked(threads, output_dims, Maps::packed(maps, conv.output_len()), got);
+        }
+        assert!(got[0].iter().zip(&got[1]).all(near), "{after:?} {what}");
+        assert!(padding(&y, out_channels, h * w).all(|y| y == 0.0), "padding, {after:?} {what}");
+        check_moments(&format!("{after:?} {what}"), &conv, batch, &y, &parts);
+    }
 
     let mut dy_engine = vec![f32::NAN; batch * conv.output_len()];
     to_blocked(threads, output_dims, &dy, MapsMut::packed(&mut dy_engine, conv.output_len()));
@@ -177,12 +197,14 @@ fn check_moments(what: &str, conv: &Conv, batch: usize, y: &[f32], parts: &[f32]
 fn agrees_with_the_reference_on_every_set() {
     let threads = Threads::new(2).unwrap();
     for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
-        for problem in problems() {
+        for (i, problem) in problems().into_iter().enumerate() {
+            // All of them, over the problems.
+            let some: Vec<Activation> = activation::ALL.into_iter().skip(i % 5).step_by(5).collect();
             for choice in [Choice::Direct, Choice::Winograd] {
-                check(isa, &threads, &problem, setting(problem.batch, choice));
+                check(isa, &threads, &problem, setting(problem.batch, choice), &some);
             }
             let precision = Precision::Bf16;
-            check(isa, &threads, &problem, Setting { precision, ..setting(problem.batch, Choice::Direct) });
+            check(isa, &threads, &problem, Setting { precision, ..setting(problem.batch, Choice::Direct) }, &some);
         }
     }
 }
@@ -294,7 +316,7 @@ fn check_storing(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Cho
     let [x_len, y_len] = [conv.input_len() + if plain { 0 } else { LANES }, conv.output_len() + LANES];
     let (x, addend) = (coarse(noise(batch * x_len, 1)), coarse(noise(batch * y_len, 2)));
     let (weights, bias) = (noise(conv.weights_len(), 3), noise(blocks(out_channels) * LANES, 4));
-    let mut run = |[x_stored, addend_stored, y_stored]: [Precision; 3]| {
+    let mut run = |[x_stored, addend_stored, y_stored]: [Precision; 3], after: Activation| {
         conv.set_stored([x_stored, y_stored]);
         let [x, addend] = [(&x, x_stored), (&addend, addend_stored)].map(|(x, way)| stored(x, way));
         let mut y = stored(&vec![0.0; batch * y_len], y_stored);
@@ -302,16 +324,18 @@ fn check_storing(isa: Isa, threads: &Threads, problem: &ConvProblem, choice: Cho
         let x = Maps { data: &x, stride: x_len / x_stored.per_word(), stored: x_stored };
         let addend = Maps { data: &addend, stride: y_len / addend_stored.per_word(), stored: addend_stored };
         let maps = MapsMut { data: &mut y, stride: y_len / y_stored.per_word(), stored: y_stored };
-        let epilogue = Epilogue { bias: Some(&bias), addend: Some(addend), relu: true, ..Epilogue::default() };
+        let epilogue = Epilogue { bias: Some(&bias), addend: Some(addend), activation: after, ..Epilogue::default() };
         conv.forward(threads, batch, x, &weights, &epilogue, maps, &mut scratch);
         y
     };
     let (f32, bf16) = (Precision::F32, Precision::Bf16);
-    let want = run([f32; 3]);
     let read = if plain { f32 } else { bf16 };
-    for ways in [[read, bf16, bf16], [read, bf16, f32], [f32, f32, bf16], [read, f32, bf16], [f32, bf16, f32]] {
-        let want = bits(&stored(&want, ways[2]));
-        assert_eq!(bits(&run(ways)), want, "{} {choice:?} {ways:?} {problem:?}", isa.name());
+    for after in [Activation::Relu, Activation::RELU6, Activation::Sigmoid, Activation::Gelu] {
+        let want = run([f32; 3], after);
+        for ways in [[read, bf16, bf16], [read, bf16, f32], [f32, f32, bf16], [read, f32, bf16], [f32, bf16, f32]] {
+            let want = bits(&stored(&want, ways[2]));
+            assert_eq!(bits(&run(ways, after)), want, "{} {choice:?} {ways:?} {after:?} {problem:?}", isa.name());
+        }
     }
 }
 

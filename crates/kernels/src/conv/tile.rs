@@ -8,6 +8,7 @@
 //! Each output element is summed in one order, tap by tap, whatever the tile's size, so results do not depend on how
 //! pixels fall into tiles.
 
+use crate::activation::Bounds;
 use crate::precision::{Bf16, Element, F32, Precision};
 use crate::simd::{LANES, Simd};
 
@@ -42,23 +43,33 @@ pub(crate) enum Start {
 pub(crate) struct Target {
     /// The output that the rows' offsets count from, in numbers.
     pub(crate) out: *mut f32,
-    /// How it is stored: in `f32`, unless products are of bf16. That holds for the addend, too.
+    /// How it is stored: in `f32`, unless products are of bf16.
     pub(crate) stored: Precision,
     /// Numbers between two neighbouring vectors of the output.
     pub(crate) lane: usize,
     /// What the accumulators start from.
     pub(crate) start: Start,
-    /// A second tensor that lies as the output does and is added, and how it is stored.
-    pub(crate) addend: Option<(*const f32, Precision)>,
-    /// Whether negative results become 0.
-    pub(crate) relu: bool,
+    /// A second tensor that is added.
+    pub(crate) addend: Option<Addend>,
+    /// To which results are clamped, after the addition.
+    pub(crate) bounds: Bounds,
+}
+
+/// A second tensor, whose rows lie as the output's do.
+#[derive(Clone, Copy)]
+pub(crate) struct Addend {
+    pub(crate) from: *const f32,
+    /// How it is stored: in `f32`, unless products are of bf16.
+    pub(crate) stored: Precision,
+    /// Numbers between two neighbouring vectors.
+    pub(crate) lane: usize,
 }
 
 impl Target {
     /// Rows of floats, to which sums are added unless they are the first.
     pub(crate) fn rows(out: *mut f32, first: bool) -> Target {
         let start = if first { Start::Zero } else { Start::Sums { from: out, lane: LANES } };
-        Target { out, stored: Precision::F32, lane: LANES, start, addend: None, relu: false }
+        Target { out, stored: Precision::F32, lane: LANES, start, addend: None, bounds: Bounds::default() }
     }
 }
 
@@ -79,7 +90,7 @@ pub(crate) unsafe fn rows<S: Simd, E: Element>(
     b: *const f32,
     target: &Target,
 ) {
-    let stored = [Some(target.stored), target.addend.map(|(_, stored)| stored)];
+    let stored = [Some(target.stored), target.addend.map(|addend| addend.stored)];
     debug_assert!(
         E::PER_WORD == 2 || !stored.contains(&Some(Precision::Bf16)),
         "what is multiplied in f32 is stored in it"
@@ -198,17 +209,22 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
         }
         match target.addend {
             None => {}
-            Some((addend, Precision::Bf16)) if E::PER_WORD == 2 => {
-                add::<S, Bf16, R, N>(s, &mut acc, rows, target.lane, addend);
+            Some(addend) if addend.stored == Precision::Bf16 && E::PER_WORD == 2 => {
+                add::<S, Bf16, R, N>(s, &mut acc, rows, addend);
             }
-            Some((addend, Precision::F32 | Precision::Bf16)) => {
-                add::<S, F32, R, N>(s, &mut acc, rows, target.lane, addend)
-            }
+            Some(addend) => add::<S, F32, R, N>(s, &mut acc, rows, addend),
         }
-        if target.relu {
+        if let Some(low) = target.bounds.low {
             for r in 0..R {
                 for v in 0..N {
-                    acc[r][v] = s.max(s.splat(0.0), acc[r][v]);
+                    acc[r][v] = s.max(s.splat(low), acc[r][v]);
+                }
+            }
+        }
+        if let Some(high) = target.bounds.high {
+            for r in 0..R {
+                for v in 0..N {
+                    acc[r][v] = s.min(s.splat(high), acc[r][v]);
                 }
             }
         }
@@ -228,14 +244,13 @@ unsafe fn add<S: Simd, E: Element, const R: usize, const N: usize>(
     s: S,
     acc: &mut [[S::V; N]; R],
     rows: &[[u32; 2]; R],
-    lane: usize,
-    addend: *const f32,
+    addend: Addend,
 ) {
     for r in 0..R {
         for v in 0..N {
-            let at = (rows[r][1] as usize + v * lane) / E::PER_WORD;
+            let at = (rows[r][1] as usize + v * addend.lane) / E::PER_WORD;
             // SAFETY: the caller's promise.
-            acc[r][v] = s.add(acc[r][v], unsafe { E::load(s, addend.add(at)) });
+            acc[r][v] = s.add(acc[r][v], unsafe { E::load(s, addend.from.add(at)) });
         }
     }
 }

@@ -1,5 +1,5 @@
 //! A chain whose backward knows no `x`: forward marks the lanes of each pixel that a gradient reaches, because its pixel won
-//! and was positive. Marks are a word of 16 bits for each pixel that pooling reads: `[pixel of y][4 of its window]`, or
+//! and, before a ReLU, was positive. Other activations have no marks. Marks are a word of 16 bits for each pixel that pooling reads: `[pixel of y][4 of its window]`, or
 //! one for each pixel of `y` without pooling.
 
 use super::{Forward, NormChain, quad};

@@ -1,13 +1,13 @@
-//! What stands between two convolutions, in one pass over memory: batch normalisation, ReLU, 2×2 maximum pooling at
-//! stride 2, and channel dropout, each of them optional.
+//! What stands between two convolutions, in one pass over memory: batch normalisation, an activation, 2×2 maximum pooling
+//! at stride 2, and channel dropout, each of them optional.
 //!
-//! `z = scale · x + shift` per channel, `y = drop(pool(max(z, 0)))`, where training's `scale = γ / √(var + eps)` and
+//! `z = scale · x + shift` per channel, `y = drop(pool(activation(z)))`, where training's `scale = γ / √(var + eps)` and
 //! `shift = β - mean · scale` come from the batch (Ioffe and Szegedy 2015, algorithm 1) and a chain without
 //! normalisation has scale 1 and shift 0. Everything is in the blocked layout `[n][c/16][h][w][16]`; numbers per channel
 //! are padded with zeros to whole blocks.
 //!
 //! Nothing but `x` is kept for backward (but in a stem, which has marks in its place: `marks.rs`): which pixel won and
-//! whether it was positive are computed again from `x` exactly as forward did, and dropout from its seed. Backward takes
+//! what the activation saw are computed again from `x` exactly as forward did, and dropout from its seed. Backward takes
 //! two passes, because the gradient of a normalised element needs the sums over its whole channel (ibid., section 3). Sums
 //! go over one channel of one picture in f32 and over pictures in f64, in order: they do not depend on the threads. Mean
 //! and variance are found where `x` is computed (`moments.rs`).
@@ -17,12 +17,14 @@ mod sum;
 
 pub use sum::{SumGiven, SumGradients};
 
+use crate::activation::{Activation, Function, WithFunction};
 use crate::geometry::Window;
 use crate::layout::{Maps, MapsMut, blocks};
 use crate::precision::{Element, F32, Map, map};
 use crate::random;
 use crate::simd::{Isa, Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
+use std::marker::PhantomData;
 
 /// Channel dropout of one step: `keep` of `random.rs` with index `n · channels + c`.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ pub struct Drop {
 pub struct NormChain {
     channels: usize,
     input: [usize; 2],
-    relu: bool,
+    activation: Activation,
     pool: bool,
     isa: Isa,
 }
@@ -48,14 +50,33 @@ const SUMS: usize = 2 * LANES;
 
 impl NormChain {
     /// Plans a chain over `channels` maps of `input` `[height, width]`; `pool` needs at least 2 × 2 pixels.
-    pub fn new(channels: usize, input: [usize; 2], relu: bool, pool: bool, isa: Isa) -> NormChain {
+    ///
+    /// # Panics
+    /// When the chain cannot pool, or not after this activation ([`NormChain::takes`]).
+    pub fn new(channels: usize, input: [usize; 2], activation: Activation, pool: bool, isa: Isa) -> NormChain {
         assert!(!pool || (input[0] >= 2 && input[1] >= 2), "pooling needs 2 x 2 pixels");
-        NormChain { channels, input, relu, pool, isa }
+        assert!(NormChain::takes(activation, pool), "no chain has {activation:?} before pooling");
+        NormChain { channels, input, activation, pool, isa }
+    }
+
+    /// Whether a chain may have this activation, with pooling after it or without.
+    pub fn takes(activation: Activation, pool: bool) -> bool {
+        !pool || matches!(activation, Activation::Identity | Activation::Relu)
+    }
+
+    /// Whether the activation is a ReLU.
+    fn relu(&self) -> bool {
+        self.activation == Activation::Relu
     }
 
     /// Whether a maximum pooling is the one that this chain has.
     pub fn pools(window: &Window, input: [usize; 2]) -> bool {
         *window == Window::square(2).stride(2) && input[0] >= 2 && input[1] >= 2
+    }
+
+    /// What follows the norm.
+    pub fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// Height and width of the output.
@@ -99,7 +120,7 @@ impl NormChain {
         });
     }
 
-    /// `y = drop(pool(max(scale · x + shift, 0)))`.
+    /// `y = drop(pool(activation(scale · x + shift)))`.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
@@ -135,14 +156,22 @@ impl NormChain {
         });
     }
 
-    /// What dropout multiplies each channel of a block with; `task` counts the blocks of all pictures.
+    /// What dropout multiplies each channel of a block with, and 0 for lanes past the last channel, whatever the activation
+    /// makes of them; `task` counts the blocks of all pictures.
     pub(crate) fn factors(&self, drop: Option<Drop>, task: usize) -> [f32; LANES] {
-        let Some(Drop { seed, p }) = drop else { return [1.0; LANES] };
-        let blocks = blocks(self.channels);
-        let first = task / blocks * self.channels + task % blocks * LANES;
-        let factor = |lane: usize| match random::keep(seed, (first + lane) as u64, p) {
-            true => 1.0 / (1.0 - p),
-            false => 0.0,
+        let (picture, block) = (task / blocks(self.channels), task % blocks(self.channels));
+        let factor = |lane: usize| {
+            let channel = block * LANES + lane;
+            if channel >= self.channels {
+                return 0.0;
+            }
+            match drop {
+                None => 1.0,
+                Some(Drop { seed, p }) => match random::keep(seed, (picture * self.channels + channel) as u64, p) {
+                    true => 1.0 / (1.0 - p),
+                    false => 0.0,
+                },
+            }
         };
         std::array::from_fn(factor)
     }
@@ -325,8 +354,12 @@ impl Map for Forward<'_> {
 impl Forward<'_> {
     #[inline(always)]
     fn run_as<S: Simd, X: Element, Y: Element, const MARK: bool>(self, s: S) {
+        if !MARK && !self.chain.pool {
+            let Forward { chain, x, scale, shift, factor, y, .. } = self;
+            return chain.activation.with(Flat { s, x, scale, shift, factor, y, stored: PhantomData::<(X, Y)> });
+        }
         let Forward { chain, x, y, .. } = self;
-        let marks = self.marks.unwrap_or_default();
+        let (marks, relu) = (self.marks.unwrap_or_default(), chain.relu());
         let (scale, shift, factor) = (s.read(self.scale), s.read(self.shift), s.read(&self.factor));
         let zero = s.splat(0.0);
         let [_, width] = chain.input;
@@ -334,10 +367,8 @@ impl Forward<'_> {
         if !chain.pool {
             for (pixel, (x, y)) in x.chunks_exact(x_pixel).zip(y.chunks_exact_mut(y_pixel)).enumerate() {
                 let z = s.fma(X::read(s, x), scale, shift);
-                if MARK {
-                    marks[pixel] = if chain.relu { s.gt(z, zero) } else { u16::MAX };
-                }
-                let z = if chain.relu { s.max(zero, z) } else { z };
+                marks[pixel] = if relu { s.gt(z, zero) } else { u16::MAX };
+                let z = if relu { s.max(zero, z) } else { z };
                 Y::write(s, y, s.mul(z, factor));
             }
             return;
@@ -348,7 +379,7 @@ impl Forward<'_> {
                 let z = affine(s, read_quad::<S, X>(s, x, quad(width, row, column)), scale, shift);
                 let best = if MARK {
                     let (best, won) = winner(s, z);
-                    let active = if chain.relu { s.gt(best, zero) } else { u16::MAX };
+                    let active = if relu { s.gt(best, zero) } else { u16::MAX };
                     for k in 0..4 {
                         marks[(row * columns + column) * 4 + k] = won[k] & active;
                     }
@@ -356,9 +387,34 @@ impl Forward<'_> {
                 } else {
                     s.max(s.max(z[0], z[1]), s.max(z[2], z[3]))
                 };
-                let best = if chain.relu { s.max(zero, best) } else { best };
+                let best = if relu { s.max(zero, best) } else { best };
                 Y::write(s, y, s.mul(best, factor));
             }
+        }
+    }
+}
+
+/// Forward without pooling or marks.
+struct Flat<'a, S, P> {
+    s: S,
+    x: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    factor: [f32; LANES],
+    y: &'a mut [f32],
+    stored: PhantomData<P>,
+}
+
+impl<S: Simd, X: Element, Y: Element> WithFunction for Flat<'_, S, (X, Y)> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<F: Function>(self, function: F) {
+        let Flat { s, x, y, .. } = self;
+        let (scale, shift, factor) = (s.read(self.scale), s.read(self.shift), s.read(&self.factor));
+        for (x, y) in x.chunks_exact(LANES / X::PER_WORD).zip(y.chunks_exact_mut(LANES / Y::PER_WORD)) {
+            let z = s.fma(X::read(s, x), scale, shift);
+            Y::write(s, y, s.mul(function.value(s, z), factor));
         }
     }
 }
@@ -379,28 +435,32 @@ impl Kernel for BackwardSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        match (self.chain.pool, self.chain.relu()) {
+            (false, _) => self.chain.activation.with(FlatSums(s, self)),
+            (true, false) => self.pooled::<S, false>(s),
+            (true, true) => self.pooled::<S, true>(s),
+        }
+    }
+}
+
+impl BackwardSums<'_> {
+    #[inline(always)]
+    fn pooled<S: Simd, const RELU: bool>(self, s: S) {
         let BackwardSums { chain, x, dy, .. } = self;
         let (scale, shift, mean) = (s.read(self.scale), s.read(self.shift), s.read(self.mean));
         let (factor, zero) = (s.read(&self.factor), s.splat(0.0));
         let mut sums = [zero; 2];
-        let [_, width] = chain.input;
-        if chain.pool {
-            let columns = chain.output()[1];
-            for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
-                for (column, dy) in line.chunks_exact(LANES).enumerate() {
-                    let x = read_quad::<S, F32>(s, x, quad(width, row, column));
-                    let (z, won) = winner(s, affine(s, x, scale, shift));
-                    let low = s.select(won[1], x[1], x[0]);
-                    let high = s.select(won[3], x[3], x[2]);
-                    let x = s.select(won[0] | won[1], low, high);
-                    sums = add_sums(s, sums, chain.relu, s.sub(x, mean), z, s.mul(s.read(dy), factor));
-                }
-            }
-        } else {
-            for (x, dy) in x.chunks_exact(LANES).zip(dy.chunks_exact(LANES)) {
-                let x = s.read(x);
-                let z = s.fma(x, scale, shift);
-                sums = add_sums(s, sums, chain.relu, s.sub(x, mean), z, s.mul(s.read(dy), factor));
+        let ([_, width], [_, columns]) = (chain.input, chain.output());
+        for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
+            for (column, dy) in line.chunks_exact(LANES).enumerate() {
+                let x = read_quad::<S, F32>(s, x, quad(width, row, column));
+                let (z, won) = winner(s, affine(s, x, scale, shift));
+                let low = s.select(won[1], x[1], x[0]);
+                let high = s.select(won[3], x[3], x[2]);
+                let x = s.select(won[0] | won[1], low, high);
+                let dy = s.mul(s.read(dy), factor);
+                let dz = if RELU { s.select(s.gt(z, zero), dy, zero) } else { dy };
+                sums = add_sums(s, sums, s.sub(x, mean), dz);
             }
         }
         s.write(self.sums, sums[0]);
@@ -408,11 +468,31 @@ impl Kernel for BackwardSums<'_> {
     }
 }
 
-/// Adds `dz` and `dz · (x - mean)` of one pixel, where `z` is what the ReLU sees.
+/// The sums without pooling.
+struct FlatSums<'a, S>(S, BackwardSums<'a>);
+
+impl<S: Simd> WithFunction for FlatSums<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<F: Function>(self, function: F) {
+        let FlatSums(s, BackwardSums { x, dy, scale, shift, mean, factor, sums: out, .. }) = self;
+        let (scale, shift, mean) = (s.read(scale), s.read(shift), s.read(mean));
+        let (factor, mut sums) = (s.read(&factor), [s.splat(0.0); 2]);
+        for (x, dy) in x.chunks_exact(LANES).zip(dy.chunks_exact(LANES)) {
+            let x = s.read(x);
+            let z = s.fma(x, scale, shift);
+            let dz = function.gradient_at(s, z, s.mul(s.read(dy), factor));
+            sums = add_sums(s, sums, s.sub(x, mean), dz);
+        }
+        s.write(out, sums[0]);
+        s.write(&mut out[LANES..], sums[1]);
+    }
+}
+
+/// Adds `dz` and `dz · (x - mean)` of one pixel.
 #[inline(always)]
-fn add_sums<S: Simd>(s: S, sums: [S::V; 2], relu: bool, centred: S::V, z: S::V, dy: S::V) -> [S::V; 2] {
-    let zero = s.splat(0.0);
-    let dz = if relu { s.select(s.gt(z, zero), dy, zero) } else { dy };
+fn add_sums<S: Simd>(s: S, sums: [S::V; 2], centred: S::V, dz: S::V) -> [S::V; 2] {
     [s.add(sums[0], dz), s.fma(dz, centred, sums[1])]
 }
 
@@ -452,7 +532,16 @@ fn put<S: Simd, const ADD: bool>(s: S, at: &mut [f32], gradient: S::V) {
 impl BackwardData<'_> {
     #[inline(always)]
     fn run_as<S: Simd, const APART: bool, const ADD: bool>(self, s: S) {
+        match self.chain.pool {
+            false => self.chain.activation.with(FlatData::<S, APART, ADD>(s, self)),
+            true => self.pooled::<S, APART, ADD>(s),
+        }
+    }
+
+    #[inline(always)]
+    fn pooled<S: Simd, const APART: bool, const ADD: bool>(self, s: S) {
         let BackwardData { chain, dy, dx, .. } = self;
+        let relu = chain.relu();
         let apart = self.x.unwrap_or_default();
         let (scale, shift, zero) = (s.read(self.scale), s.read(self.shift), s.splat(0.0));
         let [a, b, c] = self.linear;
@@ -460,23 +549,13 @@ impl BackwardData<'_> {
         // `a` and dropout's factor both multiply the gradient.
         let a = s.mul(a, s.read(&self.factor));
         let [height, width] = chain.input;
-        if !chain.pool {
-            for (place, (dx, dy)) in dx.chunks_exact_mut(LANES).zip(dy.chunks_exact(LANES)).enumerate() {
-                let x = if APART { s.read(&apart[place * LANES..]) } else { s.read(dx) };
-                let z = s.fma(x, scale, shift);
-                let dy = s.read(dy);
-                let dz = if chain.relu { s.select(s.gt(z, zero), dy, zero) } else { dy };
-                put::<S, ADD>(s, dx, s.fma(dz, a, s.fma(x, b, c)));
-            }
-            return;
-        }
         let [rows, columns] = chain.output();
         for (row, line) in dy.chunks_exact(columns * LANES).enumerate() {
             for (column, dy) in line.chunks_exact(LANES).enumerate() {
                 let places = quad(width, row, column);
                 let x = if APART { read_quad::<S, F32>(s, apart, places) } else { read_quad::<S, F32>(s, dx, places) };
                 let (z, won) = winner(s, affine(s, x, scale, shift));
-                let active = if chain.relu { s.gt(z, zero) } else { u16::MAX };
+                let active = if relu { s.gt(z, zero) } else { u16::MAX };
                 let dz = s.mul(s.read(dy), a);
                 for k in 0..4 {
                     let rest = s.fma(x[k], b, c);
@@ -493,6 +572,27 @@ impl BackwardData<'_> {
                 let x = if APART { s.read(&apart[place * LANES..]) } else { s.read(dx) };
                 put::<S, ADD>(s, dx, s.fma(x, b, c));
             }
+        }
+    }
+}
+
+/// The gradient without pooling.
+struct FlatData<'a, S, const APART: bool, const ADD: bool>(S, BackwardData<'a>);
+
+impl<S: Simd, const APART: bool, const ADD: bool> WithFunction for FlatData<'_, S, APART, ADD> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<F: Function>(self, function: F) {
+        let FlatData(s, BackwardData { dy, scale, shift, linear, factor, x: apart, dx, .. }) = self;
+        let (apart, [a, b, c]) = (apart.unwrap_or_default(), linear);
+        let (scale, shift) = (s.read(scale), s.read(shift));
+        // `a` and dropout's factor both multiply the gradient.
+        let (a, b, c) = (s.mul(s.read(a), s.read(&factor)), s.read(b), s.read(c));
+        for (place, (dx, dy)) in dx.chunks_exact_mut(LANES).zip(dy.chunks_exact(LANES)).enumerate() {
+            let x = if APART { s.read(&apart[place * LANES..]) } else { s.read(dx) };
+            let dz = function.gradient_at(s, s.fma(x, scale, shift), s.read(dy));
+            put::<S, ADD>(s, dx, s.fma(dz, a, s.fma(x, b, c)));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! A norm whose result something is added to, in one pass: `y = max(scale · x + shift + addend, 0)`, the end of a residual
-//! block (He, Zhang, Ren and Sun 2016). The ReLU is optional, and there is no pooling or dropout.
+//! A norm whose result something is added to, in one pass: `y = activation(scale · x + shift + addend)`, the end of a
+//! residual block (He, Zhang, Ren and Sun 2016), without pooling or dropout.
 //!
-//! Backward, `dz = dy` where `y > 0` is the gradient of both parts of the sum. The first pass leaves it in the place of `dy`,
+//! Backward, the activation's gradient `dz`, which follows from `y`, is that of both parts of the sum. The first pass leaves it in the place of `dy`,
 //! puts it or adds it where the addend's gradient lies, and sums what the norm needs; the second is the norm's own
-//! ([`NormChain::backward_data`]), which has no ReLU of its own here.
+//! ([`NormChain::backward_data`]), which has no activation of its own here.
 
 use super::{NormChain, add_totals};
+use crate::activation::{Activation, Clear, Function, GradientFrom, WithFunction};
 use crate::layout::{Maps, MapsMut, blocks};
 use crate::simd::{Kernel, LANES, Simd};
 use crate::threads::{Parts, Threads};
@@ -17,7 +18,9 @@ pub struct SumGiven<'a> {
     pub batch: usize,
     /// The norm's input.
     pub x: Maps<'a>,
-    /// The output, where it had a ReLU.
+    /// What was computed of the sum.
+    pub activation: Activation,
+    /// The output, where the activation's gradient is computed from it.
     pub y: Option<Maps<'a>>,
     /// Around which products with `x` are summed.
     pub mean: &'a [f32],
@@ -25,7 +28,7 @@ pub struct SumGiven<'a> {
 
 /// What the first pass of backward writes.
 pub struct SumGradients<'a> {
-    /// The output's gradient, which is masked in its place.
+    /// The output's gradient, which becomes the sum's.
     pub dy: MapsMut<'a>,
     /// The addend's, unless it lies in `dy` or is not wanted, and whether it is added to what stands there.
     pub addend: Option<(MapsMut<'a>, bool)>,
@@ -34,10 +37,20 @@ pub struct SumGradients<'a> {
 }
 
 impl NormChain {
-    /// `y = scale · x + shift + addend`, and ReLU if asked.
+    /// Whether it has neither activation nor pooling.
+    fn is_linear(&self) -> bool {
+        self.activation == Activation::Identity && !self.pool
+    }
+
+    /// Whether a sum may have this activation: its gradient must not need the sum itself, which is not kept.
+    pub fn sum_takes(activation: Activation) -> bool {
+        activation.gradient_from() != GradientFrom::Input
+    }
+
+    /// `y = activation(scale · x + shift + addend)`.
     ///
     /// # Panics
-    /// When a slice is shorter than its layout says, or the chain has a ReLU or pooling of its own.
+    /// When a slice is shorter than its layout says, or the chain has an activation or pooling of its own.
     #[expect(clippy::too_many_arguments, reason = "the buffers of one chain")]
     pub fn forward_sum(
         &self,
@@ -46,11 +59,12 @@ impl NormChain {
         x: Maps<'_>,
         [scale, shift]: [&[f32]; 2],
         addend: Maps<'_>,
-        relu: bool,
+        activation: Activation,
         y: MapsMut<'_>,
     ) {
-        assert!(!self.relu && !self.pool && y.as_maps().hold(batch, self.output_len()));
+        assert!(self.is_linear() && y.as_maps().hold(batch, self.output_len()));
         let (blocks, plane) = (blocks(self.channels), self.input_pixels() * LANES);
+        let ragged = activation.ragged(self.channels);
         let (y_stride, y) = (y.stride, Parts::new(y.data));
         threads.run(batch * blocks, &|task, _| {
             let (n, block) = (task / blocks, task % blocks);
@@ -60,17 +74,20 @@ impl NormChain {
                 addend: &addend.data[n * addend.stride + block * plane..][..plane],
                 scale: &scale[channels.clone()],
                 shift: &shift[channels],
-                relu,
+                activation,
+                clear: ragged.filter(|ragged| ragged.block == block).map(|ragged| Clear::piece(ragged, 0, 0)),
                 // SAFETY: each task has a block of its own.
                 y: unsafe { y.part(at..at + plane) },
             });
         });
     }
 
-    /// The first pass of backward: masks `dy`, gives the addend its gradient, and sums as [`NormChain::backward_sums`].
+    /// The first pass of backward: the activation's gradient, also for the addend, and the sums of
+    /// [`NormChain::backward_sums`].
     ///
     /// # Panics
-    /// When a slice is shorter than its layout says, or the chain has a ReLU or pooling of its own.
+    /// When a slice is shorter than its layout says, the chain has an activation or pooling of its own, or the activation's
+    /// gradient needs more than it is given.
     pub fn backward_sums_of_sum(
         &self,
         threads: &Threads,
@@ -79,7 +96,9 @@ impl NormChain {
         scratch: &mut [f32],
     ) {
         let SumGradients { dy, addend, sums } = gradients;
-        assert!(!self.relu && !self.pool && dy.as_maps().hold(given.batch, self.output_len()));
+        assert!(self.is_linear() && dy.as_maps().hold(given.batch, self.output_len()));
+        let from = given.activation.gradient_from();
+        assert!(from == GradientFrom::Nothing || (from == GradientFrom::Output && given.y.is_some()));
         assert!(addend.as_ref().is_none_or(|(da, _)| da.as_maps().hold(given.batch, self.output_len())));
         let (blocks, plane) = (blocks(self.channels), self.input_pixels() * LANES);
         let (dy_stride, dy) = (dy.stride, Parts::new(dy.data));
@@ -94,6 +113,7 @@ impl NormChain {
             };
             self.isa.run(BackwardSums {
                 x: &given.x.data[place(given.x.stride)],
+                activation: given.activation,
                 y: given.y.map(|y| &y.data[place(y.stride)]),
                 mean: &given.mean[block * LANES..][..LANES],
                 dy,
@@ -110,7 +130,8 @@ struct ForwardSum<'a> {
     addend: &'a [f32],
     scale: &'a [f32],
     shift: &'a [f32],
-    relu: bool,
+    activation: Activation,
+    clear: Option<Clear>,
     y: &'a mut [f32],
 }
 
@@ -118,18 +139,34 @@ impl Kernel for ForwardSum<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (scale, shift, zero) = (s.read(self.scale), s.read(self.shift), s.splat(0.0));
-        let values = self.x.chunks_exact(LANES).zip(self.addend.chunks_exact(LANES));
-        for (y, (x, addend)) in self.y.chunks_exact_mut(LANES).zip(values) {
+    fn run<S: Simd>(mut self, s: S) {
+        self.activation.with(ForwardWith(s, &mut self));
+        if let Some(clear) = self.clear {
+            clear.run(s, self.y);
+        }
+    }
+}
+
+struct ForwardWith<'a, 'b, S>(S, &'a mut ForwardSum<'b>);
+
+impl<S: Simd> WithFunction for ForwardWith<'_, '_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<F: Function>(self, function: F) {
+        let ForwardWith(s, ForwardSum { x, addend, scale, shift, y, .. }) = self;
+        let (scale, shift) = (s.read(scale), s.read(shift));
+        let values = x.chunks_exact(LANES).zip(addend.chunks_exact(LANES));
+        for (y, (x, addend)) in y.chunks_exact_mut(LANES).zip(values) {
             let z = s.add(s.fma(s.read(x), scale, shift), s.read(addend));
-            s.write(y, if self.relu { s.max(zero, z) } else { z });
+            s.write(y, function.value(s, z));
         }
     }
 }
 
 struct BackwardSums<'a> {
     x: &'a [f32],
+    activation: Activation,
     y: Option<&'a [f32]>,
     mean: &'a [f32],
     dy: &'a mut [f32],
@@ -142,26 +179,28 @@ impl Kernel for BackwardSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match (&self.addend, self.y.is_some()) {
-            (None, false) => self.run_as::<S, false, false>(s),
-            (None, true) => self.run_as::<S, true, false>(s),
-            (Some(_), false) => self.run_as::<S, false, true>(s),
-            (Some(_), true) => self.run_as::<S, true, true>(s),
+        match self.addend.is_some() {
+            false => self.activation.with(BackwardWith::<S, false>(s, self)),
+            true => self.activation.with(BackwardWith::<S, true>(s, self)),
         }
     }
 }
 
-impl BackwardSums<'_> {
+struct BackwardWith<'a, S, const ADDEND: bool>(S, BackwardSums<'a>);
+
+impl<S: Simd, const ADDEND: bool> WithFunction for BackwardWith<'_, S, ADDEND> {
+    type Output = ();
+
     #[inline(always)]
-    fn run_as<S: Simd, const RELU: bool, const ADDEND: bool>(self, s: S) {
-        let BackwardSums { x, dy, .. } = self;
-        let (mean, zero, y) = (s.read(self.mean), s.splat(0.0), self.y.unwrap_or_default());
-        let (addend, accumulate) = self.addend.unwrap_or_default();
-        let mut sums = [zero; 2];
+    fn run<F: Function>(self, function: F) {
+        let BackwardWith(s, BackwardSums { x, y, mean, dy, addend, sums: out, .. }) = self;
+        let (mean, y) = (s.read(mean), y.unwrap_or_default());
+        let (addend, accumulate) = addend.unwrap_or_default();
+        let mut sums = [s.splat(0.0); 2];
         for (place, (x, dy)) in x.chunks_exact(LANES).zip(dy.chunks_exact_mut(LANES)).enumerate() {
             let mut dz = s.read(dy);
-            if RELU {
-                dz = s.select(s.gt(s.read(&y[place * LANES..]), zero), dz, zero);
+            if F::FROM == GradientFrom::Output {
+                dz = function.gradient(s, s.read(&y[place * LANES..]), dz);
                 s.write(dy, dz);
             }
             if ADDEND {
@@ -171,17 +210,18 @@ impl BackwardSums<'_> {
             }
             sums = [s.add(sums[0], dz), s.fma(dz, s.sub(s.read(x), mean), sums[1])];
         }
-        s.write(self.sums, sums[0]);
-        s.write(&mut self.sums[LANES..], sums[1]);
+        s.write(out, sums[0]);
+        s.write(&mut out[LANES..], sums[1]);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::{from_blocked, to_blocked};
+    use crate::layout::{from_blocked, padding, to_blocked};
     use crate::moments;
     use crate::norm::{Given, Source};
+    use crate::reference::activation;
     use crate::reference::batch_norm::BatchNorm;
     use crate::reference::gradcheck::pattern;
     use crate::simd::Isa;
@@ -198,24 +238,24 @@ mod tests {
     struct Case {
         isa: Isa,
         shape: [usize; 4],
-        relu: bool,
+        after: Activation,
         /// Whether the addend's gradient lies apart, and is added to what stands there.
         apart: Option<bool>,
     }
 
     impl Case {
         fn close(&self, what: &str, got: &[f32], want: &[f64]) {
-            let Case { isa, shape, relu, apart } = self;
+            let Case { isa, shape, after, apart } = self;
             assert_eq!(got.len(), want.len());
             for (i, (got, want)) in got.iter().zip(want).enumerate() {
                 let error = (f64::from(*got) - want).abs();
-                let what = || format!("{what}[{i}] {} {shape:?} relu {relu} apart {apart:?}", isa.name());
+                let what = || format!("{what}[{i}] {} {shape:?} {after:?} apart {apart:?}", isa.name());
                 assert!(error < 1e-5 * want.abs().max(1.0), "{}: got {got}, want {want}", what());
             }
         }
 
         fn check(&self) {
-            let Case { isa, shape: [batch, channels, h, w], relu, apart } = *self;
+            let Case { isa, shape: [batch, channels, h, w], after, apart } = *self;
             let (threads, dims, padded) =
                 (Threads::new(2).unwrap(), [batch, channels, h * w], blocks(channels) * LANES);
             let len = batch * channels * h * w;
@@ -224,11 +264,11 @@ mod tests {
             let norm = BatchNorm { batch, pixels: h * w, weight: &gamma, bias: &beta, eps: 1e-5f32.into() };
             let statistics = norm.statistics(&x);
             let sum: Vec<f64> = norm.forward(&x, &statistics).iter().zip(&addend).map(|(z, a)| z + a).collect();
-            let want_y: Vec<f64> = sum.iter().map(|&z| if relu { z.max(0.0) } else { z }).collect();
-            let dz: Vec<f64> = sum.iter().zip(&dy).map(|(&z, &dy)| if relu && z <= 0.0 { 0.0 } else { dy }).collect();
+            let want_y = activation::forward(after, &sum);
+            let dz = activation::backward(after, &sum, &dy);
             let want = norm.backward_training(&x, &statistics, &dz);
 
-            let chain = NormChain::new(channels, [h, w], false, false, isa);
+            let chain = NormChain::new(channels, [h, w], Activation::Identity, false, isa);
             let picture = chain.input_len();
             let blocked = |plain: &[f64]| {
                 let mut data = vec![f32::NAN; batch * picture];
@@ -254,13 +294,14 @@ mod tests {
             }
             let mut y = vec![f32::NAN; x.len()];
             let (addend_maps, y_maps) = (Maps::packed(&addend, picture), MapsMut::packed(&mut y, picture));
-            chain.forward_sum(&threads, batch, x_maps, [&scale, &shift], addend_maps, relu, y_maps);
+            chain.forward_sum(&threads, batch, x_maps, [&scale, &shift], addend_maps, after, y_maps);
             self.close("y", &plain(&y), &want_y);
+            assert!(padding(&y, channels, h * w).all(|y| y == 0.0), "padding {after:?}");
 
             let (mut sum, mut product) = (vec![0.0; padded], vec![0.0; padded]);
             let mut da = vec![1.0; x.len()];
-            let y_maps = relu.then(|| Maps::packed(&y, picture));
-            let given = SumGiven { batch, x: x_maps, y: y_maps, mean: &mean };
+            let y_maps = (after.gradient_from() == GradientFrom::Output).then(|| Maps::packed(&y, picture));
+            let given = SumGiven { batch, x: x_maps, activation: after, y: y_maps, mean: &mean };
             let gradients = SumGradients {
                 dy: MapsMut::packed(&mut dy, picture),
                 addend: apart.map(|accumulate| (MapsMut::packed(&mut da, picture), accumulate)),
@@ -291,10 +332,10 @@ mod tests {
     fn agrees_with_the_references_on_every_set() {
         for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
             for shape in [[3, 20, 6, 8], [1, 33, 2, 3], [4, 16, 3, 3]] {
-                for relu in [true, false] {
+                for after in activation::ALL.into_iter().filter(|&after| NormChain::sum_takes(after)) {
                     [None, Some(false), Some(true)]
                         .into_iter()
-                        .for_each(|apart| Case { isa, shape, relu, apart }.check());
+                        .for_each(|apart| Case { isa, shape, after, apart }.check());
                 }
             }
         }

@@ -1,11 +1,11 @@
 use super::*;
-use crate::layout::{from_blocked, to_blocked};
+use crate::layout::{from_blocked, padding, to_blocked};
 use crate::moments;
 use crate::precision::{Precision, bits, words};
 use crate::reference::batch_norm::BatchNorm;
 use crate::reference::gradcheck::pattern;
 use crate::reference::pool::{self, PoolProblem};
-use crate::reference::{dropout, relu};
+use crate::reference::{activation, dropout};
 
 fn close(what: &str, got: &[f32], want: &[f64]) {
     assert_eq!(got.len(), want.len());
@@ -17,7 +17,7 @@ fn close(what: &str, got: &[f32], want: &[f64]) {
 /// The chain by the references: output and gradients of x, γ and β.
 fn expected(
     [batch, channels, h, w]: [usize; 4],
-    relu_on: bool,
+    after: Activation,
     pool_on: bool,
     drop: Option<Drop>,
     [x, gamma, beta, dy]: [&[f64]; 4],
@@ -25,7 +25,7 @@ fn expected(
     let norm = BatchNorm { batch, pixels: h * w, weight: gamma, bias: beta, eps: 1e-5f32.into() };
     let statistics = norm.statistics(x);
     let z = norm.forward(x, &statistics);
-    let active = if relu_on { relu::forward(&z) } else { z.clone() };
+    let active = activation::forward(after, &z);
     let window = if pool_on { Window::square(2).stride(2) } else { Window::square(1) };
     let problem = PoolProblem { planes: batch * channels, input: [h, w], window };
     let pooled = pool::max_forward(&problem, &active);
@@ -36,16 +36,16 @@ fn expected(
     };
     let y = drop_channels(&pooled.output);
     let d = pool::max_backward(&problem, &pooled.winners, &drop_channels(dy));
-    let d = if relu_on { relu::backward(&z, &d) } else { d };
+    let d = activation::backward(after, &z, &d);
     let gradients = norm.backward_training(x, &statistics, &d);
     (y, gradients.input, gradients.weight, gradients.bias)
 }
 
-fn check(isa: Isa, shape: [usize; 4], relu_on: bool, pool_on: bool, drop: Option<Drop>) {
+fn check(isa: Isa, shape: [usize; 4], after: Activation, pool_on: bool, drop: Option<Drop>) {
     let [batch, channels, h, w] = shape;
-    let what = format!("{} {shape:?} relu {relu_on} pool {pool_on} drop {}", isa.name(), drop.is_some());
+    let what = format!("{} {shape:?} {after:?} pool {pool_on} drop {}", isa.name(), drop.is_some());
     let threads = Threads::new(2).unwrap();
-    let chain = NormChain::new(channels, [h, w], relu_on, pool_on, isa);
+    let chain = NormChain::new(channels, [h, w], after, pool_on, isa);
     let [oh, ow] = chain.output();
     let x: Vec<f64> = pattern(1, batch * channels * h * w).iter().map(|x| x + 3.0).collect();
     let (gamma, beta) = (pattern(2, channels), pattern(3, channels));
@@ -59,7 +59,7 @@ fn check(isa: Isa, shape: [usize; 4], relu_on: bool, pool_on: bool, drop: Option
         v
     };
     let (x, gamma, beta, dy) = (exact(&x), exact(&gamma), exact(&beta), exact(&dy));
-    let (want_y, want_dx, want_dgamma, want_dbeta) = expected(shape, relu_on, pool_on, drop, [&x, &gamma, &beta, &dy]);
+    let (want_y, want_dx, want_dgamma, want_dbeta) = expected(shape, after, pool_on, drop, [&x, &gamma, &beta, &dy]);
 
     let (from, to) = ([batch, channels, h * w], [batch, channels, oh * ow]);
     let mut blocked = vec![f32::NAN; batch * chain.input_len()];
@@ -75,6 +75,7 @@ fn check(isa: Isa, shape: [usize; 4], relu_on: bool, pool_on: bool, drop: Option
     let mut y = vec![f32::NAN; batch * chain.output_len()];
     let x_maps = Maps::packed(&blocked, chain.input_len());
     chain.forward(&threads, batch, x_maps, &scale, &shift, drop, MapsMut::packed(&mut y, chain.output_len()));
+    assert!(padding(&y, channels, oh * ow).all(|y| y == 0.0), "padding {what}");
     let mut plain = vec![0.0; want_y.len()];
     from_blocked(&threads, to, Maps::packed(&y, chain.output_len()), &mut plain);
     close(&format!("y {what}"), &plain, &want_y);
@@ -109,9 +110,10 @@ fn check(isa: Isa, shape: [usize; 4], relu_on: bool, pool_on: bool, drop: Option
 fn agrees_with_the_references_on_every_set() {
     for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
         for shape in [[3, 20, 6, 8], [2, 16, 7, 5], [1, 33, 2, 3], [5, 4, 3, 3]] {
-            for (relu_on, pool_on) in [(true, true), (true, false), (false, true), (false, false)] {
-                check(isa, shape, relu_on, pool_on, None);
-                check(isa, shape, relu_on, pool_on, Some(Drop { seed: 7, p: 0.5 }));
+            let chains = activation::ALL.into_iter().flat_map(|after| [(after, false), (after, true)]);
+            for (after, pool_on) in chains.filter(|&(after, pool_on)| NormChain::takes(after, pool_on)) {
+                check(isa, shape, after, pool_on, None);
+                check(isa, shape, after, pool_on, Some(Drop { seed: 7, p: 0.5 }));
             }
         }
     }
@@ -122,7 +124,7 @@ fn agrees_with_the_references_on_every_set() {
 fn storing_in_bf16_rounds_results_and_nothing_else() {
     let threads = Threads::new(2).unwrap();
     for (isa, pool) in Isa::NAMES.into_iter().filter_map(Isa::named).flat_map(|isa| [(isa, false), (isa, true)]) {
-        let chain = NormChain::new(40, [5, 6], true, pool, isa);
+        let chain = NormChain::new(40, [5, 6], Activation::Relu, pool, isa);
         let (x_len, y_len) = (chain.input_len(), chain.output_len());
         let x: Vec<f32> = pattern(1, 2 * x_len).iter().map(|x| (x * 64.0).round() as f32 / 64.0).collect();
         let [scale, shift] = [2, 3].map(|seed| pattern(seed, 48).iter().map(|&x| x as f32).collect::<Vec<f32>>());

@@ -18,9 +18,7 @@ pub mod linear;
 pub mod local_response_norm;
 pub mod optimizer;
 pub mod pool;
-pub mod relu;
 pub mod softmax;
-pub mod tanh;
 
 pub use float::Float;
 

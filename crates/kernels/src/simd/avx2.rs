@@ -80,6 +80,16 @@ impl Simd for Avx2 {
         unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
     }
     #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        // SAFETY: `self`.
+        unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn power_of_two(self, n: V) -> V {
+        // SAFETY: `self`.
+        unsafe { [half_power_of_two(n[0]), half_power_of_two(n[1])] }
+    }
+    #[inline(always)]
     fn sqrt(self, a: V) -> V {
         // SAFETY: `self`.
         unsafe { [_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])] }
@@ -102,6 +112,19 @@ impl Simd for Avx2 {
     fn dot(self, a: V, b: V, c: V) -> V {
         // SAFETY: `self`.
         unsafe { [half_dot(a[0], b[0], c[0]), half_dot(a[1], b[1], c[1])] }
+    }
+}
+
+/// `2^n` of eight lanes.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn half_power_of_two(n: __m256) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
     }
 }
 

@@ -63,8 +63,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger of each lane; `b` where one is NaN, so that `max(0, x)` keeps a NaN visible.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller of each lane; `b` where one is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// Square root.
     fn sqrt(self, a: Self::V) -> Self::V;
+    /// `2^n` for whole `n` from -126 to 127, and any number for others.
+    fn power_of_two(self, n: Self::V) -> Self::V;
     /// Bit `i` is set where lane `i` of `a` is greater than that of `b`; NaN is not.
     fn gt(self, a: Self::V, b: Self::V) -> u16;
     /// `a` where the bit is set, else `b`.
@@ -72,6 +76,20 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a · b + c` where each lane of `a` and `b` is a word of two bf16 numbers: the products of the upper and of the lower
     /// ones are added to `c`, in this order. They are exact in `f32`; each addition rounds.
     fn dot(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// The nearest whole number, of two the even one, for numbers up to 2²² in size.
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // From here on, neighbouring floats are 1 apart.
+        let whole = self.splat(1.5 * (1 << 23) as f32);
+        self.sub(self.add(a, whole), whole)
+    }
+
+    /// Absolute value; NaN stays NaN.
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        self.max(self.sub(self.splat(0.0), a), a)
+    }
 
     /// Words of the numbers' neighbours rounded to bf16: lane 0 has `first[0]` in its lower half and `first[1]` in its upper,
     /// lane 8 `second[0]` and `second[1]`.
@@ -315,12 +333,20 @@ mod tests {
                 assert_eq!(gt, a[i] > b[i]);
                 assert_eq!(s.lanes(s.select(0b1010_1010_1010_1010, va, s.splat(9.0)))[i], [9.0, a[i]][i % 2]);
             }
+            for i in 0..16 {
+                assert_eq!(s.lanes(s.min(va, s.splat(0.0)))[i], a[i].min(0.0));
+                assert_eq!(s.lanes(s.abs(va))[i], a[i].abs());
+                assert_eq!(s.lanes(s.round(va))[i], a[i].round_ties_even());
+                let n = i as f32 * 16.0 - 120.0;
+                assert_eq!(s.lanes(s.power_of_two(s.mul(s.sub(va, s.splat(0.0)), s.splat(16.0))))[i], n.exp2());
+            }
             let square: Vec<f32> = (0..16 * 20).map(|i| i as f32).collect();
             let mut transposed = vec![0.0; 16 * 17];
             s.transpose_square(&square, 20, &mut transposed, 17);
             assert!((0..256).all(|i| transposed[i / 16 * 17 + i % 16] == square[i % 16 * 20 + i / 16]));
             // A NaN is never hidden by a ReLU.
             assert!(s.lanes(s.max(s.splat(0.0), vb))[3].is_nan());
+            assert!(s.lanes(s.min(s.splat(0.0), vb))[3].is_nan() && s.lanes(s.abs(vb))[3].is_nan());
             assert_eq!(s.lanes(s.add(va, va))[15], 15.0);
         }
     }

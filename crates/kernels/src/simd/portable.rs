@@ -75,6 +75,16 @@ impl Simd for Portable {
         map2(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        map2(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn power_of_two(self, n: V) -> V {
+        // Where neighbouring floats are 1 apart, their last bits count.
+        const WHOLE: f32 = 1.5 * (1 << 23) as f32 + 127.0;
+        map2(n, n, |n, _| f32::from_bits((n + WHOLE).to_bits() << 23))
+    }
+    #[inline(always)]
     fn sqrt(self, a: V) -> V {
         map2(a, a, |a, _| a.sqrt())
     }

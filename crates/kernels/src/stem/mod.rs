@@ -20,6 +20,7 @@
 mod patches;
 mod strips;
 
+use crate::activation::Activation;
 use crate::conv::{Conv, ConvShape, PLAIN_CHANNELS, Panel};
 use crate::layout::{Maps, MapsMut, blocks};
 use crate::norm::{Drop, NormChain};
@@ -130,6 +131,11 @@ impl Cut {
 }
 
 impl Stem {
+    /// Whether a stem's chain may have this activation: of others, backward would need the convolution's output.
+    pub fn takes_activation(activation: Activation) -> bool {
+        matches!(activation, Activation::Identity | Activation::Relu)
+    }
+
     /// Whether a convolution of a plain picture is faster in a stem than by itself.
     pub fn takes(shape: &ConvShape) -> bool {
         let (products, channels) = (products(shape), blocks(shape.out_channels) * LANES);
@@ -141,12 +147,12 @@ impl Stem {
     ///
     /// # Panics
     /// When an output has more than 36 products, the picture is not plain, or the chain is not one of the convolution's
-    /// output.
+    /// output, or has an activation that a stem does not take.
     pub fn new(conv: Conv, chain: NormChain) -> Stem {
         let (shape, output) = (*conv.shape(), conv.output());
         let plain = conv.input_len() == shape.in_channels * shape.input[0] * shape.input[1];
         assert!(plain && shape.in_channels <= PLAIN_CHANNELS && products(&shape) <= MOST_PRODUCTS);
-        assert!(chain.input_len() == conv.output_len());
+        assert!(chain.input_len() == conv.output_len() && Stem::takes_activation(chain.activation()));
         let rows = products(&shape) + 1;
         let moments = Cut::new(output, 1, MATRIX_FLOATS / rows);
         let strips = Cut::new(output, chain.rows_of_output(), STRIP_FLOATS / (rows + widest_lanes(&conv)));

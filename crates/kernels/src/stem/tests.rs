@@ -1,6 +1,7 @@
 //! All directions on every instruction set against the references in f64.
 
 use super::*;
+use crate::activation::Activation;
 use crate::conv::{Choice, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{from_blocked, to_blocked};
@@ -10,7 +11,7 @@ use crate::reference::batch_norm::BatchNorm;
 use crate::reference::conv2d::{self, ConvProblem};
 use crate::reference::gradcheck::pattern;
 use crate::reference::pool::{self, PoolProblem};
-use crate::reference::{dropout, relu};
+use crate::reference::{activation, dropout};
 use crate::simd::Isa;
 
 /// A stem with what surrounds it.
@@ -18,7 +19,7 @@ use crate::simd::Isa;
 struct Case {
     problem: ConvProblem,
     bias: bool,
-    relu: bool,
+    after: Activation,
     pool: bool,
     drop: Option<Drop>,
 }
@@ -66,7 +67,7 @@ impl Case {
     }
 
     fn expected(&self) -> Results<f64> {
-        let Case { problem, relu: relu_on, .. } = *self;
+        let Case { problem, after, .. } = *self;
         let ConvProblem { batch, out_channels, .. } = problem;
         let [weight, bias, gamma, beta] = self.parameters();
         let input = self.input();
@@ -75,7 +76,7 @@ impl Case {
         let norm = BatchNorm { batch, pixels: h * w, weight: &gamma, bias: &beta, eps: EPS.into() };
         let statistics = norm.statistics(&x);
         let z = norm.forward(&x, &statistics);
-        let active = if relu_on { relu::forward(&z) } else { z.clone() };
+        let active = activation::forward(after, &z);
         let window = if self.pool { Window::square(2).stride(2) } else { Window::square(1) };
         let of_pool = PoolProblem { planes: batch * out_channels, input: [h, w], window };
         let pooled = pool::max_forward(&of_pool, &active);
@@ -85,7 +86,7 @@ impl Case {
             None => v.to_vec(),
         };
         let d = pool::max_backward(&of_pool, &pooled.winners, &drop_channels(&self.gradient()));
-        let d = if relu_on { relu::backward(&z, &d) } else { d };
+        let d = activation::backward(after, &z, &d);
         let gradients = norm.backward_training(&x, &statistics, &d);
         Results {
             mean: statistics.mean,
@@ -102,7 +103,7 @@ impl Case {
         let shape = ConvShape { in_channels, out_channels, groups, input, window };
         let setting = Setting { batch, choice: Choice::Auto, precision: Precision::F32, fixed_weights: false };
         let conv = Conv::new(shape, true, isa, setting).unwrap();
-        let chain = NormChain::new(out_channels, conv.output(), self.relu, self.pool, isa);
+        let chain = NormChain::new(out_channels, conv.output(), self.after, self.pool, isa);
         Stem::new(conv, chain)
     }
 
@@ -208,8 +209,9 @@ fn problems() -> Vec<ConvProblem> {
 fn cases() -> Vec<Case> {
     let each = |(i, problem): (usize, ConvProblem)| {
         [(true, true), (true, false), (false, true), (false, false)].map(|(relu, pool)| {
+            let after = if relu { Activation::Relu } else { Activation::Identity };
             let drop = (relu == pool).then_some(Drop { seed: 7, p: 0.5 });
-            Case { problem, bias: i % 2 == 0, relu, pool, drop }
+            Case { problem, bias: i % 2 == 0, after, pool, drop }
         })
     };
     problems().into_iter().enumerate().flat_map(each).collect()

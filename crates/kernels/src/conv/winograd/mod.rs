@@ -368,7 +368,8 @@ impl Kernel for MultiplyTiles<'_> {
                     first: (panel.block + block) * plane,
                     stored: self.placing.stored,
                     accumulate: call.accumulate,
-                    relu: call.relu,
+                    ending: call.ending,
+                    block: panel.block + block,
                 };
                 let out = self.y.pointer(0..self.placing.range(call.batch - 1, finish.first, plane).end);
                 // SAFETY: the sums of this block were computed above; no other task has these tiles of this block, nor

@@ -4,6 +4,7 @@
 //! tile reads beyond the picture is 0, and what it computes beyond the picture is left out.
 
 use super::transform::{Line, Output, SIDE, square};
+use crate::activation::Ending;
 use crate::layout::Maps;
 use crate::moments::Tally;
 use crate::precision::{Element, Precision};
@@ -160,8 +161,10 @@ pub(super) struct Finish<'a> {
     pub(super) stored: Precision,
     /// Whether what is there is added.
     pub(super) accumulate: bool,
-    /// Whether negative results become 0.
-    pub(super) relu: bool,
+    /// The activation.
+    pub(super) ending: Ending,
+    /// The block of channels.
+    pub(super) block: usize,
 }
 
 impl Finish<'_> {
@@ -188,6 +191,7 @@ impl Finish<'_> {
             Some(bias) => s.read(bias),
             None => s.splat(0.0),
         };
+        let [low, high] = self.ending.bounds.vectors(s);
         for tile in 0..tiles.len() {
             let mut m = [[s.splat(0.0); SIDE]; SIDE];
             for (r, line) in m.iter_mut().enumerate() {
@@ -219,12 +223,25 @@ impl Finish<'_> {
                         if self.accumulate {
                             v = s.add(v, self.stored.load(s, out, pixel));
                         }
-                        if self.relu {
-                            v = s.max(s.splat(0.0), v);
-                        }
+                        v = s.min(high, s.max(low, v));
                         self.stored.store(s, out, pixel, v);
                     }
                     *result = v;
+                }
+            }
+            // In the place of what has just been stored.
+            if let Some(pass) = self.ending.pass {
+                pass.activation.apply(s, results.as_flattened_mut());
+                let ragged = pass.ragged.filter(|ragged| ragged.block == self.block);
+                for (r, line) in results.iter_mut().enumerate().take(height) {
+                    for (c, result) in line.iter_mut().enumerate().take(width) {
+                        if let Some(ragged) = ragged {
+                            *result = ragged.clear(s, *result);
+                        }
+                        let pixel = self.first + ((top + r) * self.size[1] + left + c) * LANES;
+                        // SAFETY: as above.
+                        unsafe { self.stored.store(s, out.add(place.picture * out_stride), pixel, *result) };
+                    }
                 }
             }
             if moments.is_some() {
