@@ -22,7 +22,7 @@ fn every_row_is_told_in_both_languages() {
     for lang in ["en", "ko"] {
         let all = lecture("80", &["--lang", lang]);
         let headings: Vec<&str> = all.lines().filter(|line| line.starts_with("─ L")).collect();
-        assert_eq!(headings.len(), 15);
+        assert_eq!(headings.len(), 16);
         for (i, heading) in headings.iter().enumerate() {
             assert!(heading.starts_with(&format!("─ L{} · ", i + 1)), "{heading}");
             let one = lecture("80", &[&format!("L{}", i + 1), "--lang", lang]);
@@ -98,7 +98,7 @@ fn rows_are_chosen_and_listed() {
 
 #[test]
 fn what_is_not_there_gets_a_suggestion() {
-    convnet(&["lecture", "L16"]).fails_with(2, "the lecture has no row 'L16': did you mean 'L1");
+    convnet(&["lecture", "L17"]).fails_with(2, "the lecture has no row 'L17': did you mean 'L1");
     convnet(&["lecture", "L3", "densnet"]).fails_with(2, "did you mean 'densenet'?");
     convnet(&["lecture", "L9-L1"]).fails_with(2, "expected the earlier row first");
     convnet(&["lecture", "--lang", "fr"]).fails_with(2, "[possible values: en, ko]");

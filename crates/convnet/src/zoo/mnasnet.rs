@@ -28,9 +28,7 @@ const FAMILY: Family = Family {
 pub(super) const MODELS: &[Model] = &[
     FAMILY.row("mnasnet0_5", "half as wide", 2_218_512, |m, o| mnasnet(m, o, 0.5)),
     FAMILY.row("mnasnet0_75", "three quarters as wide", 3_170_208, |m, o| mnasnet(m, o, 0.75)),
-    FAMILY.row("mnasnet1_0", "17 convolutions in inverted residuals, found by search", 4_383_312, |m, o| {
-        mnasnet(m, o, 1.0)
-    }),
+    FAMILY.row("mnasnet1_0", "16 inverted residuals, found by search", 4_383_312, |m, o| mnasnet(m, o, 1.0)),
     FAMILY.row("mnasnet1_3", "1.3 times as wide", 6_282_256, |m, o| mnasnet(m, o, 1.3)),
 ];
 
