@@ -9,7 +9,6 @@ torchvision that is a CNN the number of its parameters, its multiply-adds at its
 linear layers), a digest of its keys and shapes, and what it computes from weights and pictures that are formulas (see `state`
 and `pictures`; the test computes them itself):
 
-- how pictures are prepared for its default weights (see `preset`);
 - logits of one picture of 224x224 and of one of 160x224 in inference, in f32, for the networks of LOGITS;
 - logits of small pictures in inference, in f64 (see `SMALL`);
 - for one network of each family (see `TRAINED`) the loss of one training step in f64, and its gradients by the first and
@@ -190,16 +189,7 @@ def facts(name):
                 auxiliary_params=heads,
                 macs=macs(model, torch.empty(1, 3, side, side)),
                 keys=keys(model),
-                preset=preset(name),
             )
-
-
-def preset(name):
-    """How the default weights are used: side that is resized to, side that is cut out, interpolation, mean of red. Weights of
-    the first inception networks come with `transform_input`, after which the mean is 0.5."""
-    weights = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    mean = 0.5 if name in ("googlenet", "inception_v3") else weights.mean[0]
-    return weights.resize_size[0], weights.crop_size[0], weights.interpolation.value, mean
 
 
 def inference(name):

@@ -105,7 +105,7 @@ fn bad_input_is_explained_and_leaves_nothing() {
     for (code, arguments, expected) in [
         (1, &["none.png"][..], "opening none.png"),
         (1, &["."], "expected a regular file"),
-        (1, &["text.png"], "text.png: not a PNG, JPEG, BMP or WebP file"),
+        (1, &["text.png"], "text.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file"),
         (1, &["cut.png"], "cut.png: cannot be decoded"),
         (2, &["--demo", "-f", "sobelx", "-o", "o.png"], "did you mean 'sobel-x'?"),
         (2, &["--demo", "--out", "o.png"], "say which filter"),

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
 
 /// Pictures of 8×8 with a horizontal bar (class 0) or a vertical one (class 1), and their classes.
 fn bars(count: usize) -> (Vec<f32>, Vec<u32>) {
-    let bright = |i: usize, row: usize, column: usize| if i % 2 == 0 { row == i / 2 % 8 } else { column == i / 2 % 8 };
-    let picture = |i: usize| (0..64).map(move |at| f32::from(u8::from(bright(i, at / 8, at % 8))));
+    let bright = |i: usize, at: [usize; 2]| at[i % 2] == i / 2 % 8;
+    let picture = |i: usize| (0..64).map(move |at| f32::from(u8::from(bright(i, [at / 8, at % 8]))));
     ((0..count).flat_map(picture).collect(), (0..count).map(|i| (i % 2) as u32).collect())
 }

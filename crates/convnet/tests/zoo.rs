@@ -21,8 +21,6 @@ struct Golden {
     auxiliary_params: u64,
     macs: u64,
     keys: String,
-    /// Side that is resized to, side that is cut out, interpolation, mean of red, of the default weights.
-    preset: (usize, usize, String, f32),
     logits_224x224: Option<Digest>,
     logits_160x224: Option<Digest>,
     /// Logits of small pictures, in f64.
@@ -134,20 +132,6 @@ fn parameters_multiply_adds_and_keys_are_torchvisions() {
         });
         assert_eq!(digest, golden.keys, "{name}: keys\n{}", lines.concat());
     }
-}
-
-#[test]
-fn default_weights_are_used_as_torchvision_uses_them() {
-    for (name, golden) in golden() {
-        let found = zoo::published(&name).unwrap_or_else(|| panic!("{name} is published"));
-        let interpolation = if found.bicubic { "bicubic" } else { "bilinear" };
-        let found = (found.resize, found.crop, interpolation.to_owned(), found.mean[0]);
-        assert_eq!(found, golden.preset, "{name}");
-    }
-    for model in zoo::models().filter(|model| zoo::published(model.name).is_some()) {
-        assert!(golden().contains_key(model.name), "{} is not torchvision's", model.name);
-    }
-    assert_eq!(golden().len(), 68);
 }
 
 #[test]

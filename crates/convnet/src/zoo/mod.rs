@@ -12,7 +12,6 @@ mod lenet;
 mod mnasnet;
 mod mobilenet;
 mod path;
-mod published;
 mod regnet;
 mod resnet;
 mod resnet_cifar;
@@ -21,7 +20,6 @@ mod squeezenet;
 mod vgg;
 
 pub use cnn::{Cnn, cnn};
-pub use published::{Published, published};
 pub use resnet_cifar::Shortcut;
 
 use serde::Serialize;
