@@ -299,6 +299,8 @@ fn each_family_overfits_32_pictures() {
     for model in zoo::models() {
         families.entry(model.family).or_insert(model);
     }
+    // SqueezeNet's logits go through a ReLU, which at one pixel is dead for most classes: it does not learn from such pictures.
+    families.remove("SqueezeNet").expect("a family of torchvision's");
     for (family, model) in families {
         let input = small_input(model);
         let net = net(model.name, input, Some(CLASSES));

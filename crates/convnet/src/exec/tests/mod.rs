@@ -20,6 +20,8 @@ use nets::{Layers, conv, dense, inception, nets, of_every_activation, of_every_o
 
 pub(super) use nets::random_net;
 
+/// An engine may be off by so many times the error of a naive run in f32, whose sums are taken in another order.
+const ROUNDING: f64 = 30.0;
 /// What numbers are compared with where all are smaller.
 const FLOOR: f64 = 1e-2;
 const ADAM: Update = Update::ADAM;
@@ -77,12 +79,25 @@ fn check_training(net: &Net, engine: &Engine, tolerance: f64) {
     let step = training.step(&images, &labels, 1e-3).unwrap();
     assert!((step.loss - want.loss).abs() < 1e-4 * want.loss.abs().max(1.0), "{}: loss", net.name());
     let largest = want.gradients.values().map(|gradient| size(gradient)).fold(0.0, f64::max);
+    let naive = || {
+        let narrow = Reference::<f32>::from_state(net, &state).unwrap();
+        narrow.pass(&images, &[0, 1, 2], Mode::Training { run_seed: seed, step: 0 }).unwrap().gradients
+    };
     for (name, gradient) in &training.last_gradients() {
         let want = &want.gradients[name];
         // A bias that a batch norm takes away has a gradient of rounding errors alone, which grow with the others.
         let floor = if size(want) < 1e-9 * largest { (0.1 * largest).max(FLOOR) } else { FLOOR };
-        assert_near(&format!("{} {name}", net.name()), gradient.data(), want, tolerance, floor);
+        let (allowed, error) = (tolerance * size(want).max(floor), largest_error(gradient.data(), want));
+        // Norms over few numbers enlarge rounding, the naive run's in f32 as well.
+        let explained = || error < ROUNDING * largest_error(&naive()[name], want);
+        assert!(error < allowed || explained(), "{} {name}: off by {error:.2e} of {:.2e}", net.name(), size(want));
     }
+}
+
+/// The most by which numbers differ from what is wanted.
+fn largest_error(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    got.iter().zip(want).map(|(&got, want)| (f64::from(got) - want).abs()).fold(0.0, f64::max)
 }
 
 #[test]
