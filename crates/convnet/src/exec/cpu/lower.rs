@@ -266,6 +266,11 @@ impl<'a> Lowering<'a> {
         Error::Layer { layer: node.name.clone(), op: node.op.name(), problem }
     }
 
+    /// Adds a stage for a node alone, whose output lies as its shape says.
+    pub(super) fn push_alone(&mut self, node: usize, compute: Box<dyn Compute>) -> Result<()> {
+        self.push(node, node, compute, Layout::of(self.node(node).shape))
+    }
+
     /// Adds a stage for the nodes from `first` to `last`, each the only reader of the one before.
     pub(super) fn push(&mut self, first: usize, last: usize, compute: Box<dyn Compute>, output: Layout) -> Result<()> {
         let index = self.stages.len();

@@ -7,7 +7,6 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use crate::ops::Activation;
 use convnet_kernels::activation::{self, GradientFrom};
@@ -68,14 +67,6 @@ impl Compute for ActivationStage {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

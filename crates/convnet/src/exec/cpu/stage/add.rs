@@ -4,7 +4,6 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout};
 use crate::ops::Activation;
 use convnet_kernels::merge;
@@ -33,14 +32,6 @@ impl Compute for Add {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     /// The last addition has the activation.

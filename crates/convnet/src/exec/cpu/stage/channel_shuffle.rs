@@ -3,8 +3,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use convnet_kernels::channel_shuffle;
 
 #[derive(Debug)]
@@ -14,8 +13,7 @@ struct ChannelShuffle {
 
 /// Adds the stage of a channel shuffle.
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, groups: usize) -> Result<()> {
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(ChannelShuffle { groups }), layout)
+    lowering.push_alone(node, Box::new(ChannelShuffle { groups }))
 }
 
 impl Compute for ChannelShuffle {
@@ -30,14 +28,6 @@ impl Compute for ChannelShuffle {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

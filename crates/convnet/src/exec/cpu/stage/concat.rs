@@ -4,8 +4,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::simd::LANES;
@@ -15,8 +14,7 @@ struct Concat;
 
 /// Adds the stage of a concatenation.
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize) -> Result<()> {
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(Concat), layout)
+    lowering.push_alone(node, Box::new(Concat))
 }
 
 impl Compute for Concat {
@@ -31,14 +29,6 @@ impl Compute for Concat {
             normalizes: false,
             takes_bf16: true,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

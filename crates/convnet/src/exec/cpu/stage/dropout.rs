@@ -3,7 +3,6 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
 use convnet_kernels::dropout;
 use convnet_kernels::layout::MapsMut;
@@ -52,14 +51,6 @@ impl Compute for DropoutStage {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

@@ -54,10 +54,6 @@ impl Compute for Flatten {
         }
     }
 
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
     fn backward_scratch(&self, batch: usize, _threads: usize, flows: &[Flow]) -> usize {
         if flows == [Flow::Accumulate] { batch * Layout::Blocked(self.from).len() } else { 0 }
     }

@@ -49,10 +49,6 @@ impl Compute for LayerNormStage {
         }
     }
 
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
     fn backward_scratch(&self, batch: usize, _threads: usize, flows: &[Flow]) -> usize {
         self.norm.scratch_len(batch) + self.unwanted_len(batch, flows[0])
     }

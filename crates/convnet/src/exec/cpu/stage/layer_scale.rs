@@ -7,7 +7,7 @@ use super::{Backward, Compute, Forward, State};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use crate::ops::Activation;
 use convnet_kernels::layout::blocks;
 use convnet_kernels::norm::NormChain;
@@ -25,8 +25,7 @@ pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize) -> R
     let [channels, h, w] = lowering.map(node);
     let chain = NormChain::new(channels, [h, w], Activation::Identity, false, lowering.isa());
     let scale = lowering.vector(node, "layer_scale");
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(LayerScale { chain, channels, scale }), layout)
+    lowering.push_alone(node, Box::new(LayerScale { chain, channels, scale }))
 }
 
 impl Compute for LayerScale {
@@ -41,10 +40,6 @@ impl Compute for LayerScale {
             normalizes: false,
             takes_bf16: true,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
     }
 
     fn backward_scratch(&self, batch: usize, _threads: usize, _flows: &[Flow]) -> usize {

@@ -3,8 +3,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use crate::ops;
 use convnet_kernels::local_response_norm::LocalResponseNorm;
 
@@ -17,8 +16,7 @@ struct LocalResponseNormStage {
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &ops::LocalResponseNorm) -> Result<()> {
     let [channels, h, w] = lowering.map(node);
     let norm = LocalResponseNorm::new(channels, h * w, op.size, [op.alpha, op.beta, op.k], lowering.isa());
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(LocalResponseNormStage { norm }), layout)
+    lowering.push_alone(node, Box::new(LocalResponseNormStage { norm }))
 }
 
 impl Compute for LocalResponseNormStage {
@@ -33,14 +31,6 @@ impl Compute for LocalResponseNormStage {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

@@ -41,11 +41,15 @@ pub(in crate::exec) trait Compute: Debug + Send + Sync {
     /// What placement has to know.
     fn facts(&self) -> Facts;
 
-    /// Floats of scratch of forward for up to so many pictures.
-    fn forward_scratch(&self, pictures: usize, threads: usize) -> usize;
+    /// Floats of scratch of forward for up to so many pictures, for a stage that uses it.
+    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
+        0
+    }
 
-    /// Floats of scratch of backward, which gives the gradients of the inputs as `flows` say.
-    fn backward_scratch(&self, batch: usize, threads: usize, flows: &[Flow]) -> usize;
+    /// Floats of scratch of backward, which gives the gradients of the inputs as `flows` say, for a stage that uses it.
+    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
+        0
+    }
 
     /// The output of some pictures.
     fn forward(&self, run: &mut Forward<'_>);

@@ -4,8 +4,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use convnet_kernels::channel_scale;
 
 #[derive(Debug)]
@@ -13,8 +12,7 @@ struct Mul;
 
 /// Adds the stage of a product.
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize) -> Result<()> {
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(Mul), layout)
+    lowering.push_alone(node, Box::new(Mul))
 }
 
 impl Compute for Mul {
@@ -29,14 +27,6 @@ impl Compute for Mul {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

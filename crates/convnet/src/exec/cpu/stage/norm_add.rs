@@ -58,10 +58,6 @@ impl Compute for NormAdd {
         }
     }
 
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
     fn backward_scratch(&self, batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
         self.chain.scratch_len(batch)
     }

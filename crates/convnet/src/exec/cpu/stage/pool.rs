@@ -3,8 +3,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use crate::geometry::{Padding, Window};
 use convnet_kernels::pool::{Pool, PoolKind};
 
@@ -34,8 +33,7 @@ pub(in crate::exec::cpu) fn lower_adaptive(lowering: &mut Lowering<'_>, node: us
 }
 
 fn push(lowering: &mut Lowering<'_>, node: usize, pool: Pool) -> Result<()> {
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(PoolStage { pool }), layout)
+    lowering.push_alone(node, Box::new(PoolStage { pool }))
 }
 
 /// The window with its padding in pixels.
@@ -56,14 +54,6 @@ impl Compute for PoolStage {
             normalizes: false,
             takes_bf16: true,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

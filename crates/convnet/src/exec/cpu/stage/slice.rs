@@ -3,8 +3,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::merge::{self, ChannelCopy};
 use convnet_kernels::simd::LANES;
@@ -16,8 +15,7 @@ struct Slice {
 
 /// Adds the stage of a slice that begins with a channel.
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, start: usize) -> Result<()> {
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(Slice { start }), layout)
+    lowering.push_alone(node, Box::new(Slice { start }))
 }
 
 impl Compute for Slice {
@@ -32,14 +30,6 @@ impl Compute for Slice {
             normalizes: false,
             takes_bf16: false,
         }
-    }
-
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
     }
 
     fn forward(&self, run: &mut Forward<'_>) {

@@ -3,8 +3,7 @@
 use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
-use crate::exec::gradient_placement::Flow;
-use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layout, OutputKept};
+use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, OutputKept};
 use convnet_kernels::softmax;
 
 #[derive(Debug)]
@@ -12,8 +11,7 @@ struct Softmax;
 
 /// Adds the stage of a softmax.
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize) -> Result<()> {
-    let layout = Layout::of(lowering.node(node).shape);
-    lowering.push(node, node, Box::new(Softmax), layout)
+    lowering.push_alone(node, Box::new(Softmax))
 }
 
 impl Compute for Softmax {
@@ -30,20 +28,16 @@ impl Compute for Softmax {
         }
     }
 
-    fn forward_scratch(&self, _pictures: usize, _threads: usize) -> usize {
-        0
-    }
-
-    fn backward_scratch(&self, _batch: usize, _threads: usize, _flows: &[Flow]) -> usize {
-        0
-    }
-
     fn forward(&self, run: &mut Forward<'_>) {
-        run.copy_unless_in_place();
-        let (view, count) = (run.output(), run.count());
+        let (count, [x_view, y_view]) = (run.count(), run.views());
         let [channels, pixels] = run.stage().output.channels_and_pixels();
-        let ([], [y]) = run.arena.split([], [view.span(count)]);
-        softmax::forward(run.isa, run.threads, [count, channels, pixels], None, view.maps_mut(y));
+        let shape = [count, channels, pixels];
+        if run.step.in_place.is_some() {
+            let ([], [y]) = run.arena.split([], [y_view.span(count)]);
+            return softmax::forward(run.isa, run.threads, shape, None, y_view.maps_mut(y));
+        }
+        let ([x], [y]) = run.arena.split([x_view.span(count)], [y_view.span(count)]);
+        softmax::forward(run.isa, run.threads, shape, Some(x_view.maps(x)), y_view.maps_mut(y));
     }
 
     fn backward(&self, run: &mut Backward<'_>) {
