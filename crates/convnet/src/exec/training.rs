@@ -108,14 +108,26 @@ impl Training {
         update: Update,
         seed: u64,
     ) -> Result<Training> {
+        Training::with_frozen(net, engine, batch, weights, update, seed, vec![false; net.nodes().len()])
+    }
+
+    /// The same, with batch norms that take their running statistics, and leave them, where their node is `frozen`.
+    pub(super) fn with_frozen(
+        net: &Net,
+        engine: &Engine,
+        batch: usize,
+        weights: &StateDict,
+        update: Update,
+        seed: u64,
+        frozen: Vec<bool>,
+    ) -> Result<Training> {
         super::check_batch(net, batch)?;
         let Layout::Row(classes) = Layout::of(net.output_shape()) else {
             let shape = net.output_shape();
             return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
         };
         check_outputs(net)?;
-        let nodes = net.nodes().len();
-        let lowered = lower(net, Purpose::Training, engine, batch, vec![batch; nodes], vec![false; nodes])?;
+        let lowered = lower(net, Purpose::Training, engine, batch, vec![batch; net.nodes().len()], frozen)?;
         let session = Session::new(Plan::new(engine, lowered, Purpose::Training, batch), weights)?;
         let parameters = &session.plan.graph.parameters;
         let len = flat_len(&parameters.trained);

@@ -147,6 +147,37 @@ fn check_inference(net: &Net, engine: &Engine, tolerance: f64) {
     }
 }
 
+/// Gradients in evaluation mode: a norm that is a stem's, a chain's and a sum's, and a convolution's bias before each.
+#[test]
+fn frozen_norms_take_and_leave_their_running_statistics() {
+    let mut net = Layers::new("frozen", [3, 9, 8]);
+    let input = net.0.output();
+    let x = net.add(conv(32, Window::square(3).padding(1)), &[input]);
+    let x = net.norm(x);
+    let x = net.relu(x);
+    let y = net.add(conv(32, Window::square(3).padding(1)), &[x]);
+    let y = net.norm(y);
+    let sum = net.add(Op::Add, &[x, y]);
+    let row = net.add(Op::Flatten, &[sum]);
+    net.add(Op::Linear(Linear::new(5)), &[row]);
+    let (net, batch) = (net.0, 3);
+    let (state, images) = (state(&net), numbers(1, batch * net.input_shape().elements()));
+    let wide: Vec<f64> = images.iter().map(|&x| f64::from(x)).collect();
+    let want = Reference::<f64>::from_state(&net, &state).unwrap().pass(&wide, &[0, 1, 2], Mode::Inference).unwrap();
+    for engine in engines() {
+        let frozen = vec![true; net.nodes().len()];
+        let mut training = Training::with_frozen(&net, &engine, batch, &state, ADAM, 5, frozen).unwrap();
+        let step = training.step(&images, &[0, 1, 2], 1e-3).unwrap();
+        assert!((step.loss - want.loss).abs() < 1e-5 * want.loss.max(1.0), "{}", engine.isa());
+        for (name, gradient) in &training.last_gradients() {
+            assert_close(&format!("{} {name}", engine.isa()), gradient.data(), &want.gradients[name], 1e-4);
+        }
+        for (name, running) in training.weights().iter().filter(|(name, _)| name.contains("running")) {
+            assert_eq!(running, &state[name], "{name}");
+        }
+    }
+}
+
 #[test]
 fn outputs_that_cannot_be_trained_are_refused() {
     let engine = Engine::with_isa(1, Isa::PORTABLE).unwrap();
