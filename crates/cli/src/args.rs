@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use convnet::classifier::Classifier;
-use convnet::data::{PictureError, Source, Splits, Target, labels};
+use convnet::data::{Source, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::Shape;
@@ -138,48 +138,31 @@ impl DataArgs {
         self.data.as_deref()
     }
 
-    /// Reads what `--data` says, else what is called `otherwise`, for nets that take pictures as the target says.
-    ///
-    /// # Errors
-    /// When they are not known, missing or damaged, or cannot be fetched.
-    pub(crate) fn load(&self, otherwise: &str, target: Option<Target>, console: &Console) -> anyhow::Result<Splits> {
-        let source = self.source(otherwise, console)?;
-        let start = Instant::now();
-        let unequal = |error: &Error| matches!(error, Error::Picture { problem: PictureError::Size { .. }, .. });
-        let splits = source.load(target).map_err(|error| match &error {
-            Error::Pictures(errors) if !errors.iter().any(unequal) => anyhow::Error::from(error),
-            Error::Picture { .. } if !unequal(&error) => error.into(),
-            Error::Picture { .. } | Error::Pictures(_) => {
-                anyhow::anyhow!(
-                    "{error}\nPictures of unequal sizes: --input CxHxW, such as 3x224x224, brings them to one"
-                )
-            }
-            _ => error.into(),
-        })?;
-        tell_read(console, splits.train.len() + splits.test.len(), start);
-        for warning in splits.train.warnings().iter().chain(splits.test.warnings()) {
-            console.warn(warning);
-        }
-        Ok(splits)
-    }
-
     /// Where the pictures come from: what `--data` says, else what is called `otherwise`.
     ///
     /// # Errors
     /// When that is not known, or cannot be fetched.
     pub(crate) fn source(&self, otherwise: &str, console: &Console) -> anyhow::Result<Source> {
-        let source = Source::parse(self.name().unwrap_or(otherwise))?;
-        if self.download {
-            let mut progress = Download::new(console);
-            let done = source.download(&mut |state| progress.tell(state));
-            // Only what has a name can be fetched.
-            if source.path().is_some() { done.or_usage()? } else { done? }
-        }
-        Ok(source)
+        source(self.name().unwrap_or(otherwise), self.download, console)
     }
 }
 
-fn tell_read(console: &Console, pictures: usize, start: Instant) {
+/// The data set of that name, downloaded if that is wanted.
+///
+/// # Errors
+/// When it is not known, or cannot be fetched.
+pub(crate) fn source(name: &str, download: bool, console: &Console) -> anyhow::Result<Source> {
+    let source = Source::parse(name)?;
+    if download {
+        let mut progress = Download::new(console);
+        let done = source.download(&mut |state| progress.tell(state));
+        // Only what has a name can be fetched.
+        if source.path().is_some() { done.or_usage()? } else { done? }
+    }
+    Ok(source)
+}
+
+pub(crate) fn tell_read(console: &Console, pictures: usize, start: Instant) {
     console.detail(|| format!("{pictures} pictures read in {:.1?}", start.elapsed()));
 }
 

@@ -5,7 +5,11 @@ use convnet::weights::{Misfit, Problem};
 
 /// What is said behind the message, such as `; choose with --key KEY`, if there is something to say.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
-    let Some(Error::Weights { problem, .. }) = error.downcast_ref::<Error>() else { return None };
+    let problem = match error.downcast_ref::<Error>()? {
+        Error::Weights { problem, .. } => problem,
+        Error::Diverged { .. } => return Some("; the flag is --lr".into()),
+        _ => return None,
+    };
     match &**problem {
         Problem::Several { .. } => Some("; choose with --key KEY".into()),
         Problem::NoSuchKey { .. } => Some(" (--key)".into()),

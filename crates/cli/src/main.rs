@@ -10,6 +10,7 @@ mod hints;
 mod interrupt;
 mod pictures;
 mod progress;
+mod settings;
 mod usage;
 
 use std::io::{self, ErrorKind, Write};

@@ -21,9 +21,11 @@ pub(crate) struct Narrator<'a> {
     console: &'a Console,
     bar: ProgressBar,
     epochs: usize,
-    /// Pictures in an epoch, to learn from and held out.
+    /// What the net is measured on.
+    part: &'static str,
+    /// Pictures in an epoch: to train on, and to measure with.
     images: [usize; 2],
-    /// Pictures that had been learned from before.
+    /// Pictures that had been trained on before.
     before: usize,
     last_line: Instant,
     stopping: bool,
@@ -31,14 +33,25 @@ pub(crate) struct Narrator<'a> {
 
 impl<'a> Narrator<'a> {
     pub(crate) fn new(console: &'a Console, trainer: &Trainer) -> Narrator<'a> {
-        let config = trainer.config();
-        let images = [trainer.train_data().len(), trainer.test_data().len()];
+        let recipe = trainer.recipe();
+        let watched = trainer.watched();
+        let images = [trainer.train_data().len(), watched.map_or(0, |(_, data)| data.len())];
         let before = seen(trainer.progress(), images[0]);
-        let limit = config.max_steps.unwrap_or(u64::MAX).saturating_sub(trainer.progress().step);
-        let limit = limit.saturating_mul(config.batch_size as u64);
-        let all = config.epochs.saturating_mul(images[0]).saturating_sub(before);
+        let limit = recipe.max_steps.unwrap_or(u64::MAX).saturating_sub(trainer.progress().step);
+        let limit = limit.saturating_mul(recipe.batch_size as u64);
+        let all = recipe.epochs.saturating_mul(images[0]).saturating_sub(before);
         let bar = bar(console, TEMPLATE, limit.min(all as u64));
-        Narrator { console, bar, epochs: config.epochs, images, before, last_line: Instant::now(), stopping: false }
+        let part = watched.map_or("", |(part, _)| part.name());
+        Narrator {
+            console,
+            bar,
+            epochs: recipe.epochs,
+            part,
+            images,
+            before,
+            last_line: Instant::now(),
+            stopping: false,
+        }
     }
 
     fn say(&self, line: &str) {
@@ -46,7 +59,7 @@ impl<'a> Narrator<'a> {
     }
 }
 
-/// Pictures learned from since the run began.
+/// Pictures trained on since the run began.
 fn seen(progress: &Progress, images: usize) -> usize {
     progress.epoch.saturating_mul(images).saturating_add(progress.images)
 }
@@ -85,14 +98,16 @@ impl Observer for Narrator<'_> {
     }
 
     fn evaluated(&mut self, images: usize) {
-        self.bar.set_message(format!("testing {}/{}", thousands(images as u64), thousands(self.images[1] as u64)));
+        self.bar.set_message(format!("evaluating {}/{}", thousands(images as u64), thousands(self.images[1] as u64)));
     }
 
     fn epoch(&mut self, metrics: &EpochMetrics, images_per_second: f64) {
         let EpochMetrics { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds } = metrics;
         let mut line = format!("epoch {epoch:>width$}/{}", self.epochs, width = self.epochs.to_string().len());
         let _ = write!(line, "  train loss {train_loss:.4}, accuracy {:6.2} %", 100.0 * train_accuracy);
-        let _ = write!(line, "  test loss {val_loss:.4}, accuracy {:6.2} %", 100.0 * val_accuracy);
+        if let (Some(loss), Some(accuracy)) = (val_loss, val_accuracy) {
+            let _ = write!(line, "  {} loss {loss:.4}, accuracy {:6.2} %", self.part, 100.0 * accuracy);
+        }
         let _ = write!(line, "  {seconds:.1} s, {} images/s", thousands(images_per_second as u64));
         self.say(&line);
         self.last_line = Instant::now();

@@ -110,7 +110,7 @@ fn command_lines_that_cannot_be_understood() {
         (&["bench", "--turns", "--json"], "cannot be used with"),
         (&["bench", "resnet5"], "unknown model 'resnet5': did you mean 'resnet50'?"),
         (&["eval", "--weights", "w.pt", "--model", "resnet5"], "did you mean 'resnet50'?"),
-        (&["train", "--data", "data", "--download"], "--download goes with --data mnist"),
+        (&["train", "--data", "data", "--download"], "only the data set 'mnist' can be"),
     ] {
         place.run(arguments).fails_with(2, expected);
     }

@@ -271,16 +271,102 @@ fn a_schedule_that_is_stretched_is_told() {
     }
 }
 
+/// A picture of 8×8 in one colour.
+fn bitmap(side: u8, colour: [u8; 3]) -> Vec<u8> {
+    let mut bitmap =
+        vec![b'B', b'M', 0, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, side, 0, 0, 0, side, 0, 0, 0, 1, 0, 24, 0];
+    bitmap.resize(54, 0);
+    bitmap.extend(colour.repeat(usize::from(side).pow(2)));
+    bitmap
+}
+
+/// Folders of 10 pictures for each class, which differ in colour.
+fn photos(place: &Place, folder: &str, classes: &[(&str, [u8; 3])], side: impl Fn(u8) -> u8) {
+    for (class, colour) in classes {
+        fs::create_dir_all(place.path(&format!("{folder}/{class}"))).unwrap();
+        for number in 0..10 {
+            let colour = colour.map(|value| value.saturating_add(number));
+            place.write(&format!("{folder}/{class}/{number}.bmp"), &bitmap(side(number), colour));
+        }
+    }
+}
+
+const COLOURS: [(&str, [u8; 3]); 2] = [("blue", [200, 20, 20]), ("green", [20, 200, 20])];
+
+#[test]
+fn folders_of_classes_alone_are_split() {
+    let place = Place::new();
+    photos(&place, "photos", &COLOURS, |_| 8);
+    let small = ["--cdims", "2", "--hdims", "4", "--batch-size", "4", "--epochs", "2", "--threads", "1"];
+    let train = |flags: &[&str]| place.run(&[&["train", "--data", "photos"], &small[..], flags].concat());
+    let run = train(&["--out", "run"]);
+    let told = "4 pictures of the training part are held out for validation, the same share of each class";
+    assert!(run.stderr.contains(told) && run.stderr.contains("16 pictures, 4 for validation"), "{}", run.stderr);
+    // Evaluated on what was held out, not on what it was trained on.
+    let report = place.run(&["eval", "--run", "run", "--json"]).json();
+    assert_eq!((&report["images"], &report["split"]), (&json!(4), &json!("val")));
+    let best = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let best = best.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["val_accuracy"].as_f64().unwrap());
+    assert_eq!(report["top1"].as_f64(), best.reduce(f64::max));
+    assert_eq!(place.run(&["eval", "--run", "run", "--data", "photos", "--json"]).json()["images"], 4);
+    assert_eq!(place.run(&["eval", "--run", "run", "--split", "train", "--json"]).json()["images"], 20);
+    // Resumed with the same split.
+    let more = place.run(&["train", "--resume", "run", "--epochs", "3", "--json"]).json();
+    assert_eq!(more["epochs"].as_array().unwrap().len(), 3);
+    let run = train(&["--val-split", "0", "--out", "all"]);
+    assert!(run.stderr.contains("20 pictures, none held out"), "{}", run.stderr);
+    assert!(run.stdout.contains("of the training pictures recognised in epoch 2"), "{}", run.stdout);
+    train(&["--val-split", "1", "--out", "none"]).fails_with(2, "val_split: expected a number from 0 to below 1");
+}
+
+#[test]
+fn pictures_of_several_sizes_are_brought_to_the_networks() {
+    let place = Place::new();
+    photos(&place, "photos", &COLOURS, |number| 20 + number);
+    let small = ["--max-steps", "1", "--batch-size", "4", "--threads", "1", "--out"];
+    let run = place.run(&[&["train", "--data", "photos", "--model", "lenet5"], &small[..], &["a"]].concat());
+    run.fails_with(1, "takes pictures of 1 channel");
+}
+
+#[test]
+fn weights_of_one_run_begin_another() {
+    let place = Place::new();
+    photos(&place, "first", &COLOURS, |_| 8);
+    photos(&place, "second", &[COLOURS[0], COLOURS[1], ("red", [20, 20, 200])], |_| 8);
+    let small = ["--batch-size", "4", "--epochs", "1", "--threads", "1", "-q"];
+    let net = ["--cdims", "2", "--hdims", "4"];
+    let train = |flags: &[&str]| place.run(&[&["train"], &small[..], flags].concat());
+    train(&[&["--data", "first", "--out", "first-run"], &net[..]].concat()).succeeds();
+    let weights = "first-run/best.safetensors";
+    let run = place.run(&["train", "--data", "second", "--weights", weights, "--out", "second-run", "--epochs", "1"]);
+    assert!(run.stderr.contains("Initialised for the classes of the data: head.bias, head.weight"), "{}", run.stderr);
+    let labels = place.run(&["predict", "--run", "second-run", "second/red/0.bmp", "--json"]).json();
+    assert_eq!(labels["predictions"][0]["top"].as_array().unwrap().len(), 3);
+    // The weights may be gone when the run goes on.
+    fs::remove_dir_all(place.path("first-run")).unwrap();
+    place.run(&["train", "--resume", "second-run", "--epochs", "2", "--json"]).json();
+}
+
+#[test]
+fn settings_can_be_given_by_their_keys() {
+    let place = Place::with_data();
+    place
+        .train(&["--max-steps", "1", "--set", "optimizer.lr=0.25", "--set", "seed=9", "--out", "run", "-q"])
+        .succeeds();
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(config.contains("lr = 0.25\n") && config.contains("seed = 9\n"), "{config}");
+    let typo = place.train(&["--set", "optimizer.rl=0.25", "--out", "typo"]);
+    typo.fails_with(2, "there is no setting 'optimizer.rl': did you mean 'optimizer.lr'?");
+    place.train(&["--set", "lr", "--out", "typo"]).fails_with(2, "expected KEY=VALUE");
+    place.run(&["train", "--resume", "run", "--seed", "3"]).fails_with(2, "cannot be used with");
+}
+
 #[test]
 fn one_class_is_nothing_to_tell_apart() {
     let place = Place::new();
-    let mut bitmap =
-        vec![b'B', b'M', 246, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 1, 0, 24, 0];
-    bitmap.resize(54, 0);
-    bitmap.extend([9, 99, 199].repeat(64));
     for part in ["train", "val"] {
         fs::create_dir_all(place.path(&format!("photos/{part}/cat"))).unwrap();
-        place.write(&format!("photos/{part}/cat/0.bmp"), &bitmap);
+        place.write(&format!("photos/{part}/cat/0.bmp"), &bitmap(8, [9, 99, 199]));
     }
     let run = place.run(&["train", "--data", "photos", "--cdims", "2", "--out", "run"]);
     run.fails_with(1, "expected at least two classes to tell apart, got one ('cat')");

@@ -1,6 +1,8 @@
-//! Trains a net of one's own on arrays, with a loop of one's own: `cargo run --release --example train`.
+//! Trains a net of one's own on arrays and prints its accuracy: `cargo run --release --example train`.
 
+use convnet::data::{Dataset, Splits};
 use convnet::prelude::*;
+use convnet::train::{Recipe, Trainer};
 
 fn main() -> Result<()> {
     let mut net = Net::new("bars", Shape::Map([1, 8, 8]))?;
@@ -8,19 +10,18 @@ fn main() -> Result<()> {
     net.then("relu", Activation::Relu)?;
     net.then("flatten", Op::Flatten)?;
     net.then("head", Linear::new(2))?;
-    let (images, labels) = bars(512);
-    let (engine, update) = (Engine::new(0)?, Update::ADAM);
-    let mut training = Training::new(&net, &engine, labels.len(), &weights::init(&net, 0), update, 0)?;
-    (0..30).try_for_each(|_| training.step(&images, &labels, 1e-2).map(drop))?;
-    let logits = Inference::new(&net, &engine, 512, &training.weights())?.run(&images, 512)?.to_vec();
-    let right = logits.chunks(2).zip(&labels).filter(|(row, label)| (row[1] > row[0]) == (**label == 1)).count();
-    println!("{} % of {} pictures are classified right", 100 * right / labels.len(), labels.len());
+    let splits = Splits { train: bars(512)?, val: Some(bars(64)?), test: None };
+    let outcome = Trainer::new(Classifier::untrained(net, 0)?, splits, Recipe { epochs: 20, ..Recipe::default() })?
+        .fit(&mut ())?;
+    println!("{:.1} % of the validation pictures recognised", 100.0 * outcome.progress.best_accuracy);
     Ok(())
 }
 
-/// Pictures of 8×8 with a horizontal bar (class 0) or a vertical one (class 1), and their classes.
-fn bars(count: usize) -> (Vec<f32>, Vec<u32>) {
+/// Pictures of 8×8 with a horizontal bar or a vertical one.
+fn bars(count: usize) -> Result<Dataset> {
     let bright = |i: usize, at: [usize; 2]| at[i % 2] == i / 2 % 8;
-    let picture = |i: usize| (0..64).map(move |at| f32::from(u8::from(bright(i, [at / 8, at % 8]))));
-    ((0..count).flat_map(picture).collect(), (0..count).map(|i| (i % 2) as u32).collect())
+    let picture = |i: usize| (0..64).map(move |at| if bright(i, [at / 8, at % 8]) { 255 } else { 0 });
+    let classes = ["horizontal", "vertical"].map(str::to_owned).to_vec();
+    let labels = (0..count).map(|i| (i % 2) as u32).collect();
+    Dataset::new("bars", [1, 8, 8], (0..count).flat_map(picture).collect(), labels, classes)
 }

@@ -213,6 +213,62 @@ fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -
 }
 
 impl Classifier {
+    /// A net with initial weights, used as is customary for it.
+    ///
+    /// # Errors
+    /// As [`Description::new`].
+    ///
+    /// ```
+    /// use convnet::prelude::*;
+    /// let classifier = Classifier::untrained(zoo::cnn(&zoo::Cnn::default())?, 0)?;
+    /// assert_eq!(classifier.description.classes().len(), 10);
+    /// # Ok::<(), convnet::Error>(())
+    /// ```
+    pub fn untrained(net: Net, seed: u64) -> Result<Classifier> {
+        let weights = weights::init(&net, seed);
+        Ok(Classifier { description: Description::customary(net)?, weights })
+    }
+
+    /// The same for pictures of another shape, which are resized in the same proportion.
+    ///
+    /// # Errors
+    /// A net that cannot take them, or whose weights depend on the pictures' size.
+    pub fn with_input(self, input: [usize; 3]) -> Result<Classifier> {
+        let Description { net, input: before, preprocessing, assumed, classes } = self.description;
+        if before == input {
+            return Ok(Classifier { description: Description { net, input, preprocessing, assumed, classes }, ..self });
+        }
+        let net = net.with_input(Shape::Map(input))?;
+        weights::check(&net, &self.weights)?;
+        let preprocessing = preprocessing.for_input(before, input);
+        Ok(Classifier {
+            description: Description { assumed, ..Description::new(net, preprocessing, classes)? },
+            ..self
+        })
+    }
+
+    /// The same for other classes. Layers that give the classes' outputs are initialised where their number is another;
+    /// their names are told.
+    ///
+    /// # Errors
+    /// As [`Net::with_classes`].
+    pub fn with_classes(self, classes: Vec<String>, seed: u64) -> Result<(Classifier, Vec<String>)> {
+        let Classifier { description, mut weights } = self;
+        if description.classes.len() == classes.len() {
+            return Ok((Classifier { description: description.with_classes(classes)?, weights }, Vec::new()));
+        }
+        let net = description.net.with_classes(classes.len())?;
+        let mut replaced = Vec::new();
+        for (name, tensor) in weights::init(&net, seed) {
+            if weights.get(&name).is_none_or(|old| old.shape() != tensor.shape()) {
+                replaced.push(name.clone());
+                weights.insert(name, tensor);
+            }
+        }
+        let description = Description::new(net, description.preprocessing, classes)?;
+        Ok((Classifier { description, weights }, replaced))
+    }
+
     /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
     ///
     /// # Errors

@@ -76,9 +76,35 @@ pub enum Error {
         /// Why.
         problem: Box<weights::Problem>,
     },
+    /// Training whose numbers are no longer finite.
+    #[error(
+        "the {what} is {value} after step {step}, in epoch {epoch}: training has diverged. Try a smaller learning rate than \
+         {lr}{}",
+        before_that(kept)
+    )]
+    #[non_exhaustive]
+    Diverged {
+        /// What is not finite: the loss, or a tensor by name.
+        what: String,
+        /// Its value.
+        value: f64,
+        /// Steps made so far.
+        step: u64,
+        /// The running epoch, counted from 1.
+        epoch: usize,
+        /// The recipe's learning rate.
+        lr: f64,
+        /// The last checkpoint, which is from before.
+        kept: Option<PathBuf>,
+    },
     /// A setting or argument that cannot be used.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// Names the checkpoint that is left.
+fn before_that(kept: &Option<PathBuf>) -> String {
+    kept.as_ref().map(|path| format!(". {} is from before", path.display())).unwrap_or_default()
 }
 
 /// What a message begins with when it is about a file.
@@ -134,7 +160,9 @@ impl Error {
         match self {
             Error::Weights { problem, .. } => problem.in_file(path),
             Error::File { .. } | Error::Io { .. } | Error::Picture { .. } | Error::Pictures(_) => self,
-            Error::Layer { .. } | Error::Invalid(_) | Error::Classes { .. } => Error::file(path, self.to_string()),
+            Error::Layer { .. } | Error::Invalid(_) | Error::Classes { .. } | Error::Diverged { .. } => {
+                Error::file(path, self.to_string())
+            }
         }
     }
 

@@ -245,7 +245,7 @@ fn largest(logits: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use crate::classifier::Classifier;
-    use crate::data::{Source, test_data};
+    use crate::data::{Sizing, Source, test_data};
     use crate::zoo::{ZooOptions, by_name};
 
     /// He et al.'s ResNet-20, trained by Y. Idelbayev (8.27 % errors on the original pictures): of these, which went through
@@ -258,7 +258,8 @@ mod tests {
         let Classifier { description, weights } =
             Classifier::load(Some(net), &weights.join("resnet20-12fca82f.th")).unwrap();
         let source = Source::parse(data.join("cifar10-jpeg.tar.gz").to_str().unwrap()).unwrap();
-        let test = Arc::new(source.load_test(Some(description.target())).unwrap());
+        let sizing = Sizing::to(description.target());
+        let test = Arc::new(source.load(sizing).unwrap().test.unwrap());
         let engine = Engine::new(0).unwrap();
         let mut watch = |_| ControlFlow::Continue(());
         let found = evaluate(&description, &weights, &test, &engine, 256, &mut watch).unwrap().unwrap();

@@ -10,9 +10,11 @@ use convnet::data::{Dataset, Splits};
 use convnet::evaluate::evaluate;
 use convnet::exec::Engine;
 use convnet::train::{
-    Ending, Observer, Optimizer, Outcome, Progress, RunFolder, Schedule, TrainConfig, Trainer, read_metrics,
+    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, Recipe, RunFolder, Schedule,
+    ScheduleConfig, TrainConfig, Trainer, read_metrics,
 };
 use convnet::weights::{Checkpoint, previous_path};
+use convnet::zoo;
 
 const SIDE: usize = 6;
 
@@ -28,36 +30,56 @@ fn dataset(len: usize) -> Dataset {
 }
 
 fn splits() -> Splits {
-    Splits { train: dataset(50), test: dataset(20) }
+    Splits { train: dataset(50), val: Some(dataset(20)), test: None }
 }
 
 /// Seven steps an epoch, dropout and batch norm at work.
 fn config() -> TrainConfig {
     let (cdims, hdims) = (Some(vec![4]), Some(vec![8]));
-    TrainConfig { cdims, hdims, batch_size: 8, epochs: 3, lr: 0.01, seed: 5, ..TrainConfig::default() }
+    let model = ModelConfig { cdims, hdims, ..ModelConfig::default() };
+    let recipe = Recipe { batch_size: 8, epochs: 3, seed: 5, ..Recipe::default() };
+    let optimizer = OptimizerConfig { lr: 0.01, ..OptimizerConfig::default() };
+    TrainConfig { model, recipe: Recipe { optimizer, ..recipe }, ..TrainConfig::default() }
+}
+
+/// The configuration with some of its recipe changed.
+fn with(change: impl FnOnce(&mut Recipe)) -> TrainConfig {
+    let mut config = config();
+    change(&mut config.recipe);
+    config
 }
 
 fn engine() -> Engine {
     Engine::new(1).unwrap()
 }
 
+fn classifier(config: &TrainConfig) -> Classifier {
+    let net = zoo::by_name("cnn", &config.model.options(Some([1, SIDE, SIDE]), Some(3))).unwrap();
+    Classifier::untrained(net, config.recipe.seed).unwrap()
+}
+
 fn begin(folder: &Path, config: TrainConfig) -> Trainer {
-    Trainer::begin(config, splits(), &engine(), Some(folder)).unwrap()
+    let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe.clone(), &engine()).unwrap();
+    trainer.in_folder(RunFolder::create(folder, &config).unwrap(), config).unwrap()
 }
 
 fn resume(folder: &Path, max_steps: Option<u64>) -> (Trainer, Option<convnet::Error>) {
     let run = RunFolder::open(folder).unwrap();
-    let config = TrainConfig { max_steps, ..run.config().unwrap() };
+    let mut config = run.config().unwrap();
+    config.recipe.max_steps = max_steps;
     Trainer::resume(run, config, splits(), &engine()).unwrap()
 }
 
 /// What must not depend on where a run was interrupted: everything but the time.
 fn essence(outcome: &Outcome) -> (String, Vec<[f64; 4]>) {
-    let numbers = outcome.epochs.iter().map(|m| [m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy]);
+    let numbers = outcome
+        .epochs
+        .iter()
+        .map(|m| [m.train_loss, m.train_accuracy, m.val_loss.unwrap_or_default(), m.val_accuracy.unwrap_or_default()]);
     (outcome.weights_sha256.clone(), numbers.collect())
 }
 
-/// Stops after a step or after a batch of held-out pictures.
+/// Stops after a step or after a batch of validation pictures.
 #[derive(Default)]
 struct StopAt {
     step: u64,
@@ -95,15 +117,63 @@ fn a_run_learns_and_leaves_its_folder() {
     let mut watch = |_| ControlFlow::Continue(());
     let found = evaluate(&description, &weights, &Arc::new(dataset(20)), &engine(), 7, &mut watch).unwrap().unwrap();
     let best = &outcome.epochs[outcome.progress.best_epoch - 1];
-    assert_eq!((found.images, found.top1, found.top5), (20, best.val_accuracy, None));
-    assert!((found.loss - best.val_loss).abs() < 1e-6, "{} {}", found.loss, best.val_loss);
+    assert_eq!((found.images, Some(found.top1), found.top5), (20, best.val_accuracy, None));
+    assert!((found.loss - best.val_loss.unwrap()).abs() < 1e-6, "{} {:?}", found.loss, best.val_loss);
+    assert_eq!(outcome.classifier.weights, weights);
+}
+
+#[test]
+fn a_run_without_a_folder_is_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config();
+    let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe.clone(), &engine()).unwrap();
+    assert!(trainer.saved().is_none());
+    let alone = trainer.fit(&mut ()).unwrap();
+    let kept = begin(&folder.path().join("run"), config).fit(&mut ()).unwrap();
+    assert_eq!(essence(&alone), essence(&kept));
+    assert_eq!(alone.classifier.weights, kept.classifier.weights);
+}
+
+#[test]
+fn test_pictures_choose_nothing_and_none_are_needed() {
+    let config = config();
+    let fit = |splits: Splits| {
+        Trainer::with_engine(classifier(&config), splits, config.recipe.clone(), &engine())
+            .unwrap()
+            .fit(&mut ())
+            .unwrap()
+    };
+    let tested = fit(Splits { val: None, test: Some(dataset(20)), ..splits() });
+    let alone = fit(Splits { val: None, ..splits() });
+    assert_eq!((tested.progress.best_epoch, alone.progress.best_epoch), (3, 3));
+    assert!(tested.epochs[2].val_accuracy.is_some() && alone.epochs[2].val_accuracy.is_none());
+    assert_eq!(tested.classifier.weights, alone.classifier.weights);
+}
+
+#[test]
+fn a_trained_net_is_fine_tuned_to_other_classes() {
+    let first = Trainer::with_engine(classifier(&config()), splits(), config().recipe, &engine()).unwrap();
+    let learned = first.fit(&mut ()).unwrap().classifier;
+    let names = ["upper", "lower"].map(str::to_owned).to_vec();
+    let (tuned, replaced) = learned.clone().with_classes(names.clone(), 0).unwrap();
+    assert_eq!(replaced, ["head.bias", "head.weight"]);
+    assert_eq!(tuned.weights["conv1.weight"], learned.weights["conv1.weight"]);
+    let images = (0..20).flat_map(|index| dataset(20).image(index).to_vec()).collect();
+    let labels = (0..20).map(|index| u32::from(index % 3 == 2)).collect();
+    let train = Dataset::new("two", [1, SIDE, SIDE], images, labels, names.clone()).unwrap();
+    let splits = Splits { train, val: None, test: None };
+    let outcome = Trainer::with_engine(tuned, splits, config().recipe, &engine()).unwrap().fit(&mut ()).unwrap();
+    assert_eq!(outcome.classifier.description.classes(), names);
 }
 
 #[test]
 fn wherever_a_run_is_stopped_it_goes_on_to_the_same_end() {
     let folder = tempfile::tempdir().unwrap();
     for optimizer in [Optimizer::Adam, Optimizer::Sgd] {
-        let config = TrainConfig { optimizer, schedule: Schedule::OneCycle, ..config() };
+        let config = with(|recipe| {
+            recipe.optimizer.name = optimizer;
+            recipe.schedule = ScheduleConfig { name: Schedule::OneCycle };
+        });
         let unbroken = begin(&folder.path().join(format!("{optimizer:?}")), config.clone()).fit(&mut ()).unwrap();
         for stop in [
             StopAt { step: 1, ..StopAt::default() },
@@ -155,7 +225,7 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
 #[test]
 fn max_steps_at_the_end_of_an_epoch_let_it_end() {
     let folder = tempfile::tempdir().unwrap();
-    let outcome = begin(folder.path(), TrainConfig { max_steps: Some(7), ..config() }).fit(&mut ()).unwrap();
+    let outcome = begin(folder.path(), with(|recipe| recipe.max_steps = Some(7))).fit(&mut ()).unwrap();
     assert_eq!((outcome.ending, outcome.progress.epoch, outcome.epochs.len()), (Ending::MaxSteps, 1, 1));
     // Nothing is left to do for the same number of steps.
     let again = resume(folder.path(), Some(7)).0.fit(&mut ()).unwrap();
@@ -165,7 +235,10 @@ fn max_steps_at_the_end_of_an_epoch_let_it_end() {
 #[test]
 fn a_loss_that_is_no_number_ends_training_and_leaves_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let config = TrainConfig { lr: 1e38, optimizer: Optimizer::Sgd, batch_norm: Some(false), ..config() };
+    let mut config = with(|recipe| {
+        recipe.optimizer = OptimizerConfig { lr: 1e38, name: Optimizer::Sgd, ..OptimizerConfig::default() };
+    });
+    config.model.batch_norm = Some(false);
     let path = folder.path().join("new");
     let message = begin(&path, config.clone()).fit(&mut ()).unwrap_err().to_string();
     assert!(message.contains("in epoch 1: training has diverged"), "{message}");
@@ -173,30 +246,32 @@ fn a_loss_that_is_no_number_ends_training_and_leaves_the_checkpoint() {
     assert!(!run.last_safetensors().exists() && !run.best_safetensors().exists());
 
     let path = folder.path().join("resumed");
-    let calm = TrainConfig { lr: 1e-3, max_steps: Some(9), ..config };
+    let mut calm = config;
+    (calm.recipe.optimizer.lr, calm.recipe.max_steps) = (1e-3, Some(9));
     begin(&path, calm.clone()).fit(&mut ()).unwrap();
     let run = RunFolder::open(&path).unwrap();
     let before = fs::read(run.last_safetensors()).unwrap();
-    let wild = TrainConfig { lr: 1e38, max_steps: None, ..calm };
+    let mut wild = calm;
+    (wild.recipe.optimizer.lr, wild.recipe.max_steps) = (1e38, None);
     let last = run.last_safetensors();
     let trainer = Trainer::resume(run, wild, splits(), &engine()).unwrap().0;
     let message = trainer.fit(&mut ()).unwrap_err().to_string();
-    assert!(message.contains("in epoch 2") && message.ends_with("is from before."), "{message}");
+    assert!(message.contains("in epoch 2") && message.ends_with("is from before"), "{message}");
     assert_eq!(fs::read(last).unwrap(), before);
 }
 
 #[test]
 fn other_data_and_foreign_checkpoints_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    begin(folder.path(), TrainConfig { max_steps: Some(2), ..config() }).fit(&mut ()).unwrap();
+    begin(folder.path(), with(|recipe| recipe.max_steps = Some(2))).fit(&mut ()).unwrap();
     let problem = |splits| {
         let run = RunFolder::open(folder.path()).unwrap();
         let message = Trainer::resume(run, config(), splits, &engine()).err().unwrap().to_string();
         assert!(message.contains("last.safetensors: "), "{message}");
         message
     };
-    let others = Splits { train: dataset(49), test: dataset(20) };
-    assert!(problem(others).ends_with("the run learned from 50 pictures, but 'rows' has 49"));
+    let others = Splits { train: dataset(49), ..splits() };
+    assert!(problem(others).ends_with("the run was trained on 50 pictures, but 'rows' has 49"));
     let last = RunFolder::open(folder.path()).unwrap().last_safetensors();
     let checkpoint = Checkpoint::load(&last).unwrap();
     Checkpoint { optimizer: Default::default(), ..checkpoint.clone() }.save(&last).unwrap();
@@ -209,19 +284,14 @@ fn other_data_and_foreign_checkpoints_are_refused() {
 }
 
 #[test]
-fn nothing_is_made_when_net_and_data_do_not_fit() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("run");
-    let none = Splits { train: dataset(50), test: dataset(0) };
-    let problem = |config, splits| Trainer::begin(config, splits, &engine(), Some(&path)).err().unwrap().to_string();
-    assert!(problem(config(), none).contains("expected at least one picture"));
-    let pooled_away = problem(TrainConfig { cdims: Some(vec![4; 3]), ..config() }, splits());
-    assert!(pooled_away.contains("cnn: expected a picture of at least 1x8x8"), "{pooled_away}");
-    let text =
-        "name = 'mine'\ninput = [1, 6, 7]\n[[layer]]\nop = 'flatten'\n[[layer]]\nop = 'linear'\nout_features = 3\n";
-    let file = folder.path().join("mine.toml");
-    fs::write(&file, text).unwrap();
-    let net = TrainConfig { net: Some(file), ..config() };
-    assert!(problem(net, splits()).ends_with("mine.toml: its input is 1x6x7, but the pictures are 1x6x6"));
-    assert!(!path.exists());
+fn what_does_not_fit_is_refused() {
+    let none = Splits { val: Some(dataset(0)), ..splits() };
+    let problem = |splits| Trainer::new(classifier(&config()), splits, config().recipe).err().unwrap().to_string();
+    assert!(problem(none).contains("expected at least one picture"));
+    let other = zoo::cnn(&zoo::Cnn { ydim: 3, ..zoo::Cnn::default() }).unwrap();
+    let other = Classifier::untrained(other, 0).unwrap();
+    let message = Trainer::new(other, splits(), config().recipe).err().unwrap().to_string();
+    assert!(message.contains("pictures of 1x6x6, but the net 'cnn' takes 1x28x28"), "{message}");
+    let message = Trainer::new(classifier(&config()), splits(), with(|recipe| recipe.epochs = 0).recipe).err().unwrap();
+    assert!(message.to_string().starts_with("epochs: expected at least 1"));
 }

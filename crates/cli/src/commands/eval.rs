@@ -1,6 +1,8 @@
 //! `convnet eval`: how well a trained network does on held-out pictures.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
 use convnet::classifier::{Classifier, Description};
 use convnet::columns::thousands;
@@ -8,6 +10,7 @@ use convnet::data::Part;
 use convnet::evaluate::{Evaluation, Told, evaluate_pictures};
 use convnet::pairing::{self, By, Pairing};
 use convnet::predictor::Predictor;
+use convnet::train::TrainConfig;
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, DataArgs, EngineArgs};
@@ -76,16 +79,23 @@ struct Report<'a> {
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let (Classifier { description, weights }, run) = self.classifier.load(console)?;
-        let data = match (self.data.name(), run) {
+        let config = run.map(|run| run.config()).transpose()?;
+        let data = match (self.data.name(), &config) {
             (Some(data), _) => data.to_owned(),
-            (None, Some(run)) => run.config()?.data,
+            (None, Some(config)) => config.data.source.clone(),
             (None, None) => {
                 return Err(Usage::new("--weights alone says nothing of the data: name them with --data").into());
             }
         };
         let description = self.pictures.apply(description, console)?;
         let engine = self.engine.engine(console)?;
-        let held_out = self.data.source(&data, console)?.held_out(self.split)?;
+        let source = self.data.source(&data, console)?;
+        let is_of = |config: &TrainConfig| {
+            let place = |path: &Path| fs::canonicalize(path).ok();
+            source.path().is_none_or(|path| place(path) == place(Path::new(&config.data.source)))
+        };
+        let split = config.filter(is_of).map(|config| config.val_split());
+        let held_out = source.held_out(self.split, split)?;
         held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
         let (part, count) = (held_out.part(), held_out.len());
         let pairing = self.pair(held_out.classes(), &description, console)?;

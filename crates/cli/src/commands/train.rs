@@ -3,137 +3,65 @@
 use std::env;
 use std::fmt::Write as _;
 use std::path::{self, Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::value_parser;
 use convnet::columns::thousands;
-use convnet::data::Source;
+use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
 use convnet::ops::Op;
 use convnet::train::{
-    Ending, EpochMetrics, Optimizer, Outcome, RunFolder, Schedule, TrainConfig, TrainOverrides, Trainer,
+    Ending, EpochMetrics, Outcome, Prepared, Prologue, RunFolder, Schedule, Settings, TrainConfig, Trainer,
 };
 use serde::Serialize;
 
-use crate::args::{DataArgs, Dims, EngineArgs, InputSize, NetworkArgs, at_least_1, warn_of_emulation};
+use crate::args::{source, tell_notes, tell_read, warn_of_emulation};
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Narrator;
+use crate::settings::SettingArgs;
 use crate::usage::OrUsage;
 
 /// Train a network to classify pictures
 ///
-/// Without any flags: the lecture's CNN on built-in handwritten-looking digits. Everything goes into the folder of the
-/// run: the resolved configuration, metrics, curves, predictions, the best weights, and a checkpoint after each epoch,
-/// from which --resume goes on. Ctrl-C writes a checkpoint and stops.
+/// Without any flags: the lecture's CNN on built-in handwritten-looking digits. With --data DIR: a network for the pictures in
+/// its folders, a class in each, a share of which is held out for validation. Everything goes into the folder of the run: the
+/// resolved configuration, metrics, curves, predictions, the best weights, and a checkpoint after each epoch, from which
+/// --resume goes on. Ctrl-C writes a checkpoint and stops.
 #[derive(clap::Args)]
 #[command(
     after_help = "Settings: flags win over environment variables (CONVNET_BATCH_SIZE=64), these over the file of\n\
     --config. Its keys are those of a run's config.toml.\n\nExamples:\n  \
     convnet train\n  \
     convnet train --data mnist --download\n  \
+    convnet train --data photos\n  \
+    convnet train --data photos --weights resnet18.pth --model resnet18 --freeze backbone\n  \
     convnet train --data DIR --cdims 16,32 --hdims 128 --epochs 5 --out runs/small\n  \
     convnet train --resume runs/small --epochs 10"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    data: DataArgs,
+    settings: SettingArgs,
 
-    /// Size that pictures from files are brought to, such as 3x224x224 or 224x224 [default: their own; with --net what it
-    /// takes]
-    #[arg(long, value_name = "CxHxW")]
-    input: Option<InputSize>,
-
-    /// Passes over the training pictures [default: 10]
-    #[arg(long, value_name = "N", value_parser = at_least_1)]
-    epochs: Option<usize>,
-
-    /// Stop after so many steps, counted from the run's beginning [default: no limit]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=i64::MAX as u64))]
-    max_steps: Option<u64>,
-
-    /// Pictures per step [default: 256]
-    #[arg(short, long, value_name = "N", value_parser = at_least_1)]
-    batch_size: Option<usize>,
-
-    /// Decides first weights, order of the pictures and dropout [default: 0]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(..=i64::MAX as u64))]
-    seed: Option<u64>,
-
-    #[command(flatten)]
-    engine: EngineArgs,
+    /// Fetch the pictures into the cache folder where they are missing; for mnist [default: stay offline]
+    #[arg(long)]
+    download: bool,
 
     /// TOML file with settings, such as a run's config.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
 
     /// Folder for the run; a new or an empty one [default: runs/NAME-NUMBER]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
     /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads, --conv, --precision and --data
-    #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "config", "out", "input", "batch_size", "seed", "optimizer", "lr", "schedule", "momentum", "nesterov", "weight_decay",
-        "model", "net", "cdims", "hdims", "ksize", "no_batch_norm", "dropout", "shortcut",
-    ])]
+    #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
     /// Print one JSON document and nothing else on stdout [default: what to do next]
     #[arg(long, help_heading = "Output")]
     json: bool,
-
-    #[command(flatten)]
-    optimizer: OptimizerArgs,
-
-    #[command(flatten)]
-    network: NetworkArgs,
-}
-
-/// Pictures whose size is given without channels are in colour.
-const COLOUR: [usize; 3] = [3, 1, 1];
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Optimizer")]
-struct OptimizerArgs {
-    /// How weights are moved [default: adam]
-    #[arg(
-        long = "opt", visible_alias = "optimizer", value_name = "NAME",
-        value_parser = PossibleValuesParser::new(OPTIMIZERS.map(|(name, _)| name)).map(|name| named(&OPTIMIZERS, &name)),
-    )]
-    optimizer: Option<Optimizer>,
-
-    /// Learning rate [default: 0.001]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    lr: Option<f64>,
-
-    /// How the learning rate moves over the epochs [default: constant]
-    #[arg(
-        long, value_name = "NAME",
-        value_parser = PossibleValuesParser::new(Schedule::NAMED.map(|(name, _)| name))
-            .map(|name| named(&Schedule::NAMED, &name)),
-    )]
-    schedule: Option<Schedule>,
-
-    /// sgd: share of the last step that is added to the next [default: 0.9]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    momentum: Option<f64>,
-
-    /// sgd: use Nesterov's form of momentum [default: the plain one]
-    #[arg(long)]
-    nesterov: bool,
-
-    /// Share of each weight taken off, times the learning rate [default: 0; adamw: 0.01]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    weight_decay: Option<f64>,
-}
-
-const OPTIMIZERS: [(&str, Optimizer); 3] =
-    [("adam", Optimizer::Adam), ("adamw", Optimizer::AdamW), ("sgd", Optimizer::Sgd)];
-
-/// The value of that name, which must be one of them.
-fn named<T: Copy + Default>(values: &[(&str, T)], name: &str) -> T {
-    values.iter().find(|(known, _)| *known == name).map_or(T::default(), |&(_, value)| value)
 }
 
 /// What `--json` prints.
@@ -150,11 +78,12 @@ impl Args {
             Some(run) => self.resume(run, console)?,
             None => self.begin(console)?,
         };
+        let (run, config) = trainer.saved().context("expected a run with a folder")?;
+        let run = run.clone();
         warn_of_emulation(&engine, console);
         warn_of_little(&trainer, console);
-        console.note(&introduction(&trainer, &engine));
-        let (run, test) = (trainer.run().clone(), trainer.test_data());
-        let sample = test.classes()[test.labels()[0] as usize].clone();
+        console.note(&introduction(&trainer, &engine, &run, config));
+        let watched = trainer.watched().map(|(part, data)| (part, first_class(data)));
         interrupt::tell();
         let mut narrator = Narrator::new(console, &trainer);
         let outcome = trainer.fit(&mut narrator)?;
@@ -163,9 +92,9 @@ impl Args {
             let Outcome { epochs, weights_sha256, .. } = &outcome;
             print_json(&Report { run: run.path(), epochs, weights_sha256 })?;
         } else {
-            print(&conclusion(&outcome, &run))?;
+            print(&conclusion(&outcome, &run, watched.as_ref().map(|(part, _)| *part)))?;
             if !console.is_quiet() {
-                print(&next_steps(&outcome, &run, &sample))?;
+                print(&next_steps(&outcome, &run, watched.as_ref().map(|(_, class)| class.as_str())))?;
             }
         }
         match outcome.ending {
@@ -175,43 +104,63 @@ impl Args {
     }
 
     fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
-        let file = self.config.as_deref().map(TrainOverrides::read).transpose()?.unwrap_or_default();
-        let environment = TrainOverrides::from_env(|name| env::var(name).ok())?;
-        let flags = self.overrides().or_usage()?;
+        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+        let environment = Settings::from_env(|name| env::var(name).ok())?;
+        let flags = self.settings.layer().or_usage()?;
         // What makes no sense by itself is not the other layers' fault.
         TrainConfig::resolve([flags.clone()]).or_usage()?;
         let mut config = TrainConfig::resolve([file, environment, flags])?;
+        let from = self.source(&config.data.source, console)?;
         // So that the run can be used from any folder.
-        if let Some(path) = Source::parse(&config.data)?.path() {
-            config.data = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
+        if let Some(path) = from.path() {
+            config.data.source = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
         }
-        config.net = config.net.as_deref().map(absolute).transpose()?;
-        let engine = Engine::new(config.threads)?.with_conv(config.conv).with_precision(config.precision);
-        let splits = self.data.load(&config.data, config.target()?, console)?;
-        Ok((Trainer::begin(config, splits, &engine, self.out.as_deref())?, engine))
+        for file in [&mut config.model.net, &mut config.model.weights].into_iter().flatten() {
+            *file = absolute(file)?;
+        }
+        let engine = config.engine.engine()?;
+        let start = Instant::now();
+        let Prepared { config, splits, classifier, notes } = Prepared::new(config, &from)?;
+        tell_splits(&splits, start, console);
+        for note in &notes {
+            match (note, &config.model.weights) {
+                (Prologue::Weights(note), Some(path)) => tell_notes(path, std::slice::from_ref(note), console),
+                _ => console.note(&capital(&note.to_string())),
+            }
+        }
+        let trainer = Trainer::with_engine(classifier, splits, config.recipe.clone(), &engine)?;
+        let folder = match &self.out {
+            Some(path) => RunFolder::create(path, &config)?,
+            None => RunFolder::create_next(&config)?,
+        };
+        Ok((trainer.in_folder(folder, config)?, engine))
     }
 
     fn resume(&self, run: &Path, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
         let run = RunFolder::open(run)?;
-        let mut config = run.config()?;
-        config.max_steps = self.max_steps;
-        let before = config.epochs;
-        config.epochs = self.epochs.unwrap_or(config.epochs);
-        if config.epochs != before && config.schedule != Schedule::Constant {
+        let before = run.config()?;
+        // A limit of steps is that of the call.
+        let own = TrainConfig {
+            recipe: convnet::train::Recipe { max_steps: None, ..before.recipe.clone() },
+            ..before.clone()
+        };
+        let own = Settings::from_toml(&own.to_toml()?).map_err(anyhow::Error::msg)?;
+        let mut config = TrainConfig::resolve([own, self.settings.layer().or_usage()?]).or_usage()?;
+        let (epochs, epochs_before) = (config.recipe.epochs, before.recipe.epochs);
+        if epochs != epochs_before && config.recipe.schedule.name != Schedule::Constant {
             console.warn(&format!(
-                "the learning-rate schedule now spans {} epochs instead of {before}: the learning rate goes on at another \
-                 place of its curve, which may be above where it ended",
-                config.epochs
+                "the learning-rate schedule now spans {epochs} epochs instead of {epochs_before}: the learning rate goes on \
+                 at another place of its curve, which may be above where it ended"
             ));
         }
-        config.threads = self.engine.threads.threads.unwrap_or(config.threads);
-        config.conv = self.engine.conv.unwrap_or(config.conv);
-        config.precision = self.engine.precision.unwrap_or(config.precision);
-        let engine = Engine::new(config.threads)?.with_conv(config.conv).with_precision(config.precision);
-        if self.epochs.is_some_and(|epochs| epochs != run.config().map_or(epochs, |config| config.epochs)) {
-            note_new_schedule(&config, console);
+        let from = self.source(&config.data.source, console)?;
+        if let Some(path) = from.path() {
+            config.data.source = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
         }
-        let splits = self.data.load(&config.data, config.target()?, console)?;
+        let engine = config.engine.engine()?;
+        let start = Instant::now();
+        let splits = Prepared::splits_of_run(&run, &config, &from)?;
+        tell_splits(&splits, start, console);
         let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
         if let Some(problem) = problem {
             console.warn(&format!("{problem}. Going on from the checkpoint before it."));
@@ -219,57 +168,34 @@ impl Args {
         Ok((trainer, engine))
     }
 
-    fn overrides(&self) -> convnet::Result<TrainOverrides> {
-        let list = |dims: &Option<Dims>| dims.clone().map(|Dims(dims)| dims);
-        let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
-        let OptimizerArgs { optimizer, lr, schedule, momentum, nesterov, weight_decay } = &self.optimizer;
-        Ok(TrainOverrides {
-            data: self.data.name().map(str::to_owned),
-            input: self.input.as_ref().map(|size| size.picture(COLOUR)).transpose()?,
-            model: model.clone(),
-            net: net.clone(),
-            cdims: list(cdims),
-            hdims: list(hdims),
-            ksize: *ksize,
-            batch_norm: no_batch_norm.then_some(false),
-            dropout: *dropout,
-            shortcut: *shortcut,
-            epochs: self.epochs,
-            max_steps: self.max_steps,
-            batch_size: self.batch_size,
-            optimizer: *optimizer,
-            lr: *lr,
-            schedule: *schedule,
-            momentum: *momentum,
-            nesterov: nesterov.then_some(true),
-            weight_decay: *weight_decay,
-            betas: None,
-            eps: None,
-            seed: self.seed,
-            threads: self.engine.threads.threads,
-            conv: self.engine.conv,
-            precision: self.engine.precision,
-        })
+    fn source(&self, name: &str, console: &Console) -> anyhow::Result<Source> {
+        source(name, self.download, console)
     }
 }
 
-/// Says that a learning rate which depends on the number of epochs is another with another number.
-fn note_new_schedule(config: &TrainConfig, console: &Console) {
-    if config.schedule != Schedule::Constant {
-        let epochs = config.epochs;
-        console.note(&format!(
-            "The learning rate follows its schedule over all {epochs} epochs now: it does not go on where it was"
-        ));
+/// Says how many pictures were read, and what was noticed.
+fn tell_splits(splits: &Splits, start: Instant, console: &Console) {
+    let watched = splits.watched();
+    tell_read(console, splits.train.len() + watched.map_or(0, Dataset::len), start);
+    for warning in splits.train.warnings().iter().chain(watched.into_iter().flat_map(Dataset::warnings)) {
+        console.warn(warning);
     }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// What the first picture shows.
+fn first_class(data: &Dataset) -> String {
+    data.classes()[data.labels()[0] as usize].clone()
 }
 
 /// Warns of data or batches from which little can be learned.
 fn warn_of_little(trainer: &Trainer, console: &Console) {
-    if let [only] = trainer.train_data().classes() {
-        console.warn(&format!("the data have only one class ('{only}'): there is nothing to tell apart"));
-    }
     let normalises = trainer.description().net().nodes().iter().any(|node| matches!(node.op, Op::BatchNorm2d(_)));
-    if normalises && trainer.config().batch_size.min(trainer.train_data().len()) == 1 {
+    if normalises && trainer.recipe().batch_size.min(trainer.train_data().len()) == 1 {
         console.warn(
             "batches of one picture: batch norm finds no variance where a map has one pixel; a batch size of 2 or more is meant for it",
         );
@@ -281,21 +207,28 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// What is about to happen.
-fn introduction(trainer: &Trainer, engine: &Engine) -> String {
+fn introduction(trainer: &Trainer, engine: &Engine, run: &RunFolder, config: &TrainConfig) -> String {
     let (net, progress) = (trainer.description().net(), trainer.progress());
     let count = |images: usize| thousands(images as u64);
+    let watched = match trainer.watched() {
+        Some((Part::Val, data)) => format!("{} for validation", count(data.len())),
+        Some((_, data)) => format!(
+            "no validation pictures; after each epoch it is measured on {} test pictures, which choose nothing",
+            count(data.len())
+        ),
+        None => "none held out".into(),
+    };
     let mut text = format!(
-        "Training {} ({} parameters) on {}: {} pictures, {} held out. {} threads, {}. Run folder {}",
+        "Training {} ({} parameters) on {}: {} pictures, {watched}. {} threads, {}. Run folder {}",
         net.name(),
         thousands(net.parameter_count()),
-        trainer.config().data,
+        config.data.source,
         count(trainer.train_data().len()),
-        count(trainer.test_data().len()),
         engine.threads(),
         engine.isa(),
-        trainer.run().path().display(),
+        run.path().display(),
     );
-    let epochs = trainer.config().epochs;
+    let epochs = trainer.recipe().epochs;
     if progress.epoch >= epochs {
         let _ = write!(text, "\nAll {epochs} epochs are done; more with --epochs N");
     } else if progress.step > 0 {
@@ -305,22 +238,28 @@ fn introduction(trainer: &Trainer, engine: &Engine) -> String {
 }
 
 /// What training came to, in a line or two.
-fn conclusion(outcome: &Outcome, run: &RunFolder) -> String {
+fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> String {
     let mut text = format!("{}: ", run.path().display());
-    match outcome.epochs.iter().find(|epoch| epoch.epoch == outcome.progress.best_epoch) {
-        Some(EpochMetrics { epoch, val_accuracy, .. }) => {
-            let percent = 100.0 * val_accuracy;
-            let _ = writeln!(text, "{percent:.2} % of the held-out pictures recognised, best after epoch {epoch}");
-        }
+    let kept = outcome.epochs.iter().find(|epoch| epoch.epoch == outcome.progress.best_epoch);
+    let (percent, epoch) = match kept {
         None => {
             let _ = writeln!(text, "stopped after step {}, before the first epoch ended", outcome.progress.step);
+            return text;
         }
-    }
+        Some(epoch) => (100.0 * epoch.val_accuracy.unwrap_or(epoch.train_accuracy), epoch.epoch),
+    };
+    let _ = match watched {
+        Some(Part::Val) => {
+            writeln!(text, "{percent:.2} % of the validation pictures recognised, best after epoch {epoch}")
+        }
+        Some(_) => writeln!(text, "{percent:.2} % of the test pictures recognised after epoch {epoch}"),
+        None => writeln!(text, "{percent:.2} % of the training pictures recognised in epoch {epoch}"),
+    };
     text
 }
 
 /// Commands that work, and what there is to look at.
-fn next_steps(outcome: &Outcome, run: &RunFolder, sample: &str) -> String {
+fn next_steps(outcome: &Outcome, run: &RunFolder, sample: Option<&str>) -> String {
     let (program, folder) = (program(), shell(&run.path().display().to_string()));
     let mut text = String::new();
     let mut line = |what: &str, how: &str| {
@@ -330,8 +269,10 @@ fn next_steps(outcome: &Outcome, run: &RunFolder, sample: &str) -> String {
     for (what, path) in pictures.iter().filter(|(_, path)| path.is_file()) {
         line(what, &path.display().to_string());
     }
-    line("all held-out pictures:", &format!("{program} eval --run {folder}"));
-    if run.sample_png().is_file() {
+    if sample.is_some() {
+        line("per class, in detail:", &format!("{program} eval --run {folder} --per-class"));
+    }
+    if let (Some(sample), true) = (sample, run.sample_png().is_file()) {
         let picture = shell(&run.sample_png().display().to_string());
         line(&format!("one of them (a \"{sample}\"):"), &format!("{program} predict --run {folder} {picture}"));
     }
@@ -365,22 +306,18 @@ mod tests {
     fn the_defaults_in_the_help_are_those_of_the_library() {
         let mut command = crate::Cli::command();
         let train = command.find_subcommand_mut("train").unwrap();
-        let (config, cnn) = (TrainConfig::default(), Cnn::default());
+        let cnn = Cnn::default();
         let list = |dims: &[usize]| dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         for (id, default) in [
-            ("data", format!("the run's own; without a run: {}", config.data)),
-            ("model", config.model.clone()),
+            ("data", "digits".into()),
             ("cdims", list(&cnn.cdims)),
             ("hdims", list(&cnn.hdims)),
             ("ksize", cnn.ksize.to_string()),
             ("dropout", format!("the network's own; cnn: {}", cnn.dropout)),
-            ("epochs", config.epochs.to_string()),
-            ("batch_size", config.batch_size.to_string()),
-            ("lr", config.lr.to_string()),
-            ("momentum", config.momentum.to_string()),
-            ("weight_decay", format!("{}; adamw: 0.01", config.weight_decay)),
-            ("seed", config.seed.to_string()),
-            ("threads", config.threads.to_string()),
+            ("epochs", "10".into()),
+            ("batch_size", "256".into()),
+            ("lr", "0.001".into()),
+            ("threads", "0".into()),
         ] {
             let argument = train.get_arguments().find(|argument| argument.get_id() == id).unwrap();
             let help = argument.get_help().unwrap().to_string();

@@ -14,13 +14,15 @@ pub struct Dataset {
     warnings: Vec<String>,
 }
 
-/// The two parts of a data set: what a net learns from, and what it is judged on.
+/// The parts of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Splits {
-    /// What a net learns from.
+    /// The pictures that a net is trained on.
     pub train: Dataset,
-    /// What it is judged on.
-    pub test: Dataset,
+    /// Those that choose its best weights.
+    pub val: Option<Dataset>,
+    /// Those that it is measured on in the end. It is not trained on them, and they choose nothing.
+    pub test: Option<Dataset>,
 }
 
 impl Dataset {
@@ -119,6 +121,32 @@ impl Dataset {
             images.extend(fit(index).map_err(picture::named(format!("{}[{index}]", self.name)))?);
         }
         Ok(Dataset { shape: target.shape, images, ..self })
+    }
+
+    /// The pictures outside a mask and those in it, each in their order.
+    pub(super) fn parted(mut self, mask: &[bool]) -> (Dataset, Dataset) {
+        let size: usize = self.shape.iter().product();
+        let part = |labels: &[u32], wanted: bool| -> Vec<u32> {
+            labels.iter().zip(mask).filter(|&(_, &is)| is == wanted).map(|(&label, _)| label).collect()
+        };
+        let (outside, inside) = (part(&self.labels, false), part(&self.labels, true));
+        let mut images = Vec::with_capacity(inside.len() * size);
+        let mut kept = 0;
+        for (index, &is_in) in mask.iter().enumerate() {
+            let image = index * size..(index + 1) * size;
+            match is_in {
+                true => images.extend_from_slice(&self.images[image]),
+                false => {
+                    self.images.copy_within(image, kept * size);
+                    kept += 1;
+                }
+            }
+        }
+        self.images.truncate(kept * size);
+        self.images.shrink_to_fit();
+        let (name, classes) = (format!("{} (val)", self.name), self.classes.clone());
+        let held_out = Dataset { name, shape: self.shape, images, labels: inside, classes, warnings: Vec::new() };
+        (Dataset { labels: outside, ..self }, held_out)
     }
 
     /// Its first `len` pictures, or all of them where there are fewer.

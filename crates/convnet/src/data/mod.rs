@@ -1,6 +1,7 @@
 //! Data: sets of labelled pictures, where they come from, and batches of them.
 //!
-//! A [`Source`] (what `--data` names) gives [`Splits`] of two [`Dataset`]s, whose pixels stay bytes, one copy in memory.
+//! A [`Source`] (a built-in set, a folder or an archive) gives [`Splits`]: [`Dataset`]s to train on, to validate with and to
+//! test with, whose pixels stay bytes, one copy in memory.
 //! Pictures from files are brought to one size as they are read ([`Preprocessing`]). A [`Loader`] turns one of them into an epoch of batches on background threads: shuffled by seed and epoch alone,
 //! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
 //! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
@@ -20,6 +21,7 @@ mod preprocessing;
 pub mod preset;
 mod resize;
 mod source;
+mod split;
 
 pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};
@@ -28,7 +30,8 @@ pub use picture::PictureError;
 pub use preprocessing::{Preprocessing, Target};
 pub use preset::Preset;
 pub use resize::Interpolation;
-pub use source::{HeldOut, Part, Source, cache_folder, pictures_in};
+pub use source::{HeldOut, Part, Sizing, Source, cache_folder, pictures_in};
+pub use split::ValSplit;
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -58,6 +58,12 @@ impl Preprocessing {
         Preprocessing { resize, interpolation, resize_always, normalization }
     }
 
+    /// The same for a net that takes another shape: the shorter side is resized in the same proportion.
+    pub fn for_input(self, before: [usize; 3], input: [usize; 3]) -> Preprocessing {
+        let side = before[1].min(before[2]);
+        Preprocessing { resize: self.resize.map(|resize| proportional(input, resize, side)), ..self }
+    }
+
     /// What it brings pictures to, for a net that takes this shape.
     pub fn target(&self, shape: [usize; 3]) -> Target {
         let &Preprocessing { resize, interpolation, resize_always, .. } = self;

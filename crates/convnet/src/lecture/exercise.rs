@@ -7,7 +7,7 @@ use crate::Result;
 use crate::columns::thousands;
 use crate::geometry::Window;
 use crate::ops::{Init, Role};
-use crate::train::{Optimizer, TrainConfig};
+use crate::train::{Optimizer, Recipe};
 use crate::zoo::{Cnn, cnn};
 
 /// L15.
@@ -84,7 +84,7 @@ pub(super) fn explain() -> Result<Vec<Block>> {
 
 /// How it starts and how it is trained.
 fn training(net: &crate::net::Net) -> Result<Vec<Block>> {
-    let defaults = TrainConfig::default();
+    let defaults = Recipe::default();
     let deviations: Vec<String> = net
         .parameters()
         .into_iter()
@@ -98,7 +98,7 @@ fn training(net: &crate::net::Net) -> Result<Vec<Block>> {
             Init::Constant(_) | Init::Uniform { .. } => None,
         })
         .collect();
-    let optimizer = match defaults.optimizer {
+    let optimizer = match defaults.optimizer.name {
         Optimizer::Adam => "Adam",
         Optimizer::AdamW => "AdamW",
         Optimizer::Sgd => "SGD",
@@ -112,7 +112,9 @@ fn training(net: &crate::net::Net) -> Result<Vec<Block>> {
         )),
         Block::Exhibit(Text::same(deviations.concat())),
         Block::Figure(Figure::new(Text::new("optimizer", "optimizer"), optimizer, NO_UNIT).notes("Adam")),
-        Block::Figure(Figure::new(Text::new("learning rate", "learning rate"), defaults.lr, NO_UNIT).notes(1e-3)),
+        Block::Figure(
+            Figure::new(Text::new("learning rate", "learning rate"), defaults.optimizer.lr, NO_UNIT).notes(1e-3),
+        ),
         Block::Figure(Figure::new(Text::new("batch size", "batch size"), defaults.batch_size, NO_UNIT).notes(256_u64)),
         Block::Figure(Figure::new(Text::new("epochs", "epoch"), defaults.epochs, NO_UNIT).notes(10_u64)),
     ])

@@ -13,7 +13,7 @@ pub use blocks::{Block, Depth};
 pub use cost::{Estimate, Level, Roofline};
 pub use table::{LayerRow, Part, Table};
 
-use crate::ops::{Op, Parameter, Role, Shape};
+use crate::ops::{Head, Op, Parameter, Role, Shape};
 use crate::{Error, Result};
 
 /// Most nodes of a net, its input included.
@@ -88,6 +88,46 @@ impl Net {
         }
         net.auxiliaries.clone_from(&self.auxiliaries);
         Ok(net)
+    }
+
+    /// The same net for so many classes: the last layers with parameters before its output and before its auxiliary outputs,
+    /// linear layers or convolutions, get as many outputs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the net's output does not come from such a layer, and as [`Net::add`].
+    pub fn with_classes(&self, classes: usize) -> Result<Net> {
+        let ends = [self.output()].into_iter().chain(self.auxiliaries.iter().map(|auxiliary| auxiliary.node));
+        let heads: Vec<NodeId> = ends.map(|end| self.head_of(end)).collect::<Result<_>>()?;
+        let mut net = Net::new(self.name.clone(), self.input_shape())?;
+        for (index, node) in self.nodes.iter().enumerate().skip(1) {
+            let op = match node.op.head() {
+                Head::Layer(with_outputs) if heads.contains(&NodeId(index)) => with_outputs(classes),
+                Head::Layer(_) | Head::Passes | Head::Other => node.op.clone(),
+            };
+            net.add(&node.name, op, &node.inputs)?;
+        }
+        net.auxiliaries.clone_from(&self.auxiliaries);
+        match net.output_shape() {
+            Shape::Vector(outputs) if outputs == classes => Ok(net),
+            output => Err(Error::invalid(format!("net '{}': for {classes} classes its output is {output}", self.name))),
+        }
+    }
+
+    /// The layer whose outputs are the classes at a node.
+    pub(crate) fn head_of(&self, end: NodeId) -> Result<NodeId> {
+        let mut at = end;
+        loop {
+            let node = self.node(at);
+            match (node.op.head(), &node.inputs[..]) {
+                (Head::Layer(_), _) => return Ok(at),
+                (Head::Passes, &[input]) => at = input,
+                _ => {
+                    let (net, end) = (&self.name, &self.node(end).name);
+                    let problem = format!("net '{net}': no linear layer or convolution gives the outputs of '{end}'");
+                    return Err(Error::invalid(problem));
+                }
+            }
+        }
     }
 
     /// Adds a layer and checks at once that it fits.
@@ -308,5 +348,22 @@ mod tests {
         assert_eq!(wide.nodes()[1].shape, Shape::Map([2, 7, 5]));
         assert_eq!(wide.parameters()[2].2.shape, [5, 70]);
         assert!(problem(net.with_input(Shape::Map([1, 2, 8])).map(|net| net.output())).contains("'conv'"));
+    }
+
+    #[test]
+    fn heads_get_other_classes() {
+        let outputs = |net: &Net| net.node(net.output()).shape.elements();
+        for name in ["squeezenet1_1", "googlenet", "resnet18", "lenet5", "mobilenet_v2"] {
+            let net = crate::zoo::by_name(name, &Default::default()).unwrap();
+            let other = net.with_classes(7).unwrap();
+            assert_eq!(outputs(&other), 7);
+            assert!(other.auxiliaries().iter().all(|auxiliary| other.node(auxiliary.node).shape.elements() == 7));
+            assert_eq!(other.with_classes(outputs(&net)).unwrap(), net);
+        }
+        let mut summed = Net::new("summed", Shape::Vector(3)).unwrap();
+        summed.then("linear", crate::ops::Linear::new(3)).unwrap();
+        let end = summed.output();
+        summed.add("add", Op::Add, &[end, NodeId(0)]).unwrap();
+        assert!(problem(summed.with_classes(2).map(|net| net.output())).contains("no linear layer or convolution"));
     }
 }

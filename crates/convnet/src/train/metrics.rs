@@ -19,11 +19,11 @@ pub struct EpochMetrics {
     pub train_loss: f64,
     /// Share of training pictures recognised, 0 to 1.
     pub train_accuracy: f64,
-    /// Mean cross-entropy over the held-out pictures after the epoch.
-    #[serde(deserialize_with = "nan_for_null")]
-    pub val_loss: f64,
-    /// Share of held-out pictures recognised, 0 to 1.
-    pub val_accuracy: f64,
+    /// Mean cross-entropy over the validation pictures after the epoch, or over the test pictures where there are none of
+    /// these; `null` where there are neither, or it is not finite.
+    pub val_loss: Option<f64>,
+    /// Share of these pictures recognised, 0 to 1.
+    pub val_accuracy: Option<f64>,
     /// Time the epoch took.
     pub seconds: f64,
 }
@@ -103,8 +103,8 @@ mod tests {
             epoch,
             train_loss: loss,
             train_accuracy: 0.9,
-            val_loss: loss * 1.1,
-            val_accuracy: 0.95,
+            val_loss: Some(loss * 1.1),
+            val_accuracy: Some(0.95),
             seconds: 1.5,
         }
     }
@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn nan_survives() {
         let (_folder, path) = written(0);
-        append_metrics(&path, &EpochMetrics { val_loss: f64::NAN, ..epoch(1) }).unwrap();
-        assert!(read_metrics(&path).unwrap()[0].val_loss.is_nan());
+        append_metrics(&path, &EpochMetrics { train_loss: f64::NAN, val_loss: None, ..epoch(1) }).unwrap();
+        let read = read_metrics(&path).unwrap()[0];
+        assert!(read.train_loss.is_nan() && read.val_loss.is_none());
     }
 }

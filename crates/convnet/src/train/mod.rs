@@ -1,16 +1,22 @@
 //! The training loop, and what surrounds it: its configuration, the run folder, and what that folder holds.
 
 mod config;
-mod fit;
 mod metrics;
 pub mod plots;
+mod prepare;
 mod progress;
 mod run;
+mod saved;
 mod schedule;
+mod trainer;
 
-pub use config::{Optimizer, TrainConfig, TrainOverrides};
-pub use fit::{Ending, Observer, Outcome, Trainer};
+pub use config::{
+    DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, Recipe, SETTINGS, ScheduleConfig, Setting,
+    Settings, TrainConfig,
+};
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
+pub use prepare::{Prepared, Prologue};
 pub use progress::Progress;
 pub use run::RunFolder;
 pub use schedule::Schedule;
+pub use trainer::{Ending, Observer, Outcome, Trainer};

@@ -24,9 +24,10 @@ pub struct Progress {
     pub loss: f64,
     /// Time spent learning from them.
     pub seconds: f64,
-    /// The epoch with the best accuracy on held-out pictures, 0 before there is one.
+    /// The epoch whose weights are kept as the best, 0 before there is one: that of the best accuracy on the validation
+    /// pictures, or the last where there are none.
     pub best_epoch: usize,
-    /// That accuracy.
+    /// Its accuracy.
     pub best_accuracy: f64,
 }
 
@@ -56,19 +57,21 @@ impl Progress {
         self.images as f64 / self.seconds
     }
 
-    /// Ends the epoch. Says what it came to, and whether it is the best.
-    pub(super) fn end_epoch(&mut self, evaluation: &Evaluation) -> (EpochMetrics, bool) {
+    /// Ends the epoch. Says what it came to, and whether its weights are to be kept: the best where the evaluation chooses,
+    /// else the last.
+    pub(super) fn end_epoch(&mut self, evaluation: Option<&Evaluation>, selects: bool) -> (EpochMetrics, bool) {
         let metrics = EpochMetrics {
             epoch: self.epoch + 1,
             train_loss: self.mean_loss(),
             train_accuracy: self.accuracy(),
-            val_loss: evaluation.loss,
-            val_accuracy: evaluation.top1,
-            seconds: self.seconds + evaluation.seconds,
+            val_loss: evaluation.map(|found| found.loss),
+            val_accuracy: evaluation.map(|found| found.top1),
+            seconds: self.seconds + evaluation.map_or(0.0, |found| found.seconds),
         };
-        let best = self.best_epoch == 0 || metrics.val_accuracy > self.best_accuracy;
+        let accuracy = metrics.val_accuracy.unwrap_or(metrics.train_accuracy);
+        let best = !selects || self.best_epoch == 0 || accuracy > self.best_accuracy;
         let (best_epoch, best_accuracy) =
-            if best { (metrics.epoch, metrics.val_accuracy) } else { (self.best_epoch, self.best_accuracy) };
+            if best { (metrics.epoch, accuracy) } else { (self.best_epoch, self.best_accuracy) };
         *self = Progress { epoch: metrics.epoch, step: self.step, best_epoch, best_accuracy, ..Progress::default() };
         (metrics, best)
     }
@@ -85,11 +88,16 @@ mod tests {
         progress.add(Step { loss: 4.0, correct: 0 }, 2, 0.5);
         assert_eq!((progress.mean_loss(), progress.accuracy(), progress.images_per_second()), (2.0, 0.5, 6.0));
         let evaluation = |top1| Evaluation { images: 2, top1, loss: 0.25, seconds: 1.0, ..Evaluation::default() };
-        let (metrics, best) = progress.end_epoch(&evaluation(0.5));
-        assert_eq!((metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds), (1, 2.0, 0.5, 2.0));
+        let (metrics, best) = progress.end_epoch(Some(&evaluation(0.5)), true);
+        assert_eq!(
+            (metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds),
+            (1, 2.0, Some(0.5), 2.0)
+        );
         assert!(best);
         assert_eq!(progress, Progress { epoch: 1, step: 2, best_epoch: 1, best_accuracy: 0.5, ..Progress::default() });
-        assert!(!progress.clone().end_epoch(&evaluation(0.5)).1);
-        assert!(progress.end_epoch(&evaluation(0.6)).1);
+        assert!(!progress.clone().end_epoch(Some(&evaluation(0.5)), true).1);
+        assert!(progress.clone().end_epoch(Some(&evaluation(0.5)), false).1, "nothing is chosen by test pictures");
+        assert!(progress.clone().end_epoch(None, false).1);
+        assert!(progress.end_epoch(Some(&evaluation(0.6)), true).1);
     }
 }

@@ -42,8 +42,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
     pub fn create_next(config: &TrainConfig) -> Result<RunFolder> {
-        let name = config.net.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-        RunFolder::create_numbered(Path::new(RUNS), &name.unwrap_or_else(|| config.model.clone()), config)
+        RunFolder::create_numbered(Path::new(RUNS), &config.net_name(), config)
     }
 
     fn create_numbered(runs: &Path, name: &str, config: &TrainConfig) -> Result<RunFolder> {
@@ -156,12 +155,13 @@ fn next_number(runs: &Path, name: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Recipe;
 
     #[test]
     fn created_folders_open_again_with_their_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/run");
-        let config = TrainConfig { epochs: 3, ..TrainConfig::default() };
+        let config = TrainConfig { recipe: Recipe { epochs: 3, ..Recipe::default() }, ..TrainConfig::default() };
         let run = RunFolder::create(&path, &config).unwrap();
         assert_eq!(RunFolder::open(&path).unwrap(), run);
         assert_eq!(run.config().unwrap(), config);

@@ -19,22 +19,23 @@ use crate::random::Random;
 pub const SEED: u64 = 0;
 /// Its number of training pictures.
 pub const TRAIN: usize = 10_000;
-/// Its number of test pictures.
-pub const TEST: usize = 2_000;
+/// Its number of validation pictures.
+pub const VAL: usize = 2_000;
 
 const SIDE: usize = 28;
 const PIXELS: usize = SIDE * SIDE;
 /// Lines drawn for each part of a curve between two points of a skeleton.
 const LINES_PER_SPAN: usize = 6;
 
-/// Draws `train` and `test` pictures of 1×28×28, from streams of random numbers that never meet.
+/// Draws `train` and `val` pictures of 1×28×28, from streams of random numbers that never meet.
 ///
 /// # Errors
 /// None that can be met with sizes that fit into memory.
-pub fn splits(seed: u64, train: usize, test: usize) -> Result<Splits> {
+pub fn splits(seed: u64, train: usize, val: usize) -> Result<Splits> {
     Ok(Splits {
         train: dataset("digits (train)", seed, *b"digits-a", train)?,
-        test: dataset("digits (test)", seed, *b"digits-b", test)?,
+        val: Some(dataset("digits (val)", seed, *b"digits-b", val)?),
+        test: None,
     })
 }
 
@@ -241,19 +242,20 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::data::{Source, picture, test_data};
+    use crate::data::{Sizing, Source, picture, test_data};
 
     #[test]
     fn a_smaller_set_is_a_prefix_and_seeds_and_parts_differ() {
         let large = splits(7, 60, 40).unwrap();
         let mut small = large.clone();
         small.train.truncate(20);
-        small.test.truncate(10);
+        small.val.as_mut().unwrap().truncate(10);
         assert_eq!(splits(7, 20, 10).unwrap(), small);
         assert_ne!(splits(8, 20, 10).unwrap(), small);
-        assert_ne!(small.train.image(0), small.test.image(0));
+        assert_ne!(small.train.image(0), small.val.unwrap().image(0));
+        let val = large.val.as_ref().unwrap();
         let mut unique: Vec<_> = (0..60).map(|i| large.train.image(i)).collect();
-        unique.extend((0..40).map(|i| large.test.image(i)));
+        unique.extend((0..40).map(|i| val.image(i)));
         unique.sort_unstable();
         unique.dedup();
         assert_eq!(unique.len(), 100, "no two pictures are equal");
@@ -310,17 +312,19 @@ mod tests {
     #[test]
     #[ignore = "slow: compares 500 pictures with 10,000"]
     fn nearest_neighbour_accuracy() {
-        let accuracy = nearest_neighbour(&splits(SEED, TRAIN, 500).unwrap());
+        let Splits { train, val, .. } = splits(SEED, TRAIN, 500).unwrap();
+        let accuracy = nearest_neighbour(&train, &val.unwrap());
         println!("digits: {accuracy}");
         assert!((0.90..0.98).contains(&accuracy));
         let Some(folder) = test_data("mnist") else { return };
-        let mut mnist = Source::Folder(folder).load(None).unwrap();
-        mnist.train.truncate(TRAIN);
-        mnist.test.truncate(500);
-        println!("MNIST: {}", nearest_neighbour(&mnist));
+        let Splits { mut train, test, .. } = Source::Folder(folder).load(Sizing::default()).unwrap();
+        let mut test = test.unwrap();
+        train.truncate(TRAIN);
+        test.truncate(500);
+        println!("MNIST: {}", nearest_neighbour(&train, &test));
     }
 
-    fn nearest_neighbour(Splits { train, test }: &Splits) -> f32 {
+    fn nearest_neighbour(train: &Dataset, test: &Dataset) -> f32 {
         let distance =
             |a: &[u8], b: &[u8]| -> i32 { a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2)).sum() };
         let nearest = |image: &[u8]| (0..train.len()).min_by_key(|&i| distance(image, train.image(i)));

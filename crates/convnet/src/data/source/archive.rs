@@ -230,8 +230,8 @@ mod tests {
 
     use super::super::Source;
     use super::*;
-    use crate::data::Splits;
     use crate::data::picture::write_png;
+    use crate::data::{Sizing, Splits};
 
     fn png(value: u8) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
@@ -266,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pictures.tar");
         fs::write(&path, bytes).unwrap();
-        Source::parse(path.to_str().unwrap()).unwrap().load(None).map_err(|error| error.to_string())
+        Source::parse(path.to_str().unwrap()).unwrap().load(Sizing::default()).map_err(|error| error.to_string())
     }
 
     fn gzipped(bytes: &[u8]) -> Vec<u8> {
@@ -280,7 +280,8 @@ mod tests {
         for prefix in ["", "./", "pictures/", "./data/pictures/"] {
             let bytes = fine(prefix).into_inner().unwrap();
             for bytes in [gzipped(&bytes), bytes] {
-                let Splits { train, test } = load(&bytes).unwrap();
+                let Splits { train, test, .. } = load(&bytes).unwrap();
+                let test = test.unwrap();
                 assert_eq!((train.classes(), train.labels()), (&["cat", "dog"].map(str::to_owned)[..], &[0, 1][..]));
                 assert_eq!((train.image(0), train.image(1), test.image(0)), (&[2; 6][..], &[1; 6][..], &[3; 6][..]));
                 assert_eq!(test.labels(), [1]);
@@ -293,8 +294,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pictures.tgz");
         fs::write(&path, gzipped(&fine("").into_inner().unwrap())).unwrap();
-        let test = Source::Archive(path).load_test(None).unwrap();
-        assert_eq!((test.classes().len(), test.labels(), test.len()), (2, &[1][..], 1));
+        let test = Source::Archive(path).held_out(None, None).unwrap();
+        assert_eq!((test.classes().len(), test.len(), test.part()), (2, 1, Some(Part::Test)));
+        assert_eq!(test.into_inputs().map(|(_, label)| label).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

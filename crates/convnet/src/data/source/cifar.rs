@@ -96,7 +96,7 @@ impl Cifar {
     /// # Errors
     /// Files that are missing or damaged, or labels without a name.
     pub(super) fn splits(&self) -> Result<Splits> {
-        Ok(Splits { train: self.dataset("train", &self.train_files()?)?, test: self.test()? })
+        Ok(Splits { train: self.dataset("train", &self.train_files()?)?, val: None, test: Some(self.test()?) })
     }
 
     /// Reads the test part.
@@ -164,7 +164,7 @@ impl Cifar {
 mod tests {
     use std::fs;
 
-    use super::super::Source;
+    use super::super::{Sizing, Source};
     use super::*;
 
     /// Pictures with these labels before them; the first plane holds the picture's number, the others 7.
@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn problem(folder: &Path) -> String {
-        Source::Folder(folder.into()).load(None).unwrap_err().to_string()
+        Source::Folder(folder.into()).load(Sizing::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -197,14 +197,14 @@ mod tests {
         }
         let source = Source::Folder(folder.path().into());
         let target = data::Target::customary([1, 16, 16]);
-        let test = source.load(Some(target)).unwrap().test;
+        let test = source.load(Sizing::to(target)).unwrap().test.unwrap();
         // The luma of (1, 7, 7): 0.299 + 0.701 * 7.
         assert_eq!((test.shape(), test.image(1)), ([1, 16, 16], &[5; 256][..]));
-        let held_out = source.held_out(None).unwrap();
+        let held_out = source.held_out(None, None).unwrap();
         assert_eq!((held_out.part(), held_out.len(), held_out.is_empty()), (Some(data::Part::Test), 2, false));
         assert_eq!(held_out.into_inputs().map(|(_, label)| label).collect::<Vec<_>>(), [9, 0]);
-        assert!(source.held_out(Some(data::Part::Val)).is_err());
-        assert_eq!(source.held_out(Some(data::Part::Train)).unwrap().part(), Some(data::Part::Train));
+        assert!(source.held_out(Some(data::Part::Val), None).is_err());
+        assert_eq!(source.held_out(Some(data::Part::Train), None).unwrap().part(), Some(data::Part::Train));
     }
 
     #[test]
@@ -217,11 +217,11 @@ mod tests {
         fs::write(inner.join("test_batch.bin"), records(&[&[1], &[2]])).unwrap();
         for place in [folder.path(), &inner] {
             let source = Source::Folder(place.into());
-            let Splits { train, test } = source.load(None).unwrap();
+            let Splits { train, test, .. } = source.load(Sizing::default()).unwrap();
+            let test = test.unwrap();
             assert_eq!((train.labels(), test.labels()), (&[9, 0, 3][..], &[1, 2][..]));
             assert_eq!((test.image(1)[1023], test.image(1)[1024], test.shape()), (1, 7, [3, 32, 32]));
             assert_eq!(train.classes(), labels::cifar10());
-            assert_eq!(source.load_test(None).unwrap(), test);
         }
         fs::write(inner.join("batches.meta.txt"), "a\nb\nc\n\n").unwrap();
         let message = problem(folder.path());
@@ -238,7 +238,8 @@ mod tests {
         fs::write(folder.path().join("test.bin"), records(&[&[19, 99]])).unwrap();
         assert!(problem(folder.path()).contains("missing train.bin"));
         fs::write(folder.path().join("train.bin"), records(&[&[0, 1], &[1, 50]])).unwrap();
-        let Splits { train, test } = Source::Folder(folder.path().into()).load(None).unwrap();
+        let Splits { train, test, .. } = Source::Folder(folder.path().into()).load(Sizing::default()).unwrap();
+        let test = test.unwrap();
         assert_eq!((train.labels(), test.labels()), (&[1, 50][..], &[99][..]));
         assert_eq!(test.classes()[99], "worm");
         fs::write(folder.path().join("fine_label_names.txt"), "a\n").unwrap();

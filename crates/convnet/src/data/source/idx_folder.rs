@@ -54,7 +54,7 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Splits> {
         let problem = format!("pictures of {}, but the training pictures are {}", size(&test), size(&train));
         return Err(Error::file(test_images, problem));
     }
-    Ok(Splits { train, test })
+    Ok(Splits { train, val: None, test: Some(test) })
 }
 
 /// The file called `name` in one of its spellings.
@@ -145,7 +145,7 @@ fn read_classes(folder: &Path) -> Result<Vec<String>> {
 mod tests {
     use std::fs;
 
-    use super::super::{Source, redownload};
+    use super::super::{Sizing, Source, redownload};
     use super::*;
     use crate::data::test_data;
 
@@ -169,23 +169,22 @@ mod tests {
     }
 
     fn problem(folder: &tempfile::TempDir) -> String {
-        Source::parse(folder.path().to_str().unwrap()).unwrap().load(None).unwrap_err().to_string()
+        Source::parse(folder.path().to_str().unwrap()).unwrap().load(Sizing::default()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_folder_is_read_under_any_spelling() {
         let folder = folder(TWO_IMAGES, &labels([1, 2]));
-        let splits = Source::Folder(folder.path().into()).load(None).unwrap();
-        assert_eq!(
-            (splits.train.shape(), splits.train.labels(), splits.test.labels()),
-            ([1, 1, 2], &[9, 0][..], &[1, 2][..])
-        );
-        assert_eq!(splits.test.image(1), [3, 4]);
+        let splits = Source::Folder(folder.path().into()).load(Sizing::default()).unwrap();
+        let test = splits.test.as_ref().unwrap();
+        assert_eq!((splits.train.shape(), splits.train.labels(), test.labels()), ([1, 1, 2], &[9, 0][..], &[1, 2][..]));
+        assert_eq!(test.image(1), [3, 4]);
         fs::write(folder.path().join(CLASSES_FILE), (0..12).map(|i| format!("class {i}\n")).collect::<String>())
             .unwrap();
         fs::write(folder.path().join("t10k-labels.idx1-ubyte"), labels([11, 0])).unwrap();
-        let splits = Source::Folder(folder.path().into()).load(None).unwrap();
-        assert_eq!(splits.test.classes()[11], "class 11");
+        let splits = Source::Folder(folder.path().into()).load(Sizing::default()).unwrap();
+        let test = splits.test.as_ref().unwrap();
+        assert_eq!(test.classes()[11], "class 11");
         fs::write(folder.path().join(CLASSES_FILE), "a\n\nb\n").unwrap();
         assert!(problem(&folder).contains("without empty lines"));
     }
@@ -201,8 +200,9 @@ mod tests {
         write("train", [2, 1]);
         write("test", [1, 1]);
         fs::write(folder.path().join(CLASSES_FILE), "a\nb\n").unwrap();
-        let splits = Source::Folder(folder.path().into()).load(None).unwrap();
-        assert_eq!((splits.train.labels(), splits.test.labels()), (&[1, 0][..], &[0, 0][..]));
+        let splits = Source::Folder(folder.path().into()).load(Sizing::default()).unwrap();
+        let test = splits.test.as_ref().unwrap();
+        assert_eq!((splits.train.labels(), test.labels()), (&[1, 0][..], &[0, 0][..]));
         assert!(splits.train.warnings()[0].contains("labels begin at 1"));
         write("test", [0, 1]);
         assert!(problem(&folder).contains("label 2 of picture 0 is out of range"));
@@ -220,7 +220,7 @@ mod tests {
         let message = problem(&folder(ONE_IMAGE, &[0, 0, 8, 1, 0, 0, 0, 1, 4]));
         assert!(message.contains("pictures of 2x2, but the training pictures are 1x2"), "{message}");
         let swapped = folder(&labels([1, 2]), TWO_IMAGES);
-        assert!(redownload(read(swapped.path(), "mnist").unwrap_err()).to_string().contains("with --download"));
+        assert!(redownload(read(swapped.path(), "mnist").unwrap_err()).to_string().contains("Delete it to download it again"));
         let message = problem(&swapped);
         assert!(message.contains("t10k-images") && message.contains("swapped?"), "{message}");
     }
@@ -245,9 +245,10 @@ mod tests {
     #[test]
     fn mnist_has_its_known_counts() {
         let Some(folder) = test_data("mnist") else { return };
-        let splits = Source::Folder(folder).load(None).unwrap();
-        assert_eq!((splits.train.len(), splits.test.len(), splits.train.shape()), (60_000, 10_000, [1, 28, 28]));
+        let splits = Source::Folder(folder).load(Sizing::default()).unwrap();
+        let test = splits.test.as_ref().unwrap();
+        assert_eq!((splits.train.len(), test.len(), splits.train.shape()), (60_000, 10_000, [1, 28, 28]));
         assert_eq!(splits.train.class_counts(), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
-        assert_eq!(splits.test.class_counts(), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
+        assert_eq!(test.class_counts(), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
     }
 }

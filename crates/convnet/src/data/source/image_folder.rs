@@ -128,7 +128,7 @@ mod tests {
     use super::super::Source;
     use super::*;
     use crate::data::picture::write_png;
-    use crate::data::{Splits, Target};
+    use crate::data::{Sizing, Splits, Target};
 
     /// A folder with pictures at these paths: 2×1 pixels, all of the value that comes with the path.
     fn folder(pictures: &[(&str, u8)]) -> tempfile::TempDir {
@@ -142,7 +142,10 @@ mod tests {
     }
 
     fn load(folder: &tempfile::TempDir) -> Result<Splits, String> {
-        Source::parse(folder.path().to_str().unwrap()).unwrap().load(None).map_err(|error| error.to_string())
+        Source::parse(folder.path().to_str().unwrap())
+            .unwrap()
+            .load(Sizing::default())
+            .map_err(|error| error.to_string())
     }
 
     const FINE: [(&str, u8); 5] = [
@@ -160,12 +163,15 @@ mod tests {
         fs::write(folder.path().join("train/dog/._1.png"), "no picture").unwrap();
         fs::write(folder.path().join("train/readme.png"), "no class").unwrap();
         fs::create_dir(folder.path().join("train/.hidden")).unwrap();
-        let Splits { train, test } = load(&folder).unwrap();
+        let Splits { train, val, test } = load(&folder).unwrap();
+        let val = val.unwrap();
+        assert_eq!(test, None);
         assert_eq!((train.classes(), train.labels()), (&["big cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
         assert_eq!([0, 1, 2].map(|i| train.image(i)[0]), [3, 1, 2]);
-        assert_eq!((test.labels(), test.image(0), test.classes()), (&[1][..], &[4; 6][..], train.classes()));
+        assert_eq!((val.labels(), val.image(0), val.classes()), (&[1][..], &[4; 6][..], train.classes()));
         let target = Some(Target { resize: Some(2), ..Target::exactly([3, 2, 2]) });
-        let fitted = Source::Folder(folder.path().into()).load(target).unwrap().train;
+        let sizing = Sizing { target, ..Sizing::default() };
+        let fitted = Source::Folder(folder.path().into()).load(sizing).unwrap().train;
         assert_eq!((fitted.shape(), fitted.image(0)), ([3, 2, 2], &[3; 12][..]));
     }
 
@@ -173,8 +179,31 @@ mod tests {
     fn the_held_out_part_can_stand_alone() {
         let folder = folder(&FINE[3..]);
         assert!(load(&folder).unwrap_err().contains("expected folders train/<class> with pictures, found none"));
-        let test = Source::Folder(folder.path().into()).load_test(None).unwrap();
-        assert_eq!((test.classes(), test.labels()), (&["dog".to_owned()][..], &[0][..]));
+        let val = Source::Folder(folder.path().into()).held_out(None, None).unwrap();
+        assert_eq!((val.classes(), val.len(), val.part()), (&["dog".to_owned()][..], 1, Some(Part::Val)));
+    }
+
+    #[test]
+    fn classes_alone_are_a_training_part() {
+        let folder = folder(&[("dog/1.png", 1), ("cat/2.png", 2), ("cat/3.png", 3)]);
+        let Splits { train, val, test } = load(&folder).unwrap();
+        assert_eq!((train.class_counts(), train.classes()), (vec![2, 1], &["cat", "dog"].map(str::to_owned)[..]));
+        assert_eq!((val, test), (None, None));
+    }
+
+    #[test]
+    fn unequal_sizes_are_brought_to_one_where_that_is_wanted() {
+        let folder = folder(&FINE);
+        write_png(&folder.path().join("train/dog/0.png"), [3, 2, 3], &[9; 18]).unwrap();
+        assert!(load(&folder).unwrap_err().contains("the net takes"));
+        let otherwise = Some(Target { resize: Some(2), ..Target::exactly([3, 2, 2]) });
+        let load = |largest| {
+            let sizing = Sizing { target: None, otherwise, largest };
+            Source::Folder(folder.path().into()).load(sizing).unwrap().train.shape()
+        };
+        assert_eq!(load(9), [3, 2, 2]);
+        fs::remove_file(folder.path().join("train/dog/0.png")).unwrap();
+        assert_eq!((load(1), load(0)), ([3, 1, 2], [3, 2, 2]));
     }
 
     #[test]
@@ -189,7 +218,6 @@ mod tests {
         assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP, GIF, TIFF or BMP) of class 'cow'"));
         let held_out = problem(&with(&[("val/cow/1.png", 1)]), &|_| ());
         assert!(held_out.contains("class 'cow' is held out, but there is no folder train/cow"), "{held_out}");
-        assert!(problem(&FINE[..3], &|_| ()).contains("val/<class> or test/<class>"));
         let cut = |path: &Path| {
             let file = path.join("train/dog/2.png");
             let bytes = fs::read(&file).unwrap();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use self::cifar::Cifar;
 use self::picture_set::{Labelled, PictureFile, PictureSet};
 use super::download::{self, Progress};
-use super::{Dataset, Splits, Target, digits};
+use super::{Dataset, Splits, Target, ValSplit, digits};
 use crate::predictor::Input;
 use crate::suggest::nearest;
 use crate::{Error, Result};
@@ -77,6 +77,27 @@ enum Pictures {
 }
 
 impl HeldOut {
+    fn of_memory(part: Part, data: Dataset) -> HeldOut {
+        let (classes, notes) = (data.classes().to_vec(), data.warnings().to_vec());
+        HeldOut { part: Some(part), classes, notes, pictures: Pictures::Memory(data) }
+    }
+
+    /// Those of them that a split holds out for validation, if there are any.
+    fn chosen_by(self, split: ValSplit, has_test: bool) -> Option<HeldOut> {
+        let labels: Vec<u32> = match &self.pictures {
+            Pictures::Files(files) => files.iter().map(|(_, label)| *label).collect(),
+            Pictures::Memory(data) => data.labels().to_vec(),
+        };
+        let mask = split.mask(&labels, has_test);
+        let pictures = match self.pictures {
+            Pictures::Files(files) => Pictures::Files(
+                files.into_iter().zip(&mask).filter_map(|(file, is_in)| is_in.then_some(file)).collect(),
+            ),
+            Pictures::Memory(data) => Pictures::Memory(data.parted(&mask).1),
+        };
+        mask.contains(&true).then_some(HeldOut { part: Some(Part::Val), pictures, ..self })
+    }
+
     /// The part that they are, where the set has parts.
     pub fn part(&self) -> Option<Part> {
         self.part
@@ -127,10 +148,29 @@ impl From<Labelled> for HeldOut {
     }
 }
 
-impl From<Dataset> for HeldOut {
-    fn from(data: Dataset) -> HeldOut {
-        let (classes, notes) = (data.classes().to_vec(), data.warnings().to_vec());
-        HeldOut { part: Some(Part::Test), classes, notes, pictures: Pictures::Memory(data) }
+/// What the pictures of files are brought to as they are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizing {
+    /// What all are brought to; without it they stay as they are.
+    pub target: Option<Target>,
+    /// What they are brought to where there is no target and they are of several sizes or larger than `largest`. Without it
+    /// pictures of several sizes are an error.
+    pub otherwise: Option<Target>,
+    /// Pictures of one size stay as they are up to so many pixels on their shorter side.
+    pub largest: usize,
+}
+
+impl Default for Sizing {
+    /// Pictures as they are, which must be of one size.
+    fn default() -> Sizing {
+        Sizing { target: None, otherwise: None, largest: usize::MAX }
+    }
+}
+
+impl Sizing {
+    /// All pictures are brought to this.
+    pub fn to(target: Target) -> Sizing {
+        Sizing { target: Some(target), ..Sizing::default() }
     }
 }
 
@@ -141,8 +181,7 @@ pub enum Source {
     Digits,
     /// MNIST in the cache folder.
     Mnist,
-    /// A folder: with pictures in `train/<class>/` and `val/<class>/` or `test/<class>/` (or `<class>/` alone, to measure
-    /// with), with CIFAR-10 or CIFAR-100 in its binary form, or with the four files of MNIST or of a set in its form.
+    /// A folder: with pictures in `train/<class>/` and `val/<class>/` or `test/<class>/`, or in `<class>/` alone, with CIFAR-10 or CIFAR-100 in its binary form, or with the four files of MNIST or of a set in its form.
     Folder(PathBuf),
     /// A tar, gzipped or not, of a folder with pictures.
     Archive(PathBuf),
@@ -174,6 +213,15 @@ impl Source {
         }
     }
 
+    /// Whether its pictures are files of their own, which are brought to any size.
+    pub fn has_files(&self) -> bool {
+        match self {
+            Source::Digits | Source::Mnist => false,
+            Source::Folder(folder) => image_folder::has_parts(folder) || image_folder::has_classes(folder),
+            Source::Archive(_) => true,
+        }
+    }
+
     /// The folder or archive that it was given as.
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -182,45 +230,51 @@ impl Source {
         }
     }
 
-    /// Reads it, or draws it. Pictures are brought to the target where there is one, else those that are files of their own
-    /// must all be like the first.
+    /// Reads it, or draws it, decoded: its training part, and its validation part or else its test part. Folders of classes
+    /// alone are a training part.
     ///
     /// # Errors
     /// Files that are missing, damaged or do not fit together, each named.
-    pub fn load(&self, target: Option<Target>) -> Result<Splits> {
-        let Splits { train, test } = self.read(target)?;
-        match target {
-            Some(target) => Ok(Splits { train: train.fitted(target)?, test: test.fitted(target)? }),
-            None => Ok(Splits { train, test }),
-        }
+    pub fn load(&self, sizing: Sizing) -> Result<Splits> {
+        let Splits { train, val, test } = self.read(sizing)?;
+        let fitted = |data: Dataset| match sizing.target {
+            Some(target) => data.fitted(target),
+            None => Ok(data),
+        };
+        Ok(Splits { train: fitted(train)?, val: val.map(fitted).transpose()?, test: test.map(fitted).transpose()? })
     }
 
     /// Reads it; pictures of sets that are not files of their own are as they are.
-    fn read(&self, target: Option<Target>) -> Result<Splits> {
+    fn read(&self, sizing: Sizing) -> Result<Splits> {
         match self {
-            Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::TEST),
+            Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::VAL),
             Source::Mnist => idx_folder::read(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
             Source::Folder(folder) if image_folder::has_parts(folder) => {
-                image_folder::list(folder)?.splits(folder, target)
+                image_folder::list(folder)?.splits(folder, sizing)
             }
-            Source::Folder(folder) if image_folder::has_classes(folder) => Err(Error::file(
-                folder,
-                "folders of classes, but expected train/<class> and val/<class> (or test/<class>)",
-            )),
+            Source::Folder(folder) if image_folder::has_classes(folder) => {
+                image_folder::list_classes(folder, Part::Train)?.splits(folder, sizing)
+            }
             Source::Folder(folder) => match Cifar::find(folder)? {
                 Some(cifar) => cifar.splits(),
                 None => idx_folder::read(folder, &folder.display().to_string()),
             },
-            Source::Archive(path) => archive::read(path, &Part::ALL)?.splits(path, target),
+            Source::Archive(path) => archive::read(path, &Part::ALL)?.splits(path, sizing),
         }
     }
 
     /// Finds the pictures of a part to measure a net with: of the one that is asked for, else the validation part, else
-    /// the test part; or all of a folder whose folders are classes. Those in files of their own are not decoded yet.
+    /// the test part; or all of a folder whose folders are classes. `split` is that of a run on these data: the pictures that it
+    /// held out are the validation part then. Pictures in files of their own are not decoded yet.
     ///
     /// # Errors
     /// Files that are missing or damaged, a part that is not there, or classes that do not fit together.
-    pub fn held_out(&self, part: Option<Part>) -> Result<HeldOut> {
+    pub fn held_out(&self, part: Option<Part>, split: Option<ValSplit>) -> Result<HeldOut> {
+        if let (Some(split), None | Some(Part::Val)) = (split, part)
+            && let Some(held_out) = self.held_out_by(split)?
+        {
+            return Ok(held_out);
+        }
         let files = |set: PictureSet, origin: &Path| Ok(HeldOut::from(set.held_out(origin, part)?));
         match self {
             Source::Folder(folder) if image_folder::has_parts(folder) => files(image_folder::list(folder)?, folder),
@@ -234,43 +288,50 @@ impl Source {
                 files(archive::read(path, &keep)?, path)
             }
             Source::Folder(folder) => match (Cifar::find(folder)?, part) {
-                (Some(cifar), Some(Part::Test) | None) => Ok(cifar.test()?.into()),
+                (Some(cifar), Some(Part::Test) | None) => Ok(HeldOut::of_memory(Part::Test, cifar.test()?)),
                 _ => self.memory(part),
             },
             Source::Digits | Source::Mnist => self.memory(part),
         }
     }
 
-    /// A part of a set that is read whole.
-    fn memory(&self, part: Option<Part>) -> Result<HeldOut> {
-        let Splits { train, test } = self.load(None)?;
-        match part {
-            Some(Part::Train) => Ok(HeldOut { part, ..HeldOut::from(train) }),
-            Some(Part::Test) | None => Ok(test.into()),
-            Some(Part::Val) => {
-                Err(Error::invalid(format!("data set '{}' has no part val: expected train or test", test.name())))
+    /// The training pictures that a split holds out, if there are any.
+    fn held_out_by(&self, split: ValSplit) -> Result<Option<HeldOut>> {
+        let of_set = |set: PictureSet, origin: &Path| match set.has(Part::Val) {
+            true => Ok(None),
+            false => {
+                let has_test = set.has(Part::Test);
+                Ok(HeldOut::from(set.held_out(origin, Some(Part::Train))?).chosen_by(split, has_test))
+            }
+        };
+        match self {
+            Source::Folder(folder) if image_folder::has_parts(folder) => of_set(image_folder::list(folder)?, folder),
+            Source::Folder(folder) if image_folder::has_classes(folder) => {
+                of_set(image_folder::list_classes(folder, Part::Train)?, folder)
+            }
+            Source::Archive(path) => of_set(archive::read(path, &[Part::Train])?, path),
+            // These have parts of their own, so a share is held out only where somebody has said so.
+            Source::Folder(_) | Source::Digits | Source::Mnist if split.share.is_none() => Ok(None),
+            Source::Folder(_) | Source::Digits | Source::Mnist => {
+                let Splits { train, val, test } = self.load(Sizing::default())?;
+                let chosen = || HeldOut::of_memory(Part::Train, train).chosen_by(split, test.is_some());
+                Ok(if val.is_some() { None } else { chosen() })
             }
         }
     }
 
-    /// Reads the held-out part alone, decoded: the validation part, else the test part.
-    ///
-    /// # Errors
-    /// As [`Source::load`].
-    pub fn load_test(&self, target: Option<Target>) -> Result<Dataset> {
-        match self {
-            Source::Digits | Source::Mnist => Ok(self.load(target)?.test),
-            Source::Folder(folder) if image_folder::has_parts(folder) => {
-                image_folder::list(folder)?.held_out(folder, None)?.decoded(folder, target)
-            }
-            Source::Folder(folder) => match Cifar::find(folder)? {
-                Some(cifar) => cifar.test(),
-                None => Ok(self.load(target)?.test),
-            },
-            Source::Archive(path) => {
-                archive::read(path, &[Part::Val, Part::Test])?.held_out(path, None)?.decoded(path, target)
-            }
-        }
+    /// A part of a set that is read whole.
+    fn memory(&self, part: Option<Part>) -> Result<HeldOut> {
+        let Splits { train, val, test } = self.load(Sizing::default())?;
+        let parts = [(Part::Val, val), (Part::Test, test), (Part::Train, Some(train))];
+        let mut there = parts.into_iter().filter_map(|(part, data)| Some((part, data?)));
+        let found = match part {
+            Some(wanted) => there.find(|(part, _)| *part == wanted),
+            None => there.next(),
+        };
+        let (part, data) =
+            found.ok_or_else(|| Error::invalid(format!("the data have no part {}", part.map_or("val", Part::name))))?;
+        Ok(HeldOut::of_memory(part, data))
     }
 
     /// Fetches what can be fetched, unless it is there already, and reports on the way.
@@ -282,7 +343,7 @@ impl Source {
             Source::Digits => Ok(()),
             Source::Mnist => download::mnist(&cache_folder()?.join("mnist"), progress),
             Source::Folder(path) | Source::Archive(path) => Err(Error::invalid(format!(
-                "nothing can be downloaded into '{}': --download goes with --data mnist",
+                "nothing can be downloaded into '{}': only the data set 'mnist' can be",
                 path.display()
             ))),
         }
@@ -312,8 +373,8 @@ fn unknown(value: &str) -> Error {
         None => ".".into(),
     };
     Error::invalid(format!(
-        "no data set or folder '{value}'{hint} Expected {}, a folder with pictures in train/<class> and val/<class> or a \
-         tar of one, or a folder with CIFAR's binary files or with the IDX files {}",
+        "no data set or folder '{value}'{hint} Expected {}, a folder with pictures in <class>, or in train/<class> and \
+         val/<class>, a tar of one, or a folder with CIFAR's binary files or with the IDX files {}",
         Source::NAMES.join(", "),
         idx_folder::file_names().join(", "),
     ))
@@ -323,7 +384,7 @@ fn unknown(value: &str) -> Error {
 fn redownload(error: Error) -> Error {
     match error {
         Error::File { path, problem } if path.is_file() => {
-            Error::file(path, format!("{problem}. Delete it and run again with --download to fetch it anew"))
+            Error::file(path, format!("{problem}. Delete it to download it again"))
         }
         other => other,
     }
@@ -373,7 +434,7 @@ mod tests {
         let message = Source::parse(folder.path().join("other").to_str().unwrap()).unwrap_err().to_string();
         assert!(!message.contains("did you mean"), "{message}");
         let message = Source::Folder(typo).download(&mut |_| ()).unwrap_err().to_string();
-        assert!(message.contains("--data mnist"), "{message}");
+        assert!(message.contains("only the data set 'mnist'"), "{message}");
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(Source::parse(folder.path().join("file").to_str().unwrap()).is_err());
     }

@@ -8,7 +8,7 @@ use std::thread;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Part, Splits};
+use super::{Part, Sizing, Splits};
 use crate::data::picture::{self, Picture, PictureError};
 use crate::data::{Dataset, Target};
 use crate::{Error, Result};
@@ -75,6 +75,11 @@ impl PictureSet {
         *self.passed_over.entry(ending).or_default() += 1;
     }
 
+    /// Whether a part is there.
+    pub(super) fn has(&self, part: Part) -> bool {
+        self.part(part).is_some()
+    }
+
     fn part(&self, part: Part) -> Option<&Classes> {
         self.parts[part as usize].as_ref()
     }
@@ -93,29 +98,35 @@ impl PictureSet {
         notes
     }
 
-    /// Decodes what a net learns from, and what it is judged on: the validation part, else the test part. `origin` is the
-    /// folder or archive that they come from.
+    /// Decodes the training part, and the validation part or else the test part. `origin` is the folder or archive that they
+    /// come from.
     ///
     /// # Errors
-    /// A part that is missing, classes that do not fit, and all pictures that cannot be used.
-    pub(super) fn splits(self, origin: &Path, target: Option<Target>) -> Result<Splits> {
-        let held_out = self.part(Part::Val).or(self.part(Part::Test));
-        let (Some(train), Some(test)) = (self.part(Part::Train), held_out) else {
-            let there = if self.part(Part::Train).is_some() { "val/<class> or test/<class>" } else { "train/<class>" };
-            return Err(Error::file(origin, format!("expected folders {there} with pictures, found none")));
+    /// No training part, classes that do not fit, and all pictures that cannot be used.
+    pub(super) fn splits(self, origin: &Path, sizing: Sizing) -> Result<Splits> {
+        let Some(train) = self.part(Part::Train) else {
+            return Err(Error::file(origin, "expected folders train/<class> with pictures, found none"));
         };
         let classes = class_names(origin, train)?;
-        check_classes(origin, test, &classes)?;
-        let target = match target {
+        let target = match sizing.target {
             Some(target) => target,
-            None => first_shape(train)?,
+            None => common_target(train, sizing)?,
         };
-        let name = |part: &str| format!("{} ({part})", origin.display());
-        let mut train = dataset(name("train"), &labelled(train, &classes), classes.clone(), target)?;
-        for note in self.notes() {
-            train.warn(note);
+        let read = |part: Part, pictures: &Classes| {
+            let name = format!("{} ({})", origin.display(), part.name());
+            dataset(name, &labelled(pictures, &classes), classes.clone(), target)
+        };
+        let watched = [Part::Val, Part::Test].into_iter().find_map(|part| Some((part, self.part(part)?)));
+        if let Some((_, pictures)) = watched {
+            check_classes(origin, pictures, &classes)?;
         }
-        Ok(Splits { train, test: dataset(name("test"), &labelled(test, &classes), classes, target)? })
+        let mut splits = Splits { train: read(Part::Train, train)?, val: None, test: None };
+        self.notes().into_iter().for_each(|note| splits.train.warn(note));
+        if let Some((part, pictures)) = watched {
+            let place = if part == Part::Val { &mut splits.val } else { &mut splits.test };
+            *place = Some(read(part, pictures)?);
+        }
+        Ok(splits)
     }
 
     /// The pictures of one part, which are not decoded: of the one that is asked for, else the validation part, else the
@@ -154,21 +165,6 @@ impl PictureSet {
     }
 }
 
-impl Labelled {
-    /// Decodes the pictures.
-    ///
-    /// # Errors
-    /// All pictures that cannot be used.
-    pub(super) fn decoded(self, origin: &Path, target: Option<Target>) -> Result<Dataset> {
-        let files: Vec<(&PictureFile, u32)> = self.files.iter().map(|(file, label)| (file, *label)).collect();
-        let target = match target {
-            Some(target) => target,
-            None => shape_of_all(files.iter().map(|(file, _)| *file))?,
-        };
-        dataset(format!("{} ({})", origin.display(), self.part.name()), &files, self.classes, target)
-    }
-}
-
 /// The names of classes of which each has pictures.
 fn class_names(origin: &Path, part: &Classes) -> Result<Vec<String>> {
     if part.is_empty() {
@@ -190,16 +186,21 @@ fn check_classes(origin: &Path, test: &Classes, classes: &[String]) -> Result<()
     }
 }
 
-/// Pictures as they are must have the shape of the first; they are grey only where all are.
-fn first_shape(part: &Classes) -> Result<Target> {
-    shape_of_all(part.values().flat_map(BTreeMap::values))
-}
-
-fn shape_of_all<'a>(mut files: impl Iterator<Item = &'a PictureFile>) -> Result<Target> {
+/// The shape that all pictures have, grey only where all are; else what pictures of several sizes are brought to, or the
+/// shape of the first, which the others will not fit.
+fn common_target(part: &Classes, sizing: Sizing) -> Result<Target> {
+    let mut files = part.values().flat_map(BTreeMap::values);
     let first = files.next().ok_or_else(|| Error::invalid("expected at least one picture"))?;
-    let [channels, height, width] = first.with_bytes(picture::shape)?;
-    let coloured = |file: &PictureFile| file.with_bytes(picture::shape).is_ok_and(|[channels, ..]| channels == 3);
-    let channels = if channels == 3 || files.any(coloured) { 3 } else { 1 };
+    let [mut channels, height, width] = first.with_bytes(picture::shape)?;
+    let mut as_they_are = height.min(width) <= sizing.largest;
+    // What cannot be read is named when it is decoded.
+    for [c, h, w] in files.filter_map(|file| file.with_bytes(picture::shape).ok()) {
+        channels = channels.max(c);
+        as_they_are &= [h, w] == [height, width];
+        if let (Some(target), false) = (sizing.otherwise, as_they_are) {
+            return Ok(target);
+        }
+    }
     Ok(Target::exactly([channels, height, width]))
 }
 
@@ -293,7 +294,7 @@ fn reserve(name: &str, count: usize, shape: [usize; 3]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::data::test_data;
-    use crate::data::{Source, picture::write_png};
+    use crate::data::{Sizing, Source, Splits, picture::write_png};
 
     /// CIFAR-10 in small JPEG files, which are decoded as Pillow does.
     #[test]
@@ -302,34 +303,34 @@ mod tests {
         let Some(folder) = test_data("cifar10") else { return };
         let source = Source::parse(folder.join("cifar10-jpeg.tar.gz").to_str().unwrap()).unwrap();
         let start = std::time::Instant::now();
-        let splits = source.load(None).unwrap();
-        eprintln!("{} pictures read in {:.1?}", splits.train.len() + splits.test.len(), start.elapsed());
-        assert_eq!((splits.train.shape(), splits.test.shape()), ([3, 32, 32], [3, 32, 32]));
-        assert_eq!((splits.train.class_counts(), splits.test.class_counts()), (vec![5000; 10], vec![1000; 10]));
-        assert_eq!(splits.train.classes(), crate::data::labels::cifar10());
-        assert_eq!(source.load_test(None).unwrap(), splits.test);
+        let Splits { train, test, .. } = source.load(Sizing::default()).unwrap();
+        let test = test.unwrap();
+        eprintln!("{} pictures read in {:.1?}", train.len() + test.len(), start.elapsed());
+        assert_eq!((train.shape(), test.shape()), ([3, 32, 32], [3, 32, 32]));
+        assert_eq!((train.class_counts(), test.class_counts()), (vec![5000; 10], vec![1000; 10]));
+        assert_eq!(train.classes(), crate::data::labels::cifar10());
     }
 
     #[test]
     fn every_bad_picture_is_named_whatever_the_threads_do() {
         let folder = tempfile::tempdir().unwrap();
-        let class = folder.path().join("test/a");
+        let class = folder.path().join("a");
         std::fs::create_dir_all(&class).unwrap();
         for number in 0..40 {
             write_png(&class.join(format!("{number:02}.png")), [3, 1, 2], &[number; 6]).unwrap();
         }
         let source = Source::Folder(folder.path().into());
-        let test = source.load_test(None).unwrap();
-        assert!((0..40).all(|i| test.image(i) == [i as u8; 6]));
+        let train = source.load(Sizing::default()).unwrap().train;
+        assert!((0..40).all(|i| train.image(i) == [i as u8; 6]));
         for number in [7, 9, 30] {
             std::fs::write(class.join(format!("{number:02}.png")), "no picture").unwrap();
         }
         for _ in 0..5 {
-            let message = source.load_test(None).unwrap_err().to_string();
+            let message = source.load(Sizing::default()).unwrap_err().to_string();
             let lines: Vec<&str> = message.lines().collect();
             assert_eq!((lines[0], lines.len()), ("3 pictures cannot be used:", 4));
             for (line, number) in lines[1..].iter().zip(["07", "09", "30"]) {
-                let expected = format!("test/a/{number}.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
+                let expected = format!("a/{number}.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
                 assert!(line.ends_with(&expected), "{line}");
             }
         }

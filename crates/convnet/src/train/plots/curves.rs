@@ -35,7 +35,7 @@ pub fn curves(path: &Path, metrics: &[EpochMetrics]) -> Result<()> {
         title: "Loss",
         left: 0.0,
         training: of(|m| m.train_loss, LOSSES),
-        validation: of(|m| m.val_loss, LOSSES),
+        validation: of(|m| m.val_loss.unwrap_or(f64::NAN), LOSSES),
         best: |all| all.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)),
         described: |(epoch, loss)| format!("validation, lowest {loss:.4} in epoch {epoch}"),
         unit: "",
@@ -45,7 +45,7 @@ pub fn curves(path: &Path, metrics: &[EpochMetrics]) -> Result<()> {
         title: "Accuracy",
         left: PANEL[0],
         training: of(|m| 100.0 * m.train_accuracy, PERCENT),
-        validation: of(|m| 100.0 * m.val_accuracy, PERCENT),
+        validation: of(|m| m.val_accuracy.map_or(f64::NAN, |share| 100.0 * share), PERCENT),
         best: |all| all.iter().copied().rev().max_by(|a, b| a.1.total_cmp(&b.1)),
         described: |(epoch, accuracy)| format!("validation, best {accuracy:.2} % in epoch {epoch}"),
         unit: " %",
@@ -222,7 +222,14 @@ mod tests {
 
     fn epoch(epoch: usize, loss: f64, accuracy: f64) -> EpochMetrics {
         let (train_loss, train_accuracy) = (loss * 1.2, accuracy * 0.99);
-        EpochMetrics { epoch, train_loss, train_accuracy, val_loss: loss, val_accuracy: accuracy, seconds: 1.0 }
+        EpochMetrics {
+            epoch,
+            train_loss,
+            train_accuracy,
+            val_loss: Some(loss),
+            val_accuracy: Some(accuracy),
+            seconds: 1.0,
+        }
     }
 
     fn values(values: &[f64], limits: [f64; 2]) -> Axis {

@@ -22,7 +22,14 @@ mod tests {
                 let (t, wave) = (epoch as f64, (epoch as f64 * 7.3).sin());
                 let (train_loss, val_loss) = (floor / 4.0 + 0.35 / t.powf(1.3), floor + 0.12 / t + 0.004 * wave);
                 let [train_accuracy, val_accuracy] = [train_loss, val_loss].map(|loss| 1.0 - 0.27 * loss);
-                EpochMetrics { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds: 4.2 }
+                EpochMetrics {
+                    epoch,
+                    train_loss,
+                    train_accuracy,
+                    val_loss: Some(val_loss),
+                    val_accuracy: Some(val_accuracy),
+                    seconds: 4.2,
+                }
             };
             let metrics: Vec<_> = (1..=epochs).map(epoch).collect();
             curves(&folder.join(format!("curves-{epochs}.png")), &metrics).unwrap();

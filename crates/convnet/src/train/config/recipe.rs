@@ -1,0 +1,168 @@
+//! How a net is trained, whatever the net and the data: the part of a configuration that a program gives to a
+//! [`Trainer`](crate::train::Trainer).
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exec::Update;
+use crate::train::Schedule;
+use crate::{Error, Result};
+
+/// How a net is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recipe {
+    /// Passes over the training pictures.
+    pub epochs: usize,
+    /// Steps after which training stops, wherever in an epoch it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Pictures per step.
+    pub batch_size: usize,
+    /// Layers that are not trained, by name or its beginning; `backbone` is all but the layer that gives the classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Decides initial weights, order of the pictures, the split and dropout.
+    pub seed: u64,
+    /// How gradients change weights.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    pub schedule: ScheduleConfig,
+}
+
+/// An optimizer and its settings; those of others are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OptimizerConfig {
+    /// Which one.
+    pub name: Optimizer,
+    /// Learning rate.
+    pub lr: f64,
+    /// SGD: share of the last step that is added to the next.
+    pub momentum: f64,
+    /// SGD: Nesterov's form of momentum.
+    pub nesterov: bool,
+    /// Share of each weight taken off, times the learning rate. `None` is 0.01 for AdamW and 0 for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Adam: decay of the running means of gradient and squared gradient.
+    pub betas: [f64; 2],
+    /// Adam: added to the denominator.
+    pub eps: f64,
+}
+
+/// Which optimizer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Kingma and Ba 2015; weight decay is added to the gradient.
+    #[default]
+    Adam,
+    /// Loshchilov and Hutter 2019: Adam with weight decay apart from the gradient.
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// A learning-rate schedule and its settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScheduleConfig {
+    /// Which one.
+    pub name: Schedule,
+}
+
+impl Default for Recipe {
+    fn default() -> Recipe {
+        Recipe {
+            epochs: 10,
+            max_steps: None,
+            batch_size: 256,
+            freeze: Vec::new(),
+            seed: 0,
+            optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
+        }
+    }
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> OptimizerConfig {
+        OptimizerConfig {
+            name: Optimizer::default(),
+            lr: 1e-3,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: None,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// The weight decay that is set, or this optimizer's own.
+    pub fn weight_decay(&self) -> f64 {
+        self.weight_decay.unwrap_or(match self.name {
+            Optimizer::AdamW => 0.01,
+            Optimizer::Adam | Optimizer::Sgd => 0.0,
+        })
+    }
+
+    /// The formula.
+    pub fn update(&self) -> Update {
+        let weight_decay = self.weight_decay() as f32;
+        match self.name {
+            Optimizer::Sgd => Update::Sgd { momentum: self.momentum as f32, nesterov: self.nesterov, weight_decay },
+            Optimizer::Adam | Optimizer::AdamW => Update::Adam {
+                betas: self.betas.map(|beta| beta as f32),
+                eps: self.eps as f32,
+                weight_decay,
+                decoupled: self.name == Optimizer::AdamW,
+            },
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let below_1 = "a number from 0 to below 1";
+        expect(is_positive(self.lr), "lr", "a number above 0", &self.lr)?;
+        expect(is_share(self.momentum), "momentum", below_1, &self.momentum)?;
+        expect(!self.nesterov || self.momentum > 0.0, "momentum", "more than 0 with nesterov", &self.momentum)?;
+        expect(self.betas.into_iter().all(is_share), "betas", "two numbers from 0 to below 1", &self.betas)?;
+        expect(is_positive(self.eps), "eps", "a number above 0", &self.eps)?;
+        let decay = self.weight_decay();
+        expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)
+    }
+}
+
+impl Recipe {
+    /// Checks that each value makes sense by itself. Whether a net fits its data is the net's matter.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the setting.
+    pub fn check(&self) -> Result<()> {
+        expect(self.epochs > 0, "epochs", "at least 1", &self.epochs)?;
+        expect(self.max_steps != Some(0), "max_steps", "at least 1", &0)?;
+        expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
+        expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
+        self.optimizer.check()
+    }
+}
+
+/// An error that names a setting, unless its value is fine.
+pub(super) fn expect(fine: bool, name: &str, expected: &str, got: &dyn Debug) -> Result<()> {
+    match fine {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("{name}: expected {expected}, got {got:?}"))),
+    }
+}
+
+/// From 0 to below 1.
+pub(super) fn is_share(value: f64) -> bool {
+    (0.0..1.0).contains(&value)
+}
+
+fn is_positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}

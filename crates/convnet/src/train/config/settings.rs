@@ -1,0 +1,525 @@
+//! Every setting of a run, said once: where it stands in TOML, what it is called in flags and in the environment, what its
+//! value looks like and what it means. Layers of [`Settings`] (a file, the environment, flags) are nested tables, checked
+//! against this list as they are made.
+
+use std::fs;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use super::TrainConfig;
+use crate::suggest::nearest;
+use crate::{Error, Result};
+
+/// Before the name of a setting in the environment.
+const ENVIRONMENT: &str = "CONVNET_";
+
+/// A setting of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its key in TOML, with its table: `optimizer.lr`.
+    pub path: &'static str,
+    /// Its short name, which no other has: `lr`. In the environment it is `CONVNET_LR`.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// What it means, in a sentence.
+    pub help: &'static str,
+    /// What is taken where it is not set, if that is not a value of its own.
+    pub otherwise: Option<&'static str>,
+    /// Whether a run can go on with another value.
+    pub may_change: bool,
+}
+
+/// What the value of a setting looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Switch,
+    /// A whole number from 0.
+    Count,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+    /// The name of a file.
+    File,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Whole numbers.
+    Counts,
+    /// Numbers.
+    Numbers,
+    /// Channels, height and width; as a text `3x224x224`, or `224x224` for colour.
+    Size,
+    /// Texts.
+    Texts,
+}
+
+const fn setting(path: &'static str, name: &'static str, kind: Kind, help: &'static str) -> Setting {
+    Setting { path, name, kind, help, otherwise: None, may_change: false }
+}
+
+impl Setting {
+    const fn or(self, otherwise: &'static str) -> Setting {
+        Setting { otherwise: Some(otherwise), ..self }
+    }
+
+    const fn changeable(self) -> Setting {
+        Setting { may_change: true, ..self }
+    }
+
+    /// What is taken where it is not set.
+    pub fn default(&self) -> String {
+        let of_defaults = || {
+            let defaults = Table::try_from(TrainConfig::default()).ok()?;
+            let value = get(&defaults, self.path)?;
+            Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        self.otherwise.map(str::to_owned).or_else(of_defaults).unwrap_or_default()
+    }
+}
+
+/// All settings, in the order of a configuration.
+pub const SETTINGS: &[Setting] = &[
+    setting("epochs", "epochs", Kind::Count, "Passes over the training pictures").changeable(),
+    setting("max_steps", "max_steps", Kind::Count, "Stop after so many steps, counted from the run's beginning")
+        .or("no limit")
+        .changeable(),
+    setting("batch_size", "batch_size", Kind::Count, "Pictures per step"),
+    setting(
+        "freeze",
+        "freeze",
+        Kind::Texts,
+        "Layers that are not trained, by name or its beginning; backbone is all but the layer that gives the classes",
+    )
+    .or("none"),
+    setting("seed", "seed", Kind::Count, "Decides initial weights, order of the pictures, the split and dropout"),
+    setting(
+        "data.source",
+        "data",
+        Kind::Text,
+        "Pictures: digits (built in), mnist (in the cache folder), a folder with train/CLASS/* and val/CLASS/* or with \
+         CLASS/* alone, a tar of one, or a folder with CIFAR's binary files or IDX files",
+    )
+    .changeable(),
+    setting(
+        "data.input",
+        "input",
+        Kind::Size,
+        "Size that pictures from files are brought to, such as 3x224x224 or 224x224",
+    )
+    .or("that of the network, which is the pictures' own where they are all of one size"),
+    setting(
+        "data.val_split",
+        "val_split",
+        Kind::Number,
+        "Share of the training pictures of each class that is held out for validation, where the data have no such part",
+    )
+    .or("0.2 of folders of classes alone; else 0"),
+    setting("model.name", "model", Kind::Text, "Name of the network, see `convnet models`")
+        .or("cnn; resnet18 for pictures of more than 64 pixels; with weights that know their network that"),
+    setting("model.net", "net", Kind::File, "TOML file that describes the network"),
+    setting(
+        "model.weights",
+        "weights",
+        Kind::File,
+        "Begin with the weights of this file (fine-tuning); a last layer for other classes is initialised",
+    )
+    .or("initialised from the seed"),
+    setting("model.key", "key", Kind::Text, "Which weights of a file that holds several")
+        .or("those that are usual"),
+    setting("model.cdims", "cdims", Kind::Counts, "cnn: output channels of each convolution").or("32,64"),
+    setting("model.hdims", "hdims", Kind::Counts, "cnn: features of each hidden linear layer, \"\" for none")
+        .or("1024,128"),
+    setting("model.ksize", "ksize", Kind::Count, "cnn: side of the square kernels").or("3"),
+    setting("model.batch_norm", "batch_norm", Kind::Switch, "cnn: batch norm after each convolution").or("true"),
+    setting("model.dropout", "dropout", Kind::Number, "Probability of dropout, 0 for none")
+        .or("the network's own; cnn: 0.5"),
+    setting(
+        "model.shortcut",
+        "shortcut",
+        Kind::Choice(&["a", "b", "c"]),
+        "resnet20 and its like: what carries a block's input past it, the paper's options",
+    )
+    .or("a"),
+    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd"]), "How gradients change weights"),
+    setting("optimizer.lr", "lr", Kind::Number, "Learning rate"),
+    setting("optimizer.momentum", "momentum", Kind::Number, "sgd: share of the last step that is added to the next"),
+    setting("optimizer.nesterov", "nesterov", Kind::Switch, "sgd: Nesterov's form of momentum"),
+    setting(
+        "optimizer.weight_decay",
+        "weight_decay",
+        Kind::Number,
+        "Share of each weight taken off, times the learning rate",
+    )
+    .or("0; adamw: 0.01"),
+    setting("optimizer.betas", "betas", Kind::Numbers, "adam: decay of the means of gradient and squared gradient"),
+    setting("optimizer.eps", "eps", Kind::Number, "adam: added to the denominator"),
+    setting(
+        "schedule.name",
+        "schedule",
+        Kind::Choice(&["constant", "cosine", "one-cycle"]),
+        "How the learning rate changes over the epochs",
+    ),
+    setting("engine.threads", "threads", Kind::Count, "Threads, 0 for one per core; results do not depend on it")
+        .changeable(),
+    setting(
+        "engine.conv",
+        "conv",
+        Kind::Choice(&["auto", "direct", "winograd"]),
+        "How 3×3 convolutions are computed: auto takes the faster of direct and winograd for each layer, direct rounds least",
+    )
+    .changeable(),
+    setting(
+        "engine.precision",
+        "precision",
+        Kind::Choice(&["f32", "bf16"]),
+        "What products are computed with: f32, or bf16, which is faster on a CPU with AVX512-BF16 and less precise",
+    )
+    .changeable(),
+];
+
+/// The setting of that path or short name.
+///
+/// # Errors
+/// There is none; the message has a suggestion when a name is near.
+pub(super) fn find(key: &str) -> Result<&'static Setting, String> {
+    let key = key.replace('-', "_");
+    SETTINGS.iter().find(|setting| setting.path == key || setting.name == key).ok_or_else(|| {
+        let near = nearest(&key, SETTINGS.iter().flat_map(|setting| [setting.name, setting.path]));
+        let hint = near.map(|name| format!(": did you mean '{name}'?")).unwrap_or_default();
+        format!("there is no setting '{key}'{hint}")
+    })
+}
+
+impl Kind {
+    /// What is expected, in words.
+    pub fn expected(self) -> String {
+        match self {
+            Kind::Switch => "true or false".into(),
+            Kind::Count => "a whole number from 0 to 9223372036854775807".into(),
+            Kind::Number => "a number".into(),
+            Kind::Text => "a text".into(),
+            Kind::File => "the name of a file".into(),
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Counts => "whole numbers, such as 32,64".into(),
+            Kind::Numbers => "numbers, such as 0.9,0.999".into(),
+            Kind::Size => "a size such as 3x224x224 or 28x28".into(),
+            Kind::Texts => "names between commas".into(),
+        }
+    }
+
+    /// A value of this kind from a text, as flags and the environment have it.
+    ///
+    /// # Errors
+    /// What was expected and what came.
+    ///
+    /// ```
+    /// use convnet::train::Kind;
+    /// assert_eq!(Kind::Size.parse("224x224").unwrap().to_string(), "[3, 224, 224]");
+    /// assert_eq!(Kind::Count.parse("-1").unwrap_err(), "expected a whole number from 0 to 9223372036854775807, got '-1'");
+    /// ```
+    pub fn parse(self, text: &str) -> Result<Value, String> {
+        let trimmed = text.trim();
+        let items = || {
+            let inside = trimmed.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(trimmed);
+            inside.split(',').map(str::trim).filter(|_| !inside.trim().is_empty())
+        };
+        let count = |text: &str| text.parse().ok().filter(|&number: &i64| number >= 0).map(Value::Integer);
+        let number = |text: &str| text.parse().ok().map(Value::Float);
+        let value = match self {
+            Kind::Switch => trimmed.parse().ok().map(Value::Boolean),
+            Kind::Count => count(trimmed),
+            Kind::Number => number(trimmed),
+            Kind::Text | Kind::File => Some(Value::String(text.into())),
+            Kind::Choice(_) => Some(Value::String(trimmed.into())),
+            Kind::Counts => items().map(count).collect::<Option<_>>().map(Value::Array),
+            Kind::Numbers => items().map(number).collect::<Option<_>>().map(Value::Array),
+            Kind::Texts => Some(Value::Array(items().map(|item| Value::String(item.into())).collect())),
+            Kind::Size => size(trimmed),
+        };
+        value.ok_or_else(|| format!("expected {}, got '{text}'", self.expected())).and_then(|value| self.check(value))
+    }
+
+    /// The same value if it is of this kind; whole numbers are numbers, too.
+    fn check(self, value: Value) -> Result<Value, String> {
+        let problem = |value: &Value| Err(format!("expected {}, got {}", self.expected(), shown(value)));
+        match (self, value) {
+            (Kind::Number, Value::Integer(number)) => Ok(Value::Float(number as f64)),
+            (Kind::Count, Value::Integer(number)) if number < 0 => problem(&Value::Integer(number)),
+            (Kind::Switch, value @ Value::Boolean(_))
+            | (Kind::Count, value @ Value::Integer(_))
+            | (Kind::Number, value @ Value::Float(_))
+            | (Kind::Text | Kind::File, value @ Value::String(_)) => Ok(value),
+            (Kind::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(Value::String(word)),
+            (Kind::Choice(words), Value::String(word)) => {
+                let near = nearest(&word, words.iter().copied());
+                let hint = near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default();
+                Err(format!("expected {}, got '{word}'{hint}", self.expected()))
+            }
+            (Kind::Size, Value::String(text)) => self.parse(&text),
+            (Kind::Size, Value::Array(items)) if items.len() == 3 => {
+                each(items, Kind::Count).map_err(|_| format!("expected {}", self.expected()))
+            }
+            (Kind::Counts, Value::Array(items)) => each(items, Kind::Count),
+            (Kind::Numbers, Value::Array(items)) => each(items, Kind::Number),
+            (Kind::Texts, Value::Array(items)) => each(items, Kind::Text),
+            (_, value) => problem(&value),
+        }
+    }
+}
+
+fn each(items: Vec<Value>, kind: Kind) -> Result<Value, String> {
+    items.into_iter().map(|item| kind.check(item)).collect::<Result<_, _>>().map(Value::Array)
+}
+
+/// Channels, height and width; three channels where none are named.
+fn size(text: &str) -> Option<Value> {
+    let numbers = text.split(['x', 'X']).map(|number| number.parse().ok().filter(|&number: &i64| number > 0));
+    let numbers: Vec<i64> = numbers.collect::<Option<_>>()?;
+    let size = match numbers[..] {
+        [height, width] => [3, height, width],
+        [channels, height, width] => [channels, height, width],
+        _ => return None,
+    };
+    Some(Value::Array(size.map(Value::Integer).to_vec()))
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("'{text}'"),
+        Value::Array(_) => "a list".into(),
+        Value::Table(_) => "a table".into(),
+        value => value.to_string(),
+    }
+}
+
+/// A layer of settings over the defaults: those that are set, each of its kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings(Table);
+
+impl Settings {
+    /// Reads a layer from a TOML file, in tables as a run's `config.toml` has them or with short names alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] with the line and the key when it is not TOML, or a key
+    /// is unknown or its value of the wrong kind.
+    pub fn read(path: &Path) -> Result<Settings> {
+        let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        Settings::from_toml(&text).map_err(|problem| Error::file(path, problem))
+    }
+
+    /// The same from a text.
+    ///
+    /// # Errors
+    /// As [`Settings::read`], without the file.
+    pub fn from_toml(text: &str) -> Result<Settings, String> {
+        let unreadable = |error: toml::de::Error| error.to_string().trim_end().to_owned();
+        let values: Table = text.parse().map_err(unreadable)?;
+        let places = DeTable::parse(text).map_err(unreadable)?;
+        let mut layer = Settings::default();
+        layer.take(text, "", values, places.get_ref())?;
+        Ok(layer)
+    }
+
+    /// Takes the values of a table called `prefix`, whose keys lie at `places`.
+    fn take(&mut self, text: &str, prefix: &str, values: Table, places: &DeTable<'_>) -> Result<(), String> {
+        for (key, value) in values {
+            let place = places.iter().find(|(place, _)| *place.get_ref() == key);
+            let start = place.map_or(0, |(place, _)| place.span().start);
+            let at = |problem: String| {
+                let line = 1 + text.bytes().take(start).filter(|&byte| byte == b'\n').count();
+                format!("line {line}: {problem}")
+            };
+            let path = format!("{prefix}{key}");
+            let inner = place.map(|(_, inner)| Spanned::get_ref(inner)).and_then(DeValue::as_table);
+            match (value, inner) {
+                (Value::Table(table), Some(inner)) if prefix.is_empty() && is_table(&key) => {
+                    self.take(text, &format!("{key}."), table, inner)?;
+                }
+                (value, _) => {
+                    let setting = find(&path).map_err(at)?;
+                    let value = setting.kind.check(value).map_err(|problem| at(format!("{path}: {problem}")))?;
+                    self.insert(setting, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a layer from environment variables: `CONVNET_BATCH_SIZE=64`, `CONVNET_CDIMS=16,32`, for each setting its name
+    /// in capitals. Other variables are left alone, and so are empty ones.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the variable, when a value is of the wrong kind.
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Settings> {
+        let mut layer = Settings::default();
+        for setting in SETTINGS {
+            let name = format!("{ENVIRONMENT}{}", setting.name.to_uppercase());
+            if let Some(text) = variable(&name).filter(|text| !text.is_empty()) {
+                let value = setting.kind.parse(&text);
+                layer.insert(setting, value.map_err(|problem| Error::invalid(format!("{name}: {problem}")))?);
+            }
+        }
+        Ok(layer)
+    }
+
+    /// Sets one, by its path or its short name, from a text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown name or a value of another kind.
+    pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
+        let setting = find(key).map_err(Error::invalid)?;
+        let value = setting.kind.parse(text).map_err(|problem| Error::invalid(format!("{key}: {problem}")))?;
+        self.insert(setting, value);
+        Ok(())
+    }
+
+    fn insert(&mut self, setting: &Setting, value: Value) {
+        put(&mut self.0, setting.path, value);
+    }
+
+    /// Whether this one is set.
+    pub fn has(&self, setting: &Setting) -> bool {
+        get(&self.0, setting.path).is_some()
+    }
+
+    /// Lays another layer over this one.
+    #[must_use]
+    pub fn under(mut self, above: &Settings) -> Settings {
+        for setting in SETTINGS {
+            if let Some(value) = get(&above.0, setting.path) {
+                self.insert(setting, value.clone());
+            }
+        }
+        self
+    }
+
+    /// The nested table.
+    pub(super) fn into_table(self) -> Table {
+        self.0
+    }
+}
+
+/// Whether settings lie in a table of that name.
+fn is_table(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.path.split_once('.').is_some_and(|(table, _)| table == name))
+}
+
+fn get<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+    match path.split_once('.') {
+        Some((name, rest)) => get(table.get(name)?.as_table()?, rest),
+        None => table.get(path),
+    }
+}
+
+fn put(table: &mut Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        Some((name, rest)) => {
+            let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+        None => {
+            table.insert(path.into(), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        for setting in SETTINGS {
+            assert!(setting.name == "net" || !setting.default().is_empty(), "{}", setting.name);
+        }
+        let names: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        let paths: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.path).collect();
+        assert_eq!((names.len(), paths.len()), (SETTINGS.len(), SETTINGS.len()));
+    }
+
+    #[test]
+    fn tables_and_short_names_say_the_same() {
+        let nested = "epochs = 3\n[data]\nsource = 'mnist'\n[optimizer]\nname = 'sgd'\nlr = 1\n[model]\ncdims = [8]\n";
+        let flat = "epochs = 3\ndata = 'mnist'\noptimizer = 'sgd'\nlr = 1.0\ncdims = [8]\n";
+        assert_eq!(Settings::from_toml(nested).unwrap(), Settings::from_toml(flat).unwrap());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        for (text, expected) in [
+            ("epochs = 3\nbach_size = 4", "line 2: there is no setting 'bach_size': did you mean 'batch_size'?"),
+            (
+                "[optimizer]\nname = 'sgd'\nrl = 0.1",
+                "line 3: there is no setting 'optimizer.rl': did you mean 'optimizer.lr'?",
+            ),
+            ("epochs = \"many\"", "line 1: epochs: expected a whole number from 0"),
+            ("\n[data]\ninput = [3, 4]", "line 3: data.input: expected a size such as 3x224x224 or 28x28, got a list"),
+            ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, got 'adagrad'"),
+            (
+                "schedule.name = 'one_cycle'",
+                "schedule.name: expected one of constant, cosine, one-cycle, got 'one_cycle': did you mean 'one-cycle'?",
+            ),
+            ("cdims = [1, -2]", "line 1: cdims: expected a whole number from 0"),
+            ("epochs = ", "TOML parse error at line 1"),
+        ] {
+            let problem = Settings::from_toml(text).unwrap_err();
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+
+    #[test]
+    fn texts_are_read_by_kind() {
+        let parsed = |name: &str, text: &str| find(name).unwrap().kind.parse(text).map(|value| value.to_string());
+        for (name, text, expected) in [
+            ("cdims", "", Ok("[]")),
+            ("cdims", "64, 32", Ok("[64, 32]")),
+            ("hdims", "[8]", Ok("[8]")),
+            ("betas", "0.9,1", Ok("[0.9, 1.0]")),
+            ("lr", "1", Ok("1.0")),
+            ("input", "1x28x28", Ok("[1, 28, 28]")),
+            ("nesterov", "true", Ok("true")),
+            ("nesterov", "yes", Err("expected true or false, got 'yes'")),
+            ("lr", "fast", Err("expected a number, got 'fast'")),
+            ("epochs", "1\nlr = 2", Err("expected a whole number from 0 to 9223372036854775807, got '1\nlr = 2'")),
+            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, got 'adamax'")),
+        ] {
+            assert_eq!(
+                parsed(name, text).as_deref(),
+                expected.map_err(str::to_owned).as_ref().map(|text| *text),
+                "{name} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_environment_is_a_layer() {
+        let layer = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+            Settings::from_env(find)
+        };
+        let all = [
+            ("CONVNET_BATCH_SIZE", "32"),
+            ("CONVNET_BATCH_NORM", "false"),
+            ("CONVNET_HDIMS", "64, 32"),
+            ("CONVNET_DATA", "a = 'b\n'"),
+            ("CONVNET_LR", ""),
+            ("CONVNET_ISA", "portable"),
+        ];
+        let mut expected = Settings::default();
+        for (key, text) in
+            [("batch_size", "32"), ("model.batch_norm", "false"), ("hdims", "64,32"), ("data", "a = 'b\n'")]
+        {
+            expected.set(key, text).unwrap();
+        }
+        assert_eq!(layer(&all).unwrap(), expected);
+        let message = layer(&[("CONVNET_EPOCHS", "-1")]).unwrap_err().to_string();
+        assert!(message.starts_with("CONVNET_EPOCHS: expected a whole number from 0"), "{message}");
+    }
+}

@@ -1,0 +1,238 @@
+//! From a configuration to a run that can begin: which network, for pictures of which size, with which weights. What the
+//! configuration leaves open is chosen by the data and written into it.
+
+use std::fmt;
+
+use super::config::DEFAULT_MODEL;
+use super::{RunFolder, TrainConfig};
+use crate::classifier::{Classifier, Description};
+use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, Target, ValSplit};
+use crate::net::Net;
+use crate::ops::Shape;
+use crate::weights::{self, Fitting, NetChoice, Note};
+use crate::zoo;
+use crate::{Error, Result};
+
+/// The network for pictures of more than [`SMALL`] pixels where none is named, and the size that they are brought to.
+const LARGE_MODEL: &str = "resnet18";
+const LARGE_INPUT: [usize; 3] = [3, 128, 128];
+/// Pictures whose shorter side has at most so many pixels stay as they are, where they are all of one size.
+const SMALL: usize = 64;
+
+/// A run that can begin.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration, in which network and size of the pictures are said.
+    pub config: TrainConfig,
+    /// The pictures.
+    pub splits: Splits,
+    /// The network and the weights that training begins with.
+    pub classifier: Classifier,
+    /// What is worth knowing of how they were made.
+    pub notes: Vec<Prologue>,
+}
+
+/// What is worth knowing before a run.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Prologue {
+    /// How the file of weights was read.
+    Weights(Note),
+    /// These layers of the weights are not used: they are for other classes.
+    Head(Vec<String>),
+    /// So many training pictures are held out for validation.
+    HeldOut(usize),
+    /// Pictures are brought to this size, which nobody has asked for.
+    Resized([usize; 3]),
+}
+
+impl fmt::Display for Prologue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Prologue::Weights(note) => note.fmt(f),
+            Prologue::Head(names) => {
+                write!(f, "initialised for the classes of the data: {}", names.join(", "))
+            }
+            Prologue::HeldOut(count) => {
+                write!(
+                    f,
+                    "{count} pictures of the training part are held out for validation, the same share of each class"
+                )
+            }
+            Prologue::Resized([channels, height, width]) => {
+                write!(
+                    f,
+                    "the pictures are of other sizes than the network takes: they are brought to {channels}x{height}x{width}"
+                )
+            }
+        }
+    }
+}
+
+/// The network before its classes are known.
+enum Start {
+    /// With weights from a file.
+    Trained(Box<Classifier>),
+    /// As a file describes it.
+    Described(Box<Net>),
+    /// A named one.
+    Named(&'static zoo::Model),
+    /// None is named.
+    Open,
+}
+
+impl Prepared {
+    /// Reads weights and pictures, and makes the network.
+    ///
+    /// # Errors
+    /// Files that cannot be read, a network that does not fit the pictures or their classes, a single class.
+    pub fn new(mut config: TrainConfig, source: &Source) -> Result<Prepared> {
+        let mut notes = Vec::new();
+        let start = Start::new(&config, &mut notes)?;
+        let sizing = start.sizing(config.data.input);
+        let all = source.load(sizing)?;
+        let before = all.train.len();
+        let splits = all.hold_out(config.val_split());
+        let held_out = before - splits.train.len();
+        notes.extend((held_out > 0).then_some(Prologue::HeldOut(held_out)));
+        let shape = splits.train.shape();
+        if let Some(wanted) = config.data.input.filter(|&wanted| wanted != shape) {
+            let [wanted, found] = [wanted, shape].map(Shape::Map);
+            return Err(Error::invalid(format!("input: {wanted}, but the pictures are {found} and cannot be resized")));
+        }
+        if source.has_files() {
+            let chosen = sizing.target.is_none() && sizing.otherwise.is_some_and(|target| target.shape == shape);
+            notes.extend(chosen.then_some(Prologue::Resized(shape)));
+            config.data.input = Some(shape);
+        }
+        let classifier = start.classifier(&mut config, &splits.train, &mut notes)?;
+        Ok(Prepared { config, splits, classifier, notes })
+    }
+
+    /// The pictures of an earlier run, sized and split as they were.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn splits_of_run(run: &RunFolder, config: &TrainConfig, source: &Source) -> Result<Splits> {
+        let has_learned = run.best_safetensors().exists() || run.last_safetensors().exists();
+        let sizing = match config.model.weights {
+            // The preprocessing is that of the weights, which need not be there any more.
+            Some(_) if has_learned => Sizing::to(Classifier::of_run(run)?.description.target()),
+            _ => Start::new(config, &mut Vec::new())?.sizing(config.data.input),
+        };
+        Ok(source.load(sizing)?.hold_out(config.val_split()))
+    }
+
+    /// The classifier that a run begins with.
+    pub(super) fn classifier(config: &TrainConfig, train: &Dataset) -> Result<Classifier> {
+        let mut notes = Vec::new();
+        Start::new(config, &mut notes)?.classifier(&mut config.clone(), train, &mut notes)
+    }
+}
+
+impl TrainConfig {
+    /// Which of the training pictures are held out.
+    pub fn val_split(&self) -> ValSplit {
+        ValSplit { share: self.data.val_split, seed: self.recipe.seed }
+    }
+}
+
+impl Start {
+    fn new(config: &TrainConfig, notes: &mut Vec<Prologue>) -> Result<Start> {
+        let model = &config.model;
+        let named = model.name.as_deref().map(zoo::find).transpose()?;
+        let described = model.net.as_deref().map(Net::load).transpose()?;
+        let Some(path) = &model.weights else {
+            return Ok(match (described, named) {
+                (Some(net), _) => Start::Described(Box::new(net)),
+                (None, Some(model)) => Start::Named(model),
+                (None, None) => Start::Open,
+            });
+        };
+        let choice = match (described, named) {
+            (Some(net), _) => NetChoice::Net(net),
+            (None, Some(named)) => NetChoice::Model(named, model.options(None, None)),
+            (None, None) => NetChoice::Own,
+        };
+        let fitting = Fitting { key: model.key.clone(), ignored: Vec::new() };
+        let (classifier, found) = Classifier::open(path, &choice, &fitting)?;
+        notes.extend(found.into_iter().map(Prologue::Weights));
+        Ok(Start::Trained(Box::new(classifier)))
+    }
+
+    /// What pictures are brought to, when this size is asked for or none is.
+    fn sizing(&self, wanted: Option<[usize; 3]>) -> Sizing {
+        let open = |input: [usize; 3]| Sizing {
+            target: None,
+            otherwise: Some(Target::customary(input)),
+            largest: SMALL.max(input[1].min(input[2])),
+        };
+        match (self, wanted) {
+            (Start::Trained(classifier), wanted) => {
+                let description = &classifier.description;
+                let wanted = wanted.unwrap_or(description.input());
+                let preprocessing = description.preprocessing().clone().for_input(description.input(), wanted);
+                Sizing::to(preprocessing.target(wanted))
+            }
+            (_, Some(wanted)) => Sizing::to(Target::customary(wanted)),
+            (Start::Described(net), None) => match net.input_shape() {
+                Shape::Map(input) => Sizing::to(Target::customary(input)),
+                Shape::Vector(_) => Sizing::default(),
+            },
+            (Start::Named(model), None) => open(model.input),
+            (Start::Open, None) => Sizing { largest: SMALL, ..open(LARGE_INPUT) },
+        }
+    }
+
+    /// The classifier for these pictures; what the configuration leaves open is written into it.
+    fn classifier(self, config: &mut TrainConfig, train: &Dataset, notes: &mut Vec<Prologue>) -> Result<Classifier> {
+        let (shape, classes, seed) = (train.shape(), train.classes(), config.recipe.seed);
+        if let [only] = classes {
+            let name = train.name();
+            let problem = format!("data set '{name}': expected at least two classes to tell apart, got one ('{only}')");
+            return Err(Error::invalid(problem));
+        }
+        let named = |model: &zoo::Model| {
+            fresh(model.net(&config.model.options(Some(shape), Some(classes.len())))?, classes, seed)
+        };
+        match self {
+            Start::Trained(classifier) => {
+                let (classifier, replaced) = classifier.with_input(shape)?.with_classes(classes.to_vec(), seed)?;
+                notes.extend((!replaced.is_empty()).then_some(Prologue::Head(replaced)));
+                Ok(classifier)
+            }
+            Start::Described(net) => {
+                let path = config.model.net.as_deref().unwrap_or("net".as_ref());
+                let net = described(*net, shape, classes.len()).map_err(|problem| Error::file(path, problem))?;
+                fresh(net, classes, seed)
+            }
+            Start::Named(model) => named(model),
+            Start::Open => {
+                let name = if shape[1].min(shape[2]) > SMALL { LARGE_MODEL } else { DEFAULT_MODEL };
+                let classifier = named(zoo::find(name)?)?;
+                config.model.name = Some(name.into());
+                Ok(classifier)
+            }
+        }
+    }
+}
+
+/// A net from a file, which must be for these pictures and classes.
+fn described(net: Net, input: [usize; 3], classes: usize) -> Result<Net, String> {
+    let input = Shape::Map(input);
+    if net.input_shape() != input {
+        return Err(format!("its input is {}, but the pictures are {input}", net.input_shape()));
+    }
+    match net.output_shape() {
+        Shape::Vector(outputs) if outputs == classes => Ok(net),
+        output => Err(format!("its output is {output}, but there are {classes} classes")),
+    }
+}
+
+/// A net with initial weights. Its pictures are normalised as those of its family.
+fn fresh(net: Net, classes: &[String], seed: u64) -> Result<Classifier> {
+    let customary = Description::customary(net.clone())?;
+    let preprocessing = Preprocessing::new(customary.input(), customary.normalization().clone());
+    let weights = weights::init(&net, seed);
+    Ok(Classifier { description: Description::new(net, preprocessing, classes.to_vec())?, weights })
+}

@@ -1,0 +1,157 @@
+//! What a run leaves in its folder while it is trained: metrics, curves, the best weights, a checkpoint, pictures.
+//!
+//! A checkpoint (`last.safetensors`) holds weights, optimizer state and [`Progress`], and as strings the description of
+//! the classifier and the configuration.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use super::plots::{self, Prediction};
+use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
+use crate::classifier::{Classifier, Description};
+use crate::data::{Dataset, Loader, LoaderOptions, Order, picture};
+use crate::evaluate::ranking;
+use crate::exec::{Engine, Inference};
+use crate::weights::{self, Checkpoint, Recovered, previous_path};
+use crate::{Error, Result, StateDict};
+
+/// Pictures in `predictions.png`.
+const SHOWN: usize = 40;
+/// Metadata key of the [`Progress`], as JSON.
+const PROGRESS_KEY: &str = "progress";
+/// Metadata key of the number of training pictures, by which another data set shows.
+const IMAGES_KEY: &str = "train_images";
+
+/// A run's folder and the configuration that is written into it.
+pub(super) struct Saved {
+    pub(super) folder: RunFolder,
+    pub(super) config: TrainConfig,
+}
+
+/// Where a run stood.
+pub(super) struct Restored {
+    pub(super) classifier: Classifier,
+    pub(super) optimizer: StateDict,
+    pub(super) progress: Progress,
+    pub(super) epochs: Vec<EpochMetrics>,
+}
+
+impl Saved {
+    /// Writes a picture to try the run out with.
+    pub(super) fn write_sample(&self, data: &Dataset) -> Result<()> {
+        match data.shape()[0] {
+            1 | 3 => picture::write_png(&self.folder.sample_png(), data.shape(), data.image(0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the last checkpoint, or the one before when that is missing or damaged: then the error says why. Nothing where
+    /// the run was stopped before its first.
+    pub(super) fn restore(&self, train: &Dataset) -> Result<(Option<Restored>, Option<Error>)> {
+        let last = self.folder.last_safetensors();
+        if !last.exists() && !previous_path(&last).exists() {
+            resume_metrics(&self.folder.metrics_jsonl(), 0)?;
+            return Ok((None, None));
+        }
+        let Recovered { checkpoint, path, problem } = Checkpoint::load_or_previous(&last)?;
+        let restored = self.restored(checkpoint, train).map_err(|error| Error::file(&path, error.to_string()))?;
+        if problem.is_some() {
+            // Else the next save would keep the damaged file and drop this one.
+            fs::rename(&path, &last).map_err(Error::io("renaming", path))?;
+        }
+        Ok((Some(restored), problem))
+    }
+
+    fn restored(&self, checkpoint: Checkpoint, train: &Dataset) -> Result<Restored> {
+        let progress = read_progress(&checkpoint.metadata, train)?;
+        let description = Description::from_metadata(None, &checkpoint.metadata)?;
+        let weights = weights::fitting(description.net(), checkpoint.weights)?;
+        let epochs = resume_metrics(&self.folder.metrics_jsonl(), progress.epoch)?;
+        let classifier = Classifier { description, weights };
+        Ok(Restored { classifier, optimizer: checkpoint.optimizer, progress, epochs })
+    }
+
+    /// Adds an epoch to the metrics and draws the curves anew.
+    pub(super) fn write_epoch(&self, epochs: &[EpochMetrics]) -> Result<()> {
+        if let Some(metrics) = epochs.last() {
+            append_metrics(&self.folder.metrics_jsonl(), metrics)?;
+        }
+        plots::curves(&self.folder.curves_png(), epochs)
+    }
+
+    /// Writes the best weights so far.
+    pub(super) fn save_best(&self, of: &Description, weights: StateDict, metrics: &EpochMetrics) -> Result<StateDict> {
+        let mut metadata = self.metadata(of)?;
+        metadata.insert("epoch".into(), metrics.epoch.to_string());
+        if let Some(accuracy) = metrics.val_accuracy {
+            metadata.insert("val_accuracy".into(), accuracy.to_string());
+        }
+        let best = Checkpoint { weights, optimizer: StateDict::new(), metadata };
+        best.save(&self.folder.best_safetensors())?;
+        Ok(best.weights)
+    }
+
+    /// Writes a checkpoint; the one before it stays beside it.
+    pub(super) fn save_last(
+        &self,
+        of: &Description,
+        weights: StateDict,
+        optimizer: StateDict,
+        progress: &Progress,
+        train: &Dataset,
+    ) -> Result<StateDict> {
+        let mut metadata = self.metadata(of)?;
+        let text = serde_json::to_string(progress).map_err(|e| Error::invalid(e.to_string()))?;
+        metadata.insert(PROGRESS_KEY.into(), text);
+        metadata.insert(IMAGES_KEY.into(), train.len().to_string());
+        let last = Checkpoint { weights, optimizer, metadata };
+        last.save_keeping_previous(&self.folder.last_safetensors())?;
+        Ok(last.weights)
+    }
+
+    fn metadata(&self, description: &Description) -> Result<BTreeMap<String, String>> {
+        let mut metadata = description.metadata();
+        metadata.insert("config".into(), self.config.to_toml()?);
+        Ok(metadata)
+    }
+
+    /// Draws what the net sees in the first of these pictures.
+    pub(super) fn draw_predictions(
+        &self,
+        description: &Description,
+        weights: &StateDict,
+        data: &Arc<Dataset>,
+        engine: &Engine,
+    ) -> Result<()> {
+        let (shape, classes) = (data.shape(), description.classes());
+        if !matches!(shape[0], 1 | 3) {
+            return Ok(());
+        }
+        let options = LoaderOptions { batch_size: SHOWN, order: Order::Sequential, start_batch: 0, workers: 1 };
+        let mut loader = Loader::new(Arc::clone(data), description.normalization(), options)?;
+        let Some(batch) = loader.next() else { return Ok(()) };
+        let mut inference = Inference::new(description.net(), engine, batch.len(), weights)?;
+        let logits = inference.run(batch.images(), batch.len())?.chunks_exact(classes.len());
+        let seen = logits.zip(batch.labels()).enumerate().map(|(index, (logits, &label))| Prediction {
+            pixels: data.image(index),
+            predicted: &classes[ranking(logits)[0]],
+            truth: &classes[label as usize],
+        });
+        plots::predictions(&self.folder.predictions_png(), shape, &seen.collect::<Vec<_>>())
+    }
+}
+
+/// Where a run stood, if it was trained on these pictures.
+fn read_progress(metadata: &BTreeMap<String, String>, train: &Dataset) -> Result<Progress> {
+    let text = |key| {
+        let missing = || Error::invalid(format!("no checkpoint of a run: it has no '{key}' in its metadata"));
+        metadata.get(key).ok_or_else(missing)
+    };
+    let images = text(IMAGES_KEY)?;
+    if *images != train.len().to_string() {
+        let problem = format!("the run was trained on {images} pictures, but '{}' has {}", train.name(), train.len());
+        return Err(Error::invalid(problem));
+    }
+    serde_json::from_str(text(PROGRESS_KEY)?).map_err(|e| Error::invalid(format!("metadata '{PROGRESS_KEY}': {e}")))
+}

@@ -1,0 +1,360 @@
+//! The training loop. For each epoch: shuffled batches, each a step; then the validation pictures; then, where the run has a
+//! folder, the metrics, the curves, the weights if they are the best, and a checkpoint.
+//!
+//! Order and dropout of a step depend on seed, epoch and step alone, so a run that goes on from a checkpoint ends with the
+//! same bits as one that never stopped (with the same number of epochs, where the learning-rate schedule looks at it).
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::saved::{Restored, Saved};
+use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, TrainConfig};
+use crate::classifier::{Classifier, Description};
+use crate::data::{Dataset, Loader, LoaderOptions, Order, Part, Splits};
+use crate::evaluate::{Evaluation, evaluate};
+use crate::exec::{Engine, Training};
+use crate::weights::weights_sha256;
+use crate::{Error, Result, StateDict};
+
+/// Threads that prepare batches: one is far faster than any training.
+const LOADERS: usize = 1;
+
+/// Is told how training goes, and can end it. `()` is one that does nothing.
+pub trait Observer {
+    /// A step has been made, with this loss over its batch.
+    fn step(&mut self, _progress: &Progress, _loss: f64) {}
+
+    /// So many of the validation pictures have been evaluated after an epoch.
+    fn evaluated(&mut self, _images: usize) {}
+
+    /// An epoch has ended, and its checkpoint is written. It trained on so many pictures in a second.
+    fn epoch(&mut self, _metrics: &EpochMetrics, _images_per_second: f64) {}
+
+    /// Whether to stop now, with a checkpoint. Asked after every step and every batch of validation pictures.
+    fn stop(&mut self) -> bool {
+        false
+    }
+}
+
+impl Observer for () {}
+
+/// Why training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All epochs are done.
+    Finished,
+    /// The recipe's `max_steps` have been made.
+    MaxSteps,
+    /// The observer wanted it.
+    Stopped,
+}
+
+/// What training came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Why it ended.
+    pub ending: Ending,
+    /// Every epoch of the run.
+    pub epochs: Vec<EpochMetrics>,
+    /// Where the run stands.
+    pub progress: Progress,
+    /// Of the last weights.
+    pub weights_sha256: String,
+    /// The net with its best weights: those of the epoch with the best accuracy on the validation pictures, else the last.
+    pub classifier: Classifier,
+}
+
+/// Trains a classifier.
+///
+/// ```
+/// use convnet::data::{Dataset, Splits};
+/// use convnet::prelude::*;
+/// use convnet::train::{Recipe, Trainer};
+/// # fn main() -> convnet::Result<()> {
+/// // 60 pictures of 8×8 pixels, bright (class 1) or dark (class 0).
+/// let pixels = (0..60 * 64).map(|i| if i / 64 % 2 == 1 { 200 } else { 20 }).collect();
+/// let labels = (0..60).map(|i| i % 2).collect();
+/// let train = Dataset::new("light", [1, 8, 8], pixels, labels, vec!["dark".into(), "bright".into()])?;
+/// let mut net = Net::new("mine", Shape::Map([1, 8, 8]))?;
+/// net.then("conv", Conv2d::new(4, 3))?;
+/// net.then("relu", Activation::Relu)?;
+/// net.then("flatten", Op::Flatten)?;
+/// net.then("head", Linear::new(2))?;
+/// let recipe = Recipe { epochs: 5, batch_size: 10, ..Recipe::default() };
+/// let splits = Splits { train, val: None, test: None }.hold_out(Default::default());
+/// let outcome = Trainer::new(Classifier::untrained(net, 0)?, splits, recipe)?.fit(&mut ())?;
+/// assert_eq!(outcome.epochs.last().and_then(|epoch| epoch.val_accuracy), Some(1.0));
+/// let mut predictor = Predictor::new(outcome.classifier)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Trainer {
+    recipe: Recipe,
+    description: Description,
+    train: Arc<Dataset>,
+    watched: Option<(Part, Arc<Dataset>)>,
+    engine: Engine,
+    training: Training,
+    progress: Progress,
+    epochs: Vec<EpochMetrics>,
+    /// The best weights, where they are chosen and not saved.
+    best: Option<StateDict>,
+    saved: Option<Saved>,
+}
+
+impl Trainer {
+    /// Trains a classifier from the weights that it has, on all cores. Classes are called as in the data.
+    ///
+    /// # Errors
+    /// As [`Trainer::with_engine`].
+    pub fn new(classifier: Classifier, splits: Splits, recipe: Recipe) -> Result<Trainer> {
+        Trainer::with_engine(classifier, splits, recipe, &Engine::new(0)?)
+    }
+
+    /// The same on a given engine.
+    ///
+    /// # Errors
+    /// When net and data do not fit together, or a value of the recipe makes no sense.
+    pub fn with_engine(classifier: Classifier, splits: Splits, recipe: Recipe, engine: &Engine) -> Result<Trainer> {
+        recipe.check()?;
+        let Classifier { description, weights } = classifier;
+        description.check_data(&splits.train)?;
+        if let Some(watched) = splits.watched() {
+            description.check_data(watched)?;
+        }
+        let description = description.with_classes(splits.train.classes().to_vec())?;
+        let batch = recipe.batch_size.min(splits.train.len());
+        let training =
+            Training::new(description.net(), engine, batch, &weights, recipe.optimizer.update(), recipe.seed)?;
+        let Splits { train, val, test } = splits;
+        let watched = val.map(|val| (Part::Val, val)).or(test.map(|test| (Part::Test, test)));
+        Ok(Trainer {
+            recipe,
+            description,
+            train: Arc::new(train),
+            watched: watched.map(|(part, data)| (part, Arc::new(data))),
+            engine: engine.clone(),
+            training,
+            progress: Progress::default(),
+            epochs: Vec::new(),
+            best: None,
+            saved: None,
+        })
+    }
+
+    /// Keeps the run in a folder: metrics, curves, weights and checkpoints. Data, model and engine of the configuration are
+    /// written down, no more; the recipe is the trainer's own.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn in_folder(mut self, folder: RunFolder, config: TrainConfig) -> Result<Trainer> {
+        let saved = Saved { folder, config: TrainConfig { recipe: self.recipe.clone(), ..config } };
+        saved.folder.write_config(&saved.config)?;
+        saved.write_sample(self.shown())?;
+        self.saved = Some(saved);
+        Ok(self)
+    }
+
+    /// Goes on with a run from its last checkpoint, or from its beginning when it was killed before the first. `config` is
+    /// the run's own, in which `epochs`, `max_steps`, engine and data may be others. When the last checkpoint is missing or
+    /// damaged and the previous one took its place, the error beside the trainer says why.
+    ///
+    /// # Errors
+    /// When neither checkpoint can be loaded, or the data do not fit.
+    pub fn resume(
+        folder: RunFolder,
+        config: TrainConfig,
+        splits: Splits,
+        engine: &Engine,
+    ) -> Result<(Trainer, Option<Error>)> {
+        let last = folder.last_safetensors();
+        let saved = Saved { folder, config };
+        let recipe = saved.config.recipe.clone();
+        let (restored, problem) = saved.restore(&splits.train)?;
+        let mut trainer = match restored {
+            Some(Restored { classifier, optimizer, progress, epochs }) => {
+                let trainer = Trainer::with_engine(classifier, splits, recipe, engine).and_then(|mut trainer| {
+                    trainer.training.restore(&optimizer, progress.step)?;
+                    Ok(Trainer { progress, epochs, ..trainer })
+                });
+                trainer.map_err(|error| Error::file(last, error.to_string()))?
+            }
+            None => {
+                let classifier = Prepared::classifier(&saved.config, &splits.train)?;
+                Trainer::with_engine(classifier, splits, recipe, engine)?
+            }
+        };
+        saved.folder.write_config(&saved.config)?;
+        trainer.saved = Some(saved);
+        Ok((trainer, problem))
+    }
+
+    /// Trains until all epochs are done, or something ends it before.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is.
+    pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let total = (self.recipe.epochs * self.train.len().div_ceil(self.recipe.batch_size)) as u64;
+        while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() {
+            let mut clock = Instant::now();
+            for batch in self.batches()? {
+                let lr = self.recipe.optimizer.lr * self.recipe.schedule.name.factor(self.progress.step, total);
+                let step = self.training.step(batch.images(), batch.labels(), lr as f32)?;
+                self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
+                clock = Instant::now();
+                self.expect_finite(step.loss, "loss")?;
+                observer.step(&self.progress, step.loss);
+                if observer.stop() {
+                    return self.end(Ending::Stopped);
+                }
+                if self.has_max_steps() && self.progress.images < self.train.len() {
+                    return self.end(Ending::MaxSteps);
+                }
+            }
+            let weights = self.weights()?;
+            let evaluation = match self.evaluate(&weights, observer)? {
+                ControlFlow::Continue(evaluation) => evaluation,
+                ControlFlow::Break(()) => return self.end(Ending::Stopped),
+            };
+            self.end_epoch(weights, evaluation, observer)?;
+        }
+        let ending = if self.progress.epoch < self.recipe.epochs { Ending::MaxSteps } else { Ending::Finished };
+        self.end(ending)
+    }
+
+    /// What the running epoch has yet to train on, in its order.
+    fn batches(&self) -> Result<Loader> {
+        let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
+        let (batch_size, start_batch) = (self.recipe.batch_size, self.progress.batch);
+        let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };
+        Loader::new(Arc::clone(&self.train), self.description.normalization(), options)
+    }
+
+    fn has_max_steps(&self) -> bool {
+        self.recipe.max_steps.is_some_and(|most| self.progress.step >= most)
+    }
+
+    /// Evaluates the pictures that are watched, if there are any, unless the observer breaks it off.
+    fn evaluate(
+        &self,
+        weights: &StateDict,
+        observer: &mut dyn Observer,
+    ) -> Result<ControlFlow<(), Option<Evaluation>>> {
+        let Some((_, data)) = &self.watched else { return Ok(ControlFlow::Continue(None)) };
+        let mut watch = |images| {
+            observer.evaluated(images);
+            if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let found = evaluate(&self.description, weights, data, &self.engine, self.recipe.batch_size, &mut watch)?;
+        Ok(found.map_or(ControlFlow::Break(()), |found| ControlFlow::Continue(Some(found))))
+    }
+
+    /// The checkpoint comes last: a kill before it leaves the epoch to be done again.
+    fn end_epoch(
+        &mut self,
+        weights: StateDict,
+        evaluation: Option<Evaluation>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let images_per_second = self.progress.images_per_second();
+        let selects = matches!(self.watched, Some((Part::Val, _)));
+        let (metrics, best) = self.progress.end_epoch(evaluation.as_ref(), selects);
+        self.epochs.push(metrics);
+        if let Some(saved) = &self.saved {
+            saved.write_epoch(&self.epochs)?;
+            let weights = if best { saved.save_best(&self.description, weights, &metrics)? } else { weights };
+            self.save_last(saved, weights)?;
+        } else if best && selects {
+            self.best = Some(weights);
+        }
+        observer.epoch(&metrics, images_per_second);
+        Ok(())
+    }
+
+    /// Ends training: with a checkpoint when an epoch is under way, and with pictures unless somebody wants it to stop.
+    fn end(mut self, ending: Ending) -> Result<Outcome> {
+        let mut weights = self.weights()?;
+        let weights_sha256 = weights_sha256(&weights);
+        if let Some(saved) = &self.saved {
+            if self.progress.batch > 0 {
+                weights = self.save_last(saved, weights)?;
+            }
+            if let (true, Some((_, data))) = (ending != Ending::Stopped, &self.watched) {
+                saved.draw_predictions(&self.description, &weights, data, &self.engine)?;
+            }
+        }
+        let classifier = match (&self.saved, self.best.take()) {
+            (Some(saved), _) if saved.folder.best_safetensors().exists() => Classifier::of_run(&saved.folder)?,
+            (_, best) => Classifier { description: self.description, weights: best.unwrap_or(weights) },
+        };
+        Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, classifier })
+    }
+
+    fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
+        let optimizer = self.training.optimizer_state();
+        saved.save_last(&self.description, weights, optimizer, &self.progress, &self.train)
+    }
+
+    /// The weights as they are now, if they are numbers.
+    fn weights(&self) -> Result<StateDict> {
+        let weights = self.training.weights();
+        for (name, tensor) in &weights {
+            if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
+                self.expect_finite(value.into(), &format!("tensor '{name}'"))?;
+            }
+        }
+        Ok(weights)
+    }
+
+    fn expect_finite(&self, value: f64, what: &str) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let last = self.saved.as_ref().map(|saved| saved.folder.last_safetensors());
+        Err(Error::Diverged {
+            what: what.into(),
+            value,
+            step: self.progress.step,
+            epoch: self.progress.epoch + 1,
+            lr: self.recipe.optimizer.lr,
+            kept: last.filter(|last| last.exists()),
+        })
+    }
+
+    /// Pictures to show: those that are watched, else those that are trained on.
+    fn shown(&self) -> &Dataset {
+        self.watched.as_ref().map_or(&self.train, |(_, data)| data)
+    }
+
+    /// How it is trained.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The net and how it is used.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What it is trained on.
+    pub fn train_data(&self) -> &Dataset {
+        &self.train
+    }
+
+    /// What it is measured on after each epoch: the validation part, which chooses the best weights, else the test part, which
+    /// chooses nothing.
+    pub fn watched(&self) -> Option<(Part, &Dataset)> {
+        self.watched.as_ref().map(|(part, data)| (*part, &**data))
+    }
+
+    /// The folder of the run and its configuration, where it has one.
+    pub fn saved(&self) -> Option<(&RunFolder, &TrainConfig)> {
+        self.saved.as_ref().map(|saved| (&saved.folder, &saved.config))
+    }
+
+    /// Where the run stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
