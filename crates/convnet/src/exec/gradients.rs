@@ -116,7 +116,8 @@ impl Gradients {
         let expected = self.count * self.output_len();
         if by_output.len() != expected {
             let (count, got) = (self.count, by_output.len());
-            let problem = format!("expected a gradient of {expected} numbers by the output of {count} pictures, got {got}");
+            let problem =
+                format!("expected a gradient of {expected} numbers by the output of {count} pictures, got {got}");
             return Err(Error::invalid(problem));
         }
         self.session.write_output_gradient(self.session.plan.graph.outputs[0], self.count, by_output);

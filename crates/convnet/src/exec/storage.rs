@@ -22,7 +22,8 @@ pub(super) fn choose_storage(graph: &Graph, precision: Precision) -> Vec<Precisi
         if !stage.facts.takes_bf16 || !copied_inputs(graph, &placed, index).is_empty() {
             stage.inputs.iter().chain([&index]).for_each(|&value| in_bf16[root(value)] = false);
         }
-        if !matches!(stage.output, Layout::Blocked(_)) || graph.outputs.contains(&index) || graph.taps.contains(&index) {
+        if !matches!(stage.output, Layout::Blocked(_)) || graph.outputs.contains(&index) || graph.taps.contains(&index)
+        {
             in_bf16[root(index)] = false;
         }
     }

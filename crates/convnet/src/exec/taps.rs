@@ -84,7 +84,10 @@ mod tests {
         let node = |name: &str| find(&net, name).map(|node| net.node(node).name.clone());
         assert_eq!(node("layer4.1.bn2").unwrap(), "layer4.1.bn2");
         let last = node("layer4").unwrap();
-        assert_eq!((&last, net.node(net.find(&last).unwrap()).shape), (&node("layer4.1").unwrap(), Shape::Map([512, 7, 7])));
+        assert_eq!(
+            (&last, net.node(net.find(&last).unwrap()).shape),
+            (&node("layer4.1").unwrap(), Shape::Map([512, 7, 7]))
+        );
         let problem = node("layer4.1.bn3").unwrap_err().to_string();
         assert_eq!(problem, "net 'resnet18' has no layer 'layer4.1.bn3': did you mean 'layer4.1.bn1'?");
         let net = by_name("googlenet", &ZooOptions::default()).unwrap();

@@ -167,13 +167,14 @@ impl Training {
         self.pass(images, targets.into(), false)
     }
 
-    /// The same, and the gradients are added to those that are there: after k batches of one size their mean is what
-    /// [`Training::scale_gradients`] by 1/k leaves. The first call allocates room for a second set of gradients.
+    /// The same, and the gradients are added to those of the passes since the last update, if there are any: after k batches of
+    /// one size their mean is what [`Training::scale_gradients`] by 1/k leaves. The first addition allocates room for a second
+    /// set of gradients.
     ///
     /// # Errors
     /// As [`Training::gradients`].
     pub fn accumulate<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
-        self.pass(images, targets.into(), true)
+        self.pass(images, targets.into(), self.passes > 0)
     }
 
     fn pass(&mut self, images: &[f32], targets: Targets<'_>, add: bool) -> Result<Step> {

@@ -128,7 +128,6 @@ impl<'a> TrainingBuilder<'a> {
     /// needs of backward is never computed.
     ///
     /// ```
-    /// use convnet::exec::ParameterGroup;
     /// use convnet::prelude::*;
     /// # fn main() -> convnet::Result<()> {
     /// let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;

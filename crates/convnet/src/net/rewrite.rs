@@ -75,10 +75,10 @@ pub fn without_auxiliaries(net: &Net) -> Result<Net> {
     Ok(rebuild(net, [net.output()], |id| Some(net.node(id).op.clone()))?.0)
 }
 
-/// Dropout removed; what read it reads its input.
+/// Dropout removed, unless its value is kept, whose gradient is not its input's; what read it reads its input.
 fn without_dropout(net: &Net, kept: &[NodeId]) -> Result<(Net, Moved)> {
     rebuild(net, [net.output()].into_iter().chain(kept.iter().copied()), |id| match &net.node(id).op {
-        op if op.category() == Category::Dropout => None,
+        op if op.category() == Category::Dropout && !kept.contains(&id) => None,
         op => Some(op.clone()),
     })
 }
@@ -124,7 +124,8 @@ fn foldable<'n>(net: &'n Net, kept: &[NodeId]) -> BTreeMap<NodeId, Fold<'n>> {
         };
         let layer = &net.node(id).op;
         let takes = matches!(layer, Op::Conv2d(_)) || matches!(layer, Op::Linear(linear) if linear.per_pixel);
-        (takes && readers[id.0] == 1 && !kept.contains(&id)).then_some((id, Fold { layer, follower, follower_name: &node.name }))
+        (takes && readers[id.0] == 1 && !kept.contains(&id))
+            .then_some((id, Fold { layer, follower, follower_name: &node.name }))
     });
     folds.collect()
 }

@@ -2,6 +2,8 @@
 
 mod families;
 mod nets;
+mod sessions;
+mod taps;
 
 use super::cpu::lower::{Lowered, Request, lower};
 use super::cpu::statistics::sources;
