@@ -14,7 +14,8 @@ and `pictures`; the test computes them itself):
 - for one network of each family (see `TRAINED`) the loss of one training step in f64, and its gradients by the first and
   last weight; dropout is off. `noise` is how far a gradient moves when weights move by a millionth, as rounding in
   f32 moves what is computed from them: batch norm over few pixels magnifies that, and ReLUs switch (PyTorch's own f32 is
-  off by up to 8e-3).
+  off by up to 8e-3);
+- for the same networks the gradient of a logit by a picture in inference, in f64 (`input_gradient`), with its `noise`.
 
 Of each tensor the first 16 elements and the 2-norm of all are kept, to 7 digits.
 """
@@ -78,7 +79,7 @@ TRAINED = {
     "regnet_y_400mf": (64, "stem.0.weight", "fc.weight"),
     "convnext_tiny": (64, "features.0.0.weight", "classifier.2.weight"),
 }
-BATCH, CLASSES = 4, 10
+BATCH, CLASSES, CLASS = 4, 10, 3
 
 
 def pattern(tag, count):
@@ -216,13 +217,17 @@ def without_auxiliaries(name):
     return dict(aux_logits=False) if name == "inception_v3" else {}
 
 
-def step(name, side, keys, noise=0.0, seed=0):
-    """Loss and gradients of one training step in f64, with weights that are off by a share of `noise`."""
-    model = build(name, num_classes=CLASSES, **without_auxiliaries(name)).double().train()
+def shaken(model, noise, seed):
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 1 + noise * torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+    return model
+
+
+def step(name, side, keys, noise=0.0, seed=0):
+    """Loss and gradients of one training step in f64, with weights that are off by a share of `noise`."""
+    model = shaken(build(name, num_classes=CLASSES, **without_auxiliaries(name)).double().train(), noise, seed)
     outputs = model(pictures(BATCH, side, side).double())
     logits = outputs.logits if name == "googlenet" else outputs
     labels = torch.arange(BATCH) * 3 % CLASSES
@@ -232,6 +237,20 @@ def step(name, side, keys, noise=0.0, seed=0):
     loss.backward()
     parameters = dict(model.named_parameters())
     return loss.item(), {key: digest(parameters[key].grad) for key in keys}
+
+
+def by_the_input(name, side, noise=0.0, seed=0):
+    """The gradient of the logit of class `CLASS` by a picture in inference, in f64, with weights that are off as in `step`."""
+    model = shaken(build(name, num_classes=CLASSES, **without_auxiliaries(name)).double().eval(), noise, seed)
+    picture = pictures(1, side, side).double().requires_grad_()
+    model(picture)[0, CLASS].backward()
+    return digest(picture.grad)
+
+
+def input_gradient(name, side):
+    found = by_the_input(name, side)
+    moved = [by_the_input(name, side, 1e-6, seed) for seed in range(5)]
+    return found | dict(noise=float(f"{max(distance(other, found) for other in moved):.2g}"))
 
 
 def distance(found, expected):
@@ -256,6 +275,7 @@ if __name__ == "__main__":
         networks[name] = inference(name)
         if name in TRAINED:
             networks[name]["training"] = training(name, *TRAINED[name])
+            networks[name]["input_gradient"] = input_gradient(name, TRAINED[name][0])
         print(name, json.dumps(networks[name])[:600], flush=True)
     rows = [f"{json.dumps(name)}: {json.dumps(networks[name], separators=(',', ':'))}" for name in NAMES if name in networks]
     FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -1,7 +1,7 @@
 //! What most programs use: `use convnet::prelude::*;`.
 
 pub use crate::classifier::{Classifier, Description};
-pub use crate::exec::{Engine, Inference, Precision, Step, Training, Update};
+pub use crate::exec::{Engine, Gradients, Inference, ParameterGroup, Precision, Step, Training, Update};
 pub use crate::geometry::Window;
 pub use crate::net::{Net, NodeId};
 pub use crate::ops::{

@@ -36,10 +36,23 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
     let mut inference = Inference::new(&net, engine, 6, &state).unwrap();
     let picture = net.input_shape().elements();
     let (images, labels) = (vec![0.5; 6 * picture], [0, 1, 2, 3, 4, 5]);
+    let last = &net.nodes()[net.nodes().len() - 2].name;
+    let builder = || Inference::builder(&net, &state).batch(6).taps([last, "input"]);
+    let (mut tapped, mut gradients) = (builder().build(engine).unwrap(), builder().build_gradients(engine).unwrap());
+    let (soft, by_output) = (vec![1.0 / 6.0; 36], vec![1.0; 36]);
+    training.gradients(&images, &labels).unwrap();
+    training.accumulate(&images, &labels).unwrap();
     let counted = allocation_counter::measure(|| {
         for pictures in [6, 4, 6] {
             training.step(&images[..pictures * picture], &labels[..pictures], 1e-3).unwrap();
             inference.run(&images[..pictures * picture], pictures).unwrap();
+            training.gradients(&images[..pictures * picture], &labels[..pictures]).unwrap();
+            training.accumulate(&images, &soft).unwrap();
+            training.clip_grad_norm(1e-3);
+            training.update(1e-3);
+            tapped.run(&images[..pictures * picture], pictures).unwrap();
+            gradients.forward(&images, 6).unwrap();
+            gradients.backward(&by_output).unwrap();
         }
     });
     assert_eq!(counted.count_total, 0, "{name}: {counted:?}");

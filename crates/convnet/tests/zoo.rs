@@ -27,6 +27,8 @@ struct Golden {
     #[serde(default)]
     small: Vec<Small>,
     training: Option<GoldenStep>,
+    /// The gradient of a logit by a picture as large as those of training, in inference.
+    input_gradient: Option<Digest>,
 }
 
 /// The first elements of a tensor, and the 2-norm of all.
@@ -260,6 +262,27 @@ fn gradients_of_the_engine_are_torchvisions() {
             (loss, gradients.collect())
         },
     );
+}
+
+/// One network of each family, with the class whose logit `zoo.py` differentiates.
+#[test]
+#[ignore = "seconds per network"]
+fn gradients_by_the_picture_are_torchvisions() {
+    let engine = Engine::new(0).unwrap();
+    let mut logit = [0.0; CLASSES];
+    logit[3] = 1.0;
+    for (name, golden) in golden() {
+        let (Some(step), Some(want)) = (golden.training, golden.input_gradient) else { continue };
+        let input = [3, step.side, step.side];
+        let net = net(&name, input, Some(CLASSES));
+        let state = state(&net);
+        let mut session = Inference::builder(&net, &state).taps(["input"]).build_gradients(&engine).unwrap();
+        session.forward(&pictures(1, input), 1).unwrap();
+        session.backward(&logit).unwrap();
+        let distance = distance(&wide(session.gradient("input").unwrap().1), &want);
+        println!("{name}: {distance:.1e}, noise {:.1e}", want.noise);
+        assert!(distance <= 1e-3_f64.max(want.noise), "{name}: the gradient by the picture is off by {distance:e}");
+    }
 }
 
 /// The smallest square picture of at least 32 pixels that a network takes.

@@ -20,6 +20,13 @@ impl Buffer {
     pub fn zeros(len: usize) -> Buffer {
         Buffer { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)], len }
     }
+
+    /// Gives back the memory behind the first `len` floats, where there are more.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.lines.truncate(self.len.div_ceil(LANES));
+        self.lines.shrink_to_fit();
+    }
 }
 
 impl Deref for Buffer {
@@ -55,6 +62,9 @@ mod tests {
             assert_eq!(buffer.len(), len);
             assert_eq!(buffer.as_ptr() as usize % 64, 0);
             buffer.fill(2.0);
+            assert!(buffer.iter().all(|&x| x == 2.0));
+            buffer.truncate(5);
+            assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (len.min(5), 0));
             assert!(buffer.iter().all(|&x| x == 2.0));
         }
     }

@@ -68,6 +68,16 @@ impl Adam {
     }
 }
 
+/// Multiplies all gradients by a number.
+pub fn scale(threads: &Threads, g: &mut [f32], factor: f32) {
+    let (len, parts) = (g.len(), Parts::new(g));
+    threads.run(len.div_ceil(BLOCK), &|i, _| {
+        // SAFETY: blocks do not overlap.
+        let block = unsafe { parts.part(i * BLOCK..((i + 1) * BLOCK).min(len)) };
+        block.iter_mut().for_each(|g| *g *= factor);
+    });
+}
+
 /// Calls a task with the same part of every buffer.
 #[expect(clippy::type_complexity, reason = "one function that says what it takes")]
 fn each_block<const N: usize>(
@@ -156,6 +166,13 @@ impl Kernel for AdamBlock<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_gradient_is_scaled() {
+        let mut g = vec![2.0; 2 * BLOCK + 5];
+        scale(&Threads::new(2).unwrap(), &mut g, 0.25);
+        assert!(g.iter().all(|&g| g == 0.5));
+    }
     use crate::reference::gradcheck::pattern;
     use crate::reference::optimizer as reference;
 

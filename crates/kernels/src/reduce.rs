@@ -1,4 +1,4 @@
-//! Sums that give the gradients of biases. Sums over pictures are in f64, in order, whatever the threads.
+//! Sums that give the gradients of biases, and sums of squares. Sums over pictures are in f64, in order, whatever the threads.
 
 use crate::layout::{Maps, blocks};
 use crate::simd::{Isa, Kernel, LANES, Simd};
@@ -55,11 +55,73 @@ impl Kernel for PlaneSum<'_> {
     }
 }
 
+/// Floats whose squares one task sums.
+const SQUARES: usize = 16 * 1024;
+
+/// Partial sums of [`sum_of_squares`] over so many floats.
+pub fn squares_len(floats: usize) -> usize {
+    floats.div_ceil(SQUARES)
+}
+
+/// `Σ x²` in f64; the same for any number of threads. `parts` holds [`squares_len`] numbers, one for each task.
+///
+/// # Panics
+/// When `x` is not whole lines of 16 floats, or `parts` is shorter than that.
+pub fn sum_of_squares(isa: Isa, threads: &Threads, x: &[f32], parts: &mut [f64]) -> f64 {
+    assert!(x.len().is_multiple_of(LANES));
+    let parts = &mut parts[..squares_len(x.len())];
+    let tasks = Parts::new(parts);
+    threads.run(squares_len(x.len()), &|task, _| {
+        let x = &x[task * SQUARES..((task + 1) * SQUARES).min(x.len())];
+        let of_lines = |x| isa.run(Squares { x }).into_iter().map(f64::from).sum::<f64>();
+        // SAFETY: each task has a part of its own.
+        let part = unsafe { tasks.part(task..task + 1) };
+        part[0] = x.chunks(64 * LANES).map(of_lines).sum();
+    });
+    parts.iter().sum()
+}
+
+struct Squares<'a> {
+    x: &'a [f32],
+}
+
+impl Kernel for Squares<'_> {
+    type Output = [f32; LANES];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; LANES] {
+        let mut sums = [s.splat(0.0); 4];
+        for lines in self.x.chunks(4 * LANES) {
+            for (line, sum) in lines.chunks_exact(LANES).zip(&mut sums) {
+                let x = s.read(line);
+                *sum = s.fma(x, x, *sum);
+            }
+        }
+        s.lanes(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::layout::{MapsMut, to_blocked};
     use crate::reference::gradcheck::pattern;
+
+    #[test]
+    fn squares_are_summed_in_one_order() {
+        for len in [0, 16, 3 * SQUARES + 80] {
+            let x: Vec<f32> = pattern(1, len).iter().map(|&x| x as f32).collect();
+            let want: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+                let [one, three] = [1, 3].map(|threads| {
+                    let mut parts = vec![f64::NAN; squares_len(len)];
+                    sum_of_squares(isa, &Threads::new(threads).unwrap(), &x, &mut parts)
+                });
+                assert!((one - want).abs() <= 1e-6 * want, "{len}: {one} {want}");
+                assert_eq!(one, three);
+            }
+        }
+    }
 
     #[test]
     fn sums_each_channel() {

@@ -135,7 +135,8 @@ mod tests {
             let inference = |threads: usize, pictures: &dyn Fn(usize) -> usize| {
                 let engine = Engine::new(threads).unwrap().with_conv(method).with_precision(precision);
                 let pictures = |net: &Net| (0..net.nodes().len()).map(pictures).collect();
-                let mut inference = Inference::in_tiles(&net, &engine, batch, &state, pictures).unwrap();
+                let builder = Inference::builder(&net, &state).batch(batch);
+                let mut inference = builder.in_tiles(&engine, pictures).unwrap();
                 let all = inference.run(&images, batch).unwrap().to_vec();
                 let len = images.len() / batch;
                 assert_eq!(inference.run(&images[..3 * len], 3).unwrap(), &all[..all.len() / batch * 3]);

@@ -1,4 +1,8 @@
 //! What plans run on: a pool of threads and an instruction set.
+//!
+//! An engine names the device of the sessions that are built with it, and `exec/cpu` alone knows that device. Another one would
+//! stand beside it, with its own lowering, plan and session over the same `Graph` and placement, and `Engine` would choose
+//! between them.
 
 use crate::{Error, Result};
 use convnet_kernels::conv::Choice;

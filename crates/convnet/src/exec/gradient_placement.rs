@@ -29,7 +29,7 @@ pub(super) enum Flow {
 /// Gradients of outputs, and how each stage gives those of its inputs.
 #[derive(Debug)]
 pub(super) struct Gradients {
-    /// Of each stage's output; nothing for the net's input.
+    /// Of each stage's output, where it is wanted.
     pub(super) views: Vec<Option<View>>,
     pub(super) inputs: Vec<Vec<Flow>>,
 }
@@ -87,14 +87,19 @@ pub(super) fn backward_moment(graph: &Graph, stage: usize) -> usize {
 struct Planner<'a> {
     graph: &'a Graph,
     readers: Vec<Vec<usize>>,
+    wanted: Vec<bool>,
     homes: Vec<Home>,
 }
 
 impl<'a> Planner<'a> {
     fn new(graph: &'a Graph, values: &Values) -> Planner<'a> {
         let count = graph.stages.len();
-        let mut planner = Planner { graph, readers: graph.readers(), homes: vec![Home::Own; count] };
+        let wanted = graph.wanted_gradients();
+        let mut planner = Planner { graph, readers: graph.readers(), wanted, homes: vec![Home::Own; count] };
         for (index, stage) in graph.stages.iter().enumerate() {
+            if !planner.wanted[index] {
+                continue;
+            }
             match stage.facts.input_gradients {
                 InputGradients::Computed => {}
                 InputGradients::Parts => {
@@ -143,13 +148,9 @@ impl<'a> Planner<'a> {
     }
 
     fn share(&mut self, input: usize, reader: usize) {
-        if self.wanted(input) && self.homes[input] == Home::Own {
+        if self.wanted[input] && self.homes[input] == Home::Own {
             self.homes[input] = Home::With(reader);
         }
-    }
-
-    fn wanted(&self, index: usize) -> bool {
-        self.graph.stages[index].facts.form != Form::Source
     }
 
     /// Whether a stage is the last to read a value, hence the first to give its gradient.
@@ -204,8 +205,8 @@ impl<'a> Planner<'a> {
             let ((a, a_value, _), (b, b_value, _)) = (self.root(a), self.root(b));
             (a, a_value) == (b, b_value)
         };
-        for (index, stage) in self.graph.stages.iter().enumerate() {
-            for &input in stage.inputs.iter().filter(|&&input| self.wanted(input)) {
+        for (index, stage) in self.graph.stages.iter().enumerate().filter(|&(index, _)| self.wanted[index]) {
+            for &input in stage.inputs.iter().filter(|&&input| self.wanted[input]) {
                 if self.shared(index, input) || !same(index, input) {
                     continue;
                 }
@@ -237,10 +238,14 @@ impl<'a> Planner<'a> {
         let mut arrived: Vec<bool> = (0..self.homes.len()).map(|i| self.graph.outputs.contains(&i)).collect();
         let mut flows = vec![Vec::new(); self.homes.len()];
         for (index, stage) in self.graph.stages.iter().enumerate().rev() {
-            assert!(arrived[index] || stage.inputs.is_empty(), "every stage leads to an output");
+            if !self.wanted[index] {
+                flows[index] = vec![Flow::Unwanted; stage.inputs.len()];
+                continue;
+            }
+            assert!(arrived[index], "what is wanted leads to an output");
             for &input in &stage.inputs {
                 flows[index].push(match arrived[input] {
-                    _ if !self.wanted(input) => Flow::Unwanted,
+                    _ if !self.wanted[input] => Flow::Unwanted,
                     false if self.shared(index, input) => Flow::Shared,
                     false => Flow::Write,
                     true => Flow::Accumulate,
@@ -267,6 +272,6 @@ impl<'a> Planner<'a> {
             let [_, pixels] = stage.output.channels_and_pixels();
             View { offset: of_root.offset + channels * pixels, len: stage.output.len(), ..of_root }
         };
-        (0..count).map(|index| self.wanted(index).then(|| view(index))).collect()
+        (0..count).map(|index| self.wanted[index].then(|| view(index))).collect()
     }
 }

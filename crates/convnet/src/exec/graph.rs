@@ -37,6 +37,15 @@ impl Layout {
         }
     }
 
+    /// Numbers of one picture without padding.
+    pub(super) fn elements(self) -> usize {
+        match self {
+            Layout::Plain(len) => len,
+            Layout::Blocked(dims) => dims.iter().product(),
+            Layout::Row(features) => features,
+        }
+    }
+
     /// Channels and pixels of what lies in blocks of 16; a row is maps of one pixel.
     pub(super) fn channels_and_pixels(self) -> [usize; 2] {
         match self {
@@ -50,7 +59,7 @@ impl Layout {
 /// What a stage is to those that decide where values lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The net's input: it has no gradient, and nobody works in its place.
+    /// The net's input: nobody works in its place.
     Source,
     /// All inputs' channels, one after the other: inputs may be written where they belong in it.
     Concat,
@@ -151,6 +160,8 @@ pub(super) struct Stage {
     pub(super) macs: u64,
     /// Pictures that it computes at a time, at most.
     pub(super) pictures: usize,
+    /// Whether a parameter of it is trained.
+    pub(super) trained: bool,
 }
 
 impl Stage {
@@ -174,6 +185,8 @@ pub(super) struct Graph {
     pub(super) parameters: Parameters,
     /// The stages whose outputs the caller reads: the net's output, then the auxiliary ones.
     pub(super) outputs: Vec<usize>,
+    /// The stages whose outputs are copied for the caller as soon as they are computed, and so are their gradients.
+    pub(super) taps: Vec<usize>,
 }
 
 impl Graph {
@@ -184,6 +197,23 @@ impl Graph {
             stage.inputs.iter().for_each(|&input| readers[input].push(index));
         }
         readers
+    }
+
+    /// For each stage whether its output's gradient is computed: where a trained parameter or a tap stands at the stage or
+    /// before it, and an output depends on it. Those of the outputs themselves are given.
+    pub(super) fn wanted_gradients(&self) -> Vec<bool> {
+        let mut leads: Vec<bool> = (0..self.stages.len()).map(|index| self.outputs.contains(&index)).collect();
+        for (index, stage) in self.stages.iter().enumerate().rev() {
+            if leads[index] {
+                stage.inputs.iter().for_each(|&input| leads[input] = true);
+            }
+        }
+        let mut asked = Vec::new();
+        for (index, stage) in self.stages.iter().enumerate() {
+            asked.push(stage.trained || self.taps.contains(&index) || stage.inputs.iter().any(|&input| asked[input]));
+        }
+        let wanted = |index: usize| leads[index] && (asked[index] || self.outputs.contains(&index));
+        (0..self.stages.len()).map(wanted).collect()
     }
 
     /// Channels of a concatenation's inputs before each of them.

@@ -1,24 +1,143 @@
 //! Inference: a net rewritten for it, planned once, and run on batch after batch.
+//!
+//! Sessions for different batch sizes share the rewritten net and the packed weights. Packing does not depend on the batch size,
+//! but for convolutions in bf16 that Winograd's algorithm computes at some sizes: their weights are held in both forms.
 
-use super::Engine;
-use super::batch_tiling;
-use super::cpu::lower::lower;
+use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
 use super::cpu::stage::Mode;
-use super::graph::{Layout, Purpose};
+use super::graph::Purpose;
+use super::parameters::{Packed, pack};
 use super::profile::ProfileRow;
-use crate::net::{Net, rewrite};
+use super::taps::Taps;
+use super::{Engine, Gradients, batch_tiling};
+use crate::net::rewrite::{self, Rewritten};
+use crate::net::{Net, NodeId};
+use crate::ops::Shape;
 use crate::{Result, StateDict};
-use convnet_kernels::layout::from_blocked;
+use convnet_kernels::memory::Buffer;
+use std::sync::Arc;
+
+/// What an inference is planned for: see [`Inference::builder`].
+#[derive(Clone, Debug)]
+pub struct InferenceBuilder<'a> {
+    net: &'a Net,
+    weights: &'a StateDict,
+    batch: usize,
+    taps: Vec<String>,
+}
+
+impl InferenceBuilder<'_> {
+    /// Most pictures of a call; 1 unless this is called.
+    #[must_use]
+    pub fn batch(self, pictures: usize) -> Self {
+        InferenceBuilder { batch: pictures, ..self }
+    }
+
+    /// Layers whose values are kept for the caller: names of nodes, or the path that the names of a block's nodes begin with
+    /// (`layer4`), which stands for the block's last node. Each is an output of its own then: nothing is fused past it.
+    #[must_use]
+    pub fn taps<T: Into<String>>(mut self, layers: impl IntoIterator<Item = T>) -> Self {
+        self.taps.extend(layers.into_iter().map(Into::into));
+        self
+    }
+
+    /// Plans the inference.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when the batch is 0, a tap is no layer of the net, or a parameter is missing or has another shape.
+    pub fn build(self, engine: &Engine) -> Result<Inference> {
+        let batch = self.batch;
+        self.in_tiles(engine, |net| batch_tiling::pictures(net, batch))
+    }
+
+    /// The same, with as many pictures at a time for each node of the net as it is run.
+    pub(super) fn in_tiles(self, engine: &Engine, pictures: impl Fn(&Net) -> Vec<usize>) -> Result<Inference> {
+        super::check_batch(self.net, self.batch)?;
+        let taps = Taps::new(self.net, &self.taps)?;
+        let (structure, parameters) = Structure::new(self.net, self.weights, taps)?;
+        let pictures = pictures(&structure.net);
+        let plan = structure.plan(engine, self.batch, pictures)?;
+        let weights = Fixed::pack(&plan, &parameters)?;
+        Ok(Inference::of(Arc::new(structure), Arc::new(weights), plan))
+    }
+
+    /// Plans forward and backward instead: gradients in evaluation mode, by the taps.
+    ///
+    /// # Errors
+    /// As [`InferenceBuilder::build`], and when there is no tap or the output does not depend on one.
+    pub fn build_gradients(self, engine: &Engine) -> Result<Gradients> {
+        super::check_batch(self.net, self.batch)?;
+        Gradients::plan(self.net, self.weights, Taps::new(self.net, &self.taps)?, engine, self.batch)
+    }
+}
+
+/// A net as it was described and as it is run.
+#[derive(Debug)]
+pub(super) struct Structure {
+    described: Net,
+    pub(super) taps: Taps,
+    /// Rewritten for inference; the others are of its nodes.
+    pub(super) net: Net,
+    pub(super) output: NodeId,
+    pub(super) tapped: Vec<NodeId>,
+}
+
+impl Structure {
+    /// Rewrites a net, and its parameters.
+    pub(super) fn new<'w>(
+        net: &Net,
+        weights: &'w StateDict,
+        taps: Taps,
+    ) -> Result<(Structure, rewrite::Parameters<'w>)> {
+        let nodes = taps.nodes();
+        let rewritten = rewrite::inference_keeping(net, weights, &nodes)?;
+        let (output, tapped) = (rewritten.kept(net.output()), nodes.iter().map(|&node| rewritten.kept(node)).collect());
+        let Rewritten { net: run, parameters, .. } = rewritten;
+        Ok((Structure { described: net.clone(), taps, net: run, output, tapped }, parameters))
+    }
+
+    /// Other weights of the net, as it is run.
+    pub(super) fn rewritten<'w>(&self, weights: &'w StateDict) -> Result<rewrite::Parameters<'w>> {
+        Ok(rewrite::inference_keeping(&self.described, weights, &self.taps.nodes())?.parameters)
+    }
+
+    fn plan(&self, engine: &Engine, batch: usize, pictures: Vec<usize>) -> Result<Plan> {
+        let outputs = vec![self.output];
+        let request = Request::new(&self.net, Purpose::Inference, engine, batch);
+        let mut lowered = lower(Request { pictures, outputs, taps: self.tapped.clone(), ..request })?;
+        lowered.choose_storage(engine);
+        Ok(Plan::new(engine, lowered, Purpose::Inference, batch))
+    }
+}
+
+/// Packed weights that do not change, for plans of any batch size.
+#[derive(Debug)]
+struct Fixed {
+    packed: Packed,
+    running: Buffer,
+}
+
+impl Fixed {
+    fn pack(plan: &Plan, parameters: &rewrite::Parameters<'_>) -> Result<Fixed> {
+        let slots = &plan.graph.parameters;
+        let packing = |stage: usize| plan.packing(stage);
+        let flat = pack(&slots.trained, packing, "", parameters)?;
+        let running = pack(&slots.buffers, packing, "", parameters)?;
+        Ok(Fixed { packed: Packed::fixed(flat, &slots.trained, packing, plan.engine.pool()), running })
+    }
+}
 
 /// A net ready to run: batch norm folded, ReLU fused, memory planned.
 #[derive(Debug)]
 pub struct Inference {
+    structure: Arc<Structure>,
+    weights: Arc<Fixed>,
     session: Session,
     output: Vec<f32>,
-    input_len: usize,
-    output_len: usize,
+    /// Pictures of the last run.
+    count: usize,
 }
 
 impl Inference {
@@ -27,27 +146,60 @@ impl Inference {
     /// # Errors
     /// [`crate::Error::Invalid`] when `batch` is 0 or a parameter is missing or has another shape.
     pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
-        Inference::in_tiles(net, engine, batch, weights, |net| batch_tiling::pictures(net, batch))
+        Inference::builder(net, weights).batch(batch).build(engine)
     }
 
-    /// The same, with as many pictures at a time for each node of the net as it is run.
-    pub(super) fn in_tiles(
-        net: &Net,
-        engine: &Engine,
-        batch: usize,
-        weights: &StateDict,
-        pictures: impl Fn(&Net) -> Vec<usize>,
-    ) -> Result<Inference> {
-        super::check_batch(net, batch)?;
-        let (net, state) = rewrite::inference(net, weights)?;
-        let nodes = net.nodes().len();
-        let mut lowered = lower(&net, Purpose::Inference, engine, batch, pictures(&net), vec![true; nodes])?;
-        lowered.choose_storage(engine);
-        let mut session = Session::new(Plan::new(engine, lowered, Purpose::Inference, batch), &state)?;
-        session.fix_parameters();
-        let output_len = net.output_shape().elements();
-        let input_len = net.input_shape().elements();
-        Ok(Inference { session, output: vec![0.0; batch * output_len], input_len, output_len })
+    /// Begins to say what to plan a net for. `weights` holds every parameter and buffer of the net.
+    ///
+    /// ```
+    /// use convnet::prelude::*;
+    /// # fn main() -> convnet::Result<()> {
+    /// let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;
+    /// let weights = weights::init(&net, 0);
+    /// let mut inference = Inference::builder(&net, &weights).batch(2).taps(["layer2"]).build(&Engine::new(1)?)?;
+    /// inference.run(&vec![0.5; 2 * 3 * 32 * 32], 2)?;
+    /// let (shape, features) = inference.feature("layer2")?;
+    /// assert_eq!((shape, features.len()), (Shape::Map([32, 16, 16]), 2 * 32 * 16 * 16));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder<'a>(net: &'a Net, weights: &'a StateDict) -> InferenceBuilder<'a> {
+        InferenceBuilder { net, weights, batch: 1, taps: Vec::new() }
+    }
+
+    /// The same net, taps and weights for batches of another size, with memory of its own; what does not depend on the size is
+    /// shared. Neither sees the other's [`Inference::set_weights`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when `batch` is 0 or too large.
+    pub fn with_batch(&self, batch: usize) -> Result<Inference> {
+        super::check_batch(&self.structure.described, batch)?;
+        let pictures = batch_tiling::pictures(&self.structure.net, batch);
+        let plan = self.structure.plan(&self.session.plan.engine, batch, pictures)?;
+        Ok(Inference::of(Arc::clone(&self.structure), Arc::clone(&self.weights), plan))
+    }
+
+    fn of(structure: Arc<Structure>, weights: Arc<Fixed>, plan: Plan) -> Inference {
+        let output = vec![0.0; plan.batch * structure.described.output_shape().elements()];
+        let mut session = Session::new(plan);
+        session.fix_parameters(&weights.packed, &weights.running);
+        Inference { structure, weights, session, output, count: 0 }
+    }
+
+    /// Replaces all parameters and buffers.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when one is missing or has another shape; nothing has changed then.
+    pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
+        let weights = Fixed::pack(&self.session.plan, &self.structure.rewritten(weights)?)?;
+        self.session.fix_parameters(&weights.packed, &weights.running);
+        self.weights = Arc::new(weights);
+        Ok(())
+    }
+
+    /// Most pictures of a call.
+    pub fn batch(&self) -> usize {
+        self.session.plan.batch
     }
 
     /// The net's output for `count` pictures, `[count, classes]` (or `[count, C, H, W]`), row-major. `images` is NCHW.
@@ -55,23 +207,23 @@ impl Inference {
     /// # Errors
     /// [`crate::Error::Invalid`] when `count` is above the planned batch or `images` has another length.
     pub fn run(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
-        super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
-        self.session.forward(images, count, Mode::Inference);
-        let plan = &self.session.plan;
-        let last = plan.graph.outputs[0];
-        let view = plan.views[last];
-        let value = self.session.arena.get(&view.span(count));
-        let output = &mut self.output[..count * self.output_len];
-        match plan.graph.stages[last].output {
-            Layout::Plain(len) => output.copy_from_slice(&value[..count * len]),
-            Layout::Blocked([c, h, w]) => from_blocked(plan.engine.pool(), [count, c, h * w], view.maps(value), output),
-            layout @ Layout::Row(features) => {
-                for (to, from) in output.chunks_exact_mut(features).zip(value.chunks_exact(layout.len())) {
-                    to.copy_from_slice(&from[..features]);
-                }
-            }
-        }
-        Ok(&self.output[..count * self.output_len])
+        let described = &self.structure.described;
+        super::check_images(images.len(), described.input_shape().elements(), count, self.session.plan.batch)?;
+        self.session.forward((&self.weights.packed, &mut []), images, count, Mode::Inference);
+        self.count = count;
+        let output = &mut self.output[..count * described.output_shape().elements()];
+        self.session.read_output(self.session.plan.graph.outputs[0], count, output);
+        Ok(output)
+    }
+
+    /// What the last run found at a tap, under the name it was given: the shape of a picture's values, and those of all
+    /// pictures, NCHW or one row each.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when the session has no such tap.
+    pub fn feature(&self, tap: &str) -> Result<(Shape, &[f32])> {
+        let (index, shape) = self.structure.taps.get(tap)?;
+        Ok((shape, &self.session.taps[index].value[..self.count * shape.elements()]))
     }
 
     /// Bytes of activations and scratch.
@@ -87,5 +239,11 @@ impl Inference {
     /// What was measured since profiling was switched on.
     pub fn profile_rows(&self) -> Vec<ProfileRow> {
         self.session.profile.rows().to_vec()
+    }
+
+    /// Whether two sessions read the same packed weights, and the bytes of these.
+    #[cfg(test)]
+    pub(super) fn shares_weights(&self, other: &Inference) -> (bool, usize) {
+        (Arc::ptr_eq(&self.weights, &other.weights), self.weights.packed.bytes())
     }
 }

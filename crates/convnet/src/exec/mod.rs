@@ -10,6 +10,7 @@ mod batch_tiling;
 mod cpu;
 mod engine;
 mod gradient_placement;
+mod gradients;
 mod graph;
 mod inference;
 mod parameters;
@@ -17,15 +18,19 @@ mod placement;
 mod profile;
 pub mod reference;
 mod storage;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod training;
+mod training_options;
 mod values;
 
 pub use engine::{ConvChoice, Engine, Precision};
-pub use inference::Inference;
+pub use gradients::Gradients;
+pub use inference::{Inference, InferenceBuilder};
 pub use profile::ProfileRow;
-pub use training::{Step, Training, Update};
+pub use training::{Step, Training};
+pub use training_options::{ParameterGroup, Targets, TrainingBuilder, Update};
 
 use crate::net::Net;
 use crate::{Error, Result};

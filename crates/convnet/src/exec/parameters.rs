@@ -6,6 +6,7 @@ use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::simd::LANES;
+use convnet_kernels::threads::Threads;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,16 +17,96 @@ pub(super) trait Packing {
     fn pack(&self, plain: &[f32], packed: &mut [f32]);
     /// Back to row-major order.
     fn unpack(&self, packed: &[f32], plain: &mut [f32]);
+    /// Brings packed weights that never change again into the form that forward reads, in their place.
+    fn fix(&self, threads: &Threads, packed: &mut [f32]);
+    /// For weights of which forward reads words of two at some batch sizes, and what is packed at others, the words.
+    fn words(&self, threads: &Threads, packed: &[f32]) -> Option<Buffer>;
+    /// Whether this plan reads those words.
+    fn reads_words(&self) -> bool;
 }
 
 /// Where one named tensor lies.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) name: String,
-    shape: Vec<usize>,
+    pub(super) shape: Vec<usize>,
     pub(super) range: Range<usize>,
-    /// The stage that packs it; nothing for a number per channel or feature, which lies as it is.
-    packed_by: Option<usize>,
+    /// The stage that reads it.
+    pub(super) stage: usize,
+    /// Whether the stage packs it; a number per channel or feature lies as it is.
+    pub(super) packed: bool,
+    /// Whether its gradient is asked for.
+    pub(super) trained: bool,
+    /// Whether it is read as [`Packing::words`].
+    pub(super) words: bool,
+}
+
+/// Trained parameters as stages read them.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    pub(super) flat: Buffer,
+    /// For each slot, what some plans read in its place; empty where nothing is fixed.
+    words: Vec<Option<Buffer>>,
+}
+
+impl Packed {
+    /// Parameters that change, in their slots.
+    pub(super) fn changing(flat: Buffer) -> Packed {
+        Packed { flat, words: Vec::new() }
+    }
+
+    /// Parameters that never change again, in the forms that plans for any batch size read.
+    pub(super) fn fixed<'p>(
+        mut flat: Buffer,
+        slots: &[Slot],
+        packing: impl Fn(usize) -> &'p dyn Packing,
+        threads: &Threads,
+    ) -> Packed {
+        let mut words = |slot: &Slot| {
+            let packing = slot.packed.then(|| packing(slot.stage))?;
+            let target = &mut flat[slot.range.clone()];
+            let words = packing.words(threads, target);
+            if words.is_none() {
+                packing.fix(threads, target);
+            }
+            words
+        };
+        Packed { words: slots.iter().map(&mut words).collect(), flat }
+    }
+
+    /// By their slots.
+    pub(super) fn of<'a>(&'a self, slots: &'a [Slot]) -> WeightsRef<'a> {
+        WeightsRef { packed: self, slots }
+    }
+
+    /// Bytes of memory.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        (self.flat.len() + self.words.iter().flatten().map(|words| words.len()).sum::<usize>()) * size_of::<f32>()
+    }
+}
+
+/// Packed parameters by their slots.
+#[derive(Clone, Copy)]
+pub(super) struct WeightsRef<'a> {
+    packed: &'a Packed,
+    pub(super) slots: &'a [Slot],
+}
+
+impl<'a> WeightsRef<'a> {
+    pub(super) fn get(self, index: usize) -> &'a [f32] {
+        let slot = &self.slots[index];
+        match self.packed.words.get(index) {
+            Some(Some(words)) if slot.words => words,
+            _ => &self.packed.flat[slot.range.clone()],
+        }
+    }
+
+    /// Where a parameter's gradient goes, unless nobody asks for it.
+    pub(super) fn gradient(self, index: usize) -> Option<Range<usize>> {
+        let slot = &self.slots[index];
+        slot.trained.then(|| slot.range.clone())
+    }
 }
 
 /// All tensors of a plan: trained ones in one flat buffer, so that an update is one pass, and the others in a second.
@@ -33,6 +114,24 @@ pub(super) struct Slot {
 pub(super) struct Parameters {
     pub(super) trained: Vec<Slot>,
     pub(super) buffers: Vec<Slot>,
+}
+
+impl Slot {
+    /// Brings a tensor of its shape into its place.
+    pub(super) fn pack<'p>(&self, packing: impl Fn(usize) -> &'p dyn Packing, plain: &[f32], target: &mut [f32]) {
+        match self.packed {
+            true => packing(self.stage).pack(plain, target),
+            false => target[..plain.len()].copy_from_slice(plain),
+        }
+    }
+
+    /// The reverse.
+    pub(super) fn unpack<'p>(&self, packing: impl Fn(usize) -> &'p dyn Packing, source: &[f32], plain: &mut [f32]) {
+        match self.packed {
+            true => packing(self.stage).unpack(source, plain),
+            false => plain.copy_from_slice(&source[..plain.len()]),
+        }
+    }
 }
 
 /// Floats of a flat buffer for these slots.
@@ -43,19 +142,21 @@ pub(super) fn flat_len(slots: &[Slot]) -> usize {
 impl Parameters {
     /// Gives a node's weight, which a stage packs, a place of `len` floats; its index among the trained ones.
     pub(super) fn add_packed(&mut self, net: &Net, node: usize, name: &str, stage: usize, len: usize) -> usize {
-        self.add(net, node, name, Some(stage), len)
+        let index = self.add(net, node, name, stage, len);
+        self.trained[index].packed = true;
+        index
     }
 
     /// A tensor of one number per channel or feature, padded to whole blocks; its index among its kind.
-    pub(super) fn add_vector(&mut self, net: &Net, node: usize, name: &str) -> usize {
+    pub(super) fn add_vector(&mut self, net: &Net, node: usize, name: &str, stage: usize) -> usize {
         let len = match net.nodes()[node].shape {
             Shape::Map([channels, ..]) => channels,
             Shape::Vector(features) => features,
         };
-        self.add(net, node, name, None, blocks(len) * LANES)
+        self.add(net, node, name, stage, blocks(len) * LANES)
     }
 
-    fn add(&mut self, net: &Net, node: usize, name: &str, packed_by: Option<usize>, len: usize) -> usize {
+    fn add(&mut self, net: &Net, node: usize, name: &str, stage: usize, len: usize) -> usize {
         let id = NodeId(node);
         let parameter = net.node(id).op.parameters(&net.input_shapes(id)).into_iter().find(|p| p.name == name);
         let parameter = parameter.expect("an operation's parameters do not change");
@@ -66,7 +167,8 @@ impl Parameters {
         };
         let start = flat_len(slots);
         let range = start..start + len.next_multiple_of(LANES);
-        slots.push(Slot { name: full, shape: parameter.shape, range, packed_by });
+        let (packed, trained, words) = (false, false, false);
+        slots.push(Slot { name: full, shape: parameter.shape, range, stage, packed, trained, words });
         slots.len() - 1
     }
 }
@@ -89,10 +191,7 @@ pub(super) fn pack<'p, T: Borrow<Tensor>>(
             return Err(Error::invalid(format!("parameter '{name}': expected shape {want:?}, got {got:?}")));
         }
         let target = &mut flat[slot.range.clone()];
-        match slot.packed_by {
-            Some(stage) => packing(stage).pack(tensor.data(), target),
-            None => target[..tensor.data().len()].copy_from_slice(tensor.data()),
-        }
+        slot.pack(&packing, tensor.data(), target);
     }
     Ok(flat)
 }
@@ -108,13 +207,7 @@ pub(super) fn unpack<'p>(
     for slot in slots {
         let mut tensor = Tensor::zeros(slot.shape.clone());
         let source = &flat[slot.range.clone()];
-        match slot.packed_by {
-            Some(stage) => packing(stage).unpack(source, tensor.data_mut()),
-            None => {
-                let len = tensor.data().len();
-                tensor.data_mut().copy_from_slice(&source[..len]);
-            }
-        }
+        slot.unpack(&packing, source, tensor.data_mut());
         state.insert(format!("{prefix}{}", slot.name), tensor);
     }
 }

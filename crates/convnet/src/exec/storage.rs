@@ -3,7 +3,7 @@
 //!
 //! A convolution in bf16 rounds its input anyway; stored so, it takes half the memory and is multiplied where it lies. Sums,
 //! statistics and whatever stands within a stage stay in `f32`, and so do values that a stage of another kind reads or
-//! writes, and the net's output.
+//! writes, and whatever the caller reads.
 
 use super::graph::{Graph, Layout, Purpose};
 use super::placement::{copied_inputs, place};
@@ -22,7 +22,8 @@ pub(super) fn choose_storage(graph: &Graph, precision: Precision) -> Vec<Precisi
         if !stage.facts.takes_bf16 || !copied_inputs(graph, &placed, index).is_empty() {
             stage.inputs.iter().chain([&index]).for_each(|&value| in_bf16[root(value)] = false);
         }
-        if !matches!(stage.output, Layout::Blocked(_)) || graph.outputs.contains(&index) {
+        if !matches!(stage.output, Layout::Blocked(_)) || graph.outputs.contains(&index) || graph.taps.contains(&index)
+        {
             in_bf16[root(index)] = false;
         }
     }

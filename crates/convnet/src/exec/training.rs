@@ -1,55 +1,30 @@
 //! Training: a net planned once, forward, backward and update, and run step by step without allocation.
 
-use super::Engine;
-use super::cpu::lower::lower;
+use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
 use super::cpu::stage::Mode;
 use super::graph::{Layout, Purpose};
-use super::parameters::{flat_len, pack, unpack};
+use super::parameters::{Packed, pack, unpack};
 use super::profile::ProfileRow;
+use super::training_options::{ParameterGroup, TrainingBuilder};
+use super::{Engine, Targets, Update};
 use crate::net::{Net, NodeId};
-use crate::{Error, Result, StateDict};
+use crate::suggest::suggest;
+use crate::{Error, Result, StateDict, Tensor};
+use convnet_kernels::activation::Activation;
+use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::{loss, optimizer, random};
+use convnet_kernels::{loss, merge, optimizer, random, reduce};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// How gradients change weights; PyTorch's formulas. The learning rate is given with each step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Update {
-    /// Stochastic gradient descent (`torch.optim.SGD`).
-    Sgd {
-        /// Share of the last update that is kept.
-        momentum: f32,
-        /// Whether the gradient is taken after the momentum.
-        nesterov: bool,
-        /// Added to the gradient, times the weight.
-        weight_decay: f32,
-    },
-    /// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019).
-    Adam {
-        /// Decay of the first and of the second moment.
-        betas: [f32; 2],
-        /// Added to the root of the second moment.
-        eps: f32,
-        /// Added to the gradient times the weight, or taken from the weight if `decoupled`.
-        weight_decay: f32,
-        /// AdamW.
-        decoupled: bool,
-    },
-}
-
-impl Update {
-    /// Adam as PyTorch has it, without weight decay.
-    pub const ADAM: Update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
-}
-
-/// What one step found, before its update.
+/// What one pass found, before the update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// Mean cross-entropy of the batch, in nats, plus that of auxiliary outputs, weighted.
     pub loss: f64,
-    /// Pictures whose largest logit is their label's.
+    /// Pictures whose largest logit is their label's, or that of their likeliest class.
     pub correct: usize,
 }
 
@@ -73,16 +48,26 @@ fn check_outputs(net: &Net) -> Result<()> {
     Ok(())
 }
 
-/// A net in training.
+/// A net in training: [`Training::step`] is [`Training::gradients`] and [`Training::update`], between which a loop of one's own
+/// can read and change the gradients.
 #[derive(Debug)]
 pub struct Training {
     session: Session,
-    /// Of the trained parameters, packed as these are.
+    weights: Packed,
+    running: Buffer,
+    /// In the slots of the trained parameters, packed as these are; 0 elsewhere.
     gradients: Buffer,
+    /// The sum so far while another batch's gradients are computed; empty until then.
+    sum: Buffer,
+    /// Whether the caller may have written where backward does not.
+    touched: bool,
     update: Update,
+    /// The ranges of the flat buffers that are updated alike.
+    groups: Vec<(Range<usize>, ParameterGroup)>,
     /// Adam's moments, or momentum's velocity and nothing.
     moments: [Buffer; 2],
     losses: Vec<f32>,
+    squares: Vec<f64>,
     /// Of the net's output and of the auxiliary ones.
     loss_weights: Vec<f32>,
     /// Parameters of nodes that the output does not need, as they came.
@@ -91,6 +76,8 @@ pub struct Training {
     classes: usize,
     seed: u64,
     steps: u64,
+    /// Passes since the last update.
+    passes: u64,
 }
 
 impl Training {
@@ -108,49 +95,54 @@ impl Training {
         update: Update,
         seed: u64,
     ) -> Result<Training> {
-        Training::with_frozen(net, engine, batch, weights, update, seed, vec![false; net.nodes().len()])
+        Training::builder(net, weights).batch(batch).update(update).seed(seed).build(engine)
     }
 
-    /// The same, with batch norms that take their running statistics, and leave them, where their node is `frozen`.
-    pub(super) fn with_frozen(
-        net: &Net,
-        engine: &Engine,
-        batch: usize,
-        weights: &StateDict,
-        update: Update,
-        seed: u64,
-        frozen: Vec<bool>,
-    ) -> Result<Training> {
+    /// Begins to say how a net is trained. `weights` holds every parameter and buffer of the net.
+    pub fn builder<'a>(net: &'a Net, weights: &'a StateDict) -> TrainingBuilder<'a> {
+        TrainingBuilder::new(net, weights)
+    }
+
+    pub(super) fn plan(options: TrainingBuilder<'_>, engine: &Engine) -> Result<Training> {
+        let TrainingBuilder { net, weights, batch, update, seed, .. } = options;
         super::check_batch(net, batch)?;
         let Layout::Row(classes) = Layout::of(net.output_shape()) else {
             let shape = net.output_shape();
             return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
         };
         check_outputs(net)?;
-        let lowered = lower(net, Purpose::Training, engine, batch, vec![batch; net.nodes().len()], frozen)?;
-        let session = Session::new(Plan::new(engine, lowered, Purpose::Training, batch), weights)?;
-        let parameters = &session.plan.graph.parameters;
-        let len = flat_len(&parameters.trained);
+        let lowered = lower(Request {
+            frozen: options.frozen(),
+            trained: &|name| options.trains(name),
+            ..Request::new(net, Purpose::Training, engine, batch)
+        })?;
+        let plan = Plan::new(engine, lowered, Purpose::Training, batch);
+        let groups = options.ranges(&plan.graph.parameters.trained)?;
+        let (packed, running, kept) = take(&plan, weights)?;
+        let len = packed.flat.len();
         let second = match update {
             Update::Adam { .. } => len,
             Update::Sgd { .. } => 0,
         };
-        let slots = parameters.trained.iter().chain(&parameters.buffers);
-        let known: BTreeSet<&str> = slots.map(|slot| slot.name.as_str()).collect();
-        let kept = weights.iter().filter(|(name, _)| !known.contains(name.as_str()));
-        let kept = kept.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         Ok(Training {
+            weights: packed,
+            running,
             kept,
             gradients: Buffer::zeros(len),
+            sum: Buffer::default(),
+            touched: false,
             update,
+            groups,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
             losses: vec![0.0; batch],
+            squares: vec![0.0; reduce::squares_len(len)],
             loss_weights: [1.0].into_iter().chain(net.auxiliaries().iter().map(|a| a.loss_weight)).collect(),
             input_len: net.input_shape().elements(),
             classes,
             seed,
             steps: 0,
-            session,
+            passes: 0,
+            session: Session::new(plan),
         })
     }
 
@@ -161,31 +153,66 @@ impl Training {
     /// not below the number of classes. Nothing has changed then.
     pub fn step(&mut self, images: &[f32], labels: &[u32], lr: f32) -> Result<Step> {
         let step = self.gradients(images, labels)?;
-        let start = self.session.profile.start();
         self.update(lr);
-        self.session.profile.stop(start, "optimizer", "update", 0);
         Ok(step)
     }
 
-    /// Forward and backward, without the update.
-    fn gradients(&mut self, images: &[f32], labels: &[u32]) -> Result<Step> {
-        let count = labels.len();
+    /// Forward, mean cross-entropy and backward, without the update: running statistics move, and the gradients of the mean loss
+    /// take the place of those from before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are more pictures than planned or none, `images` has another length, or a target is no
+    /// class or no probabilities. Nothing has changed then.
+    pub fn gradients<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
+        self.pass(images, targets.into(), false)
+    }
+
+    /// The same, and the gradients are added to those of the passes since the last update, if there are any: after k batches of
+    /// one size their mean is what [`Training::scale_gradients`] by 1/k leaves. The first addition allocates room for a second
+    /// set of gradients.
+    ///
+    /// # Errors
+    /// As [`Training::gradients`].
+    pub fn accumulate<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
+        self.pass(images, targets.into(), self.passes > 0)
+    }
+
+    fn pass(&mut self, images: &[f32], targets: Targets<'_>, add: bool) -> Result<Step> {
+        let count = targets.count(self.classes)?;
         super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
-        if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
-            return Err(Error::invalid(format!("expected labels below {}, got {label}", self.classes)));
+        if add {
+            if self.sum.len() < self.gradients.len() {
+                self.sum = Buffer::zeros(self.gradients.len());
+            }
+            std::mem::swap(&mut self.sum, &mut self.gradients);
         }
-        let mode = Mode::Training { seed: random::mix(self.seed, self.steps) };
-        self.session.forward(images, count, mode);
+        if self.touched {
+            self.gradients.fill(0.0);
+        }
+        let mode = Mode::Training { seed: self.pass_seed() };
+        self.session.forward((&self.weights, &mut self.running), images, count, mode);
         let start = self.session.profile.start();
-        let step = self.losses(labels);
+        let step = self.losses(targets, count);
         self.session.profile.stop(start, "cross_entropy", "forward", 0);
-        self.session.backward(&mut self.gradients, count, mode);
+        self.session.backward(&self.weights, &mut self.gradients, count, mode);
+        if add {
+            let (engine, len) = (&self.session.plan.engine, self.gradients.len());
+            let (sum, shape) = (Maps::packed(&self.sum, len), [1, len, 1]);
+            let gradients = MapsMut::packed(&mut self.gradients, len);
+            merge::accumulate(engine.set(), engine.pool(), shape, sum, Activation::Identity, gradients);
+        }
+        self.passes += 1;
         Ok(step)
+    }
+
+    /// Each pass drops other values, and the first of a step what the step drops.
+    fn pass_seed(&self) -> u64 {
+        let of_step = random::mix(self.seed, self.steps);
+        if self.passes == 0 { of_step } else { random::mix(of_step, self.passes) }
     }
 
     /// The losses of all outputs, and their gradients by the outputs.
-    fn losses(&mut self, labels: &[u32]) -> Step {
-        let count = labels.len();
+    fn losses(&mut self, targets: Targets<'_>, count: usize) -> Step {
         let session = &mut self.session;
         let plan = session.plan.clone();
         let (mut total, mut correct) = (0.0, 0);
@@ -195,7 +222,7 @@ impl Training {
             let ([logits], [gradient]) = session.arena.split([logits], [gradient]);
             let (threads, losses) = (plan.engine.pool(), &mut self.losses[..count]);
             let shape = [count, self.classes];
-            let (loss, right) = loss::cross_entropy(threads, shape, logits, labels, losses, gradient);
+            let (loss, right) = loss::cross_entropy(threads, shape, logits, targets.kernels(), losses, gradient);
             if which == 0 {
                 (total, correct) = (loss, right);
             } else {
@@ -206,25 +233,36 @@ impl Training {
         Step { loss: total, correct }
     }
 
-    fn update(&mut self, lr: f32) {
+    /// Changes the trained parameters by the gradients as they stand, which remain.
+    pub fn update(&mut self, lr: f32) {
+        let start = self.session.profile.start();
         self.steps += 1;
+        self.passes = 0;
         let plan = &self.session.plan;
         let (isa, threads) = (plan.engine.set(), plan.engine.pool());
-        let (weights, gradients) = (&mut self.session.weights, &self.gradients);
-        let [first, second] = &mut self.moments;
-        match self.update {
-            Update::Sgd { momentum, nesterov, weight_decay } => {
-                let sgd = optimizer::Sgd { lr, momentum, nesterov, weight_decay };
-                sgd.step(isa, threads, weights, gradients, first);
-            }
-            Update::Adam { betas, eps, weight_decay, decoupled } => {
-                let adam = optimizer::Adam { lr, betas, eps, weight_decay, decoupled };
-                adam.step(isa, threads, self.steps, weights, gradients, first, second);
+        for (range, group) in &self.groups {
+            let lr = lr * group.lr;
+            let (weights, gradients) = (&mut self.weights.flat[range.clone()], &self.gradients[range.clone()]);
+            let [first, second] = &mut self.moments;
+            let first = &mut first[range.clone()];
+            match self.update {
+                Update::Sgd { momentum, nesterov, weight_decay } => {
+                    let weight_decay = weight_decay * group.weight_decay;
+                    let sgd = optimizer::Sgd { lr, momentum, nesterov, weight_decay };
+                    sgd.step(isa, threads, weights, gradients, first);
+                }
+                Update::Adam { betas, eps, weight_decay, decoupled } => {
+                    let weight_decay = weight_decay * group.weight_decay;
+                    let adam = optimizer::Adam { lr, betas, eps, weight_decay, decoupled };
+                    let second = &mut second[range.clone()];
+                    adam.step(isa, threads, self.steps, weights, gradients, first, second);
+                }
             }
         }
+        self.session.profile.stop(start, "optimizer", "update", 0);
     }
 
-    /// Number of steps so far.
+    /// Number of updates so far.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -232,18 +270,97 @@ impl Training {
     /// All parameters and running statistics as they stand.
     pub fn weights(&self) -> StateDict {
         let mut state = self.kept.clone();
-        self.unpack_trained("", &self.session.weights, &mut state);
+        self.unpack_trained("", &self.weights.flat, &mut state);
         let plan = &self.session.plan;
         let buffers = &plan.graph.parameters.buffers;
-        unpack(buffers, |stage| plan.packing(stage), "", &self.session.running, &mut state);
+        unpack(buffers, |stage| plan.packing(stage), "", &self.running, &mut state);
         state
     }
 
-    /// Gradients of all trained parameters from the last step.
+    /// Replaces all parameters and running statistics, as if planned with them; the optimizer's memory stays.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when one is missing or has another shape; nothing has changed then.
+    pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
+        (self.weights, self.running, self.kept) = take(&self.session.plan, weights)?;
+        Ok(())
+    }
+
+    /// Gradients of all parameters from the last pass, as they stand; 0 for those that are not trained.
     pub fn last_gradients(&self) -> StateDict {
         let mut state = StateDict::new();
         self.unpack_trained("", &self.gradients, &mut state);
         state
+    }
+
+    /// The gradient of one parameter.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the net has no such parameter.
+    pub fn gradient(&self, parameter: &str) -> Result<Tensor> {
+        let plan = &self.session.plan;
+        let slot = &plan.graph.parameters.trained[self.slot(parameter)?];
+        let mut tensor = Tensor::zeros(slot.shape.clone());
+        slot.unpack(|stage| plan.packing(stage), &self.gradients[slot.range.clone()], tensor.data_mut());
+        Ok(tensor)
+    }
+
+    /// Replaces the gradient of one parameter; that of one that is not trained is never read.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the net has no such parameter or its shape is another.
+    pub fn set_gradient(&mut self, parameter: &str, gradient: &Tensor) -> Result<()> {
+        let plan = &self.session.plan;
+        let slot = &plan.graph.parameters.trained[self.slot(parameter)?];
+        if gradient.shape() != slot.shape {
+            let (expected, got) = (&slot.shape, gradient.shape());
+            return Err(Error::invalid(format!("gradient of '{parameter}': expected shape {expected:?}, got {got:?}")));
+        }
+        slot.pack(|stage| plan.packing(stage), gradient.data(), &mut self.gradients[slot.range.clone()]);
+        self.touched = true;
+        Ok(())
+    }
+
+    /// A parameter's place among the others.
+    fn slot(&self, parameter: &str) -> Result<usize> {
+        let slots = &self.session.plan.graph.parameters.trained;
+        slots.iter().position(|slot| slot.name == parameter).ok_or_else(|| {
+            let names = suggest(parameter, slots.iter().map(|slot| slot.name.as_str()));
+            Error::invalid(format!("no parameter '{parameter}': {names}"))
+        })
+    }
+
+    /// All gradients as one slice. The parameters stand in running order, each as kernels read it, with zeros as padding. The
+    /// order is the same wherever net, instruction set and precision are, so that processes can average their gradients.
+    pub fn flat_gradients(&self) -> &[f32] {
+        &self.gradients
+    }
+
+    /// The same, to change. What is padding, or belongs to a parameter that is not trained, must stay 0.
+    pub fn flat_gradients_mut(&mut self) -> &mut [f32] {
+        self.touched = true;
+        &mut self.gradients
+    }
+
+    /// Multiplies all gradients by a number.
+    pub fn scale_gradients(&mut self, factor: f32) {
+        optimizer::scale(self.session.plan.engine.pool(), &mut self.gradients, factor);
+    }
+
+    /// The 2-norm of all gradients together; the same bits for any number of threads.
+    pub fn grad_norm(&mut self) -> f64 {
+        let engine = &self.session.plan.engine;
+        reduce::sum_of_squares(engine.set(), engine.pool(), &self.gradients, &mut self.squares).sqrt()
+    }
+
+    /// Scales all gradients so that their norm is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`); the norm before. A norm
+    /// that is no number leaves them as they are.
+    pub fn clip_grad_norm(&mut self, max_norm: f32) -> f64 {
+        let norm = self.grad_norm();
+        if norm > f64::from(max_norm) && norm.is_finite() {
+            self.scale_gradients((f64::from(max_norm) / (norm + 1e-6)) as f32);
+        }
+        norm
     }
 
     /// Tensors that lie as the trained parameters do, added to `state` under their names with `prefix` before them.
@@ -285,7 +402,7 @@ impl Training {
             for (target, packed) in moments.iter_mut().zip(packed) {
                 *target = packed;
             }
-            self.steps = steps;
+            (self.steps, self.passes) = (steps, 0);
         });
         self.moments = moments;
         packed
@@ -305,4 +422,16 @@ impl Training {
     pub fn profile_rows(&self) -> Vec<ProfileRow> {
         self.session.profile.rows().to_vec()
     }
+}
+
+/// Parameters and running statistics as a plan has them, and whatever else the weights hold.
+fn take(plan: &Plan, weights: &StateDict) -> Result<(Packed, Buffer, StateDict)> {
+    let (parameters, packing) = (&plan.graph.parameters, |stage: usize| plan.packing(stage));
+    let flat = pack(&parameters.trained, packing, "", weights)?;
+    let running = pack(&parameters.buffers, packing, "", weights)?;
+    let slots = parameters.trained.iter().chain(&parameters.buffers);
+    let known: BTreeSet<&str> = slots.map(|slot| slot.name.as_str()).collect();
+    let others = weights.iter().filter(|(name, _)| !known.contains(name.as_str()));
+    let kept = others.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    Ok((Packed::changing(flat), running, kept))
 }

@@ -212,9 +212,14 @@ impl Net {
 
     /// For each node whether the net's output needs it, or, with `training`, an auxiliary output does.
     pub(crate) fn needed(&self, training: bool) -> Vec<bool> {
+        let auxiliaries = self.auxiliaries.iter().filter(|_| training).map(|auxiliary| auxiliary.node);
+        self.needed_by([self.output()].into_iter().chain(auxiliaries))
+    }
+
+    /// For each node whether one of these needs it, or is it.
+    pub(crate) fn needed_by(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
-        needed[self.output().0] = true;
-        self.auxiliaries.iter().filter(|_| training).for_each(|auxiliary| needed[auxiliary.node.0] = true);
+        nodes.into_iter().for_each(|node| needed[node.0] = true);
         for (index, node) in self.nodes.iter().enumerate().rev() {
             if needed[index] {
                 node.inputs.iter().for_each(|id| needed[id.0] = true);

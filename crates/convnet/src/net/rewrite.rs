@@ -7,7 +7,8 @@
 //! | fold batch norm into the convolution before it | inference (constant statistics); nothing else reads the convolution | `a_folded_convolution_gives_what_batch_norm_gave` |
 //! | fold layer scale into the convolution, or linear layer at each pixel, before it | inference; nothing else reads that | `a_folded_layer_gives_what_layer_scale_gave` |
 //!
-//! Nodes keep their names, so parameters do too. The last node computes what the last node did.
+//! Nodes keep their names, so parameters do too. The last node computes what the last node did, unless other nodes are kept
+//! beside it: then [`Rewritten`] says which node computes what.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,7 +28,42 @@ pub type Parameters<'a> = BTreeMap<String, Cow<'a, Tensor>>;
 /// # Errors
 /// [`Error::Invalid`] for a parameter that is missing from `state` or has another shape than the net's.
 pub fn inference<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
-    fold_affine(&without_dropout(net)?, state)
+    let Rewritten { net, parameters, .. } = inference_keeping(net, state, &[])?;
+    Ok((net, parameters))
+}
+
+/// A net rewritten for inference, and where the values of the original are.
+pub(crate) struct Rewritten<'a> {
+    pub(crate) net: Net,
+    pub(crate) parameters: Parameters<'a>,
+    /// For each node of the original net, the node that has its value, if there is one.
+    moved: Vec<Option<NodeId>>,
+}
+
+impl Rewritten<'_> {
+    /// The node that has the value of the original net's output, or of a node that was kept.
+    pub(crate) fn kept(&self, node: NodeId) -> NodeId {
+        self.moved[node.0].expect("what is kept has a value")
+    }
+}
+
+/// As [`inference`], and the values of some nodes stay: none of them is dropped, or folded into the layer before it unless that
+/// layer then has its value.
+pub(crate) fn inference_keeping<'a>(net: &Net, state: &'a StateDict, kept: &[NodeId]) -> Result<Rewritten<'a>> {
+    let (plain, first) = without_dropout(net, kept)?;
+    let after = |moved: &[Option<NodeId>], node: NodeId| moved[node.0].expect("what is kept has a value");
+    let output = after(&first, net.output());
+    let kept: Vec<NodeId> = kept.iter().map(|&node| after(&first, node)).collect();
+    let folds = foldable(&plain, &kept);
+    let roots = || [output].into_iter().chain(kept.iter().copied());
+    let (net, second) = rebuild(&plain, roots(), |id| match (folds.get(&id), &plain.node(id).op) {
+        (Some(fold), _) => Some(fold.layer()),
+        (None, Op::BatchNorm2d(_) | Op::LayerScale(_)) if folds.contains_key(&plain.node(id).inputs[0]) => None,
+        (None, op) => Some(op.clone()),
+    })?;
+    let parameters = folded_parameters(&plain, &folds, &net, state)?;
+    let moved = first.iter().map(|node| node.and_then(|node| second[node.0])).collect();
+    Ok(Rewritten { net, parameters, moved })
 }
 
 /// The net without its auxiliary outputs and whatever else its own output does not need: what inference runs, and what a
@@ -36,27 +72,26 @@ pub fn inference<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters
 /// # Errors
 /// None that the net's own building did not give.
 pub fn without_auxiliaries(net: &Net) -> Result<Net> {
-    rebuild(net, |id| Some(net.node(id).op.clone()))
+    Ok(rebuild(net, [net.output()], |id| Some(net.node(id).op.clone()))?.0)
 }
 
-/// Dropout removed; what read it reads its input.
-fn without_dropout(net: &Net) -> Result<Net> {
-    rebuild(net, |id| match &net.node(id).op {
-        op if op.category() == Category::Dropout => None,
+/// Dropout removed, unless its value is kept, whose gradient is not its input's; what read it reads its input.
+fn without_dropout(net: &Net, kept: &[NodeId]) -> Result<(Net, Moved)> {
+    rebuild(net, [net.output()].into_iter().chain(kept.iter().copied()), |id| match &net.node(id).op {
+        op if op.category() == Category::Dropout && !kept.contains(&id) => None,
         op => Some(op.clone()),
     })
 }
 
-/// Each batch norm and layer scale that can be is folded into the layer before it; a batch norm gives that a bias.
-fn fold_affine<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
-    let folds = foldable(net);
-    let folded = rebuild(net, |id| match (folds.get(&id), &net.node(id).op) {
-        (Some(fold), _) => Some(fold.layer()),
-        (None, Op::BatchNorm2d(_) | Op::LayerScale(_)) if folds.contains_key(&net.node(id).inputs[0]) => None,
-        (None, op) => Some(op.clone()),
-    })?;
+/// The parameters that a net names whose layers have taken what followed them; a batch norm gives its layer a bias.
+fn folded_parameters<'a>(
+    net: &Net,
+    folds: &BTreeMap<NodeId, Fold<'_>>,
+    folded: &Net,
+    state: &'a StateDict,
+) -> Result<Parameters<'a>> {
     let mut parameters = Parameters::new();
-    for (&id, fold) in &folds {
+    for (&id, fold) in folds {
         let shapes = net.node(id).op.parameters(&net.input_shapes(id));
         let name = &net.node(id).name;
         let (weight, bias) = fold.parameters(state, name, &shapes[0].shape, shapes.len() > 1)?;
@@ -69,7 +104,7 @@ fn fold_affine<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'
             entry.insert(Cow::Borrowed(tensor));
         }
     }
-    Ok((folded, parameters))
+    Ok(parameters)
 }
 
 /// A batch norm or layer scale that is the only reader of a convolution or of a linear layer at each pixel.
@@ -79,8 +114,8 @@ struct Fold<'a> {
     follower_name: &'a str,
 }
 
-/// By the layer's node.
-fn foldable(net: &Net) -> BTreeMap<NodeId, Fold<'_>> {
+/// By the layer's node, unless its own value is kept.
+fn foldable<'n>(net: &'n Net, kept: &[NodeId]) -> BTreeMap<NodeId, Fold<'n>> {
     let mut readers = vec![0; net.nodes().len()];
     net.nodes().iter().flat_map(|node| &node.inputs).for_each(|id| readers[id.0] += 1);
     let folds = net.nodes().iter().filter_map(|node| {
@@ -89,7 +124,8 @@ fn foldable(net: &Net) -> BTreeMap<NodeId, Fold<'_>> {
         };
         let layer = &net.node(id).op;
         let takes = matches!(layer, Op::Conv2d(_)) || matches!(layer, Op::Linear(linear) if linear.per_pixel);
-        (takes && readers[id.0] == 1).then_some((id, Fold { layer, follower, follower_name: &node.name }))
+        (takes && readers[id.0] == 1 && !kept.contains(&id))
+            .then_some((id, Fold { layer, follower, follower_name: &node.name }))
     });
     folds.collect()
 }
@@ -159,21 +195,33 @@ fn find<'a>(state: &'a StateDict, name: &str, shape: &[usize]) -> Result<&'a Ten
     }
 }
 
+/// For each node of a net, the node of the rebuilt one that has its value.
+type Moved = Vec<Option<NodeId>>;
+
 /// The net with each node's operation replaced, or the node taken out where `replace` gives `None`: what read it then
-/// reads its first input. Nodes that the output does not need are dropped, which also keeps the last node the output.
-fn rebuild(net: &Net, replace: impl Fn(NodeId) -> Option<Op>) -> Result<Net> {
-    let needed = net.needed(false);
+/// reads its first input. Nodes that none of `roots` needs are dropped; where the output is the only root, that keeps the last
+/// node the output.
+fn rebuild(
+    net: &Net,
+    roots: impl IntoIterator<Item = NodeId>,
+    replace: impl Fn(NodeId) -> Option<Op>,
+) -> Result<(Net, Moved)> {
+    let needed = net.needed_by(roots);
     let mut rebuilt = Net::new(net.name(), net.input_shape())?;
-    let mut moved = vec![NodeId(0)];
+    let mut moved: Moved = vec![Some(NodeId(0))];
     for (index, node) in net.nodes().iter().enumerate().skip(1) {
-        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| moved[id.0]).collect();
-        moved.push(match replace(NodeId(index)) {
-            _ if !needed[index] => NodeId(0), // No needed node reads it.
+        if !needed[index] {
+            moved.push(None);
+            continue;
+        }
+        let inputs = node.inputs.iter().map(|id| moved[id.0].expect("what a needed node reads is needed"));
+        let inputs: Vec<NodeId> = inputs.collect();
+        moved.push(Some(match replace(NodeId(index)) {
             None => inputs[0],
             Some(op) => rebuilt.add(&node.name, op, &inputs)?,
-        });
+        }));
     }
-    Ok(rebuilt)
+    Ok((rebuilt, moved))
 }
 
 #[cfg(test)]
@@ -283,7 +331,7 @@ mod tests {
         let conv = net.then("conv", Op::Conv2d(Conv2d::new(1, Window::square(1)))).unwrap();
         net.then("norm", Op::BatchNorm2d(BatchNorm2d::default())).unwrap();
         net.add("side", Op::RELU, &[conv]).unwrap();
-        assert!(foldable(&net).is_empty());
+        assert!(foldable(&net, &[]).is_empty());
     }
 
     #[test]

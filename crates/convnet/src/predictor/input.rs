@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::Result;
+use crate::classifier::Description;
 use crate::data::picture::{self, Picture, PictureError};
 use crate::data::{Target, pictures_in};
 
@@ -109,6 +110,25 @@ impl Input {
             Content::Array(values) => {
                 check_array(&values, target.shape).map_err(named())?;
                 Ok(Prepared { values: Values::Array(values), warnings: Vec::new() })
+            }
+        }
+    }
+}
+
+impl Description {
+    /// The numbers that the net takes for a picture: read, decoded, resized and normalised; channels × height × width.
+    ///
+    /// # Errors
+    /// A picture that cannot be read or decoded ([`Error::Picture`](crate::Error::Picture), [`Error::Io`](crate::Error::Io)).
+    pub fn prepare(&self, input: impl Into<Input>) -> Result<Vec<f32>> {
+        let input = input.into();
+        let name = input.name(0);
+        match input.prepare(&name, self.target())?.values {
+            Values::Array(values) => Ok(values),
+            Values::Planes(planes) => {
+                let mut values = vec![0.0; planes.len()];
+                self.normalization().normalizer(self.input()[0])?.apply(&planes, &mut values);
+                Ok(values)
             }
         }
     }

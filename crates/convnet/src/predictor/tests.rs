@@ -50,6 +50,9 @@ fn every_way_in_gives_the_same_answer() {
         planes,
         Input::array(array),
     ] {
+        let image = predictor.description().prepare(input.clone()).unwrap();
+        let pixel = [image[0], image[16], image[47]];
+        assert!(image.len() == 48 && pixel.iter().zip([0.0, 0.2, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6));
         let prediction = predictor.predict(input).unwrap();
         assert_eq!((prediction.label(), prediction.top.len()), ("blue", 2));
         let logits = prediction.logits.unwrap();

@@ -5,13 +5,14 @@
 
 use super::axis::Axis;
 use super::backward_weights::BackwardWeights;
-use super::choice::{self, Setting};
+use super::choice::{self, Choice, Setting};
 use super::correlation::{Call, Correlation};
 use super::packing::Transposition;
 use super::panels::{Packing, cut_panels};
 use super::winograd::{WeightGradient, Winograd};
 use super::{ConvShape, Panel};
 use crate::layout::{Maps, MapsMut};
+use crate::memory::Buffer;
 use crate::precision::Precision;
 use crate::simd::{Isa, LANES};
 use crate::threads::Threads;
@@ -23,6 +24,8 @@ pub(super) struct Dense {
     isa: Isa,
     unit: usize,
     fixed_weights: bool,
+    /// Whether another batch may have another forward algorithm.
+    forward_varies: bool,
     forward: Correlation,
     /// Absent for plain inputs, whose gradient nobody asks for.
     backward: Option<(Correlation, Transposition)>,
@@ -77,12 +80,13 @@ impl Dense {
             (backward, transposition)
         });
         let backward_weights = BackwardWeights::new(&shape, output, unit, &forward);
-        let winograd = match choice::winograd_applies(&shape, plain) {
+        let applies = choice::winograd_applies(&shape, plain);
+        let winograd = match applies {
             true => WinogradPlans::new(&shape, output, isa, setting),
             false => WinogradPlans::default(),
         };
-        let fixed_weights = setting.fixed_weights;
-        Dense { shape, isa, unit, fixed_weights, forward, backward, backward_weights, winograd }
+        let (fixed_weights, forward_varies) = (setting.fixed_weights, applies && setting.choice == Choice::Auto);
+        Dense { shape, isa, unit, fixed_weights, forward_varies, forward, backward, backward_weights, winograd }
     }
 
     /// Plans forward for an input and an output that are stored otherwise than in `f32`, as which they are at first.
@@ -144,9 +148,28 @@ impl Dense {
     /// Prepares packed weights that never change again, in their place: as the setting said, forward then expects this.
     pub(super) fn prepare_weights(&self, threads: &Threads, weights: &mut [f32]) {
         assert!(self.fixed_weights, "planned for weights that change");
-        if self.winograd.forward.is_none() && self.forward.precision() == Precision::Bf16 {
+        if self.reads_words() {
             self.forward.pair_weights_in_place(self.isa, threads, weights);
         }
+    }
+
+    /// Whether forward reads fixed weights as words of two.
+    pub(super) fn reads_words(&self) -> bool {
+        self.fixed_weights && self.winograd.forward.is_none() && self.forward.precision() == Precision::Bf16
+    }
+
+    /// Whether that depends on the batch.
+    pub(super) fn form_varies(&self) -> bool {
+        self.fixed_weights && self.forward_varies && self.forward.precision() == Precision::Bf16
+    }
+
+    /// The words of packed weights, for a plan of any batch that reads them.
+    pub(super) fn words(&self, threads: &Threads, packed: &[f32]) -> Buffer {
+        let mut words = Buffer::zeros(self.weights_len());
+        words.copy_from_slice(&packed[..self.weights_len()]);
+        self.forward.pair_weights_in_place(self.isa, threads, &mut words);
+        words.truncate(self.forward.words_len());
+        words
     }
 
     /// Parts of the moments of the output of `batch` pictures.

@@ -28,6 +28,7 @@ pub use choice::{Choice, Setting, least_products};
 use crate::activation::{Activation, Ending};
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
+use crate::memory::Buffer;
 use crate::moments::{MomentParts, parts_len};
 use crate::precision::Precision;
 use crate::simd::Isa;
@@ -216,6 +217,33 @@ impl Conv {
             Plan::Dense(dense) => dense.prepare_weights(threads, weights),
             // They are read as they are packed.
             Plan::Depthwise(_) => {}
+        }
+    }
+
+    /// Whether forward reads fixed weights as words of two, which [`Conv::prepare_weights`] makes of them.
+    pub fn reads_words(&self) -> bool {
+        match &self.plan {
+            Plan::Dense(dense) => dense.reads_words(),
+            Plan::Depthwise(_) => false,
+        }
+    }
+
+    /// Whether that depends on the batch: packed weights are the same for any other.
+    pub fn form_varies(&self) -> bool {
+        match &self.plan {
+            Plan::Dense(dense) => dense.form_varies(),
+            Plan::Depthwise(_) => false,
+        }
+    }
+
+    /// The words of packed weights, for a plan of any batch that reads them; none for a depthwise convolution.
+    ///
+    /// # Panics
+    /// When the slice is shorter than [`Conv::weights_len`].
+    pub fn words(&self, threads: &Threads, packed: &[f32]) -> Buffer {
+        match &self.plan {
+            Plan::Dense(dense) => dense.words(threads, packed),
+            Plan::Depthwise(_) => Buffer::default(),
         }
     }
 

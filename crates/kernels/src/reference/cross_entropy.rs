@@ -1,5 +1,6 @@
 //! Softmax cross-entropy, the mean over the batch: with `z` the logits of a picture and `t` its label,
-//! `loss = mean n: (ln Σ c: exp(z[c])) - z[t]` and `dloss/dz[c] = (softmax(z)[c] - [c = t]) / batch`.
+//! `loss = mean n: (ln Σ c: exp(z[c])) - z[t]` and `dloss/dz[c] = (softmax(z)[c] - [c = t]) / batch`; also with probabilities in
+//! place of a label.
 //!
 //! The largest logit is subtracted first, so that no exponential overflows.
 
@@ -19,19 +20,31 @@ pub struct CrossEntropy<T> {
 /// # Panics
 /// When there are no labels, a label is not below `classes`, or lengths do not fit.
 pub fn forward_backward<T: Float>(logits: &[T], labels: &[usize], classes: usize) -> CrossEntropy<T> {
-    assert!(!labels.is_empty(), "expected at least one label");
-    expect_len("logits", logits, labels.len() * classes);
-    let batch = T::from_usize(labels.len());
+    let mut targets = vec![T::ZERO; labels.len() * classes];
+    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
+        assert!(label < classes, "expected labels below {classes}, got {label}");
+        row[label] = T::ONE;
+    }
+    of_probabilities(logits, &targets, classes)
+}
+
+/// The same for probabilities of the classes, `[batch, classes]`: `loss = mean n: Σ c: t[c] · ((ln Σ k: exp(z[k])) - z[c])`.
+///
+/// # Panics
+/// When there is no picture, or lengths do not fit.
+pub fn of_probabilities<T: Float>(logits: &[T], targets: &[T], classes: usize) -> CrossEntropy<T> {
+    assert!(!targets.is_empty(), "expected at least one picture");
+    expect_len("logits", logits, targets.len());
+    let batch = T::from_usize(targets.len() / classes);
     let mut loss = T::ZERO;
     let mut grad_logits = Vec::with_capacity(logits.len());
-    for (z, &label) in logits.chunks_exact(classes).zip(labels) {
-        assert!(label < classes, "expected labels below {classes}, got {label}");
+    for (z, targets) in logits.chunks_exact(classes).zip(targets.chunks_exact(classes)) {
         let largest = z.iter().copied().fold(z[0], T::max);
         let sum: T = z.iter().map(|&z| (z - largest).exp()).sum();
-        loss += sum.ln() - (z[label] - largest);
-        for (c, &z) in z.iter().enumerate() {
-            let target = if c == label { T::ONE } else { T::ZERO };
-            grad_logits.push(((z - largest).exp() / sum - target) / batch);
+        let total: T = targets.iter().copied().sum();
+        for (&z, &target) in z.iter().zip(targets) {
+            loss += target * (sum.ln() - (z - largest));
+            grad_logits.push((total * ((z - largest).exp() / sum) - target) / batch);
         }
     }
     CrossEntropy { loss: loss / batch, grad_logits }

@@ -13,7 +13,7 @@
 //! | `stage/stem.rs` | first convolution of few products, batch norm and what follows it | training |
 //! | `stage/flatten.rs` | nothing: linear layers read maps | both |
 //!
-//! Nodes that no output needs become no stage.
+//! Nodes that no output and no tap needs become no stage.
 
 use super::stage::{self, Compute};
 use crate::exec::Engine;
@@ -21,7 +21,7 @@ use crate::exec::graph::{Graph, Layout, Purpose, Stage};
 use crate::exec::parameters::Parameters;
 use crate::exec::storage::choose_storage;
 use crate::net::{Net, Node, NodeId};
-use crate::ops::{Activation, Op, Shape};
+use crate::ops::{Activation, Op, Role, Shape};
 use crate::{Error, Result};
 use convnet_kernels::conv::Setting;
 use convnet_kernels::pool::PoolKind;
@@ -48,16 +48,48 @@ impl Lowered {
     }
 }
 
-/// Lowers a net for batches of up to `batch` pictures; for each node, the stage that begins with it computes so many of
-/// `pictures` at a time on two threads, and its batch norm takes its running statistics in training if it is `frozen`.
-pub(in crate::exec) fn lower(
-    net: &Net,
-    purpose: Purpose,
-    engine: &Engine,
-    batch: usize,
-    pictures: Vec<usize>,
-    frozen: Vec<bool>,
-) -> Result<Lowered> {
+/// What is lowered, and what of it is asked for.
+pub(in crate::exec) struct Request<'a> {
+    pub(in crate::exec) net: &'a Net,
+    pub(in crate::exec) purpose: Purpose,
+    pub(in crate::exec) engine: &'a Engine,
+    /// Most pictures of a call.
+    pub(in crate::exec) batch: usize,
+    /// For each node, the pictures that the stage which begins with it computes at a time on two threads.
+    pub(in crate::exec) pictures: Vec<usize>,
+    /// Whose values the caller reads and whose gradients it gives, the net's output first.
+    pub(in crate::exec) outputs: Vec<NodeId>,
+    /// Whose values, and in backward gradients, are copied for the caller: no fusion leaves them out.
+    pub(in crate::exec) taps: Vec<NodeId>,
+    /// For each node whether it is a batch norm that takes its running statistics in training, too.
+    pub(in crate::exec) frozen: Vec<bool>,
+    /// Whether the gradient of a parameter is asked for.
+    pub(in crate::exec) trained: &'a dyn Fn(&str) -> bool,
+}
+
+impl<'a> Request<'a> {
+    /// Whole batches of a net whose parameters are all trained; its auxiliary outputs are outputs in training.
+    pub(in crate::exec) fn new(net: &'a Net, purpose: Purpose, engine: &'a Engine, batch: usize) -> Request<'a> {
+        let nodes = net.nodes().len();
+        let auxiliaries = net.auxiliaries().iter().filter(|_| purpose == Purpose::Training);
+        Request {
+            net,
+            purpose,
+            engine,
+            batch,
+            pictures: vec![batch; nodes],
+            outputs: [net.output()].into_iter().chain(auxiliaries.map(|auxiliary| auxiliary.node)).collect(),
+            taps: Vec::new(),
+            frozen: vec![false; nodes],
+            trained: &|_| true,
+        }
+    }
+}
+
+/// Lowers a net.
+pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
+    let readers = readers(&request);
+    let Request { net, purpose, engine, batch, pictures, outputs, taps, frozen, trained } = request;
     let mut lowering = Lowering {
         net,
         purpose,
@@ -68,9 +100,10 @@ pub(in crate::exec) fn lower(
             precision: engine.product_precision(),
             fixed_weights: purpose == Purpose::Inference,
         },
-        readers: readers(net, purpose),
+        readers,
         pictures,
         frozen,
+        trained,
         caches: engine.threads().div_ceil(2),
         stages: Vec::new(),
         computes: Vec::new(),
@@ -82,24 +115,27 @@ pub(in crate::exec) fn lower(
             lowering.add(index)?;
         }
     }
-    let of_node = |node: NodeId| lowering.of_node[node.index()].expect("outputs are needed");
-    let auxiliaries = net.auxiliaries().iter().filter(|_| purpose == Purpose::Training);
-    let outputs = [net.output()].into_iter().chain(auxiliaries.map(|auxiliary| auxiliary.node)).map(of_node).collect();
-    let graph = Graph { stages: lowering.stages, parameters: lowering.parameters, outputs };
-    Ok(Lowered { graph, computes: lowering.computes })
+    let of_nodes = |nodes: Vec<NodeId>| -> Vec<usize> {
+        nodes.iter().map(|node| lowering.of_node[node.index()].expect("what the caller reads is needed")).collect()
+    };
+    let (outputs, taps) = (of_nodes(outputs), of_nodes(taps));
+    let Lowering { mut stages, computes, mut parameters, .. } = lowering;
+    for slot in &mut parameters.trained {
+        slot.trained = trained(&slot.name);
+        slot.words = computes[slot.stage].packing().is_some_and(|packing| slot.packed && packing.reads_words());
+        stages[slot.stage].trained |= slot.trained;
+    }
+    Ok(Lowered { graph: Graph { stages, parameters, outputs, taps }, computes })
 }
 
-/// Who reads each node's output, among the nodes that an output needs. The outputs themselves are read by the caller,
-/// who stands behind the last node.
-fn readers(net: &Net, purpose: Purpose) -> Vec<Vec<usize>> {
-    let nodes = net.nodes();
-    let training = purpose == Purpose::Training;
-    let needed = net.needed(training);
+/// Who reads each node's output, among the nodes that the caller needs. The caller stands behind the last node, and reads the
+/// outputs and taps.
+fn readers(request: &Request<'_>) -> Vec<Vec<usize>> {
+    let nodes = request.net.nodes();
+    let read = || request.outputs.iter().chain(&request.taps).copied();
+    let needed = request.net.needed_by(read());
     let mut readers = vec![Vec::new(); nodes.len()];
-    readers[nodes.len() - 1].push(nodes.len());
-    for auxiliary in net.auxiliaries().iter().filter(|_| training) {
-        readers[auxiliary.node.index()].push(nodes.len());
-    }
+    read().for_each(|node| readers[node.index()].push(nodes.len()));
     for (index, node) in nodes.iter().enumerate().filter(|&(index, _)| needed[index]) {
         for input in &node.inputs {
             readers[input.index()].push(index);
@@ -118,6 +154,7 @@ pub(super) struct Lowering<'a> {
     /// Pictures at a time for the stage that begins with each node, on two threads.
     pictures: Vec<usize>,
     frozen: Vec<bool>,
+    trained: &'a dyn Fn(&str) -> bool,
     /// Pairs of threads, each of which brings its caches.
     caches: usize,
     stages: Vec<Stage>,
@@ -213,6 +250,18 @@ impl<'a> Lowering<'a> {
         self.frozen[node]
     }
 
+    /// Of the parameters of nodes, whether all are trained, or none.
+    pub(super) fn trained_as_one(&self, nodes: [usize; 2]) -> bool {
+        let of_node = |node: usize| {
+            let id = NodeId(node);
+            let names = self.op(node).parameters(&self.net.input_shapes(id)).into_iter();
+            let names = names.filter(|parameter| parameter.role != Role::Buffer);
+            names.map(move |parameter| (self.trained)(&format!("{}.{}", self.node(node).name, parameter.name)))
+        };
+        let trained: Vec<bool> = nodes.into_iter().flat_map(of_node).collect();
+        trained.iter().all(|&one| one == trained[0])
+    }
+
     pub(super) fn isa(&self) -> Isa {
         self.isa
     }
@@ -253,7 +302,7 @@ impl<'a> Lowering<'a> {
 
     /// A place for a node's numbers per channel; its index among its kind.
     pub(super) fn vector(&mut self, node: usize, name: &str) -> usize {
-        self.parameters.add_vector(self.net, node, name)
+        self.parameters.add_vector(self.net, node, name, self.stages.len())
     }
 
     /// A place of `len` floats for the weight that the next stage packs.
@@ -283,6 +332,7 @@ impl<'a> Lowering<'a> {
             stored: Precision::F32,
             macs: self.net.macs(NodeId(first)),
             pictures: (self.pictures[first] * self.caches).min(self.conv.batch),
+            trained: false,
         });
         self.computes.push(compute);
         let mut node = first;

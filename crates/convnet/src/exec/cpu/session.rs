@@ -1,18 +1,16 @@
-//! A session: a plan's memory and parameters, run forward and backward.
+//! A session: a plan's memory, run forward and backward. Parameters are given with each call.
 
 use super::plan::{BackwardPlan, Plan};
-use super::stage::{Backward, Fixed, Forward, Mode, Part, State, WeightsRef};
+use super::stage::{Backward, Fixed, Forward, Mode, Part, State};
 use super::statistics::Moments;
 use crate::exec::arena::{Arena, View};
 use crate::exec::batch_tiling::TileGroup;
 use crate::exec::gradient_placement::Flow;
-use crate::exec::parameters::pack;
+use crate::exec::graph::Layout;
+use crate::exec::parameters::Packed;
 use crate::exec::profile::Profile;
-use crate::{Result, Tensor};
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::layout::{from_blocked, to_blocked};
 use convnet_kernels::moments::{merge as merge_moments, sum as sum_moments};
-use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a plan needs to run.
@@ -20,9 +18,8 @@ use std::sync::Arc;
 pub(in crate::exec) struct Session {
     pub(in crate::exec) plan: Arc<Plan>,
     pub(in crate::exec) arena: Arena,
-    /// Trained parameters, packed.
-    pub(in crate::exec) weights: Buffer,
-    pub(in crate::exec) running: Buffer,
+    /// What is copied at each of the graph's taps.
+    pub(in crate::exec) taps: Vec<Tapped>,
     states: Vec<State>,
     /// Of each stage's output that a norm reads.
     moments: Vec<Option<Moments>>,
@@ -30,31 +27,30 @@ pub(in crate::exec) struct Session {
 }
 
 impl Session {
-    /// Memory for a plan, and its parameters, packed.
-    pub(in crate::exec) fn new<T: Borrow<Tensor>>(plan: Plan, state: &BTreeMap<String, T>) -> Result<Session> {
-        let packing = |stage: usize| plan.packing(stage);
-        let weights = pack(&plan.graph.parameters.trained, packing, "", state)?;
-        let running = pack(&plan.graph.parameters.buffers, packing, "", state)?;
+    /// Memory for a plan.
+    pub(in crate::exec) fn new(plan: Plan) -> Session {
+        let tapped = |&stage: &usize| {
+            let len = plan.batch * plan.graph.stages[stage].output.elements();
+            let gradient = if plan.backward.is_some() { len } else { 0 };
+            Tapped { value: vec![0.0; len], gradient: vec![0.0; gradient] }
+        };
+        let taps = plan.graph.taps.iter().map(tapped).collect();
         let moments = plan.graph.stages.iter().zip(&plan.steps).map(|(stage, step)| {
             let channels = || stage.output.channels_and_pixels()[0];
             (!step.parts.range.is_empty()).then(|| Moments::of(channels()))
         });
         let (moments, states) = (moments.collect(), plan.computes.iter().map(|c| c.state(plan.batch)).collect());
         let arena = plan.layout.allocate();
-        Ok(Session { plan: Arc::new(plan), arena, weights, running, states, moments, profile: Profile::default() })
+        Session { plan: Arc::new(plan), arena, taps, states, moments, profile: Profile::default() }
     }
 
-    /// Brings parameters that never change again into the form that forward reads.
-    pub(in crate::exec) fn fix_parameters(&mut self) {
+    /// Lets stages take what they need of parameters that never change again.
+    pub(in crate::exec) fn fix_parameters(&mut self, weights: &Packed, running: &[f32]) {
         let plan = &*self.plan;
+        let slots = &plan.graph.parameters;
         for (compute, state) in plan.computes.iter().zip(&mut self.states) {
-            compute.fix_parameters(Fixed {
-                threads: plan.engine.pool(),
-                weights: &mut self.weights,
-                slots: &plan.graph.parameters,
-                running: &self.running,
-                state,
-            });
+            let weights = weights.of(&slots.trained);
+            compute.fix_parameters(Fixed { weights, running, running_slots: &slots.buffers, state });
         }
     }
 
@@ -63,18 +59,26 @@ impl Session {
         self.arena.bytes() + self.states.iter().map(|state| state.bytes).sum::<usize>()
     }
 
-    /// Runs all stages on `count` pictures in plain NCHW.
-    pub(in crate::exec) fn forward(&mut self, images: &[f32], count: usize, mode: Mode) {
+    /// Runs all stages on `count` pictures in plain NCHW. Running statistics are read unless parameters are fixed, and moved
+    /// in training.
+    pub(in crate::exec) fn forward(
+        &mut self,
+        parameters: (&Packed, &mut [f32]),
+        images: &[f32],
+        count: usize,
+        mode: Mode,
+    ) {
         let image = images.len() / count;
-        let plan = self.plan.clone();
+        let (plan, (weights, running)) = (self.plan.clone(), parameters);
         for TileGroup { stages, pictures } in &plan.groups {
             for first in (0..count).step_by(*pictures) {
                 let part = Part { first, count: (*pictures).min(count - first) };
                 let images = &images[first * image..][..part.count * image];
                 for index in stages.clone() {
                     let start = self.profile.start();
-                    self.forward_stage(&plan, index, images, part, mode);
+                    self.forward_stage(&plan, index, (weights, &mut *running), images, part, mode);
                     self.find_moments(&plan, index, count);
+                    self.copy_value(&plan, index, part);
                     let stage = &plan.graph.stages[index];
                     self.profile.stop(start, &stage.name, "forward", stage.macs * part.count as u64);
                 }
@@ -82,7 +86,15 @@ impl Session {
         }
     }
 
-    fn forward_stage(&mut self, plan: &Plan, index: usize, images: &[f32], part: Part, mode: Mode) {
+    fn forward_stage(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        (weights, running): (&Packed, &mut [f32]),
+        images: &[f32],
+        part: Part,
+        mode: Mode,
+    ) {
         plan.computes[index].forward(&mut Forward {
             threads: plan.engine.pool(),
             isa: plan.engine.set(),
@@ -94,8 +106,8 @@ impl Session {
             step: &plan.steps[index],
             views: &plan.views,
             arena: &mut self.arena,
-            weights: WeightsRef { flat: &self.weights, slots: &plan.graph.parameters.trained },
-            running: &mut self.running,
+            weights: weights.of(&plan.graph.parameters.trained),
+            running,
             running_slots: &plan.graph.parameters.buffers,
             moments: &self.moments,
             state: &mut self.states[index],
@@ -120,6 +132,47 @@ impl Session {
         merge_moments(isa, threads, [number, channels], parts, mean, var);
     }
 
+    /// Copies what a stage has computed of some pictures where the caller has a tap.
+    fn copy_value(&mut self, plan: &Plan, index: usize, part: Part) {
+        let view = plan.views[index].at_picture(part.first);
+        for (_, tap) in plan.graph.taps.iter().zip(&mut self.taps).filter(|(stage, _)| **stage == index) {
+            let len = plan.graph.stages[index].output.elements();
+            let target = &mut tap.value[part.first * len..][..part.count * len];
+            read(plan, &self.arena, index, view, part.count, target);
+        }
+    }
+
+    /// Copies the gradient of a stage's output, which is complete when the stage runs backward, where the caller has a tap.
+    fn copy_gradient(&mut self, plan: &Plan, index: usize, view: View, count: usize) {
+        for (_, tap) in plan.graph.taps.iter().zip(&mut self.taps).filter(|(stage, _)| **stage == index) {
+            let len = count * plan.graph.stages[index].output.elements();
+            read(plan, &self.arena, index, view, count, &mut tap.gradient[..len]);
+        }
+    }
+
+    /// The output of a stage that the caller reads, of `count` pictures: NCHW, or rows.
+    pub(in crate::exec) fn read_output(&self, stage: usize, count: usize, plain: &mut [f32]) {
+        read(&self.plan, &self.arena, stage, self.plan.views[stage], count, plain);
+    }
+
+    /// The gradient by the output of a stage that the caller reads, from NCHW or rows.
+    pub(in crate::exec) fn write_output_gradient(&mut self, stage: usize, count: usize, plain: &[f32]) {
+        let (view, layout) = (self.output_gradient(stage), self.plan.graph.stages[stage].output);
+        let ([], [to]) = self.arena.split([], [view.span(count)]);
+        match layout {
+            Layout::Blocked([c, h, w]) => {
+                to_blocked(self.plan.engine.pool(), [count, c, h * w], plain, view.maps_mut(to));
+            }
+            Layout::Row(features) => {
+                for (row, from) in to.chunks_mut(view.stride).zip(plain.chunks_exact(features)) {
+                    row[..features].copy_from_slice(from);
+                    row[features..layout.len()].fill(0.0);
+                }
+            }
+            Layout::Plain(_) => unreachable!("only a convolution reads a plain input"),
+        }
+    }
+
     /// The gradient of a stage that the caller reads, which its loss writes.
     pub(in crate::exec) fn output_gradient(&self, stage: usize) -> View {
         self.backward_plan().gradients[stage].expect("outputs have gradients")
@@ -129,14 +182,19 @@ impl Session {
         self.plan.backward.as_ref().expect("planned for training")
     }
 
-    /// All gradients, from those of the outputs; those of the parameters go to `weight_gradients`.
-    pub(in crate::exec) fn backward(&mut self, weight_gradients: &mut [f32], count: usize, mode: Mode) {
+    /// All gradients that are wanted, from those of the outputs; those of trained parameters go to `weight_gradients`.
+    pub(in crate::exec) fn backward(
+        &mut self,
+        weights: &Packed,
+        weight_gradients: &mut [f32],
+        count: usize,
+        mode: Mode,
+    ) {
         let plan = self.plan.clone();
         let backward = plan.backward.as_ref().expect("planned for training");
         for (index, stage) in plan.graph.stages.iter().enumerate().rev() {
-            if backward.gradients[index].is_none() {
-                continue;
-            }
+            let Some(gradient) = backward.gradients[index] else { continue };
+            self.copy_gradient(&plan, index, gradient, count);
             let start = self.profile.start();
             plan.computes[index].backward(&mut Backward {
                 threads: plan.engine.pool(),
@@ -152,14 +210,37 @@ impl Session {
                 gradients: &backward.gradients,
                 flows: &backward.flows[index],
                 arena: &mut self.arena,
-                weights: WeightsRef { flat: &self.weights, slots: &plan.graph.parameters.trained },
+                weights: weights.of(&plan.graph.parameters.trained),
                 weight_gradients,
                 state: &mut self.states[index],
             });
-            // By weights, and by data unless nobody asks for it.
+            // By weights and by data, where they are asked for.
             let wanted = backward.flows[index].iter().any(|flow| *flow != Flow::Unwanted);
-            let directions = if stage.macs > 0 && wanted { 2 } else { 1 };
+            let directions = u64::from(stage.trained) + u64::from(wanted);
             self.profile.stop(start, &stage.name, "backward", directions * stage.macs * count as u64);
+        }
+    }
+}
+
+/// What is copied for the caller at a tap: NCHW, or rows.
+#[derive(Debug)]
+pub(in crate::exec) struct Tapped {
+    pub(in crate::exec) value: Vec<f32>,
+    /// Empty without backward.
+    pub(in crate::exec) gradient: Vec<f32>,
+}
+
+/// Pictures of a stage's output, or of its gradient, in NCHW or rows.
+fn read(plan: &Plan, arena: &Arena, stage: usize, view: View, count: usize, plain: &mut [f32]) {
+    let values = arena.get(&view.span(count));
+    match plan.graph.stages[stage].output {
+        Layout::Blocked([c, h, w]) => {
+            from_blocked(plan.engine.pool(), [count, c, h * w], view.maps(values), plain);
+        }
+        Layout::Plain(features) | Layout::Row(features) => {
+            for (to, from) in plain.chunks_exact_mut(features).zip(values.chunks(view.stride)) {
+                to.copy_from_slice(&from[..features]);
+            }
         }
     }
 }

@@ -52,11 +52,22 @@ pub struct Pass<T> {
     pub buffers: Tensors<T>,
 }
 
+/// Every node's value and the gradient by it, in running order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values<T> {
+    /// What each node gives, `[batch, …]` of its shape.
+    pub outputs: Vec<Vec<T>>,
+    /// The gradient by each; 0 where the net's output does not depend on it.
+    pub gradients: Vec<Vec<T>>,
+}
+
 /// A net with its parameters, run by the reference kernels.
 #[derive(Clone, Debug)]
 pub struct Reference<'net, T> {
     net: &'net Net,
     tensors: Tensors<T>,
+    /// Nodes that are run as in inference in training, too.
+    frozen: Vec<bool>,
 }
 
 /// What forward leaves behind for backward.
@@ -119,8 +130,15 @@ impl<'net, T: Float> Reference<'net, T> {
             Some(stranger) => {
                 Err(Error::invalid(format!("tensor '{stranger}' belongs to no layer of '{}'", net.name())))
             }
-            None => Ok(Reference { net, tensors }),
+            None => Ok(Reference { net, tensors, frozen: vec![false; net.nodes().len()] }),
         }
+    }
+
+    /// The same with batch norms, by the names of their nodes, that take and leave their running statistics in training.
+    #[must_use]
+    pub fn with_frozen_norms(self, frozen: impl Fn(&str) -> bool) -> Self {
+        let norm = |node: &Node| matches!(node.op, Op::BatchNorm2d(_)) && frozen(&node.name);
+        Reference { frozen: self.net.nodes().iter().map(norm).collect(), ..self }
     }
 
     /// Parameters and buffers by name.
@@ -164,9 +182,25 @@ impl<'net, T: Float> Reference<'net, T> {
             loss += weight * found.loss;
             of_outputs.push((node, found.grad_logits.into_iter().map(|gradient| weight * gradient).collect()));
         }
-        let (gradients, input_gradient) = self.backward(&trace, batch, mode, of_outputs);
+        let (gradients, mut of_nodes) = self.backward(&trace, batch, mode, of_outputs);
+        let input_gradient = of_nodes.swap_remove(0);
         let buffers = self.buffers(&trace, batch, mode);
         Ok(Pass { logits: logits.clone(), loss, gradients, input_gradient, buffers })
+    }
+
+    /// Every node's value, and the gradient by it for a gradient by the net's output.
+    ///
+    /// # Errors
+    /// As [`Reference::forward`], and when the gradient has another length than the output.
+    pub fn values(&self, input: &[T], by_output: &[T], mode: Mode) -> Result<Values<T>> {
+        let (batch, output) = (self.batch(input)?, self.net.output());
+        let trace = self.trace(input, mode)?;
+        let (expected, got) = (trace.outputs[output.index()].len(), by_output.len());
+        if expected != got {
+            return Err(Error::invalid(format!("expected a gradient of {expected} elements, got {got}")));
+        }
+        let (_, gradients) = self.backward(&trace, batch, mode, vec![(output, by_output.to_vec())]);
+        Ok(Values { outputs: trace.outputs, gradients })
     }
 
     /// Whose cross-entropy is summed, times what: the net's output, and in training its auxiliary outputs.
@@ -217,7 +251,7 @@ impl<'net, T: Float> Reference<'net, T> {
             }
             Op::BatchNorm2d(op) => {
                 let norm = self.batch_norm(node, op, batch);
-                let statistics = match mode {
+                let statistics = match self.norm_mode(id, mode) {
                     Mode::Inference => self.running(node),
                     Mode::Training { .. } if batch * norm.pixels < 2 => {
                         let problem = "expected more than one element per channel in training".into();
@@ -263,14 +297,19 @@ impl<'net, T: Float> Reference<'net, T> {
         Ok((output, Kept::Nothing))
     }
 
-    /// Gradients by every trained parameter, and by the net's input.
+    /// How a batch norm is run.
+    fn norm_mode(&self, id: NodeId, mode: Mode) -> Mode {
+        if self.frozen[id.index()] { Mode::Inference } else { mode }
+    }
+
+    /// Gradients by every trained parameter, and by every node's output.
     fn backward(
         &self,
         trace: &Trace<T>,
         batch: usize,
         mode: Mode,
         of_outputs: Vec<(NodeId, Vec<T>)>,
-    ) -> (Tensors<T>, Vec<T>) {
+    ) -> (Tensors<T>, Vec<Vec<T>>) {
         // What has arrived so far from each node's consumers; zero at first, and to the end where nothing asks.
         let mut arrived: Vec<Vec<T>> = trace.outputs.iter().map(|output| vec![T::ZERO; output.len()]).collect();
         for (node, gradient) in of_outputs {
@@ -286,7 +325,7 @@ impl<'net, T: Float> Reference<'net, T> {
             let named = |(name, gradient)| (format!("{}.{name}", node.name), gradient);
             gradients.extend(found.parameters.into_iter().map(named));
         }
-        (gradients, arrived.swap_remove(0))
+        (gradients, arrived)
     }
 
     fn backward_node(&self, id: NodeId, batch: usize, mode: Mode, trace: &Trace<T>, dy: &[T]) -> NodeGradients<T> {
@@ -314,7 +353,7 @@ impl<'net, T: Float> Reference<'net, T> {
             Op::BatchNorm2d(op) => {
                 let norm = self.batch_norm(node, op, batch);
                 let statistics = kept_statistics(&trace.kept[id.index()]);
-                let found = match mode {
+                let found = match self.norm_mode(id, mode) {
                     Mode::Inference => norm.backward_inference(input(0), statistics, dy),
                     Mode::Training { .. } => norm.backward_training(input(0), statistics, dy),
                 };
@@ -394,7 +433,8 @@ impl<'net, T: Float> Reference<'net, T> {
     fn buffers(&self, trace: &Trace<T>, batch: usize, mode: Mode) -> Tensors<T> {
         let buffers = self.net.parameters().into_iter().filter(|(_, _, parameter)| parameter.role == Role::Buffer);
         let mut found: Tensors<T> = buffers.map(|(name, ..)| (name.clone(), self.tensors[&name].clone())).collect();
-        for (node, kept) in self.net.nodes().iter().zip(&trace.kept) {
+        for (index, (node, kept)) in self.net.nodes().iter().zip(&trace.kept).enumerate() {
+            let mode = self.norm_mode(NodeId(index), mode);
             if let (Op::BatchNorm2d(op), Mode::Training { .. }) = (&node.op, mode) {
                 let mut running = self.running(node);
                 let momentum = T::from_f64(f64::from(op.momentum));

@@ -2,8 +2,10 @@
 
 mod families;
 mod nets;
+mod sessions;
+mod taps;
 
-use super::cpu::lower::{Lowered, lower};
+use super::cpu::lower::{Lowered, Request, lower};
 use super::cpu::statistics::sources;
 use super::graph::{Form, Layout, Purpose};
 use super::placement::{copied_inputs, place};
@@ -37,8 +39,7 @@ fn engines() -> Vec<Engine> {
 
 /// A net lowered for whole batches.
 fn lowered(net: &Net, purpose: Purpose, engine: &Engine, batch: usize) -> Lowered {
-    let nodes = net.nodes().len();
-    lower(net, purpose, engine, batch, vec![batch; nodes], vec![false; nodes]).unwrap()
+    lower(Request::new(net, purpose, engine, batch)).unwrap()
 }
 
 /// How many stages are of a type, by its name.
@@ -165,8 +166,8 @@ fn frozen_norms_take_and_leave_their_running_statistics() {
     let wide: Vec<f64> = images.iter().map(|&x| f64::from(x)).collect();
     let want = Reference::<f64>::from_state(&net, &state).unwrap().pass(&wide, &[0, 1, 2], Mode::Inference).unwrap();
     for engine in engines() {
-        let frozen = vec![true; net.nodes().len()];
-        let mut training = Training::with_frozen(&net, &engine, batch, &state, ADAM, 5, frozen).unwrap();
+        let builder = Training::builder(&net, &state).batch(batch).seed(5).frozen_norms(|_| true);
+        let mut training = builder.build(&engine).unwrap();
         let step = training.step(&images, &[0, 1, 2], 1e-3).unwrap();
         assert!((step.loss - want.loss).abs() < 1e-5 * want.loss.max(1.0), "{}", engine.isa());
         for (name, gradient) in &training.last_gradients() {

@@ -5,7 +5,7 @@
 use super::norm::Norm;
 use super::norm_act::{self, Chained};
 use super::stem::StemStage;
-use super::{Backward, Compute, Fixed, Forward, LeavesMoments};
+use super::{Backward, Compute, Forward, LeavesMoments};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
@@ -14,10 +14,12 @@ use crate::exec::parameters::Packing;
 use crate::geometry::Window;
 use crate::ops::{Activation, Conv2d, Linear};
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue, Setting};
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::moments::MomentParts;
 use convnet_kernels::precision::Precision;
 use convnet_kernels::reduce;
 use convnet_kernels::stem::Stem;
+use convnet_kernels::threads::Threads;
 
 /// What packs a convolution's weight.
 pub(super) type ConvPacking = Conv;
@@ -40,6 +42,18 @@ impl Packing for Conv {
     fn unpack(&self, packed: &[f32], plain: &mut [f32]) {
         self.unpack_weights(packed, plain);
     }
+
+    fn fix(&self, threads: &Threads, packed: &mut [f32]) {
+        self.prepare_weights(threads, packed);
+    }
+
+    fn words(&self, threads: &Threads, packed: &[f32]) -> Option<Buffer> {
+        self.form_varies().then(|| Conv::words(self, threads, packed))
+    }
+
+    fn reads_words(&self) -> bool {
+        self.form_varies() && Conv::reads_words(self)
+    }
 }
 
 /// Adds the stage of a convolution.
@@ -51,6 +65,7 @@ pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: 
     let plain = matches!(lowering.input_layout(node, 0), Layout::Plain(_));
     let norm = norm_act::norm_after(lowering, node)
         .filter(|&(after, _)| plain && Stem::takes(&shape) && !lowering.is_frozen(after))
+        .filter(|&(after, _)| lowering.trained_as_one([node, after]))
         .filter(|&(after, _)| Stem::takes_activation(norm_act::chain_after(lowering, after).chain.activation()));
     // A stem has too few products to gain from rounding them.
     let precision = if norm.is_some() { Precision::F32 } else { lowering.setting().precision };
@@ -109,11 +124,6 @@ impl Compute for ConvStage {
         Some(&self.conv)
     }
 
-    fn fix_parameters(&self, fixed: Fixed<'_>) {
-        let slot = fixed.slots.trained[self.weight].range.clone();
-        self.conv.prepare_weights(fixed.threads, &mut fixed.weights[slot]);
-    }
-
     fn moments(&self) -> Option<&dyn LeavesMoments> {
         Some(self)
     }
@@ -147,12 +157,13 @@ impl Compute for ConvStage {
         let reads = [x_view.span(count), dy_view.span(count)];
         let ([x, dy], [scratch]) = run.arena.split(reads, [run.scratch.clone()]);
         let (x, dy) = (x_view.maps(x), dy_view.maps(dy));
-        let slot = |slot: usize| run.weights.slots[slot].range.clone();
-        let dw = &mut run.weight_gradients[slot(self.weight)];
-        self.conv.backward_weights(run.threads, count, x, dy, dw, scratch);
-        if let Some(bias) = self.bias.filter(|_| !run.idle_bias) {
+        if let Some(slot) = run.weights.gradient(self.weight) {
+            self.conv.backward_weights(run.threads, count, x, dy, &mut run.weight_gradients[slot], scratch);
+        }
+        let bias = self.bias.filter(|_| !run.idle_bias).and_then(|bias| run.weights.gradient(bias));
+        if let Some(bias) = bias {
             let [channels, pixels] = run.stages[run.index].output.channels_and_pixels();
-            let db = &mut run.weight_gradients[slot(bias)];
+            let db = &mut run.weight_gradients[bias];
             reduce::sum_pixels(run.isa, run.threads, [count, channels, pixels], dy, db);
         }
         if let Some((dx_view, accumulate)) = run.input_gradient(0) {

@@ -64,13 +64,14 @@ impl Compute for LayerScale {
             let scale = run.weights.get(self.scale);
             state.scale.copy_from_slice(scale);
             state.factor.copy_from_slice(scale);
-            let (dy_view, x_view, count) = (run.output_gradient(), run.input(0), run.count);
-            let reads = [x_view.span(count), dy_view.span(count)];
-            let ([x, dy], [scratch]) = run.arena.split(reads, [run.scratch.clone()]);
-            let given = given(count, dy_view.maps(dy), [&state.scale, &state.shift, &state.mean], None);
-            let gradient = &mut run.weight_gradients[run.weights.slots[self.scale].range.clone()];
-            let sums = [&mut state.sum[..], gradient];
-            self.chain.backward_sums(run.threads, &given, x_view.maps(x), sums, scratch);
+            if let Some(slot) = run.weights.gradient(self.scale) {
+                let (dy_view, x_view, count) = (run.output_gradient(), run.input(0), run.count);
+                let reads = [x_view.span(count), dy_view.span(count)];
+                let ([x, dy], [scratch]) = run.arena.split(reads, [run.scratch.clone()]);
+                let given = given(count, dy_view.maps(dy), [&state.scale, &state.shift, &state.mean], None);
+                let sums = [&mut state.sum[..], &mut run.weight_gradients[slot]];
+                self.chain.backward_sums(run.threads, &given, x_view.maps(x), sums, scratch);
+            }
             backward_data(run, &self.chain, state, None);
         });
     }

@@ -1,7 +1,7 @@
 //! A linear layer with its bias and an activation. It reads maps as they lie where a flattening is left out. Backward keeps
 //! the input and, for the activation, the output.
 
-use super::{Backward, Compute, Fixed, Forward};
+use super::{Backward, Compute, Forward};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
@@ -9,7 +9,9 @@ use crate::exec::graph::{Facts, Form, InPlace, InputGradients, InputsKept, Layou
 use crate::exec::parameters::Packing;
 use crate::ops::{self, Activation};
 use convnet_kernels::linear::Linear;
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::reduce;
+use convnet_kernels::threads::Threads;
 
 #[derive(Debug)]
 struct LinearStage {
@@ -26,6 +28,18 @@ impl Packing for Linear {
 
     fn unpack(&self, packed: &[f32], plain: &mut [f32]) {
         self.unpack_weights(packed, plain);
+    }
+
+    fn fix(&self, threads: &Threads, packed: &mut [f32]) {
+        self.prepare_weights(threads, packed);
+    }
+
+    fn words(&self, _threads: &Threads, _packed: &[f32]) -> Option<Buffer> {
+        None
+    }
+
+    fn reads_words(&self) -> bool {
+        false
     }
 }
 
@@ -67,11 +81,6 @@ impl Compute for LinearStage {
         Some(&self.linear)
     }
 
-    fn fix_parameters(&self, fixed: Fixed<'_>) {
-        let slot = fixed.slots.trained[self.weight].range.clone();
-        self.linear.prepare_weights(fixed.threads, &mut fixed.weights[slot]);
-    }
-
     fn forward(&self, run: &mut Forward<'_>) {
         let (count, [x_view, y_view], scratch) = (run.count(), run.views(), run.scratch());
         let ([x], [y, scratch]) = run.arena.split([x_view.span(count)], [y_view.span(count), scratch]);
@@ -84,11 +93,11 @@ impl Compute for LinearStage {
         let (dy_view, x_view, count) = (run.output_gradient(), run.input(0), run.count);
         let reads = [x_view.span(count), dy_view.span(count)];
         let ([x, dy], [scratch]) = run.arena.split(reads, [run.scratch.clone()]);
-        let slot = |slot: usize| run.weights.slots[slot].range.clone();
-        let dw = &mut run.weight_gradients[slot(self.weight)];
-        self.linear.backward_weights(run.threads, count, x, dy, dw, scratch);
-        if let Some(bias) = self.bias {
-            let db = &mut run.weight_gradients[slot(bias)];
+        if let Some(slot) = run.weights.gradient(self.weight) {
+            self.linear.backward_weights(run.threads, count, x, dy, &mut run.weight_gradients[slot], scratch);
+        }
+        if let Some(bias) = self.bias.and_then(|bias| run.weights.gradient(bias)) {
+            let db = &mut run.weight_gradients[bias];
             reduce::sum_rows(run.isa, run.threads, [count, self.linear.output_len()], dy_view.maps(dy), db);
         }
         if let Some((dx_view, accumulate)) = run.input_gradient(0) {

@@ -26,13 +26,12 @@ pub(super) mod slice;
 pub(super) mod softmax;
 pub(super) mod stem;
 
-pub(in crate::exec) use run::{Backward, Forward, Mode, Part, WeightsRef};
+pub(in crate::exec) use run::{Backward, Forward, Mode, Part};
 
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::Facts;
-use crate::exec::parameters::{Packing, Parameters};
+use crate::exec::parameters::{Packing, Slot, WeightsRef};
 use convnet_kernels::precision::Precision;
-use convnet_kernels::threads::Threads;
 use std::any::Any;
 use std::fmt::Debug;
 
@@ -67,7 +66,7 @@ pub(in crate::exec) trait Compute: Debug + Send + Sync {
         None
     }
 
-    /// Brings parameters that never change again into the form that forward reads, in inference.
+    /// Takes what it needs of parameters that never change again into its state, in inference.
     fn fix_parameters(&self, _fixed: Fixed<'_>) {}
 
     /// The parts of the output's moments that forward leaves, where it does.
@@ -115,10 +114,8 @@ impl State {
 
 /// Parameters that never change again.
 pub(in crate::exec) struct Fixed<'a> {
-    pub(in crate::exec) threads: &'a Threads,
-    /// Packed weights, which are brought into their last form in place.
-    pub(in crate::exec) weights: &'a mut [f32],
-    pub(in crate::exec) slots: &'a Parameters,
+    pub(in crate::exec) weights: WeightsRef<'a>,
     pub(in crate::exec) running: &'a [f32],
+    pub(in crate::exec) running_slots: &'a [Slot],
     pub(in crate::exec) state: &'a mut State,
 }

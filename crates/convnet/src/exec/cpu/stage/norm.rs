@@ -28,7 +28,7 @@ pub(super) struct NormState {
     pub(super) var: Buffer,
     pub(super) scale: Buffer,
     pub(super) shift: Buffer,
-    /// Backward's sums of `dz` and of `dz · (x - mean)`.
+    /// Backward's sums of `dz` and of `dz · (x - mean)`, which become the gradients of β and γ.
     pub(super) sum: Buffer,
     pub(super) product: Buffer,
     /// `dx = factor · dz + slope · x + offset`.
@@ -94,18 +94,23 @@ impl Norm {
         !self.frozen
     }
 
+    /// Whether backward needs the sums in a state: for the norm's own gradients, or those of the batch's statistics.
+    pub(super) fn needs_sums(&self, run: &Backward<'_>) -> bool {
+        !self.frozen || [self.weight, self.bias].into_iter().any(|slot| run.weights.gradient(slot).is_some())
+    }
+
     /// Prepares `state` for a forward call: from the moments of the stage's input, where the batch's statistics are taken.
     pub(super) fn prepare(&self, run: &mut Forward<'_>, state: &mut NormState) {
         match (run.mode, self.frozen) {
             // Parameters are fixed, and folded already.
             (Mode::Inference, _) => {}
-            (Mode::Training { .. }, true) => {
+            (Mode::Training { .. } | Mode::Evaluation, true) => {
                 let [mean, var] = self.running.map(|slot| &run.running[run.running_slots[slot].range.clone()]);
                 state.mean.copy_from_slice(mean);
                 state.var.copy_from_slice(var);
                 state.fold(self.eps, run.weights.get(self.weight), run.weights.get(self.bias));
             }
-            (Mode::Training { .. }, false) => {
+            (Mode::Training { .. } | Mode::Evaluation, false) => {
                 for &(source, first) in &run.step.sources {
                     let [channels, _] = run.stages[source].output.channels_and_pixels();
                     let found = run.moments[source].as_ref().expect("what a norm reads has moments");
@@ -136,30 +141,34 @@ impl Norm {
 
     /// Folds the running statistics into the stage's state, for an inference.
     pub(super) fn fix(&self, fixed: Fixed<'_>) {
-        let Fixed { weights, slots, running, state, .. } = fixed;
+        let Fixed { weights, running, running_slots, state } = fixed;
         let state: &mut NormState = state.get();
-        let [mean, var] = self.running.map(|slot| &running[slots.buffers[slot].range.clone()]);
+        let [mean, var] = self.running.map(|slot| &running[running_slots[slot].range.clone()]);
         state.mean.copy_from_slice(mean);
         state.var.copy_from_slice(var);
-        let slot = |slot: usize| &weights[slots.trained[slot].range.clone()];
-        state.fold(self.eps, slot(self.weight), slot(self.bias));
+        state.fold(self.eps, weights.get(self.weight), weights.get(self.bias));
     }
 
     /// From the two sums in `state`, the gradients of γ and β, and what the input's gradient is computed with.
     pub(super) fn fold_gradient(&self, run: &mut Backward<'_>, state: &mut NormState) {
-        let slots = [self.weight, self.bias].map(|slot| run.weights.slots[slot].range.clone());
-        let [gamma, beta] = run.weight_gradients.get_disjoint_mut(slots).expect("slots do not overlap");
+        state.factor.copy_from_slice(&state.scale);
+        if !self.needs_sums(run) {
+            return;
+        }
         let elements = (run.count * self.pixels) as f32;
         for c in 0..state.sum.len() {
             let inverse = 1.0 / (state.var[c] + self.eps).sqrt();
-            gamma[c] = state.product[c] * inverse;
-            beta[c] = state.sum[c];
-            state.factor[c] = state.scale[c];
+            state.product[c] *= inverse;
             // Frozen statistics do not change with the input.
             if !self.frozen {
                 let scale = state.scale[c] / elements;
-                state.slope[c] = -scale * gamma[c] * inverse;
+                state.slope[c] = -scale * state.product[c] * inverse;
                 state.offset[c] = -scale * state.sum[c] - state.slope[c] * state.mean[c];
+            }
+        }
+        for (slot, gradient) in [(self.weight, &state.product), (self.bias, &state.sum)] {
+            if let Some(range) = run.weights.gradient(slot) {
+                run.weight_gradients[range].copy_from_slice(gradient);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::exec::cpu::plan::Step;
 use crate::exec::cpu::statistics::Moments;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::Stage;
-use crate::exec::parameters::Slot;
+use crate::exec::parameters::{Slot, WeightsRef};
 use convnet_kernels::activation::Activation;
 use convnet_kernels::merge;
 use convnet_kernels::norm::Drop;
@@ -21,7 +21,9 @@ use std::any::Any;
 pub(in crate::exec) enum Mode {
     /// With dropout of this seed, which is the step's, and moving running statistics.
     Training { seed: u64 },
-    /// With running statistics and no dropout.
+    /// With running statistics and no dropout, backward included.
+    Evaluation,
+    /// The same of parameters that are fixed.
     Inference,
 }
 
@@ -32,7 +34,7 @@ impl Mode {
             (Mode::Training { seed }, Some(DropNode { node, p })) => {
                 Some(Drop { seed: random::mix(seed, node as u64), p })
             }
-            (Mode::Training { .. }, None) | (Mode::Inference, _) => None,
+            (Mode::Training { .. }, None) | (Mode::Evaluation | Mode::Inference, _) => None,
         }
     }
 }
@@ -42,19 +44,6 @@ impl Mode {
 pub(in crate::exec) struct Part {
     pub(in crate::exec) first: usize,
     pub(in crate::exec) count: usize,
-}
-
-/// Packed parameters by their slots.
-#[derive(Clone, Copy)]
-pub(in crate::exec) struct WeightsRef<'a> {
-    pub(in crate::exec) flat: &'a [f32],
-    pub(in crate::exec) slots: &'a [Slot],
-}
-
-impl<'a> WeightsRef<'a> {
-    pub(super) fn get(self, slot: usize) -> &'a [f32] {
-        &self.flat[self.slots[slot].range.clone()]
-    }
 }
 
 /// Forward of one stage.
@@ -137,7 +126,7 @@ pub(in crate::exec) struct Backward<'a> {
     pub(in crate::exec) flows: &'a [Flow],
     pub(in crate::exec) arena: &'a mut Arena,
     pub(in crate::exec) weights: WeightsRef<'a>,
-    /// Gradients of the trained parameters, in their slots.
+    /// Gradients of the parameters, in the slots of those that are trained.
     pub(in crate::exec) weight_gradients: &'a mut [f32],
     pub(in crate::exec) state: &'a mut State,
 }

@@ -78,7 +78,7 @@ impl Compute for StemStage {
         });
     }
 
-    /// Gradients of the parameters. That of the convolution's bias stays 0.
+    /// Gradients of the parameters, all of which are trained where it runs. That of the convolution's bias stays 0.
     fn backward(&self, run: &mut Backward<'_>) {
         run.with_state(|run, Kept { norm: numbers, stem: own }: &mut Kept| {
             let (dy_view, x_view, count) = (run.output_gradient(), run.input(0), run.count);

@@ -1,0 +1,281 @@
+//! What a training is planned with: the update, which parameters it changes and how far, and which norms are frozen.
+
+use super::parameters::Slot;
+use super::{Engine, Training};
+use crate::net::Net;
+use crate::ops::Op;
+use crate::{Error, Result, StateDict};
+use std::ops::Range;
+
+/// How gradients change weights; PyTorch's formulas. The learning rate is given with each step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Update {
+    /// Stochastic gradient descent (`torch.optim.SGD`).
+    Sgd {
+        /// Share of the last update that is kept.
+        momentum: f32,
+        /// Whether the gradient is taken after the momentum.
+        nesterov: bool,
+        /// Added to the gradient, times the weight.
+        weight_decay: f32,
+    },
+    /// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019).
+    Adam {
+        /// Decay of the first and of the second moment.
+        betas: [f32; 2],
+        /// Added to the root of the second moment.
+        eps: f32,
+        /// Added to the gradient times the weight, or taken from the weight if `decoupled`.
+        weight_decay: f32,
+        /// AdamW.
+        decoupled: bool,
+    },
+}
+
+impl Update {
+    /// Adam as PyTorch has it, without weight decay.
+    pub const ADAM: Update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
+}
+
+/// How a parameter is trained.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ParameterGroup {
+    /// Factor of the learning rate.
+    pub lr: f32,
+    /// Factor of the update's weight decay: 0 for none.
+    pub weight_decay: f32,
+    /// Whether it is trained at all. A parameter that is not has no gradient, no update and no weight decay.
+    pub trained: bool,
+}
+
+impl ParameterGroup {
+    /// Parameters that stay as they are.
+    pub const FROZEN: ParameterGroup = ParameterGroup { trained: false, ..ParameterGroup::PLAIN };
+    /// Parameters that weight decay does not shrink, as is usual for biases and for the factors of norms.
+    pub const NO_DECAY: ParameterGroup = ParameterGroup { weight_decay: 0.0, ..ParameterGroup::PLAIN };
+
+    const PLAIN: ParameterGroup = ParameterGroup { lr: 1.0, weight_decay: 1.0, trained: true };
+
+    fn check(self, name: &str) -> Result<()> {
+        let factor = |factor: f32| factor.is_finite() && factor >= 0.0;
+        match factor(self.lr) && factor(self.weight_decay) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "parameter group of '{name}': expected finite factors from 0 on, got lr {} and weight_decay {}",
+                self.lr, self.weight_decay
+            ))),
+        }
+    }
+}
+
+impl Default for ParameterGroup {
+    /// Trained with the learning rate and the weight decay as they are.
+    fn default() -> ParameterGroup {
+        ParameterGroup::PLAIN
+    }
+}
+
+/// What a training is planned for: see [`Training::builder`].
+pub struct TrainingBuilder<'a> {
+    pub(super) net: &'a Net,
+    pub(super) weights: &'a StateDict,
+    pub(super) batch: usize,
+    pub(super) update: Update,
+    pub(super) seed: u64,
+    frozen_norms: Box<dyn Fn(&str) -> bool + 'a>,
+    groups: Box<dyn Fn(&str) -> ParameterGroup + 'a>,
+}
+
+impl<'a> TrainingBuilder<'a> {
+    pub(super) fn new(net: &'a Net, weights: &'a StateDict) -> TrainingBuilder<'a> {
+        TrainingBuilder {
+            net,
+            weights,
+            batch: 1,
+            update: Update::ADAM,
+            seed: 0,
+            frozen_norms: Box::new(|_| false),
+            groups: Box::new(|_| ParameterGroup::default()),
+        }
+    }
+
+    /// Most pictures of a step; 1 unless this is called.
+    #[must_use]
+    pub fn batch(self, pictures: usize) -> Self {
+        TrainingBuilder { batch: pictures, ..self }
+    }
+
+    /// How gradients change weights; [`Update::ADAM`] unless this is called.
+    #[must_use]
+    pub fn update(self, update: Update) -> Self {
+        TrainingBuilder { update, ..self }
+    }
+
+    /// Decides what dropout drops; 0 unless this is called.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        TrainingBuilder { seed, ..self }
+    }
+
+    /// The batch norms, by the names of their nodes, that normalise with their running statistics and leave them as they are.
+    /// All others take the batch's statistics, whether their factors are trained or not.
+    #[must_use]
+    pub fn frozen_norms(self, frozen: impl Fn(&str) -> bool + 'a) -> Self {
+        TrainingBuilder { frozen_norms: Box::new(frozen), ..self }
+    }
+
+    /// How each parameter is trained, by its name. It is asked once, when the training is planned; what no trained parameter
+    /// needs of backward is never computed.
+    ///
+    /// ```
+    /// use convnet::prelude::*;
+    /// # fn main() -> convnet::Result<()> {
+    /// let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;
+    /// let weights = weights::init(&net, 0);
+    /// // A new head on a frozen backbone, whose norms keep their statistics; no weight decay for its bias.
+    /// let head = |name: &str| match name {
+    ///     "linear.weight" => ParameterGroup::default(),
+    ///     "linear.bias" => ParameterGroup::NO_DECAY,
+    ///     _ => ParameterGroup::FROZEN,
+    /// };
+    /// let builder = Training::builder(&net, &weights).parameters(head).frozen_norms(|_| true);
+    /// let mut training = builder.build(&Engine::new(1)?)?;
+    /// training.step(&vec![0.5; 3 * 32 * 32], &[7], 0.1)?;
+    /// assert_eq!(training.weights()["conv1.weight"], weights["conv1.weight"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn parameters(self, group: impl Fn(&str) -> ParameterGroup + 'a) -> Self {
+        TrainingBuilder { groups: Box::new(group), ..self }
+    }
+
+    /// Plans the training.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the batch is 0, the net's output is not a vector, a parameter is missing or has another shape,
+    /// a parameter group has a factor below 0, or no parameter is trained.
+    pub fn build(self, engine: &Engine) -> Result<Training> {
+        Training::plan(self, engine)
+    }
+
+    /// For each node of the net whether it is a batch norm that is frozen.
+    pub(super) fn frozen(&self) -> Vec<bool> {
+        let frozen = |node: &crate::net::Node| matches!(node.op, Op::BatchNorm2d(_)) && (self.frozen_norms)(&node.name);
+        self.net.nodes().iter().map(frozen).collect()
+    }
+
+    pub(super) fn trains(&self, parameter: &str) -> bool {
+        (self.groups)(parameter).trained
+    }
+
+    /// The ranges of the flat buffer of parameters that are trained alike, in order.
+    pub(super) fn ranges(&self, slots: &[Slot]) -> Result<Vec<(Range<usize>, ParameterGroup)>> {
+        let mut ranges: Vec<(Range<usize>, ParameterGroup)> = Vec::new();
+        for slot in slots {
+            let group = (self.groups)(&slot.name);
+            group.check(&slot.name)?;
+            match ranges.last_mut() {
+                Some((range, last)) if *last == group && range.end == slot.range.start => range.end = slot.range.end,
+                _ if group.trained => ranges.push((slot.range.clone(), group)),
+                _ => {}
+            }
+        }
+        match ranges.is_empty() {
+            true => Err(Error::invalid(format!("net '{}': expected a parameter that is trained", self.net.name()))),
+            false => Ok(ranges),
+        }
+    }
+}
+
+impl std::fmt::Debug for TrainingBuilder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("TrainingBuilder");
+        debug.field("net", &self.net.name()).field("batch", &self.batch).field("update", &self.update);
+        debug.field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// What a batch's outputs are compared with. Slices, vectors and arrays of either kind convert.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// The class of each picture.
+    Labels(&'a [u32]),
+    /// The probability of each class for each picture, `[count, classes]`, row-major: for label smoothing, mixup and
+    /// distillation.
+    Probabilities(&'a [f32]),
+}
+
+/// How far the probabilities of a picture may be from a sum of 1.
+const SUM_TOLERANCE: f32 = 1e-3;
+
+impl Targets<'_> {
+    /// The number of pictures, for so many classes.
+    pub(super) fn count(self, classes: usize) -> Result<usize> {
+        match self {
+            Targets::Labels(labels) => match labels.iter().find(|&&label| label as usize >= classes) {
+                Some(label) => Err(Error::invalid(format!("expected labels below {classes}, got {label}"))),
+                None => Ok(labels.len()),
+            },
+            Targets::Probabilities(all) => {
+                if !all.len().is_multiple_of(classes) {
+                    let len = all.len();
+                    return Err(Error::invalid(format!("expected probabilities of {classes} classes each, got {len}")));
+                }
+                let good = |row: &[f32]| {
+                    let one = 1.0 - SUM_TOLERANCE..1.0 + SUM_TOLERANCE;
+                    row.iter().all(|&p| p >= 0.0) && one.contains(&row.iter().sum())
+                };
+                match all.chunks_exact(classes).position(|row| !good(row)) {
+                    Some(row) => Err(Error::invalid(format!(
+                        "expected probabilities from 0 on whose sum is 1, but those of picture {row} are not"
+                    ))),
+                    None => Ok(all.len() / classes),
+                }
+            }
+        }
+    }
+
+    pub(super) fn kernels(&self) -> convnet_kernels::loss::Targets<'_> {
+        match self {
+            Targets::Labels(labels) => convnet_kernels::loss::Targets::Labels(labels),
+            Targets::Probabilities(all) => convnet_kernels::loss::Targets::Probabilities(all),
+        }
+    }
+}
+
+impl<'a> From<&'a [u32]> for Targets<'a> {
+    fn from(labels: &'a [u32]) -> Targets<'a> {
+        Targets::Labels(labels)
+    }
+}
+
+impl<'a> From<&'a Vec<u32>> for Targets<'a> {
+    fn from(labels: &'a Vec<u32>) -> Targets<'a> {
+        Targets::Labels(labels)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u32; N]> for Targets<'a> {
+    fn from(labels: &'a [u32; N]) -> Targets<'a> {
+        Targets::Labels(labels)
+    }
+}
+
+impl<'a> From<&'a [f32]> for Targets<'a> {
+    fn from(probabilities: &'a [f32]) -> Targets<'a> {
+        Targets::Probabilities(probabilities)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Targets<'a> {
+    fn from(probabilities: &'a Vec<f32>) -> Targets<'a> {
+        Targets::Probabilities(probabilities)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for Targets<'a> {
+    fn from(probabilities: &'a [f32; N]) -> Targets<'a> {
+        Targets::Probabilities(probabilities)
+    }
+}
