@@ -175,10 +175,10 @@ impl Space {
     }
 }
 
-/// `torch.linspace(start, end, count)[i]`, in 32 bits and from both ends as PyTorch has it.
+/// `torch.linspace(start, end, count)[i]`, in 32 bits, from both ends and rounded once, as PyTorch has it.
 fn linspace(start: f32, end: f32, count: usize, i: usize) -> f32 {
     let step = (end - start) / (count - 1) as f32;
-    if i < count / 2 { start + step * i as f32 } else { end - step * (count - 1 - i) as f32 }
+    if i < count / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((count - 1 - i) as f32, end) }
 }
 
 /// Draws one of `operations`; `bin` draws the strength.

@@ -8,9 +8,12 @@ use super::tone::ColorJitter;
 use super::value::Spread;
 use super::{Augmentation, RandomErasing};
 
+/// A name, and what makes the augmentation.
+type Named = (&'static str, fn() -> Augmentation);
+
 impl Augmentation {
     /// Every preset, by name.
-    pub const PRESETS: [(&'static str, fn() -> Augmentation); 6] = [
+    pub const PRESETS: [Named; 6] = [
         ("none", Augmentation::none),
         ("cifar", Augmentation::cifar),
         ("imagenet", Augmentation::imagenet),

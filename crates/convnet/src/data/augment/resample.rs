@@ -29,7 +29,10 @@ impl Taps {
     fn prepare(&mut self, original: usize, resized: usize, interpolation: Interpolation) {
         let Taps { count, firsts, weights, ragged, ends } = self;
         let axis = Axis { original, resized, start: 0, kept: resized };
-        (firsts.clear(), weights.clear(), ragged.clear(), ends.clear());
+        firsts.clear();
+        weights.clear();
+        ragged.clear();
+        ends.clear();
         *count = 0;
         for pixel in 0..resized {
             let start = ragged.len();

@@ -107,7 +107,8 @@ pub(super) fn probability(p: f64) -> Result<(), String> {
 
 /// Checks that a range is not empty and lies between bounds.
 pub(super) fn range(name: &str, [low, high]: [f64; 2], bounds: [f64; 2]) -> Result<(), String> {
-    if !(low <= high) || !high.is_finite() || low < bounds[0] || high > bounds[1] {
+    let fits = low >= bounds[0] && low <= high && high <= bounds[1] && high.is_finite();
+    if !fits {
         let bounds = match bounds[1] == f64::INFINITY {
             true => format!("of at least {}", bounds[0]),
             false => format!("from {} to {}", bounds[0], bounds[1]),

@@ -172,8 +172,7 @@ pub(super) fn perspective_map(start: [[f64; 2]; 4], end: [[f64; 2]; 4]) -> Optio
         if lead[column].abs() < 1e-9 {
             return None;
         }
-        for (i, row) in rows.iter_mut().enumerate().filter(|(i, _)| *i != column) {
-            debug_assert_ne!(i, column);
+        for (_, row) in rows.iter_mut().enumerate().filter(|(i, _)| *i != column) {
             let factor = row[column] / lead[column];
             row.iter_mut().zip(lead).for_each(|(x, lead)| *x -= factor * lead);
         }

@@ -60,7 +60,7 @@ fn what_is_wrong_is_named() {
         ),
         ("[{ random_crop = { paddin = 4 } }]", "random_crop: unknown field `paddin`"),
         ("[{ random_crop = { padding = -4 } }]", "random_crop"),
-        ("[{ random_crop = {}, invert = {} }]", "'invert' in one table"),
+        ("[{ random_crop = {}, invert = {} }]", "in one table: expected a table for each"),
         ("[{}]", "an empty table"),
         ("[{ rotation = { degrees = \"much\" } }]", "expected a number or a pair of numbers"),
         ("[3]", "a transform: its name, or a table"),

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::data::augment::policy::Operation;
 use crate::data::augment::step::{Change, Ink, Move};
 
 #[test]
@@ -97,13 +96,12 @@ fn angles_shifts_and_factors_stay_in_their_ranges() {
 
 #[test]
 fn policies_draw_every_operation_as_often() {
-    let bytes = |steps: &[Step]| format!("{:?}", steps.first()).split(['(', '{', ' ']).nth(2).map(str::to_owned);
     let rand = RandAugment { num_ops: 1, ..RandAugment::default() };
     let all = drawn(rand, [3, 32, 32], [32, 32], 14_000);
     let nothing = all.iter().filter(|steps| steps.is_empty()).count();
     assert!(likely(nothing, 14_000, 1.0 / 14.0), "{nothing} times nothing");
     let affine = all.iter().filter(|steps| matches!(steps[..], [Step::Move(Move::Affine { .. })])).count();
-    assert!(likely(affine, 14_000, 4.0 / 14.0), "{affine} affine maps: {:?}", bytes(&all[0]));
+    assert!(likely(affine, 14_000, 4.0 / 14.0), "{affine} affine maps");
     let dark = all.iter().filter(|steps| matches!(steps[..], [Step::Change(Change::Brightness(x))] if x < 1.0)).count();
     assert!(likely(dark, 14_000, 0.5 / 14.0), "{dark} times darker");
     // Magnitude 9 of 31: 30 degrees and 4 bits times 9/30.
@@ -129,7 +127,6 @@ fn policies_draw_every_operation_as_often() {
         bins
     });
     assert!(bins.keys().all(|bin| bin.abs() <= 30) && bins.len() == 61, "{bins:?}");
-    assert_eq!(Operation::ALL.len(), 14);
 }
 
 #[test]

@@ -7,13 +7,15 @@ use crate::data::Interpolation;
 use crate::data::augment::policy::{Look, Operation, Space};
 use crate::data::augment::warp::perspective_map;
 
+type Corners = [[f64; 2]; 4];
+
 #[derive(Deserialize)]
 struct Golden {
     functions: Vec<Function>,
     spaces: Vec<Table>,
     operations: Vec<Applied>,
     crops: Vec<String>,
-    perspectives: Vec<([[f64; 2]; 4], [[f64; 2]; 4], [f64; 8])>,
+    perspectives: Vec<(Corners, Corners, [f64; 8])>,
     mixtures: Vec<Mixture>,
 }
 
@@ -75,9 +77,7 @@ fn functions_give_torchvisions_bytes() {
     for Function { shape, smooth, step, size, expected } in golden.functions {
         let planes = done(vec![step.clone()], &picture(shape, smooth), shape, size);
         if digest(&planes, &expected) != expected {
-            let pairs = hexadecimal(&planes).into_bytes();
-            let wrong = pairs.chunks(2).zip(expected.as_bytes().chunks(2)).filter(|(a, b)| a != b).count();
-            failures.push(format!("{shape:?} smooth {smooth} {step:?}: {wrong} of {} bytes", planes.len()));
+            failures.push(format!("{shape:?} smooth {smooth} {step:?}"));
         }
     }
     assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));

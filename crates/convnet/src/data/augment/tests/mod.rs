@@ -16,7 +16,8 @@ fn picture([channels, height, width]: [usize; 3], smooth: bool) -> Vec<u8> {
 
 /// Does steps to a picture.
 fn done(steps: Vec<Step>, planes: &[u8], shape: [usize; 3], size: [usize; 2]) -> Vec<u8> {
-    let mut scratch = Scratch { steps, ..Scratch::default() };
+    let mut scratch = Scratch::default();
+    scratch.steps = steps;
     let mut out = vec![0; shape[0] * size[0] * size[1]];
     step::run(planes, shape, &mut scratch, &mut out);
     out

@@ -45,8 +45,7 @@ fn pictures_depend_on_seed_epoch_and_index_alone() {
 
 #[test]
 fn grey_pictures_go_through_everything_and_colour_ones_through_colour_noise() {
-    let text = MANY.replace("[3, 24, 20]", "");
-    let grey = augmenter(&text, Given::Size([41, 50]), [1, 24, 20]);
+    let grey = augmenter(MANY, Given::Size([41, 50]), [1, 24, 20]);
     applied(&grey, &picture([1, 41, 50], false), [1, 41, 50], MOMENT);
     let noisy = augmenter("[\"pca_noise\"]", Given::Size([2, 2]), [3, 2, 2]);
     let out = applied(&noisy, &[100; 12], [3, 2, 2], MOMENT);
@@ -134,4 +133,25 @@ fn a_mixture_of_nothing_but_the_picture_is_the_picture() {
 fn evaluation_crops_that_do_not_fit_are_refused() {
     assert!(five_crop([10, 10], [11, 4]).unwrap_err().to_string().contains("4x11"));
     assert!(ten_crop([10, 10], [0, 4]).is_err() && five_crop([10, 10], [10, 10]).is_ok());
+}
+
+#[test]
+#[ignore = "measures speed"]
+fn pictures_per_second() {
+    for (text, shape, target) in [
+        ("cifar", [3, 32, 32], [3, 32, 32]),
+        ("imagenet", [3, 375, 500], [3, 224, 224]),
+        ("imagenet_v2", [3, 375, 500], [3, 224, 224]),
+    ] {
+        let augmenter = augmenter(text, Given::AnySize, target);
+        let planes = picture(shape, true);
+        let (mut scratch, mut out) = (Scratch::default(), vec![0; target.iter().product()]);
+        let (start, mut index) = (std::time::Instant::now(), 0);
+        while start.elapsed().as_secs_f64() < 2.0 {
+            let moment = Moment { index, ..MOMENT };
+            augmenter.apply(PictureRef { shape, planes: &planes }, moment, &mut scratch, &mut out).unwrap();
+            index += 1;
+        }
+        println!("{text} {shape:?}: {:.0} pictures/s", index as f64 / start.elapsed().as_secs_f64());
+    }
 }
