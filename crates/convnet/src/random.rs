@@ -13,9 +13,16 @@ pub(crate) struct Random(ChaCha8Rng);
 impl Random {
     /// Stream `index` of the numbers that `seed` gives for `purpose`.
     pub(crate) fn stream(seed: u64, purpose: [u8; 8], index: u64) -> Random {
+        Random::substream(seed, purpose, [0; 2], index)
+    }
+
+    /// Stream `index` of the numbers that `seed` gives for `purpose`, apart for each pair of `parts`.
+    pub(crate) fn substream(seed: u64, purpose: [u8; 8], parts: [u64; 2], index: u64) -> Random {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&purpose);
+        key[16..24].copy_from_slice(&parts[0].to_le_bytes());
+        key[24..].copy_from_slice(&parts[1].to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
         rng.set_stream(index);
         Random(rng)

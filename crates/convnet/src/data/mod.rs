@@ -6,6 +6,7 @@
 //! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
 //! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
 
+pub mod augment;
 pub mod bitmap;
 mod dataset;
 pub mod digits;

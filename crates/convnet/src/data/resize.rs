@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 /// Bits of a weight below 1.
-const PRECISION: u32 = 22;
+pub(super) const PRECISION: u32 = 22;
 
 /// How a resized pixel follows from its neighbours. The names are Pillow's and timm's; filters widen when a picture shrinks
 /// (antialiasing), but for `nearest`.
@@ -139,33 +139,37 @@ pub(super) fn resize(
 }
 
 impl Axis {
-    /// The filter around each pixel's centre, as wide in original pixels as the picture shrinks.
+    /// The filter around each pixel's centre.
     fn taps(&self, interpolation: Interpolation) -> Vec<Taps> {
-        let scale = self.original as f64 / self.resized as f64;
-        let nearest = |pixel: usize| {
-            let first = (((pixel as f64 + 0.5) * scale) as usize).min(self.original - 1);
-            Taps { first, weights: vec![1 << PRECISION] }
+        let taps = |pixel: usize| {
+            let mut weights = Vec::new();
+            let first = self.weigh(self.start + pixel, interpolation, &mut weights);
+            Taps { first, weights }
         };
+        (0..self.kept).map(taps).collect()
+    }
+
+    /// Appends the weights of the neighbours that a resized pixel is made from, and says which is the first. The filter is
+    /// as wide in original pixels as the picture shrinks.
+    pub(super) fn weigh(&self, pixel: usize, interpolation: Interpolation, weights: &mut Vec<i32>) -> usize {
+        let scale = self.original as f64 / self.resized as f64;
+        let center = (pixel as f64 + 0.5) * scale;
+        if interpolation == Interpolation::Nearest {
+            weights.push(1 << PRECISION);
+            return (center as usize).min(self.original - 1);
+        }
         let stretch = scale.max(1.0);
         let support = interpolation.support() * stretch;
-        let filtered = |pixel: usize| {
-            let center = (pixel as f64 + 0.5) * scale;
-            let first = (center - support + 0.5).max(0.0) as usize;
-            let end = ((center + support + 0.5) as usize).min(self.original);
-            let height = |x: usize| interpolation.weight((x as f64 - center + 0.5) * (1.0 / stretch));
-            let sum: f64 = (first..end).map(height).sum();
-            let sum = if sum == 0.0 { 1.0 } else { sum };
-            let weight = |x| {
-                let scaled = height(x) / sum * f64::from(1 << PRECISION);
-                (scaled + if scaled < 0.0 { -0.5 } else { 0.5 }) as i32
-            };
-            Taps { first, weights: (first..end).map(weight).collect() }
-        };
-        let kept = self.start..self.start + self.kept;
-        match interpolation {
-            Interpolation::Nearest => kept.map(nearest).collect(),
-            _ => kept.map(filtered).collect(),
-        }
+        let first = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(self.original);
+        let height = |x: usize| interpolation.weight((x as f64 - center + 0.5) * (1.0 / stretch));
+        let sum: f64 = (first..end).map(height).sum();
+        let sum = if sum == 0.0 { 1.0 } else { sum };
+        weights.extend((first..end).map(|x| {
+            let scaled = height(x) / sum * f64::from(1 << PRECISION);
+            (scaled + if scaled < 0.0 { -0.5 } else { 0.5 }) as i32
+        }));
+        first
     }
 }
 
@@ -173,7 +177,11 @@ impl Taps {
     /// The weighted sum of pixels, of which there are at least as many as weights.
     fn of<'a>(&self, pixels: impl Iterator<Item = &'a u8>) -> u8 {
         let products = self.weights.iter().zip(pixels).map(|(&weight, &pixel)| weight * i32::from(pixel));
-        let sum = (1 << (PRECISION - 1)) + products.sum::<i32>();
-        (sum >> PRECISION).clamp(0, 255) as u8
+        rounded(products.sum())
     }
+}
+
+/// A sum of weighted pixels as a byte.
+pub(super) fn rounded(sum: i32) -> u8 {
+    ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
