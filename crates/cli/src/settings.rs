@@ -44,6 +44,8 @@ fn argument(setting: &'static Setting) -> Arg {
     let heading = match setting.path.split_once('.').map(|(table, _)| table) {
         Some("model") => Some("Network"),
         Some("optimizer" | "schedule") => Some("Optimizer"),
+        Some("mixing") => Some("Augmentation"),
+        _ if setting.kind == Kind::Augmentation => Some("Augmentation"),
         _ => None,
     };
     let arg = Arg::new(setting.name).help(help).help_heading(heading);
@@ -77,6 +79,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Numbers => "X,X,…",
         Kind::Size => "CxHxW",
         Kind::Texts => "NAME,…",
+        Kind::Augmentation => "NAME",
     }
 }
 

@@ -58,14 +58,14 @@ fn settings_that_make_no_sense() {
     refused(&["--lr", "nan"], "lr: expected a number above 0, got NaN");
     refused(&["--dropout", "1"], "dropout: expected a number from 0 to below 1");
     refused(&["--model", "cn"], "unknown model 'cn': did you mean 'cnn'?");
-    refused(&["--ksize", "0"], "--ksize <N>': expected at least 1");
+    refused(&["--ksize", "0"], "ksize: expected at least 1, got 0");
     refused(&["--threads", "1025"], "expected a whole number from 0 to 1024");
     training_fails(fine, &["--ksize", "9"], "cnn: expected a picture of at least 1x9x9, got 1x8x8");
     training_fails(fine, &["--config", "none.toml"], "reading none.toml: ");
     training_fails(
         |place| place.write("my.toml", b"bach_size = 3\n"),
         &["--config", "my.toml"],
-        "unknown field `bach_size`",
+        "my.toml: line 1: there is no setting 'bach_size': did you mean 'batch_size'?",
     );
     // The same values in a file are the file's fault.
     for (text, expected) in

@@ -76,6 +76,7 @@ pub fn evaluate(
     let mut inference = Inference::new(description.net(), engine, batch_size, weights)?;
     let options = LoaderOptions { batch_size, order: Order::Sequential, start_batch: 0, workers: 1 };
     for batch in Loader::new(Arc::clone(data), description.normalization(), options)? {
+        let batch = batch?;
         let logits = inference.run(batch.images(), batch.len())?.chunks_exact(tally.classes);
         logits.zip(batch.labels()).for_each(|(row, &label)| tally.add(row, label));
         if watch(tally.images).is_break() {

@@ -119,7 +119,7 @@ fn a_run_learns_and_leaves_its_folder() {
     let best = &outcome.epochs[outcome.progress.best_epoch - 1];
     assert_eq!((found.images, Some(found.top1), found.top5), (20, best.val_accuracy, None));
     assert!((found.loss - best.val_loss.unwrap()).abs() < 1e-6, "{} {:?}", found.loss, best.val_loss);
-    assert_eq!(outcome.classifier.weights, weights);
+    assert_eq!(outcome.classifier().unwrap().weights, weights);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_run_without_a_folder_is_the_same_run() {
     let alone = trainer.fit(&mut ()).unwrap();
     let kept = begin(&folder.path().join("run"), config).fit(&mut ()).unwrap();
     assert_eq!(essence(&alone), essence(&kept));
-    assert_eq!(alone.classifier.weights, kept.classifier.weights);
+    assert_eq!(alone.classifier().unwrap().weights, kept.classifier().unwrap().weights);
 }
 
 #[test]
@@ -147,13 +147,39 @@ fn test_pictures_choose_nothing_and_none_are_needed() {
     let alone = fit(Splits { val: None, ..splits() });
     assert_eq!((tested.progress.best_epoch, alone.progress.best_epoch), (3, 3));
     assert!(tested.epochs[2].val_accuracy.is_some() && alone.epochs[2].val_accuracy.is_none());
-    assert_eq!(tested.classifier.weights, alone.classifier.weights);
+    assert_eq!(tested.classifier().unwrap().weights, alone.classifier().unwrap().weights);
+}
+
+/// Everything that is drawn at random, and everything that a recipe can add to a step.
+#[test]
+fn a_rich_recipe_goes_on_to_the_same_end_and_leaves_frozen_layers_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let rich = with(|recipe| {
+        recipe.label_smoothing = 0.1;
+        recipe.augment = "[\"horizontal_flip\", { random_crop = { padding = 1 } }, { random_erasing = { p = 0.5 } }]"
+            .parse()
+            .unwrap();
+        (recipe.mixing.mixup_alpha, recipe.mixing.cutmix_alpha, recipe.mixing.p) = (0.2, 1.0, 0.7);
+        recipe.freeze = vec!["conv1".into(), "bn1".into()];
+        (recipe.optimizer.clip_grad_norm, recipe.optimizer.backbone_lr) = (Some(0.5), 0.3);
+    });
+    let unbroken = begin(&folder.path().join("unbroken"), rich.clone()).fit(&mut ()).unwrap();
+    let stop = StopAt { step: 10, ..StopAt::default() };
+    let path = folder.path().join("stopped");
+    assert_eq!(begin(&path, rich.clone()).fit(&mut { stop }).unwrap().ending, Ending::Stopped);
+    let resumed = resume(&path, None).0.fit(&mut ()).unwrap();
+    assert_eq!(essence(&resumed), essence(&unbroken));
+    let (before, after) = (classifier(&rich).weights, unbroken.classifier().unwrap().weights);
+    for name in ["conv1.weight", "conv1.bias", "bn1.weight", "bn1.running_mean"] {
+        assert_eq!(before[name], after[name], "{name}");
+    }
+    assert_ne!(before["linear1.weight"], after["linear1.weight"]);
 }
 
 #[test]
 fn a_trained_net_is_fine_tuned_to_other_classes() {
     let first = Trainer::with_engine(classifier(&config()), splits(), config().recipe, &engine()).unwrap();
-    let learned = first.fit(&mut ()).unwrap().classifier;
+    let learned = first.fit(&mut ()).unwrap().classifier().unwrap();
     let names = ["upper", "lower"].map(str::to_owned).to_vec();
     let (tuned, replaced) = learned.clone().with_classes(names.clone(), 0).unwrap();
     assert_eq!(replaced, ["head.bias", "head.weight"]);
@@ -163,7 +189,7 @@ fn a_trained_net_is_fine_tuned_to_other_classes() {
     let train = Dataset::new("two", [1, SIDE, SIDE], images, labels, names.clone()).unwrap();
     let splits = Splits { train, val: None, test: None };
     let outcome = Trainer::with_engine(tuned, splits, config().recipe, &engine()).unwrap().fit(&mut ()).unwrap();
-    assert_eq!(outcome.classifier.description.classes(), names);
+    assert_eq!(outcome.classifier().unwrap().description.classes(), names);
 }
 
 #[test]

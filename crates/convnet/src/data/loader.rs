@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use super::augment::{Augmentation, Augmenter, Given, Moment, PictureRef, Scratch};
 use super::{Dataset, Normalization, Normalizer};
 use crate::random::Random;
 use crate::{Error, Result};
@@ -61,6 +62,15 @@ pub struct Batch {
 struct Buffer {
     images: Vec<f32>,
     labels: Vec<u32>,
+    /// Why there is no batch.
+    problem: Option<Error>,
+}
+
+/// What a worker needs to change pictures.
+#[derive(Default)]
+struct Changed {
+    planes: Vec<u8>,
+    scratch: Scratch,
 }
 
 /// What a worker receives.
@@ -80,6 +90,9 @@ struct Worker {
 struct Epoch {
     data: Arc<Dataset>,
     normalizer: Normalizer,
+    augmenter: Option<Augmenter>,
+    /// Seed and number of the epoch.
+    moment: [u64; 2],
     order: Vec<u32>,
     batch_size: usize,
 }
@@ -91,6 +104,19 @@ impl Loader {
     /// A batch size or number of workers of 0, a normalisation for another number of channels, a set of over 2³²
     /// pictures, or a thread that the system refuses.
     pub fn new(data: Arc<Dataset>, normalization: &Normalization, options: LoaderOptions) -> Result<Loader> {
+        Loader::augmented(data, normalization, options, &Augmentation::none())
+    }
+
+    /// The same with pictures that are changed at random, by seed and epoch of the order.
+    ///
+    /// # Errors
+    /// As [`Loader::new`] and [`Augmenter::new`].
+    pub fn augmented(
+        data: Arc<Dataset>,
+        normalization: &Normalization,
+        options: LoaderOptions,
+        augmentation: &Augmentation,
+    ) -> Result<Loader> {
         let LoaderOptions { batch_size, order, start_batch, workers } = options;
         if batch_size == 0 || workers == 0 {
             return Err(Error::invalid(format!(
@@ -98,9 +124,19 @@ impl Loader {
             )));
         }
         let normalizer = normalization.normalizer(data.shape()[0])?;
+        let [channels, height, width] = data.shape();
+        let target = [channels, height, width];
+        let augmenter = match augmentation.0.is_empty() {
+            true => None,
+            false => Some(Augmenter::new(augmentation, Given::Size([height, width]), target, normalization)?),
+        };
+        let moment = match order {
+            Order::Sequential => [0, 0],
+            Order::Shuffled { seed, epoch } => [seed, epoch],
+        };
         let order = order.of(data.len())?;
         let end = data.len().div_ceil(batch_size);
-        let epoch = Arc::new(Epoch { data, normalizer, order, batch_size });
+        let epoch = Arc::new(Epoch { data, normalizer, augmenter, moment, order, batch_size });
         let start = start_batch.min(end);
         let workers = workers.min(end - start);
         let worker = |w| Worker::start(Arc::clone(&epoch), (start + w..end).step_by(workers));
@@ -109,10 +145,10 @@ impl Loader {
 }
 
 impl Iterator for Loader {
-    type Item = Batch;
+    type Item = Result<Batch>;
 
-    /// The next batch; waits until it is ready.
-    fn next(&mut self) -> Option<Batch> {
+    /// The next batch, or why it cannot be made; waits until it is ready.
+    fn next(&mut self) -> Option<Result<Batch>> {
         if self.next == self.end {
             return None;
         }
@@ -162,6 +198,11 @@ impl Batch {
         &self.buffer.images
     }
 
+    /// The normalised pixels, to be changed.
+    pub fn images_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer.images
+    }
+
     /// The class of each picture.
     pub fn labels(&self) -> &[u32] {
         &self.buffer.labels
@@ -186,9 +227,10 @@ impl Worker {
         }
         let shape = epoch.data.shape();
         let work = move || {
+            let mut changed = Changed::default();
             for batch in batches {
                 let Ok(Message::Fill(mut buffer)) = empty.recv() else { return };
-                epoch.fill(batch, &mut buffer);
+                buffer.problem = epoch.fill(batch, &mut buffer, &mut changed).err();
                 if filled.send(buffer).is_err() {
                     return;
                 }
@@ -200,10 +242,13 @@ impl Worker {
     }
 
     /// Its next batch, which must be one that it was told to make.
-    fn take(&self) -> Batch {
+    fn take(&self) -> Result<Batch> {
         let buffer = self.ready.as_ref().and_then(|ready| ready.recv().ok());
-        let buffer = buffer.expect("a worker ends only after its last batch");
-        Batch { buffer, shape: self.shape, home: self.free.clone() }
+        let mut buffer = buffer.expect("a worker ends only after its last batch");
+        match buffer.problem.take() {
+            Some(problem) => Err(problem),
+            None => Ok(Batch { buffer, shape: self.shape, home: self.free.clone() }),
+        }
     }
 }
 
@@ -219,7 +264,7 @@ impl Drop for Worker {
 }
 
 impl Epoch {
-    fn fill(&self, batch: usize, buffer: &mut Buffer) {
+    fn fill(&self, batch: usize, buffer: &mut Buffer, changed: &mut Changed) -> Result<()> {
         let start = batch * self.batch_size;
         let items = &self.order[start..self.order.len().min(start.saturating_add(self.batch_size))];
         let size: usize = self.data.shape().iter().product();
@@ -227,8 +272,19 @@ impl Epoch {
         buffer.labels.extend(items.iter().map(|&item| self.data.labels()[item as usize]));
         buffer.images.resize(items.len() * size, 0.0);
         for (out, &item) in buffer.images.chunks_exact_mut(size).zip(items) {
-            self.normalizer.apply(self.data.image(item as usize), out);
+            let planes = self.data.image(item as usize);
+            let Some(augmenter) = &self.augmenter else {
+                self.normalizer.apply(planes, out);
+                continue;
+            };
+            let [seed, epoch] = self.moment;
+            let moment = Moment { seed, epoch, index: u64::from(item) };
+            let Changed { planes: made, scratch } = changed;
+            made.resize(size, 0);
+            augmenter.apply(PictureRef { shape: self.data.shape(), planes }, moment, scratch, made)?;
+            self.normalizer.apply(made, out);
         }
+        Ok(())
     }
 }
 
@@ -250,8 +306,8 @@ mod tests {
         Loader::new(data(), &Normalization::unit(2), options).unwrap()
     }
 
-    fn labels(batches: impl Iterator<Item = Batch>) -> Vec<Vec<u32>> {
-        batches.map(|batch| batch.labels().to_vec()).collect()
+    fn labels(batches: impl Iterator<Item = Result<Batch>>) -> Vec<Vec<u32>> {
+        batches.map(|batch| batch.unwrap().labels().to_vec()).collect()
     }
 
     const SHUFFLED: Order = Order::Shuffled { seed: 5, epoch: 2 };
@@ -259,7 +315,7 @@ mod tests {
     #[test]
     fn an_epoch_has_every_picture_once_normalised() {
         let mut seen = Vec::new();
-        for batch in loader(10, SHUFFLED, 0, 2) {
+        for batch in loader(10, SHUFFLED, 0, 2).map(Result::unwrap) {
             assert_eq!(batch.shape(), [batch.len(), 2, 1, 2]);
             for (image, &label) in batch.images().chunks(4).zip(batch.labels()) {
                 assert_eq!(image, [label as f32 / 255.0, 0.0, 0.0, 1.0]);
@@ -303,7 +359,7 @@ mod tests {
     fn dropping_early_stops_the_threads() {
         for taken in 0..8 {
             let mut loader = loader(5, SHUFFLED, 0, 2);
-            let held: Vec<Batch> = loader.by_ref().take(taken.min(6)).collect();
+            let held: Vec<Batch> = loader.by_ref().take(taken.min(6)).map(Result::unwrap).collect();
             drop(loader);
             drop(held);
         }
@@ -311,7 +367,24 @@ mod tests {
 
     #[test]
     fn buffers_come_round_again() {
-        let places: HashSet<_> = loader(2, SHUFFLED, 0, 2).map(|batch| batch.images().as_ptr()).collect();
+        let places: HashSet<_> = loader(2, SHUFFLED, 0, 2).map(|batch| batch.unwrap().images().as_ptr()).collect();
         assert!(places.len() <= 2 * BUFFERS_PER_WORKER, "{} buffers for 52 batches", places.len());
+    }
+
+    #[test]
+    fn pictures_are_changed_alike_by_any_number_of_workers() {
+        let images = (0..20 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let data = Arc::new(Dataset::new("t", [3, 4, 4], images, vec![0; 20], vec!["a".into()]).unwrap());
+        let epoch = |augmentation: &str, order: Order, start_batch: usize, workers: usize| {
+            let options = LoaderOptions { batch_size: 3, order, start_batch, workers };
+            let augmentation = augmentation.parse().unwrap();
+            let loader = Loader::augmented(Arc::clone(&data), &Normalization::unit(3), options, &augmentation).unwrap();
+            loader.map(|batch| batch.unwrap().images().to_vec()).collect::<Vec<_>>()
+        };
+        let one = epoch("imagenet_v2", SHUFFLED, 0, 1);
+        assert_eq!(epoch("imagenet_v2", SHUFFLED, 0, 4), one);
+        assert_eq!(epoch("imagenet_v2", SHUFFLED, 4, 2), one[4..]);
+        assert_ne!(epoch("none", SHUFFLED, 0, 1), one);
+        assert_ne!(epoch("imagenet_v2", Order::Shuffled { seed: 5, epoch: 3 }, 0, 1), one);
     }
 }

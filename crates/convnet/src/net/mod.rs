@@ -96,8 +96,7 @@ impl Net {
     /// # Errors
     /// [`Error::Invalid`] when the net's output does not come from such a layer, and as [`Net::add`].
     pub fn with_classes(&self, classes: usize) -> Result<Net> {
-        let ends = [self.output()].into_iter().chain(self.auxiliaries.iter().map(|auxiliary| auxiliary.node));
-        let heads: Vec<NodeId> = ends.map(|end| self.head_of(end)).collect::<Result<_>>()?;
+        let heads = self.heads()?;
         let mut net = Net::new(self.name.clone(), self.input_shape())?;
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
             let op = match node.op.head() {
@@ -113,8 +112,14 @@ impl Net {
         }
     }
 
+    /// The layers whose outputs are the classes, at the output and at auxiliary ones.
+    pub(crate) fn heads(&self) -> Result<Vec<NodeId>> {
+        let ends = [self.output()].into_iter().chain(self.auxiliaries.iter().map(|auxiliary| auxiliary.node));
+        ends.map(|end| self.head_of(end)).collect()
+    }
+
     /// The layer whose outputs are the classes at a node.
-    pub(crate) fn head_of(&self, end: NodeId) -> Result<NodeId> {
+    fn head_of(&self, end: NodeId) -> Result<NodeId> {
         let mut at = end;
         loop {
             let node = self.node(at);

@@ -1,6 +1,7 @@
 //! The training loop, and what surrounds it: its configuration, the run folder, and what that folder holds.
 
 mod config;
+mod groups;
 mod metrics;
 pub mod plots;
 mod prepare;
@@ -8,6 +9,7 @@ mod progress;
 mod run;
 mod saved;
 mod schedule;
+mod targets;
 mod trainer;
 
 pub use config::{

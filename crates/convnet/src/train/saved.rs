@@ -130,7 +130,7 @@ impl Saved {
         }
         let options = LoaderOptions { batch_size: SHOWN, order: Order::Sequential, start_batch: 0, workers: 1 };
         let mut loader = Loader::new(Arc::clone(data), description.normalization(), options)?;
-        let Some(batch) = loader.next() else { return Ok(()) };
+        let Some(batch) = loader.next().transpose()? else { return Ok(()) };
         let mut inference = Inference::new(description.net(), engine, batch.len(), weights)?;
         let logits = inference.run(batch.images(), batch.len())?.chunks_exact(classes.len());
         let seen = logits.zip(batch.labels()).enumerate().map(|(index, (logits, &label))| Prediction {

@@ -8,12 +8,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::groups::Groups;
 use super::saved::{Restored, Saved};
+use super::targets::TargetMaker;
 use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, TrainConfig};
 use crate::classifier::{Classifier, Description};
-use crate::data::{Dataset, Loader, LoaderOptions, Order, Part, Splits};
+use crate::data::augment::Moment;
+use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
 use crate::evaluate::{Evaluation, evaluate};
-use crate::exec::{Engine, Training};
+use crate::exec::{Engine, Step, Training};
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
@@ -61,8 +64,27 @@ pub struct Outcome {
     pub progress: Progress,
     /// Of the last weights.
     pub weights_sha256: String,
+    best: Best,
+}
+
+/// Where the best weights are.
+#[derive(Clone, Debug)]
+enum Best {
+    Here(Box<Classifier>),
+    In(RunFolder),
+}
+
+impl Outcome {
     /// The net with its best weights: those of the epoch with the best accuracy on the validation pictures, else the last.
-    pub classifier: Classifier,
+    ///
+    /// # Errors
+    /// As [`Classifier::of_run`], where the run has a folder.
+    pub fn classifier(&self) -> Result<Classifier> {
+        match &self.best {
+            Best::Here(classifier) => Ok((**classifier).clone()),
+            Best::In(folder) => Classifier::of_run(folder),
+        }
+    }
 }
 
 /// Trains a classifier.
@@ -85,7 +107,7 @@ pub struct Outcome {
 /// let splits = Splits { train, val: None, test: None }.hold_out(Default::default());
 /// let outcome = Trainer::new(Classifier::untrained(net, 0)?, splits, recipe)?.fit(&mut ())?;
 /// assert_eq!(outcome.epochs.last().and_then(|epoch| epoch.val_accuracy), Some(1.0));
-/// let mut predictor = Predictor::new(outcome.classifier)?;
+/// let mut predictor = Predictor::new(outcome.classifier()?)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -125,8 +147,14 @@ impl Trainer {
         }
         let description = description.with_classes(splits.train.classes().to_vec())?;
         let batch = recipe.batch_size.min(splits.train.len());
-        let training =
-            Training::new(description.net(), engine, batch, &weights, recipe.optimizer.update(), recipe.seed)?;
+        let groups = Groups::new(description.net(), &recipe)?;
+        let training = Training::builder(description.net(), &weights)
+            .batch(batch)
+            .update(recipe.optimizer.update())
+            .seed(recipe.seed)
+            .parameters(|name| groups.of(name))
+            .frozen_norms(|layer| groups.is_frozen(layer))
+            .build(engine)?;
         let Splits { train, val, test } = splits;
         let watched = val.map(|val| (Part::Val, val)).or(test.map(|test| (Part::Test, test)));
         Ok(Trainer {
@@ -195,12 +223,14 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is.
     pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let mut targets = TargetMaker::default();
         let total = (self.recipe.epochs * self.train.len().div_ceil(self.recipe.batch_size)) as u64;
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() {
             let mut clock = Instant::now();
             for batch in self.batches()? {
+                let mut batch = batch?;
                 let lr = self.recipe.optimizer.lr * self.recipe.schedule.name.factor(self.progress.step, total);
-                let step = self.training.step(batch.images(), batch.labels(), lr as f32)?;
+                let step = self.step(&mut batch, &mut targets, lr)?;
                 self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
                 clock = Instant::now();
                 self.expect_finite(step.loss, "loss")?;
@@ -223,12 +253,25 @@ impl Trainer {
         self.end(ending)
     }
 
+    /// Forward, backward, clipping and update on a batch.
+    fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
+        let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
+        let moment = Moment { seed, epoch: epoch as u64, index: index as u64 };
+        let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), moment)?;
+        let step = self.training.gradients(images, targets)?;
+        if let Some(largest) = self.recipe.optimizer.clip_grad_norm {
+            self.training.clip_grad_norm(largest as f32);
+        }
+        self.training.update(lr as f32);
+        Ok(step)
+    }
+
     /// What the running epoch has yet to train on, in its order.
     fn batches(&self) -> Result<Loader> {
         let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
         let (batch_size, start_batch) = (self.recipe.batch_size, self.progress.batch);
         let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };
-        Loader::new(Arc::clone(&self.train), self.description.normalization(), options)
+        Loader::augmented(Arc::clone(&self.train), self.description.normalization(), options, &self.recipe.augment)
     }
 
     fn has_max_steps(&self) -> bool {
@@ -273,7 +316,7 @@ impl Trainer {
     }
 
     /// Ends training: with a checkpoint when an epoch is under way, and with pictures unless somebody wants it to stop.
-    fn end(mut self, ending: Ending) -> Result<Outcome> {
+    fn end(self, ending: Ending) -> Result<Outcome> {
         let mut weights = self.weights()?;
         let weights_sha256 = weights_sha256(&weights);
         if let Some(saved) = &self.saved {
@@ -284,11 +327,14 @@ impl Trainer {
                 saved.draw_predictions(&self.description, &weights, data, &self.engine)?;
             }
         }
-        let classifier = match (&self.saved, self.best.take()) {
-            (Some(saved), _) if saved.folder.best_safetensors().exists() => Classifier::of_run(&saved.folder)?,
-            (_, best) => Classifier { description: self.description, weights: best.unwrap_or(weights) },
+        let best = match (self.saved, self.best) {
+            (Some(saved), _) => Best::In(saved.folder),
+            (None, best) => {
+                let weights = best.unwrap_or(weights);
+                Best::Here(Box::new(Classifier { description: self.description, weights }))
+            }
         };
-        Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, classifier })
+        Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, best })
     }
 
     fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {

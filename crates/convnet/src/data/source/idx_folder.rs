@@ -220,7 +220,11 @@ mod tests {
         let message = problem(&folder(ONE_IMAGE, &[0, 0, 8, 1, 0, 0, 0, 1, 4]));
         assert!(message.contains("pictures of 2x2, but the training pictures are 1x2"), "{message}");
         let swapped = folder(&labels([1, 2]), TWO_IMAGES);
-        assert!(redownload(read(swapped.path(), "mnist").unwrap_err()).to_string().contains("Delete it to download it again"));
+        assert!(
+            redownload(read(swapped.path(), "mnist").unwrap_err())
+                .to_string()
+                .contains("Delete it to download it again")
+        );
         let message = problem(&swapped);
         assert!(message.contains("t10k-images") && message.contains("swapped?"), "{message}");
     }

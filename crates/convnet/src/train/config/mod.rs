@@ -157,6 +157,8 @@ impl ModelConfig {
                 "{name} cannot be used with net: the file describes the whole network"
             )));
         }
+        let ksize = self.ksize.unwrap_or(1);
+        expect(ksize > 0, "ksize", "at least 1", &ksize)?;
         let dropout = self.dropout.unwrap_or_default();
         expect(is_share(dropout), "dropout", "a number from 0 to below 1", &dropout)
     }
@@ -212,6 +214,8 @@ impl TrainConfig {
     fn check(&self) -> Result<()> {
         self.recipe.check()?;
         self.model.check()?;
+        let (threads, most) = (self.engine.threads, Engine::MAX_THREADS);
+        expect(threads <= most, "threads", &format!("a whole number from 0 to {most}"), &threads)?;
         let input = self.data.input.unwrap_or([1; 3]);
         expect(!input.contains(&0), "input", "channels, height and width above 0", &input)?;
         let val_split = self.data.val_split.unwrap_or_default();
@@ -254,6 +258,13 @@ mod tests {
             ("betas", "0.8,0.99"),
             ("eps", "1e-7"),
             ("schedule", "one-cycle"),
+            ("backbone_lr", "0.1"),
+            ("clip_grad_norm", "2"),
+            ("label_smoothing", "0.1"),
+            ("augment", "imagenet_v2"),
+            ("mixup_alpha", "0.2"),
+            ("cutmix_alpha", "1"),
+            ("mixing_p", "0.5"),
             ("threads", "1"),
             ("conv", "direct"),
             ("precision", "bf16"),

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::augment::{Augmentation, Mixing};
 use crate::exec::Update;
 use crate::train::Schedule;
 use crate::{Error, Result};
@@ -29,6 +30,12 @@ pub struct Recipe {
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
     pub schedule: ScheduleConfig,
+    /// Share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
+    pub label_smoothing: f64,
+    /// How training pictures are changed, at the network's size.
+    pub augment: Augmentation,
+    /// How training pictures are mixed.
+    pub mixing: Mixing,
 }
 
 /// An optimizer and its settings; those of others are ignored.
@@ -50,6 +57,11 @@ pub struct OptimizerConfig {
     pub betas: [f64; 2],
     /// Adam: added to the denominator.
     pub eps: f64,
+    /// Factor of the learning rate below the layer that gives the classes.
+    pub backbone_lr: f64,
+    /// Gradients whose norm over all parameters is larger are scaled to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad_norm: Option<f64>,
 }
 
 /// Which optimizer.
@@ -83,6 +95,9 @@ impl Default for Recipe {
             seed: 0,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
+            label_smoothing: 0.0,
+            augment: Augmentation::none(),
+            mixing: Mixing::default(),
         }
     }
 }
@@ -97,6 +112,8 @@ impl Default for OptimizerConfig {
             weight_decay: None,
             betas: [0.9, 0.999],
             eps: 1e-8,
+            backbone_lr: 1.0,
+            clip_grad_norm: None,
         }
     }
 }
@@ -131,6 +148,10 @@ impl OptimizerConfig {
         expect(!self.nesterov || self.momentum > 0.0, "momentum", "more than 0 with nesterov", &self.momentum)?;
         expect(self.betas.into_iter().all(is_share), "betas", "two numbers from 0 to below 1", &self.betas)?;
         expect(is_positive(self.eps), "eps", "a number above 0", &self.eps)?;
+        let backbone = self.backbone_lr;
+        expect(backbone.is_finite() && backbone >= 0.0, "backbone_lr", "a number of at least 0", &backbone)?;
+        let clip = self.clip_grad_norm.unwrap_or(1.0);
+        expect(is_positive(clip), "clip_grad_norm", "a number above 0", &clip)?;
         let decay = self.weight_decay();
         expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)
     }
@@ -146,6 +167,8 @@ impl Recipe {
         expect(self.max_steps != Some(0), "max_steps", "at least 1", &0)?;
         expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
         expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
+        expect(is_share(self.label_smoothing), "label_smoothing", "a number from 0 to below 1", &self.label_smoothing)?;
+        self.mixing.check()?;
         self.optimizer.check()
     }
 }

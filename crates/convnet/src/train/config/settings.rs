@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::TrainConfig;
+use crate::data::augment::Augmentation;
 use crate::suggest::nearest;
 use crate::{Error, Result};
 
@@ -55,6 +56,8 @@ pub enum Kind {
     Size,
     /// Texts.
     Texts,
+    /// The name of an augmentation, or a list of transforms.
+    Augmentation,
 }
 
 const fn setting(path: &'static str, name: &'static str, kind: Kind, help: &'static str) -> Setting {
@@ -163,6 +166,21 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(&["constant", "cosine", "one-cycle"]),
         "How the learning rate changes over the epochs",
     ),
+    setting("optimizer.backbone_lr", "backbone_lr", Kind::Number, "Factor of the learning rate below the layer that gives the classes"),
+    setting("optimizer.clip_grad_norm", "clip_grad_norm", Kind::Number, "Gradients whose norm is larger are scaled to it")
+        .or("none"),
+    setting("label_smoothing", "label_smoothing", Kind::Number, "Share of each target that is spread over all classes"),
+    setting(
+        "augment",
+        "augment",
+        Kind::Augmentation,
+        "How training pictures are changed: none, cifar, imagenet, alexnet, imagenet_v2, light, or a list of torchvision's \
+         transforms in TOML; pictures have the network's size before",
+    )
+    .or("none"),
+    setting("mixing.mixup_alpha", "mixup_alpha", Kind::Number, "Mixup of a batch's pictures: parameter of the Beta distribution, 0 for none"),
+    setting("mixing.cutmix_alpha", "cutmix_alpha", Kind::Number, "CutMix of a batch's pictures: parameter of the Beta distribution, 0 for none"),
+    setting("mixing.p", "mixing_p", Kind::Number, "Probability that a batch is mixed"),
     setting("engine.threads", "threads", Kind::Count, "Threads, 0 for one per core; results do not depend on it")
         .changeable(),
     setting(
@@ -208,6 +226,7 @@ impl Kind {
             Kind::Numbers => "numbers, such as 0.9,0.999".into(),
             Kind::Size => "a size such as 3x224x224 or 28x28".into(),
             Kind::Texts => "names between commas".into(),
+            Kind::Augmentation => "the name of an augmentation or a list of transforms".into(),
         }
     }
 
@@ -239,6 +258,7 @@ impl Kind {
             Kind::Numbers => items().map(number).collect::<Option<_>>().map(Value::Array),
             Kind::Texts => Some(Value::Array(items().map(|item| Value::String(item.into())).collect())),
             Kind::Size => size(trimmed),
+            Kind::Augmentation => return augmentation(text),
         };
         value.ok_or_else(|| format!("expected {}, got '{text}'", self.expected())).and_then(|value| self.check(value))
     }
@@ -266,6 +286,8 @@ impl Kind {
             (Kind::Counts, Value::Array(items)) => each(items, Kind::Count),
             (Kind::Numbers, Value::Array(items)) => each(items, Kind::Number),
             (Kind::Texts, Value::Array(items)) => each(items, Kind::Text),
+            (Kind::Augmentation, Value::String(name)) => augmentation(&name),
+            (Kind::Augmentation, list @ Value::Array(_)) => augmentation(&list.to_string()),
             (_, value) => problem(&value),
         }
     }
@@ -285,6 +307,12 @@ fn size(text: &str) -> Option<Value> {
         _ => return None,
     };
     Some(Value::Array(size.map(Value::Integer).to_vec()))
+}
+
+/// The list of transforms, whatever it is called.
+fn augmentation(text: &str) -> Result<Value, String> {
+    let parsed: Augmentation = text.parse().map_err(|error: Error| error.to_string())?;
+    Value::try_from(parsed).map_err(|error| error.to_string())
 }
 
 fn shown(value: &Value) -> String {

@@ -1,0 +1,82 @@
+//! How a recipe trains each parameter: frozen layers, and another learning rate below the head.
+
+use crate::exec::ParameterGroup;
+use crate::net::Net;
+use crate::suggest::nearest;
+use crate::train::Recipe;
+use crate::{Error, Result};
+
+/// What is called so in a recipe: all layers but those that give the classes.
+const BACKBONE: &str = "backbone";
+
+/// The groups of a net's parameters.
+pub(super) struct Groups {
+    frozen: Vec<String>,
+    heads: Vec<String>,
+    backbone_lr: f32,
+}
+
+impl Groups {
+    /// # Errors
+    /// [`Error::Invalid`] for layers to freeze that the net does not have, and a net without a head where one is needed.
+    pub(super) fn new(net: &Net, recipe: &Recipe) -> Result<Groups> {
+        let (frozen, backbone_lr) = (recipe.freeze.clone(), recipe.optimizer.backbone_lr as f32);
+        let names = || net.nodes().iter().map(|node| node.name.as_str());
+        for layer in frozen.iter().filter(|layer| *layer != BACKBONE) {
+            if !names().any(|name| is_below(name, layer)) {
+                let near = nearest(layer, names().chain([BACKBONE]));
+                let hint = near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default();
+                return Err(Error::invalid(format!("freeze: net '{}' has no layer '{layer}'{hint}", net.name())));
+            }
+        }
+        let needs_heads = backbone_lr != 1.0 || frozen.iter().any(|layer| layer == BACKBONE);
+        let heads = if needs_heads { net.heads()? } else { Vec::new() };
+        let heads = heads.into_iter().map(|head| net.node(head).name.clone()).collect();
+        Ok(Groups { frozen, heads, backbone_lr })
+    }
+
+    /// How a parameter is trained.
+    pub(super) fn of(&self, parameter: &str) -> ParameterGroup {
+        let layer = parameter.rsplit_once('.').map_or(parameter, |(layer, _)| layer);
+        let lr = if self.heads.iter().any(|head| head == layer) { 1.0 } else { self.backbone_lr };
+        ParameterGroup { lr, trained: !self.is_frozen(layer), ..ParameterGroup::default() }
+    }
+
+    /// Whether a layer stays as it is; norms keep their running statistics then.
+    pub(super) fn is_frozen(&self, layer: &str) -> bool {
+        let is_head = || self.heads.iter().any(|head| head == layer);
+        self.frozen.iter().any(|frozen| if frozen == BACKBONE { !is_head() } else { is_below(layer, frozen) })
+    }
+}
+
+/// Whether a layer is this one or lies in the block of that name.
+fn is_below(layer: &str, name: &str) -> bool {
+    layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::OptimizerConfig;
+    use crate::zoo;
+
+    #[test]
+    fn layers_are_frozen_by_name_and_the_backbone_is_all_but_the_head() {
+        let net = zoo::by_name("resnet18", &Default::default()).unwrap();
+        let groups = |freeze: &[&str], backbone_lr: f64| {
+            let freeze = freeze.iter().map(|name| name.to_string()).collect();
+            let optimizer = OptimizerConfig { backbone_lr, ..OptimizerConfig::default() };
+            Groups::new(&net, &Recipe { freeze, optimizer, ..Recipe::default() })
+        };
+        let backbone = groups(&["backbone"], 1.0).unwrap();
+        let trained = net.parameters().into_iter().filter(|(name, ..)| backbone.of(name).trained);
+        assert_eq!(trained.map(|(name, ..)| name).collect::<Vec<_>>(), ["fc.weight", "fc.bias"]);
+        assert!(backbone.is_frozen("layer1.0.bn1"));
+        let some = groups(&["layer1", "conv1"], 0.1).unwrap();
+        assert!(!some.of("layer1.0.conv1.weight").trained && !some.of("conv1.weight").trained);
+        assert!(some.of("layer2.0.conv1.weight").trained && some.of("layer2.0.conv1.weight").lr == 0.1);
+        assert_eq!(some.of("fc.bias"), ParameterGroup::default());
+        let problem = groups(&["layr1"], 1.0).err().unwrap().to_string();
+        assert!(problem.starts_with("freeze: net 'resnet18' has no layer 'layr1'"), "{problem}");
+    }
+}
