@@ -24,10 +24,11 @@ class Work:
 
 WORKS = [
     *(Work("infer", model, 1) for model in ["alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "densenet121"]),
+    *(Work("infer", model, 1) for model in ["mobilenet_v2", "efficientnet_b0", "convnext_tiny"]),
     *(Work("infer", model, 16) for model in ["vgg16", "resnet50", "densenet121"]),
     Work("train", "cnn", 256, (1, 28, 28), "adam"),
     Work("train", "resnet20", 128, (3, 32, 32)),
-    *(Work("train", model, 16) for model in ["resnet18", "densenet121", "vgg16"]),
+    *(Work("train", model, 16) for model in ["resnet18", "densenet121", "vgg16", "mobilenet_v2", "efficientnet_b0"]),
 ]
 
 QUICK = ["infer-resnet18-b1", "train-cnn-b256"]

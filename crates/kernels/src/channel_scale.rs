@@ -17,6 +17,7 @@ pub fn forward(isa: Isa, threads: &Threads, shape: [usize; 3], x: Maps<'_>, s: M
 }
 
 /// `y = s · y` of maps `[batch, channels, pixels]`; with the output's gradient in `y`, this is the gradient by `x`.
+/// [`backward_in_place`] gives both gradients.
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
@@ -63,6 +64,37 @@ pub fn backward_scale(
         // SAFETY: each task has a block of its own.
         let ds = unsafe { ds.part(at..at + LANES) };
         isa.run(SumProducts { x, dy, ds, accumulate });
+    });
+}
+
+/// Both gradients, that by `x` in the place of the output's: `ds[n, c] = Σ_p dy · x`, added to what `ds` holds if asked, then
+/// `dy = s · dy`. A block's pixels are multiplied while they are in a cache.
+///
+/// # Panics
+/// When a slice is shorter than its layout says.
+#[expect(clippy::too_many_arguments, reason = "two inputs and their gradients")]
+pub fn backward_in_place(
+    isa: Isa,
+    threads: &Threads,
+    [batch, channels, pixels]: [usize; 3],
+    x: Maps<'_>,
+    s: Maps<'_>,
+    dy: MapsMut<'_>,
+    ds: MapsMut<'_>,
+    accumulate: bool,
+) {
+    let (blocks, plane) = (blocks(channels), pixels * LANES);
+    assert!(dy.as_maps().hold(batch, blocks * plane) && ds.as_maps().hold(batch, blocks * LANES));
+    let [(dy_stride, dy), (ds_stride, ds)] = [dy, ds].map(|maps| (maps.stride, Parts::new(maps.data)));
+    threads.run(batch * blocks, &|task, _| {
+        let (n, block) = (task / blocks, task % blocks);
+        let x = &x.picture(n, blocks * plane)[block * plane..][..plane];
+        let scales = s.picture(n, blocks * LANES);
+        let [dy_at, ds_at] = [n * dy_stride + block * plane, n * ds_stride + block * LANES];
+        // SAFETY: each task has a block of its own in both.
+        let (dy, ds) = unsafe { (dy.part(dy_at..dy_at + plane), ds.part(ds_at..ds_at + LANES)) };
+        isa.run(SumProducts { x, dy, ds, accumulate });
+        isa.run(Scale { x: None, scales, first: block * plane, plane, y: dy, accumulate: false });
     });
 }
 
@@ -228,7 +260,11 @@ mod tests {
             backward_scale(isa, &threads, shape, x.maps(), dy.maps(), ds.maps_mut(), false);
             assert_close(&format!("{what}: ds"), &ds.plain(), &want_ds, 1e-5);
             let once = ds.plain();
+            let (mut both, mut again) = (dy.clone(), ds.clone());
+            backward_in_place(isa, &threads, shape, x.maps(), s.maps(), both.maps_mut(), again.maps_mut(), true);
+            assert_close(&format!("{what}: dy becomes dx"), &both.plain(), &want_dx, 1e-6);
             backward_scale(isa, &threads, shape, x.maps(), dy.maps(), ds.maps_mut(), true);
+            assert_eq!(again.plain(), ds.plain(), "{what}: ds beside dx");
             assert!(ds.plain().iter().zip(once).all(|(twice, once)| *twice == 2.0 * once), "{what}: ds added");
         }
     }

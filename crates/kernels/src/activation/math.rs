@@ -57,20 +57,21 @@ pub(super) struct Scaled<S: Simd> {
 impl<S: Simd> Scaled<S> {
     /// `e^(x + rest)` for `x` from -120 to 0 and `|rest|` up to 0.03.
     #[inline(always)]
-    fn exp(s: S, x: S::V, rest: S::V) -> Scaled<S> {
+    fn exp(s: S, x: S::V, rest: Option<S::V>) -> Scaled<S> {
         let exponent = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
         let [high, low] = LN_2.map(|part| s.splat(part));
-        let r = s.add(s.sub(s.sub(x, s.mul(exponent, high)), s.mul(exponent, low)), rest);
+        let mut r = s.sub(s.sub(x, s.mul(exponent, high)), s.mul(exponent, low));
+        if let Some(rest) = rest {
+            r = s.add(r, rest);
+        }
         let significand = s.add(s.splat(1.0), s.add(r, s.mul(s.mul(r, r), polynomial(s, &EXP, r))));
         Scaled { significand, exponent }
     }
 
-    /// `v · 2^exponent`. In two steps, because the power alone may be smaller than any normal number.
+    /// `v · 2^exponent`.
     #[inline(always)]
     pub(super) fn scale(&self, s: S, v: S::V) -> S::V {
-        let half = s.round(s.mul(self.exponent, s.splat(0.5)));
-        let rest = s.sub(self.exponent, half);
-        s.mul(s.mul(v, s.power_of_two(half)), s.power_of_two(rest))
+        s.scale(v, self.exponent)
     }
 
     #[inline(always)]
@@ -83,8 +84,7 @@ impl<S: Simd> Scaled<S> {
 #[inline(always)]
 pub(super) fn exp_of_minus_abs<S: Simd>(s: S, x: S::V) -> Scaled<S> {
     let t = s.min(s.splat(FAR), s.abs(x));
-    let zero = s.splat(0.0);
-    Scaled::exp(s, s.sub(zero, t), zero)
+    Scaled::exp(s, s.sub(s.splat(0.0), t), None)
 }
 
 /// `1 / (1 + e^-x)`
@@ -100,8 +100,8 @@ pub(super) fn silu_slope<S: Simd>(s: S, x: S::V) -> S::V {
     let (e, one) = (exp_of_minus_abs(s, x).value(s), s.splat(1.0));
     let is_negative = s.gt(s.splat(0.0), x);
     let inverse = s.div(one, s.add(one, e));
-    let [g, rest] = [s.select(is_negative, e, one), s.select(is_negative, one, e)];
-    let [g, rest] = [s.mul(g, inverse), s.mul(rest, inverse)];
+    let small = s.mul(e, inverse);
+    let [g, rest] = [s.select(is_negative, small, inverse), s.select(is_negative, inverse, small)];
     let near = s.min(s.splat(FAR), s.max(s.splat(-FAR), x));
     s.mul(g, s.add(one, s.mul(near, rest)))
 }
@@ -142,7 +142,7 @@ fn normal_tail<S: Simd>(s: S, x: S::V) -> (S::V, Scaled<S>, S::V) {
     let centre = s.splat(MILLS_CENTRE);
     let inverse = s.div(s.splat(1.0), s.add(t, centre));
     let mills = s.mul(polynomial(s, &MILLS, s.mul(s.sub(t, centre), inverse)), inverse);
-    (t, Scaled::exp(s, square, rest), mills)
+    (t, Scaled::exp(s, square, Some(rest)), mills)
 }
 
 /// `x · Φ(x)`, as `max(x, 0) - |x|·Φ(-|x|)`.

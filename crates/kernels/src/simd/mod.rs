@@ -77,6 +77,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// ones are added to `c`, in this order. They are exact in `f32`; each addition rounds.
     fn dot(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
+    /// `v · 2^n` for whole `n` from -252 to 254, rounded once for `v` from 2^-126 to 2.
+    #[inline(always)]
+    fn scale(self, v: Self::V, n: Self::V) -> Self::V {
+        // In two steps, because the power alone may be smaller than any normal number.
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        let rest = self.sub(n, half);
+        self.mul(self.mul(v, self.power_of_two(half)), self.power_of_two(rest))
+    }
+
     /// The nearest whole number, of two the even one, for numbers up to 2²² in size.
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
@@ -339,6 +348,10 @@ mod tests {
                 assert_eq!(s.lanes(s.round(va))[i], a[i].round_ties_even());
                 let n = i as f32 * 16.0 - 120.0;
                 assert_eq!(s.lanes(s.power_of_two(s.mul(s.sub(va, s.splat(0.0)), s.splat(16.0))))[i], n.exp2());
+                // From subnormal numbers, which are rounded once, to large ones.
+                let (v, n) = (1.0 + i as f32 / 17.0, 16.0 * i as f32 - 144.0);
+                let want = (f64::from(v) * f64::from(n).exp2()) as f32;
+                assert_eq!(s.lanes(s.scale(s.splat(v), s.splat(n)))[i], want);
             }
             let square: Vec<f32> = (0..16 * 20).map(|i| i as f32).collect();
             let mut transposed = vec![0.0; 16 * 17];

@@ -47,21 +47,27 @@ impl Compute for Mul {
         let (dy_view, x_view, s_view, count) = (run.output_gradient(), run.input(0), run.input(1), run.count);
         let [channels, pixels] = run.stage().output.channels_and_pixels();
         let shape = [count, channels, pixels];
-        if let Some((ds_view, accumulate)) = run.input_gradient(1) {
-            let reads = [x_view.span(count), dy_view.span(count)];
-            let ([x, dy], [ds]) = run.arena.split(reads, [ds_view.span(count)]);
-            let (x, dy, ds) = (x_view.maps(x), dy_view.maps(dy), ds_view.maps_mut(ds));
-            channel_scale::backward_scale(run.isa, run.threads, shape, x, dy, ds, accumulate);
-        }
-        match run.input_gradient(0) {
-            Some((dx_view, accumulate)) => {
+        match (run.input_gradient(0), run.input_gradient(1)) {
+            (Some((dx_view, accumulate)), flow) => {
+                if let Some((ds_view, accumulate)) = flow {
+                    let reads = [x_view.span(count), dy_view.span(count)];
+                    let ([x, dy], [ds]) = run.arena.split(reads, [ds_view.span(count)]);
+                    let (x, dy, ds) = (x_view.maps(x), dy_view.maps(dy), ds_view.maps_mut(ds));
+                    channel_scale::backward_scale(run.isa, run.threads, shape, x, dy, ds, accumulate);
+                }
                 let reads = [dy_view.span(count), s_view.span(count)];
                 let ([dy, s], [dx]) = run.arena.split(reads, [dx_view.span(count)]);
                 let (dy, s, dx) = (dy_view.maps(dy), s_view.maps(s), dx_view.maps_mut(dx));
                 channel_scale::backward_data(run.isa, run.threads, shape, dy, s, dx, accumulate);
             }
-            // It lies in the output's gradient, unless nobody asks for it.
-            None => {
+            // The maps' gradient lies in the output's, unless nobody asks for it.
+            (None, Some((ds_view, accumulate))) => {
+                let reads = [x_view.span(count), s_view.span(count)];
+                let ([x, s], [dy, ds]) = run.arena.split(reads, [dy_view.span(count), ds_view.span(count)]);
+                let (x, s, dy, ds) = (x_view.maps(x), s_view.maps(s), dy_view.maps_mut(dy), ds_view.maps_mut(ds));
+                channel_scale::backward_in_place(run.isa, run.threads, shape, x, s, dy, ds, accumulate);
+            }
+            (None, None) => {
                 let ([s], [dy]) = run.arena.split([s_view.span(count)], [dy_view.span(count)]);
                 channel_scale::in_place(run.isa, run.threads, shape, s_view.maps(s), dy_view.maps_mut(dy));
             }
