@@ -79,7 +79,9 @@ fn settings_that_make_no_sense() {
         for value in ["many", &huge, "0"] {
             if (flag, value) != ("--seed", "0") {
                 let run = place.run(&[&["train", "--out", "run"], &SMALL[..6], &[flag, value]].concat());
-                run.fails_with(2, flag);
+                // Clap names the flag of a text that is no number, the library the setting whose number makes no sense.
+                let named = if value == "0" { flag[2..].replace('-', "_") } else { flag.to_owned() };
+                run.fails_with(2, &named);
             }
         }
     }
@@ -88,7 +90,7 @@ fn settings_that_make_no_sense() {
     run.fails_with(1, "batch_size: expected at least 1, got 0");
     let mut command = place.command(&[&["train", "--out", "run"], &SMALL[..]].concat());
     let run: common::Run = command.env("CONVNET_LR", "fast").output().unwrap().into();
-    run.fails_with(1, "CONVNET_LR: invalid type: string \"fast\"");
+    run.fails_with(1, "CONVNET_LR: expected a number, got 'fast'");
     assert!(!place.path("run").exists());
 }
 

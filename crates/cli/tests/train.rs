@@ -162,7 +162,7 @@ fn settings_come_in_layers() {
     let output = command.env("CONVNET_LR", "0.25").env("CONVNET_EPOCHS", "4").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
-    for line in ["epochs = 3\n", "lr = 0.25\n", "seed = 7\n", "batch_size = 8\n", "weight_decay = 0.0\n"] {
+    for line in ["epochs = 3\n", "lr = 0.25\n", "seed = 7\n", "batch_size = 8\n", "name = \"adam\"\n"] {
         assert!(config.contains(line), "no {line} in {config}");
     }
     // And a run's configuration is one for the next.
@@ -322,10 +322,23 @@ fn folders_of_classes_alone_are_split() {
 #[test]
 fn pictures_of_several_sizes_are_brought_to_the_networks() {
     let place = Place::new();
-    photos(&place, "photos", &COLOURS, |number| 20 + number);
+    photos(&place, "photos", &COLOURS, |number| 20 + 4 * number);
     let small = ["--max-steps", "1", "--batch-size", "4", "--threads", "1", "--out"];
-    let run = place.run(&[&["train", "--data", "photos", "--model", "lenet5"], &small[..], &["a"]].concat());
-    run.fails_with(1, "takes pictures of 1 channel");
+    let train = |flags: &[&str], out: &str| {
+        let run = place.run(&[&["train", "--data", "photos"], flags, &small[..], &[out]].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run
+    };
+    assert!(train(&["--model", "lenet5"], "a").stderr.contains("they are brought to 1x28x28"));
+    assert!(fs::read_to_string(place.path("a/config.toml")).unwrap().contains("input = [1, 28, 28]"));
+    let own = train(&[], "b");
+    assert!(
+        own.stderr.contains("they are brought to 3x128x128") && own.stderr.contains("Training resnet18"),
+        "{}",
+        own.stderr
+    );
+    // Settings of the cnn ask for it.
+    assert!(train(&["--cdims", "2", "--hdims", "4"], "c").stderr.contains("they are brought to 3x28x28"));
 }
 
 #[test]

@@ -140,7 +140,11 @@ impl TrainConfig {
 impl Start {
     fn new(config: &TrainConfig, notes: &mut Vec<Prologue>) -> Result<Start> {
         let model = &config.model;
-        let named = model.name.as_deref().map(zoo::find).transpose()?;
+        // Settings that only the cnn has ask for it.
+        let asks =
+            model.cdims.is_some() || model.hdims.is_some() || model.ksize.is_some() || model.batch_norm.is_some();
+        let default = (asks && model.net.is_none() && model.weights.is_none()).then_some(DEFAULT_MODEL);
+        let named = model.name.as_deref().or(default).map(zoo::find).transpose()?;
         let described = model.net.as_deref().map(Net::load).transpose()?;
         let Some(path) = &model.weights else {
             return Ok(match (described, named) {
@@ -179,6 +183,8 @@ impl Start {
                 Shape::Map(input) => Sizing::to(Target::customary(input)),
                 Shape::Vector(_) => Sizing::default(),
             },
+            // The lecture's pictures are grey, but its network takes colour as well.
+            (Start::Named(model), None) if model.name == DEFAULT_MODEL => open([3, model.input[1], model.input[2]]),
             (Start::Named(model), None) => open(model.input),
             (Start::Open, None) => Sizing { largest: SMALL, ..open(LARGE_INPUT) },
         }

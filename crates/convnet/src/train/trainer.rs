@@ -103,7 +103,7 @@ impl Outcome {
 /// net.then("relu", Activation::Relu)?;
 /// net.then("flatten", Op::Flatten)?;
 /// net.then("head", Linear::new(2))?;
-/// let recipe = Recipe { epochs: 5, batch_size: 10, ..Recipe::default() };
+/// let recipe = Recipe { epochs: 40, batch_size: 10, ..Recipe::default() };
 /// let splits = Splits { train, val: None, test: None }.hold_out(Default::default());
 /// let outcome = Trainer::new(Classifier::untrained(net, 0)?, splits, recipe)?.fit(&mut ())?;
 /// assert_eq!(outcome.epochs.last().and_then(|epoch| epoch.val_accuracy), Some(1.0));
