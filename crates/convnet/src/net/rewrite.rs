@@ -8,7 +8,7 @@
 //! | fold layer scale into the convolution, or linear layer at each pixel, before it | inference; nothing else reads that | `a_folded_layer_gives_what_layer_scale_gave` |
 //!
 //! Nodes keep their names, so parameters do too. The last node computes what the last node did, unless other nodes are kept
-//! beside it: then [`Rewritten`] says which node computes what.
+//! beside it: then `Rewritten` says which node computes what.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
