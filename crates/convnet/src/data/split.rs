@@ -26,11 +26,11 @@ impl ValSplit {
     /// assert_eq!((of_class(0..4), of_class(4..6), of_class(6..7)), (1, 1, 0));
     /// ```
     pub fn mask(&self, labels: &[u32], has_test: bool) -> Vec<bool> {
-        let share = self.share.unwrap_or(if has_test { 0.0 } else { CUSTOMARY });
         let mut held_out = vec![false; labels.len()];
-        if share <= 0.0 {
+        if !self.takes_some(has_test) {
             return held_out;
         }
+        let share = self.share_of(has_test);
         let classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
         let mut members = vec![Vec::new(); classes];
         labels.iter().enumerate().for_each(|(index, &label)| members[label as usize].push(index));
@@ -41,6 +41,17 @@ impl ValSplit {
             members.iter().take(count.min(most)).for_each(|&index| held_out[index] = true);
         }
         held_out
+    }
+}
+
+impl ValSplit {
+    fn share_of(&self, has_test: bool) -> f64 {
+        self.share.unwrap_or(if has_test { 0.0 } else { CUSTOMARY })
+    }
+
+    /// Whether anything is held out of data with a test part or without one.
+    pub(super) fn takes_some(&self, has_test: bool) -> bool {
+        self.share_of(has_test) > 0.0
     }
 }
 

@@ -300,6 +300,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_held_out_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pictures.tar");
+        let split = |share| Some(crate::data::ValSplit { share, seed: 3 });
+        let held_out = |part, split| {
+            let held_out = Source::Archive(path.clone()).held_out(part, split).unwrap();
+            (held_out.part(), held_out.len())
+        };
+        let mut tar = Builder::new(Vec::new());
+        for number in 0..5 {
+            append(&mut tar, &format!("train/dog/{number}.png"), EntryType::Regular, &png(number));
+            append(&mut tar, &format!("train/cat/{number}.png"), EntryType::Regular, &png(number));
+        }
+        append(&mut tar, "test/dog/9.png", EntryType::Regular, &png(9));
+        fs::write(&path, tar.into_inner().unwrap()).unwrap();
+        // There is a test part, so a share is held out only where that was asked for.
+        assert_eq!(held_out(None, split(None)), (Some(Part::Test), 1));
+        assert_eq!(held_out(None, split(Some(0.4))), (Some(Part::Val), 4));
+        assert_eq!(held_out(Some(Part::Train), split(Some(0.4))), (Some(Part::Train), 10));
+    }
+
+    #[test]
     fn entries_that_should_not_be_there_are_refused() {
         let problem = |name: &str, kind: EntryType, content: &[u8]| {
             let mut tar = fine("");

@@ -82,22 +82,6 @@ impl HeldOut {
         HeldOut { part: Some(part), classes, notes, pictures: Pictures::Memory(data) }
     }
 
-    /// Those of them that a split holds out for validation, if there are any.
-    fn chosen_by(self, split: ValSplit, has_test: bool) -> Option<HeldOut> {
-        let labels: Vec<u32> = match &self.pictures {
-            Pictures::Files(files) => files.iter().map(|(_, label)| *label).collect(),
-            Pictures::Memory(data) => data.labels().to_vec(),
-        };
-        let mask = split.mask(&labels, has_test);
-        let pictures = match self.pictures {
-            Pictures::Files(files) => Pictures::Files(
-                files.into_iter().zip(&mask).filter_map(|(file, is_in)| is_in.then_some(file)).collect(),
-            ),
-            Pictures::Memory(data) => Pictures::Memory(data.parted(&mask).1),
-        };
-        mask.contains(&true).then_some(HeldOut { part: Some(Part::Val), pictures, ..self })
-    }
-
     /// The part that they are, where the set has parts.
     pub fn part(&self) -> Option<Part> {
         self.part
@@ -174,6 +158,15 @@ impl Sizing {
     }
 }
 
+/// Pictures in files of their own, not decoded yet.
+struct Listed<'a> {
+    set: PictureSet,
+    /// The folder or archive that they come from.
+    origin: &'a Path,
+    /// Whether the folders in it are classes, and nothing says which part they are.
+    classes_alone: bool,
+}
+
 /// Where a data set comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -246,21 +239,35 @@ impl Source {
 
     /// Reads it; pictures of sets that are not files of their own are as they are.
     fn read(&self, sizing: Sizing) -> Result<Splits> {
+        if let Some(Listed { set, origin, .. }) = self.listed(&Part::ALL)? {
+            return set.splits(origin, sizing);
+        }
         match self {
             Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::VAL),
             Source::Mnist => idx_folder::read(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
+            Source::Folder(path) | Source::Archive(path) => match Cifar::find(path)? {
+                Some(cifar) => cifar.splits(),
+                None => idx_folder::read(path, &path.display().to_string()),
+            },
+        }
+    }
+
+    /// The pictures in files of their own, those of an archive with the contents of these parts alone; nothing for sets of
+    /// other forms. Folders of classes alone are a training part.
+    fn listed(&self, keep: &[Part]) -> Result<Option<Listed<'_>>> {
+        Ok(match self {
             Source::Folder(folder) if image_folder::has_parts(folder) => {
-                image_folder::list(folder)?.splits(folder, sizing)
+                Some(Listed { set: image_folder::list(folder)?, origin: folder, classes_alone: false })
             }
             Source::Folder(folder) if image_folder::has_classes(folder) => {
-                image_folder::list_classes(folder, Part::Train)?.splits(folder, sizing)
+                let set = image_folder::list_classes(folder, Part::Train)?;
+                Some(Listed { set, origin: folder, classes_alone: true })
             }
-            Source::Folder(folder) => match Cifar::find(folder)? {
-                Some(cifar) => cifar.splits(),
-                None => idx_folder::read(folder, &folder.display().to_string()),
-            },
-            Source::Archive(path) => archive::read(path, &Part::ALL)?.splits(path, sizing),
-        }
+            Source::Archive(path) => {
+                Some(Listed { set: archive::read(path, keep)?, origin: path, classes_alone: false })
+            }
+            Source::Folder(_) | Source::Digits | Source::Mnist => None,
+        })
     }
 
     /// Finds the pictures of a part to measure a net with: of the one that is asked for, else the validation part, else
@@ -270,60 +277,39 @@ impl Source {
     /// # Errors
     /// Files that are missing or damaged, a part that is not there, or classes that do not fit together.
     pub fn held_out(&self, part: Option<Part>, split: Option<ValSplit>) -> Result<HeldOut> {
-        if let (Some(split), None | Some(Part::Val)) = (split, part)
-            && let Some(held_out) = self.held_out_by(split)?
-        {
-            return Ok(held_out);
-        }
-        let files = |set: PictureSet, origin: &Path| Ok(HeldOut::from(set.held_out(origin, part)?));
-        match self {
-            Source::Folder(folder) if image_folder::has_parts(folder) => files(image_folder::list(folder)?, folder),
-            Source::Folder(folder) if image_folder::has_classes(folder) => {
-                let named = folder.file_name().and_then(|name| Part::named(name.to_str()?));
-                let set = image_folder::list_classes(folder, part.unwrap_or(Part::Test))?;
-                Ok(HeldOut { part: named, ..files(set, folder)? })
-            }
-            Source::Archive(path) => {
-                let keep = part.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
-                files(archive::read(path, &keep)?, path)
-            }
-            Source::Folder(folder) => match (Cifar::find(folder)?, part) {
-                (Some(cifar), Some(Part::Test) | None) => Ok(HeldOut::of_memory(Part::Test, cifar.test()?)),
-                _ => self.memory(part),
-            },
-            Source::Digits | Source::Mnist => self.memory(part),
-        }
-    }
-
-    /// The training pictures that a split holds out, if there are any.
-    fn held_out_by(&self, split: ValSplit) -> Result<Option<HeldOut>> {
-        let of_set = |set: PictureSet, origin: &Path| match set.has(Part::Val) {
-            true => Ok(None),
-            false => {
-                let has_test = set.has(Part::Test);
-                Ok(HeldOut::from(set.held_out(origin, Some(Part::Train))?).chosen_by(split, has_test))
-            }
+        let split = split.filter(|_| matches!(part, None | Some(Part::Val)));
+        let keep = part.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
+        let Some(Listed { set, origin, classes_alone }) = self.listed(&keep)? else {
+            return self.held_out_in_memory(part, split);
         };
-        match self {
-            Source::Folder(folder) if image_folder::has_parts(folder) => of_set(image_folder::list(folder)?, folder),
-            Source::Folder(folder) if image_folder::has_classes(folder) => {
-                of_set(image_folder::list_classes(folder, Part::Train)?, folder)
-            }
-            Source::Archive(path) => of_set(archive::read(path, &[Part::Train])?, path),
-            // These have parts of their own, so a share is held out only where somebody has said so.
-            Source::Folder(_) | Source::Digits | Source::Mnist if split.share.is_none() => Ok(None),
-            Source::Folder(_) | Source::Digits | Source::Mnist => {
-                let Splits { train, val, test } = self.load(Sizing::default())?;
-                let chosen = || HeldOut::of_memory(Part::Train, train).chosen_by(split, test.is_some());
-                Ok(if val.is_some() { None } else { chosen() })
-            }
+        let has_test = set.has(Part::Test);
+        if let Some(split) = split.filter(|split| !set.has(Part::Val) && split.takes_some(has_test))
+            && let Some(Listed { set: train, .. }) = self.listed(&[Part::Train])?
+            && let Some(chosen) = train.held_out(origin, Some(Part::Train))?.chosen_by(split, has_test)
+        {
+            return Ok(chosen.into());
         }
+        if classes_alone {
+            let part = origin.file_name().and_then(|name| Part::named(name.to_str()?));
+            return Ok(HeldOut { part, ..HeldOut::from(set.held_out(origin, Some(Part::Train))?) });
+        }
+        Ok(HeldOut::from(set.held_out(origin, part)?))
     }
 
-    /// A part of a set that is read whole.
-    fn memory(&self, part: Option<Part>) -> Result<HeldOut> {
-        let Splits { train, val, test } = self.load(Sizing::default())?;
-        let parts = [(Part::Val, val), (Part::Test, test), (Part::Train, Some(train))];
+    /// The same of a set that is read whole. These have parts of their own, so a share of the training part is held out only
+    /// where somebody has said how much.
+    fn held_out_in_memory(&self, part: Option<Part>, split: Option<ValSplit>) -> Result<HeldOut> {
+        let split = split.filter(|split| split.share.is_some());
+        if let (Source::Folder(folder), None, Some(Part::Test) | None) = (self, split, part)
+            && let Some(cifar) = Cifar::find(folder)?
+        {
+            return Ok(HeldOut::of_memory(Part::Test, cifar.test()?));
+        }
+        let mut splits = self.load(Sizing::default())?;
+        if let Some(split) = split {
+            splits = splits.hold_out(split);
+        }
+        let parts = [(Part::Val, splits.val), (Part::Test, splits.test), (Part::Train, Some(splits.train))];
         let mut there = parts.into_iter().filter_map(|(part, data)| Some((part, data?)));
         let found = match part {
             Some(wanted) => there.find(|(part, _)| *part == wanted),

@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{Part, Sizing, Splits};
 use crate::data::picture::{self, Picture, PictureError};
-use crate::data::{Dataset, Target};
+use crate::data::{Dataset, Target, ValSplit};
 use crate::{Error, Result};
 
 /// No data set takes more memory, in bytes.
@@ -165,6 +165,17 @@ impl PictureSet {
     }
 }
 
+impl Labelled {
+    /// Those of the training pictures that a split holds out for validation, if there are any.
+    pub(super) fn chosen_by(self, split: ValSplit, has_test: bool) -> Option<Labelled> {
+        let labels: Vec<u32> = self.files.iter().map(|(_, label)| *label).collect();
+        let mask = split.mask(&labels, has_test);
+        let files = self.files.into_iter().zip(mask).filter_map(|(file, is_in)| is_in.then_some(file));
+        let chosen = Labelled { part: Part::Val, files: files.collect(), ..self };
+        (!chosen.files.is_empty()).then_some(chosen)
+    }
+}
+
 /// The names of classes of which each has pictures.
 fn class_names(origin: &Path, part: &Classes) -> Result<Vec<String>> {
     if part.is_empty() {
@@ -197,8 +208,11 @@ fn common_target(part: &Classes, sizing: Sizing) -> Result<Target> {
     for [c, h, w] in files.filter_map(|file| file.with_bytes(picture::shape).ok()) {
         channels = channels.max(c);
         as_they_are &= [h, w] == [height, width];
-        if let (Some(target), false) = (sizing.otherwise, as_they_are) {
-            return Ok(target);
+        match sizing.otherwise {
+            Some(target) if !as_they_are => return Ok(target),
+            // Nothing more can be learned from the others.
+            None if channels == 3 => break,
+            Some(_) | None => {}
         }
     }
     Ok(Target::exactly([channels, height, width]))
