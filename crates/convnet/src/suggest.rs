@@ -15,6 +15,11 @@ pub(crate) fn suggest<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a st
     }
 }
 
+/// What follows a message about a mistyped name: ": did you mean 'x'?", or nothing when no name is near.
+pub(crate) fn hint<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(mistyped, names).map(|name| format!(": did you mean '{name}'?")).unwrap_or_default()
+}
+
 /// The nearest of `names` when it is near enough to have been meant: at most a third of its letters differ.
 pub(crate) fn nearest<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // The distance is quadratic in the lengths; nothing this long is a slip of the finger.

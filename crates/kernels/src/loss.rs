@@ -12,14 +12,39 @@ use crate::threads::{Parts, Threads};
 /// Rows that one task computes.
 const ROWS: usize = 16;
 
-/// What a batch's logits are compared with.
+/// What a batch's logits are compared with. Slices, vectors and arrays of either kind convert.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
     /// The class of each picture.
     Labels(&'a [u32]),
-    /// For each picture the probability of each class, `[batch, classes]`.
+    /// The probability of each class for each picture, `[batch, classes]`, row-major: for label smoothing, mixup and
+    /// distillation.
     Probabilities(&'a [f32]),
 }
+
+macro_rules! targets_from {
+    ($($number:ty => $kind:ident),*) => {$(
+        impl<'a> From<&'a [$number]> for Targets<'a> {
+            fn from(values: &'a [$number]) -> Targets<'a> {
+                Targets::$kind(values)
+            }
+        }
+
+        impl<'a> From<&'a Vec<$number>> for Targets<'a> {
+            fn from(values: &'a Vec<$number>) -> Targets<'a> {
+                Targets::$kind(values)
+            }
+        }
+
+        impl<'a, const N: usize> From<&'a [$number; N]> for Targets<'a> {
+            fn from(values: &'a [$number; N]) -> Targets<'a> {
+                Targets::$kind(values)
+            }
+        }
+    )*};
+}
+
+targets_from!(u32 => Labels, f32 => Probabilities);
 
 /// Mean loss in nats and the number of pictures whose first largest logit is their label's, or that of their likeliest class.
 /// `losses` gets each picture's own loss. A NaN among the logits makes the loss NaN.

@@ -110,11 +110,7 @@ impl Args {
         // What makes no sense by itself is not the other layers' fault.
         TrainConfig::resolve([flags.clone()]).or_usage()?;
         let mut config = TrainConfig::resolve([file, environment, flags])?;
-        let from = self.source(&config.data.source, console)?;
-        // So that the run can be used from any folder.
-        if let Some(path) = from.path() {
-            config.data.source = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
-        }
+        let from = self.source(&mut config, console)?;
         for file in [&mut config.model.net, &mut config.model.weights].into_iter().flatten() {
             *file = absolute(file)?;
         }
@@ -140,10 +136,8 @@ impl Args {
         let run = RunFolder::open(run)?;
         let before = run.config()?;
         // A limit of steps is that of the call.
-        let own = TrainConfig {
-            recipe: convnet::train::Recipe { max_steps: None, ..before.recipe.clone() },
-            ..before.clone()
-        };
+        let mut own = before.clone();
+        own.recipe.max_steps = None;
         let own = Settings::from_toml(&own.to_toml()?).map_err(anyhow::Error::msg)?;
         let mut config = TrainConfig::resolve([own, self.settings.layer().or_usage()?]).or_usage()?;
         let (epochs, epochs_before) = (config.recipe.epochs, before.recipe.epochs);
@@ -153,10 +147,7 @@ impl Args {
                  at another place of its curve, which may be above where it ended"
             ));
         }
-        let from = self.source(&config.data.source, console)?;
-        if let Some(path) = from.path() {
-            config.data.source = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
-        }
+        let from = self.source(&mut config, console)?;
         let engine = config.engine.engine()?;
         let start = Instant::now();
         let splits = Prepared::splits_of_run(&run, &config, &from)?;
@@ -168,8 +159,13 @@ impl Args {
         Ok((trainer, engine))
     }
 
-    fn source(&self, name: &str, console: &Console) -> anyhow::Result<Source> {
-        source(name, self.download, console)
+    /// The data set that is named. Its path becomes absolute, so that the run can be used from any folder.
+    fn source(&self, config: &mut TrainConfig, console: &Console) -> anyhow::Result<Source> {
+        let source = source(&config.data.source, self.download, console)?;
+        if let Some(path) = source.path() {
+            config.data.source = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
+        }
+        Ok(source)
     }
 }
 

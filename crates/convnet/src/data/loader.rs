@@ -124,8 +124,7 @@ impl Loader {
             )));
         }
         let normalizer = normalization.normalizer(data.shape()[0])?;
-        let [channels, height, width] = data.shape();
-        let target = [channels, height, width];
+        let target @ [_, height, width] = data.shape();
         let augmenter = match augmentation.0.is_empty() {
             true => None,
             false => Some(Augmenter::new(augmentation, Given::Size([height, width]), target, normalization)?),
@@ -198,9 +197,9 @@ impl Batch {
         &self.buffer.images
     }
 
-    /// The normalised pixels, to be changed.
-    pub fn images_mut(&mut self) -> &mut [f32] {
-        &mut self.buffer.images
+    /// The normalised pixels, to be changed, and the class of each picture.
+    pub fn parts_mut(&mut self) -> (&mut [f32], &[u32]) {
+        (&mut self.buffer.images, &self.buffer.labels)
     }
 
     /// The class of each picture.

@@ -25,12 +25,13 @@ mod training;
 mod training_options;
 mod values;
 
+pub use convnet_kernels::loss::Targets;
 pub use engine::{ConvChoice, Engine, Precision};
 pub use gradients::Gradients;
 pub use inference::{Inference, InferenceBuilder};
 pub use profile::ProfileRow;
 pub use training::{Step, Training};
-pub use training_options::{ParameterGroup, Targets, TrainingBuilder, Update};
+pub use training_options::{ParameterGroup, TrainingBuilder, Update};
 
 use crate::net::Net;
 use crate::{Error, Result};

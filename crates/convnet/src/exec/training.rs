@@ -7,7 +7,7 @@ use super::cpu::stage::Mode;
 use super::graph::{Layout, Purpose};
 use super::parameters::{Packed, pack, unpack};
 use super::profile::ProfileRow;
-use super::training_options::{ParameterGroup, TrainingBuilder};
+use super::training_options::{ParameterGroup, TrainingBuilder, count};
 use super::{Engine, Targets, Update};
 use crate::net::{Net, NodeId};
 use crate::suggest::suggest;
@@ -178,7 +178,7 @@ impl Training {
     }
 
     fn pass(&mut self, images: &[f32], targets: Targets<'_>, add: bool) -> Result<Step> {
-        let count = targets.count(self.classes)?;
+        let count = count(targets, self.classes)?;
         super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
         if add {
             if self.sum.len() < self.gradients.len() {
@@ -222,7 +222,7 @@ impl Training {
             let ([logits], [gradient]) = session.arena.split([logits], [gradient]);
             let (threads, losses) = (plan.engine.pool(), &mut self.losses[..count]);
             let shape = [count, self.classes];
-            let (loss, right) = loss::cross_entropy(threads, shape, logits, targets.kernels(), losses, gradient);
+            let (loss, right) = loss::cross_entropy(threads, shape, logits, targets, losses, gradient);
             if which == 0 {
                 (total, correct) = (loss, right);
             } else {

@@ -1,7 +1,7 @@
 //! What a training is planned with: the update, which parameters it changes and how far, and which norms are frozen.
 
 use super::parameters::Slot;
-use super::{Engine, Training};
+use super::{Engine, Targets, Training};
 use crate::net::Net;
 use crate::ops::Op;
 use crate::{Error, Result, StateDict};
@@ -196,86 +196,31 @@ impl std::fmt::Debug for TrainingBuilder<'_> {
     }
 }
 
-/// What a batch's outputs are compared with. Slices, vectors and arrays of either kind convert.
-#[derive(Clone, Copy, Debug)]
-pub enum Targets<'a> {
-    /// The class of each picture.
-    Labels(&'a [u32]),
-    /// The probability of each class for each picture, `[count, classes]`, row-major: for label smoothing, mixup and
-    /// distillation.
-    Probabilities(&'a [f32]),
-}
-
 /// How far the probabilities of a picture may be from a sum of 1.
 const SUM_TOLERANCE: f32 = 1e-3;
 
-impl Targets<'_> {
-    /// The number of pictures, for so many classes.
-    pub(super) fn count(self, classes: usize) -> Result<usize> {
-        match self {
-            Targets::Labels(labels) => match labels.iter().find(|&&label| label as usize >= classes) {
-                Some(label) => Err(Error::invalid(format!("expected labels below {classes}, got {label}"))),
-                None => Ok(labels.len()),
-            },
-            Targets::Probabilities(all) => {
-                if !all.len().is_multiple_of(classes) {
-                    let len = all.len();
-                    return Err(Error::invalid(format!("expected probabilities of {classes} classes each, got {len}")));
-                }
-                let good = |row: &[f32]| {
-                    let one = 1.0 - SUM_TOLERANCE..1.0 + SUM_TOLERANCE;
-                    row.iter().all(|&p| p >= 0.0) && one.contains(&row.iter().sum())
-                };
-                match all.chunks_exact(classes).position(|row| !good(row)) {
-                    Some(row) => Err(Error::invalid(format!(
-                        "expected probabilities from 0 on whose sum is 1, but those of picture {row} are not"
-                    ))),
-                    None => Ok(all.len() / classes),
-                }
+/// The number of pictures that targets of so many classes are for.
+pub(super) fn count(targets: Targets<'_>, classes: usize) -> Result<usize> {
+    match targets {
+        Targets::Labels(labels) => match labels.iter().find(|&&label| label as usize >= classes) {
+            Some(label) => Err(Error::invalid(format!("expected labels below {classes}, got {label}"))),
+            None => Ok(labels.len()),
+        },
+        Targets::Probabilities(all) => {
+            if !all.len().is_multiple_of(classes) {
+                let len = all.len();
+                return Err(Error::invalid(format!("expected probabilities of {classes} classes each, got {len}")));
+            }
+            let good = |row: &[f32]| {
+                let one = 1.0 - SUM_TOLERANCE..1.0 + SUM_TOLERANCE;
+                row.iter().all(|&p| p >= 0.0) && one.contains(&row.iter().sum())
+            };
+            match all.chunks_exact(classes).position(|row| !good(row)) {
+                Some(row) => Err(Error::invalid(format!(
+                    "expected probabilities from 0 on whose sum is 1, but those of picture {row} are not"
+                ))),
+                None => Ok(all.len() / classes),
             }
         }
-    }
-
-    pub(super) fn kernels(&self) -> convnet_kernels::loss::Targets<'_> {
-        match self {
-            Targets::Labels(labels) => convnet_kernels::loss::Targets::Labels(labels),
-            Targets::Probabilities(all) => convnet_kernels::loss::Targets::Probabilities(all),
-        }
-    }
-}
-
-impl<'a> From<&'a [u32]> for Targets<'a> {
-    fn from(labels: &'a [u32]) -> Targets<'a> {
-        Targets::Labels(labels)
-    }
-}
-
-impl<'a> From<&'a Vec<u32>> for Targets<'a> {
-    fn from(labels: &'a Vec<u32>) -> Targets<'a> {
-        Targets::Labels(labels)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u32; N]> for Targets<'a> {
-    fn from(labels: &'a [u32; N]) -> Targets<'a> {
-        Targets::Labels(labels)
-    }
-}
-
-impl<'a> From<&'a [f32]> for Targets<'a> {
-    fn from(probabilities: &'a [f32]) -> Targets<'a> {
-        Targets::Probabilities(probabilities)
-    }
-}
-
-impl<'a> From<&'a Vec<f32>> for Targets<'a> {
-    fn from(probabilities: &'a Vec<f32>) -> Targets<'a> {
-        Targets::Probabilities(probabilities)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [f32; N]> for Targets<'a> {
-    fn from(probabilities: &'a [f32; N]) -> Targets<'a> {
-        Targets::Probabilities(probabilities)
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::exec::ParameterGroup;
 use crate::net::Net;
-use crate::suggest::nearest;
+use crate::suggest::hint;
 use crate::train::Recipe;
+use crate::weights::is_below;
 use crate::{Error, Result};
 
 /// What is called so in a recipe: all layers but those that give the classes.
@@ -24,8 +25,7 @@ impl Groups {
         let names = || net.nodes().iter().map(|node| node.name.as_str());
         for layer in frozen.iter().filter(|layer| *layer != BACKBONE) {
             if !names().any(|name| is_below(name, layer)) {
-                let near = nearest(layer, names().chain([BACKBONE]));
-                let hint = near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default();
+                let hint = hint(layer, names().chain([BACKBONE]));
                 return Err(Error::invalid(format!("freeze: net '{}' has no layer '{layer}'{hint}", net.name())));
             }
         }
@@ -47,11 +47,6 @@ impl Groups {
         let is_head = || self.heads.iter().any(|head| head == layer);
         self.frozen.iter().any(|frozen| if frozen == BACKBONE { !is_head() } else { is_below(layer, frozen) })
     }
-}
-
-/// Whether a layer is this one or lies in the block of that name.
-fn is_below(layer: &str, name: &str) -> bool {
-    layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ impl TargetMaker {
             return Ok((batch.images(), Targets::Labels(batch.labels())));
         }
         self.shares.resize(count * classes, 0.0);
-        let labels = batch.labels().to_vec();
-        mix.apply(batch.images_mut(), shape, &labels, classes, &mut self.shares, &mut self.first)?;
+        let (images, labels) = batch.parts_mut();
+        mix.apply(images, shape, labels, classes, &mut self.shares, &mut self.first)?;
         let smoothing = recipe.label_smoothing as f32;
         if smoothing > 0.0 {
             self.shares.iter_mut().for_each(|share| *share = *share * (1.0 - smoothing) + smoothing / classes as f32);

@@ -29,6 +29,7 @@ pub use init::init;
 pub use likeness::looks_like;
 pub use note::Note;
 pub use problem::{Misfit, Misshaped, Problem};
+pub(crate) use renaming::is_below;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -397,7 +397,7 @@ fn stem(name: &str) -> &str {
 }
 
 /// Whether a name is that of a layer or below it.
-pub(super) fn is_below(name: &str, layer: &str) -> bool {
+pub(crate) fn is_below(name: &str, layer: &str) -> bool {
     name.strip_prefix(layer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::TrainConfig;
 use crate::data::augment::Augmentation;
-use crate::suggest::nearest;
+use crate::suggest::hint;
 use crate::{Error, Result};
 
 /// Before the name of a setting in the environment.
@@ -75,9 +76,10 @@ impl Setting {
 
     /// What is taken where it is not set.
     pub fn default(&self) -> String {
+        static DEFAULTS: LazyLock<Table> =
+            LazyLock::new(|| Table::try_from(TrainConfig::default()).unwrap_or_default());
         let of_defaults = || {
-            let defaults = Table::try_from(TrainConfig::default()).ok()?;
-            let value = get(&defaults, self.path)?;
+            let value = get(&DEFAULTS, self.path)?;
             Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         };
         self.otherwise.map(str::to_owned).or_else(of_defaults).unwrap_or_default()
@@ -206,8 +208,7 @@ pub const SETTINGS: &[Setting] = &[
 pub(super) fn find(key: &str) -> Result<&'static Setting, String> {
     let key = key.replace('-', "_");
     SETTINGS.iter().find(|setting| setting.path == key || setting.name == key).ok_or_else(|| {
-        let near = nearest(&key, SETTINGS.iter().flat_map(|setting| [setting.name, setting.path]));
-        let hint = near.map(|name| format!(": did you mean '{name}'?")).unwrap_or_default();
+        let hint = hint(&key, SETTINGS.iter().flat_map(|setting| [setting.name, setting.path]));
         format!("there is no setting '{key}'{hint}")
     })
 }
@@ -275,8 +276,7 @@ impl Kind {
             | (Kind::Text | Kind::File, value @ Value::String(_)) => Ok(value),
             (Kind::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(Value::String(word)),
             (Kind::Choice(words), Value::String(word)) => {
-                let near = nearest(&word, words.iter().copied());
-                let hint = near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default();
+                let hint = hint(&word, words.iter().copied());
                 Err(format!("expected {}, got '{word}'{hint}", self.expected()))
             }
             (Kind::Size, Value::String(text)) => self.parse(&text),
