@@ -32,15 +32,24 @@ impl std::error::Error for Usage {}
 
 /// For results of what flags alone decide, but for files that they name.
 pub(crate) trait OrUsage<T> {
-    /// Marks an error as one of the command line, unless a file has caused it.
+    /// Marks an error as one of the command line, unless a file, the machine or this build has caused it.
     fn or_usage(self) -> anyhow::Result<T>;
 }
 
 impl<T> OrUsage<T> for convnet::Result<T> {
     fn or_usage(self) -> anyhow::Result<T> {
         self.map_err(|error| match error {
-            Error::Invalid(_) | Error::Layer { .. } => Usage(error).into(),
-            _ => error.into(),
+            Error::File { .. }
+            | Error::Picture { .. }
+            | Error::Pictures(_)
+            | Error::Classes { .. }
+            | Error::Io { .. }
+            | Error::Weights { .. }
+            | Error::Metadata { .. }
+            | Error::Diverged { .. }
+            | Error::Thread { .. }
+            | Error::Feature { .. } => error.into(),
+            error => Usage(error).into(),
         })
     }
 }

@@ -46,7 +46,8 @@ impl Description {
     /// Checks that the net turns pictures that are prepared so into these classes.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it does not.
+    /// [`Error::Shape`] when its outputs are not as many as the classes, [`Error::Setting`] when its input is no picture or
+    /// the preprocessing cannot be done.
     pub fn new(net: Net, preprocessing: Preprocessing, classes: Vec<String>) -> Result<Description> {
         let input = picture_shape(&net)?;
         preprocessing.check(input)?;
@@ -54,11 +55,10 @@ impl Description {
             Shape::Vector(outputs) if outputs == classes.len() => {
                 Ok(Description { net, input, preprocessing, assumed: false, classes })
             }
-            output => Err(Error::invalid(format!(
-                "net '{}': expected an output for each of {} classes, got {output}",
-                net.name(),
-                classes.len()
-            ))),
+            output => {
+                let of = format!("outputs of net '{}' for {} classes", net.name(), classes.len());
+                Err(Error::Shape { of, expected: vec![classes.len()], found: output.dims().to_vec() })
+            }
         }
     }
 
@@ -137,21 +137,22 @@ impl Description {
     /// Checks that pictures of this data set can be shown to the net, and their labels compared with what it says.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there are none, or their size or the number of classes is another.
+    /// [`Error::Shape`] for pictures of another size, [`Error::Length`] for another number of classes, [`Error::Invalid`] when
+    /// there are no pictures.
     pub fn check_data(&self, data: &Dataset) -> Result<()> {
-        let size = |[c, h, w]: [usize; 3]| format!("{c}x{h}x{w}");
-        let expect = |fine: bool, problem: &dyn Fn() -> String| match fine {
-            true => Ok(()),
-            false => Err(Error::invalid(format!("data set '{}': {}", data.name(), problem()))),
-        };
-        let net = self.net.name();
-        expect(!data.is_empty(), &|| "expected at least one picture".into())?;
-        expect(data.shape() == self.input, &|| {
-            format!("pictures of {}, but the net '{net}' takes {}", size(data.shape()), size(self.input))
-        })?;
-        expect(data.classes().len() == self.classes.len(), &|| {
-            format!("{} classes, but the net '{net}' tells {} apart", data.classes().len(), self.classes.len())
-        })
+        let (net, name) = (self.net.name(), data.name());
+        if data.is_empty() {
+            return Err(Error::invalid(format!("data set '{name}': expected at least one picture")));
+        }
+        if data.shape() != self.input {
+            let of = format!("pictures of data set '{name}' for net '{net}'");
+            return Err(Error::Shape { of, expected: self.input.to_vec(), found: data.shape().to_vec() });
+        }
+        if data.classes().len() != self.classes.len() {
+            let of = format!("classes of data set '{name}' for net '{net}'");
+            return Err(Error::Length { of, expected: self.classes.len(), found: data.classes().len() });
+        }
+        Ok(())
     }
 
     /// The description as a checkpoint's metadata.
@@ -180,16 +181,18 @@ impl Description {
 fn picture_shape(net: &Net) -> Result<[usize; 3]> {
     match net.input_shape() {
         Shape::Map(input) => Ok(input),
-        input @ Shape::Vector(_) => {
-            Err(Error::invalid(format!("net '{}': expected pictures as input, got {input}", net.name())))
-        }
+        Shape::Vector(length) => Err(Error::setting(
+            "input",
+            "channels, height and width",
+            format_args!("net '{}' with {length}", net.name()),
+        )),
     }
 }
 
 /// The net that metadata describe.
 fn own_net(metadata: &BTreeMap<String, String>) -> Result<Net> {
     let text = metadata.get(NET_KEY).ok_or_else(|| Error::from(weights::Problem::UnknownNet { likeness: None }))?;
-    Net::from_toml(text).map_err(|error| Error::invalid(format!("metadata '{NET_KEY}': {error}")))
+    Net::from_toml(text).map_err(|error| Error::Metadata { key: NET_KEY, problem: error.to_string() })
 }
 
 /// Removes what another program has written under keys that mean something else here.
@@ -206,9 +209,8 @@ fn keep_sound(metadata: &mut BTreeMap<String, String>, net: &Net) {
 }
 
 /// The JSON under a key, if it is there.
-fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
-    let parse =
-        |text: &String| serde_json::from_str(text).map_err(|e| Error::invalid(format!("metadata '{key}': {e}")));
+fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &'static str) -> Result<Option<T>> {
+    let parse = |text: &String| serde_json::from_str(text).map_err(|e| Error::Metadata { key, problem: e.to_string() });
     metadata.get(key).map(parse).transpose()
 }
 
@@ -283,7 +285,7 @@ impl Classifier {
     ///
     /// # Errors
     /// As [`Checkpoint::load`](weights::Checkpoint::load); [`Error::Weights`] when there is no net, the weights do not fit it,
-    /// or they hold NaN or infinity; [`Error::Invalid`] for layers to ignore that there are not.
+    /// or they hold NaN or infinity; [`Error::Unknown`] for layers to ignore that there are not.
     pub fn open(path: &Path, choice: &NetChoice, fitting: &Fitting) -> Result<(Classifier, Vec<Note>)> {
         let in_file = |error: Error| error.in_file(path);
         let own = |checkpoint: &Checkpoint| match checkpoint.metadata.contains_key(NET_KEY) {
@@ -371,7 +373,8 @@ mod tests {
         assert!(message.ends_with("belong to; they look like 'cnn' with 10 classes"), "{message}");
         let named = loaded.description.with_classes(names()).unwrap();
         assert_eq!(named.classes(), names());
-        assert!(named.with_classes(vec!["one".into()]).unwrap_err().to_string().contains("each of 1 classes, got 2"));
+        let error = named.with_classes(vec!["one".into()]).unwrap_err();
+        assert!(matches!(error, Error::Shape { expected, found, .. } if expected == [1] && found == [2]));
     }
 
     #[test]
@@ -416,8 +419,8 @@ mod tests {
         for (key, value, expected) in [
             (PREPROCESSING_KEY, "{\"mean\": [0], \"std\": [1], \"resize\": 27}", "expected 28"),
             (PREPROCESSING_KEY, "{\"mean\": [0], \"std\": [1], \"resize\": -1}", "metadata 'preprocessing'"),
-            (PREPROCESSING_KEY, "{\"mean\": [0, 0], \"std\": [1]}", "the pictures have 1 channels"),
-            (CLASSES_KEY, "[\"a\"]", "expected an output for each of 1 classes, got 2"),
+            (PREPROCESSING_KEY, "{\"mean\": [0, 0], \"std\": [1]}", "for each of 1 channels, got 2 means"),
+            (CLASSES_KEY, "[\"a\"]", "for 1 classes: expected shape [1], got [2]"),
             (CLASSES_KEY, "cat", "metadata 'classes': expected value"),
             (NORMALIZATION_KEY, "{\"mean\": [0], \"std\": [0]}", "deviation above 0"),
             (NET_KEY, "input = 3", "metadata 'net'"),
@@ -440,12 +443,10 @@ mod tests {
         };
         assert_eq!(problem([1, 28, 28], vec![1], names()), Ok(()));
         assert!(problem([1, 28, 28], vec![], names()).unwrap_err().contains("at least one picture"));
-        assert!(
-            problem([1, 28, 27], vec![1], names()).unwrap_err().contains("1x28x27, but the net 'cnn' takes 1x28x28")
-        );
+        let size = problem([1, 28, 27], vec![1], names()).unwrap_err();
+        assert_eq!(size, "pictures of data set 't' for net 'cnn': expected shape [1, 28, 28], got [1, 28, 27]");
         let three = vec![String::from("a"); 3];
-        assert!(
-            problem([1, 28, 28], vec![1], three).unwrap_err().contains("3 classes, but the net 'cnn' tells 2 apart")
-        );
+        let classes = problem([1, 28, 28], vec![1], three).unwrap_err();
+        assert_eq!(classes, "classes of data set 't' for net 'cnn': expected 2, got 3");
     }
 }

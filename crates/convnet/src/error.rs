@@ -1,18 +1,32 @@
 //! The one error type of the library: what happened, to which file or layer, what was expected, and what to do.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use crate::data::PictureError;
+use crate::net::Net;
+use crate::suggest::{nearest, suggest};
 use crate::weights;
 
 /// A result whose error is [`Error`], unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in words for the person who can mend it.
+/// What went wrong: a message for the person who can mend it, and the facts in fields for a program. Variants and their
+/// fields may become more.
+///
+/// ```
+/// use convnet::{Error, zoo};
+/// match zoo::find("resnet81") {
+///     Err(Error::Unknown { near: Some(near), .. }) => assert_eq!(near, "resnet18"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A layer whose input or settings do not fit.
     #[error("layer '{layer}' ({op}): {problem}")]
+    #[non_exhaustive]
     Layer {
         /// Name of the node.
         layer: String,
@@ -23,6 +37,7 @@ pub enum Error {
     },
     /// A file whose content is not what it should be.
     #[error("{}: {problem}", path.display())]
+    #[non_exhaustive]
     File {
         /// The file.
         path: PathBuf,
@@ -60,6 +75,7 @@ pub enum Error {
     },
     /// The operating system refused something.
     #[error("{action} {}: {source}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was being done: "reading", "writing", …
         action: &'static str,
@@ -70,6 +86,7 @@ pub enum Error {
     },
     /// Weights that cannot be used, of a file where one is named.
     #[error("{}{problem}", before(file))]
+    #[non_exhaustive]
     Weights {
         /// The file.
         file: Option<PathBuf>,
@@ -97,10 +114,146 @@ pub enum Error {
         /// The last checkpoint, which is from before.
         kept: Option<PathBuf>,
     },
-    /// A setting or argument that cannot be used.
+    /// A name that nothing has.
+    #[error("{}{}", missing(within, what, name), suggest(name, known.iter().map(String::as_str)))]
+    #[non_exhaustive]
+    Unknown {
+        /// What is looked for: "model", "layer", "filter", …
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where it is looked for, where that is one of several: "net 'resnet18'".
+        within: Option<String>,
+        /// The known name that was perhaps meant.
+        near: Option<String>,
+        /// All names that are known.
+        known: Vec<String>,
+    },
+    /// Something that is needed and not there.
+    #[error("{what} '{name}' is missing")]
+    #[non_exhaustive]
+    Missing {
+        /// What it is: "parameter".
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Something of another shape than is needed.
+    #[error("{of}: expected shape {expected:?}, got {found:?}")]
+    #[non_exhaustive]
+    Shape {
+        /// What it is: "parameter 'conv1.weight'".
+        of: String,
+        /// The shape that is needed.
+        expected: Vec<usize>,
+        /// The shape that it has.
+        found: Vec<usize>,
+    },
+    /// More or fewer elements than are needed.
+    #[error("{of}: expected {expected}, got {found}")]
+    #[non_exhaustive]
+    Length {
+        /// What is counted: "bytes of a picture of 3x32x32".
+        of: String,
+        /// How many are needed.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A label that is none of the classes, which are counted from 0.
+    #[error("expected labels below {classes}, the number of classes, got {label}")]
+    #[non_exhaustive]
+    Label {
+        /// The label.
+        label: usize,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A setting whose value cannot be used.
+    #[error("{setting}: expected {expected}, got {found}")]
+    #[non_exhaustive]
+    Setting {
+        /// What it is called: "ksize".
+        setting: &'static str,
+        /// What can be used: "at least 1".
+        expected: String,
+        /// Its value.
+        found: String,
+    },
+    /// A setting that a model of the zoo does not have.
+    #[error(
+        "{setting}: '{model}' has no such setting, which is for networks of the {} {}",
+        if families.len() == 1 { "family" } else { "families" },
+        families.join(", ")
+    )]
+    #[non_exhaustive]
+    NoSuchSetting {
+        /// What it is called.
+        setting: &'static str,
+        /// The model.
+        model: &'static str,
+        /// Families whose models have it.
+        families: Vec<&'static str>,
+    },
+    /// Pictures that are too small for a model of the zoo.
+    #[error("{model}: expected a picture of at least {}, got {}", times(smallest), times(found))]
+    #[non_exhaustive]
+    TooSmall {
+        /// The model.
+        model: &'static str,
+        /// The smallest square picture that it takes: channels, height and width.
+        smallest: [usize; 3],
+        /// Channels, height and width.
+        found: [usize; 3],
+    },
+    /// Metadata of a file of weights that cannot be read.
+    #[error("metadata '{key}': {problem}")]
+    #[non_exhaustive]
+    Metadata {
+        /// Their key.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A thread that the operating system refuses.
+    #[error("cannot start a thread for {purpose}: {source}")]
+    #[non_exhaustive]
+    Thread {
+        /// What it is for: "loading", "decoding".
+        purpose: &'static str,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// Something that this build of the library leaves out.
+    #[error("{what} is not part of this build: build the crate convnet with its feature '{feature}'")]
+    #[non_exhaustive]
+    Feature {
+        /// The crate's feature that has it.
+        feature: &'static str,
+        /// What is missing: "writing JPEG files".
+        what: &'static str,
+    },
+    /// Any other setting or argument that cannot be used.
     #[error("{0}")]
     Invalid(String),
 }
+
+/// What a message about an unknown name begins with.
+fn missing(within: &Option<String>, what: &str, name: &str) -> String {
+    let short: String = name.escape_debug().take(LONGEST).collect();
+    match within {
+        Some(within) => format!("the {within} has no {what} '{short}': "),
+        None => format!("unknown {what} '{short}': "),
+    }
+}
+
+/// `3x224x224`.
+pub(crate) fn times(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// Of an unknown name, so many letters are shown.
+const LONGEST: usize = 100;
 
 /// Names the checkpoint that is left.
 fn before_that(kept: &Option<PathBuf>) -> String {
@@ -160,10 +313,53 @@ impl Error {
         match self {
             Error::Weights { problem, .. } => problem.in_file(path),
             Error::File { .. } | Error::Io { .. } | Error::Picture { .. } | Error::Pictures(_) => self,
-            Error::Layer { .. } | Error::Invalid(_) | Error::Classes { .. } | Error::Diverged { .. } => {
-                Error::file(path, self.to_string())
-            }
+            Error::Feature { .. } | Error::Thread { .. } => self,
+            other => Error::file(path, other.to_string()),
         }
+    }
+
+    /// A name that none of `known` is.
+    pub(crate) fn unknown<'a>(what: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+        Error::unknown_in(None, what, name, known)
+    }
+
+    /// A layer that a net does not have.
+    pub(crate) fn unknown_layer(net: &Net, name: &str) -> Error {
+        let within = Some(format!("net '{}'", net.name()));
+        Error::unknown_in(within, "layer", name, net.nodes().iter().map(|node| node.name.as_str()))
+    }
+
+    /// A parameter that is not among those given.
+    pub(crate) fn missing_parameter(name: impl Into<String>) -> Error {
+        Error::Missing { what: "parameter", name: name.into() }
+    }
+
+    /// A parameter of another shape.
+    pub(crate) fn parameter_shape(name: &str, expected: &[usize], found: &[usize]) -> Error {
+        Error::Shape { of: format!("parameter '{name}'"), expected: expected.to_vec(), found: found.to_vec() }
+    }
+
+    /// A name that none of `known` is, within something.
+    pub(crate) fn unknown_in<'a>(
+        within: Option<String>,
+        what: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Error {
+        let known: Vec<&str> = known.into_iter().collect();
+        let near = nearest(name, known.iter().copied()).map(str::to_owned);
+        let known = known.into_iter().map(str::to_owned).collect();
+        Error::Unknown { what, name: name.to_owned(), within, near, known }
+    }
+
+    /// A setting whose value cannot be used.
+    pub(crate) fn setting(setting: &'static str, expected: impl Into<String>, found: impl Display) -> Error {
+        Error::Setting { setting, expected: expected.into(), found: found.to_string() }
+    }
+
+    /// For `map_err`: a thread that the operating system refuses.
+    pub(crate) fn thread(purpose: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Thread { purpose, source }
     }
 
     /// A setting or argument that cannot be used.

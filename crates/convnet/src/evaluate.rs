@@ -108,8 +108,10 @@ pub fn evaluate_pictures(
     let (mut taken, mut failed) = (0, None);
     for answer in predictor.predict_all(inputs)? {
         taken += 1;
-        let label = labels.borrow_mut().pop_front().filter(|&label| (label as usize) < classes.len());
-        let label = label.ok_or_else(|| Error::invalid("a label that the net does not have"))?;
+        let label = labels.borrow_mut().pop_front().unwrap_or(u32::MAX);
+        if label as usize >= classes.len() {
+            return Err(Error::Label { label: label as usize, classes: classes.len() });
+        }
         match answer.result {
             Ok(prediction) => {
                 if !prediction.warnings.is_empty() {

@@ -1,10 +1,61 @@
 //! Convolutional networks as data: describe a net once, then summarise, train and run it near the machine's limit.
 //!
-//! The README has the tasks; `ARCHITECTURE.md` the map; [`prelude`] what most programs import. In short: [`net`] and [`ops`] describe, [`zoo`] has the named nets,
-//! [`exec`] runs them, [`train`] is the loop, [`weights`] and [`data`] read and write files.
+//! [`net`] and [`ops`] describe, [`zoo`] has the named nets, [`exec`] runs them, [`train`] is the loop, [`predictor`] answers with
+//! labels, [`weights`] and [`data`] read and write files. [`prelude`] has what most programs import. The README has the tasks,
+//! `ARCHITECTURE.md` the map.
+//!
+//! ```
+//! use convnet::prelude::*;
+//!
+//! # fn main() -> Result<()> {
+//! let mut net = Net::new("small", Shape::Map([1, 8, 8]))?;
+//! net.then("conv", Op::Conv2d(Conv2d::new(4, 3)))?;
+//! net.then("relu", Op::RELU)?;
+//! net.then("pool", Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d::GLOBAL))?;
+//! net.then("flatten", Op::Flatten)?;
+//! net.then("linear", Op::Linear(Linear::new(2)))?;
+//!
+//! let (engine, batch) = (Engine::new(1)?, 2);
+//! let mut training = Training::new(&net, &engine, batch, &weights::init(&net, 0), Update::adam(), 0)?;
+//! let (images, labels) = ([[0.0_f32; 64], [1.0; 64]].concat(), [0, 1]);
+//! for _ in 0..50 {
+//!     training.step(&images, &labels, 0.01)?;
+//! }
+//! let mut inference = Inference::new(&net, &engine, batch, &training.weights())?;
+//! let logits = inference.run(&images, batch)?;
+//! assert!(logits[0] > logits[1] && logits[3] > logits[2]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! All are on unless `default-features = false`, which leaves what training and inference need, and pictures as PNG.
+//!
+//! | feature | what it adds | crates |
+//! | --- | --- | --- |
+//! | `download` | fetching MNIST ([`data::download`]) | ureq, rustls |
+//! | `formats` | reading BMP, GIF, TIFF and WebP | decoders of `image` |
+//! | `image` | [`predictor::Input`] from an `image::DynamicImage` | none: its version of `image` becomes part of the interface |
+//! | `jpeg` | reading and writing JPEG | libjpeg-turbo-rs |
+//! | `lecture` | the lecture's rows, computed ([`lecture`]) | none |
+//! | `plots` | the pictures of a run, sheets of filters ([`train::plots`]) | plotters, a font |
+//!
+//! # Errors
+//!
+//! Every fallible function returns [`Error`], whose message is for a person and whose fields are for a program. What a build
+//! leaves out is an [`Error::Feature`] or [`data::PictureError::Feature`] that names the feature.
+//!
+//! # Versions
+//!
+//! The crate follows semantic versioning: variants and fields of errors may become more in a minor version, and so may the rows
+//! of [`zoo::models`]. Weights that training gives may differ between minor versions, by rounding alone; between patch versions
+//! they have the same bits. Rust 1.95 or newer.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "plots")]
 mod canvas;
 pub mod classifier;
 pub mod columns;
@@ -14,6 +65,7 @@ pub mod evaluate;
 pub mod exec;
 pub mod files;
 pub mod filter;
+#[cfg(feature = "lecture")]
 pub mod lecture;
 pub mod net;
 pub mod ops;

@@ -5,11 +5,12 @@ const LISTED: usize = 40;
 /// Longest name that is compared with others, in bytes.
 const LONGEST: usize = 64;
 
-/// "did you mean 'x'?" for the nearest known name, or the list of all when none is near. `names` must not be empty.
+/// "did you mean 'x'?" for the nearest known name, or the list of all when none is near.
 pub(crate) fn suggest<'a>(mistyped: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match nearest(mistyped, names.iter().copied()) {
         Some(name) => format!("did you mean '{name}'?"),
+        None if names.is_empty() => "there is none".into(),
         None if names.len() > LISTED => format!("known are {}, …", names[..LISTED].join(", ")),
         None => format!("known are {}", names.join(", ")),
     }

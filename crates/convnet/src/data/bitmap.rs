@@ -9,8 +9,10 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder};
 
+#[cfg(feature = "jpeg")]
 use super::jpeg;
 use super::picture::{luma, open, undecodable};
+use crate::error::times;
 use crate::{Error, Result, files};
 
 /// Most pixels of a picture that is read or written: 23,170 x 23,170.
@@ -18,6 +20,7 @@ pub const MAX_PIXELS: usize = 1 << 29;
 /// Most bytes of a decoded picture: 20,000 x 20,000 pixels of 4 bytes and some more.
 pub const MAX_BYTES: u64 = 2 << 30;
 /// Quality of JPEG files, of 100.
+#[cfg(feature = "jpeg")]
 const JPEG_QUALITY: u8 = 95;
 /// Pixels from which a PNG is compressed less: some ten times faster, and up to six times larger.
 const LARGE: usize = 4 << 20;
@@ -35,13 +38,17 @@ impl Bitmap {
     /// A picture of `shape` (channels, height, width) from its interleaved pixels, `[height, width, channels]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the channels are neither 1 nor 3, there is no pixel, or more or fewer bytes than that.
+    /// [`Error::Setting`] when the channels are neither 1 nor 3; [`Error::Length`] when there is no pixel, or more or fewer
+    /// bytes than that.
     pub fn new(shape: [usize; 3], pixels: Vec<u8>) -> Result<Bitmap> {
         let [channels, height, width] = shape;
         let bytes = height.checked_mul(width).and_then(|size| size.checked_mul(channels));
-        if ![1, 3].contains(&channels) || pixels.is_empty() || bytes != Some(pixels.len()) {
-            let found = pixels.len();
-            return Err(Error::invalid(format!("{found} bytes cannot be a picture of {channels}x{height}x{width}")));
+        if ![1, 3].contains(&channels) {
+            return Err(Error::setting("channels", "1 or 3", channels));
+        }
+        if pixels.is_empty() || bytes != Some(pixels.len()) {
+            let of = format!("bytes of a picture of {}", times(&shape));
+            return Err(Error::Length { of, expected: bytes.unwrap_or(usize::MAX), found: pixels.len() });
         }
         Ok(Bitmap { shape, pixels })
     }
@@ -166,7 +173,8 @@ fn format(path: &Path, [channels, height, width]: [usize; 3]) -> Result<Format> 
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let format = match &extension[..] {
         "png" => Format::Png,
-        "jpg" | "jpeg" => Format::Jpeg,
+        "jpg" | "jpeg" if cfg!(feature = "jpeg") => Format::Jpeg,
+        "jpg" | "jpeg" => return Err(Error::Feature { feature: "jpeg", what: "writing JPEG files" }),
         _ => return Err(Error::file(path, "expected a name that ends in .png, .jpg or .jpeg")),
     };
     let pixels = height.checked_mul(width).filter(|&pixels| (1..=MAX_PIXELS).contains(&pixels));
@@ -208,10 +216,20 @@ pub fn write_rows(path: &Path, shape: [usize; 3], fill: impl FnOnce(&mut dyn Wri
             if pixels.len() != channels * height * width {
                 return Err(io::Error::other("expected as many rows as the picture has"));
             }
-            let file = jpeg::encode(&pixels, [channels, height, width], JPEG_QUALITY).map_err(io::Error::other)?;
-            out.write_all(&file)
+            out.write_all(&jpeg_file(&pixels, [channels, height, width])?)
         }
     })
+}
+
+#[cfg(feature = "jpeg")]
+fn jpeg_file(pixels: &[u8], shape: [usize; 3]) -> io::Result<Vec<u8>> {
+    jpeg::encode(pixels, shape, JPEG_QUALITY).map_err(io::Error::other)
+}
+
+/// [`format()`] lets no such file begin.
+#[cfg(not(feature = "jpeg"))]
+fn jpeg_file(_: &[u8], _: [usize; 3]) -> io::Result<Vec<u8>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]
@@ -270,6 +288,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "jpeg")]
     fn photographs_stand_upright() {
         // EXIF: little-endian TIFF whose one entry says that the top of the scene is the right side of the file (6).
         let exif = [b"II*\0\x08\0\0\0\x01\0", &b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"[..], b"\0\0\0\0"].concat();

@@ -42,11 +42,8 @@ impl Dataset {
         let [c, h, w] = shape;
         let pixels = c.checked_mul(h).and_then(|n| n.checked_mul(w)).and_then(|n| n.checked_mul(labels.len()));
         if shape.contains(&0) || pixels != Some(images.len()) {
-            return Err(Error::invalid(format!(
-                "data set '{name}': {} labels of {c}x{h}x{w} pictures do not fit {} bytes of pixels",
-                labels.len(),
-                images.len()
-            )));
+            let of = format!("data set '{name}': bytes of {} pictures of {c}x{h}x{w}", labels.len());
+            return Err(Error::Length { of, expected: pixels.unwrap_or(usize::MAX), found: images.len() });
         }
         if let Some(item) = labels.iter().position(|&label| label as usize >= classes.len()) {
             return Err(Error::invalid(format!(
@@ -188,7 +185,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let new = |shape, pixels, labels| Dataset::new("t", shape, vec![0; pixels], labels, classes(3));
-        assert!(new([1, 2, 3], 12, vec![0]).unwrap_err().to_string().contains("do not fit 12 bytes"));
+        assert!(new([1, 2, 3], 12, vec![0]).unwrap_err().to_string().contains("expected 6, got 12"));
         assert!(new([1, 0, 3], 0, vec![]).is_err());
         assert!(new([usize::MAX, 2, 3], 12, vec![0]).is_err());
         let error = new([1, 2, 3], 12, vec![0, 3]).unwrap_err().to_string();

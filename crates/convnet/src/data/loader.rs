@@ -119,9 +119,8 @@ impl Loader {
     ) -> Result<Loader> {
         let LoaderOptions { batch_size, order, start_batch, workers } = options;
         if batch_size == 0 || workers == 0 {
-            return Err(Error::invalid(format!(
-                "batch size {batch_size} with {workers} workers: both must be at least 1"
-            )));
+            let (setting, found) = if workers == 0 { ("workers", workers) } else { ("batch_size", batch_size) };
+            return Err(Error::setting(setting, "at least 1", found));
         }
         let normalizer = normalization.normalizer(data.shape()[0])?;
         let target @ [_, height, width] = data.shape();
@@ -236,7 +235,7 @@ impl Worker {
             }
         };
         let thread = thread::Builder::new().name("loader".into()).spawn(work);
-        let thread = thread.map_err(|error| Error::invalid(format!("cannot start a thread for loading: {error}")))?;
+        let thread = thread.map_err(Error::thread("loading"))?;
         Ok(Worker { shape, ready: Some(ready), free, thread: Some(thread) })
     }
 

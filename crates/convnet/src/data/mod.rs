@@ -10,8 +10,10 @@ pub mod augment;
 pub mod bitmap;
 mod dataset;
 pub mod digits;
+#[cfg(feature = "download")]
 pub mod download;
 pub mod idx;
+#[cfg(feature = "jpeg")]
 mod jpeg;
 pub mod labels;
 mod loader;

@@ -37,20 +37,15 @@ impl Normalization {
     /// Another number of channels than values, or a value that cannot be used.
     pub fn normalizer(&self, channels: usize) -> Result<Normalizer> {
         if channels == 0 || self.mean.len() != channels || self.std.len() != channels {
-            return Err(Error::invalid(format!(
-                "normalisation has {} means and {} standard deviations, the pictures have {channels} channels: expected \
-                 one of each for every channel",
-                self.mean.len(),
-                self.std.len()
-            )));
+            let found = format!("{} means and {} standard deviations", self.mean.len(), self.std.len());
+            let expected = format!("one mean and one standard deviation for each of {channels} channels");
+            return Err(Error::setting("normalization", expected, found));
         }
         let table = |(&mean, &std): (&f32, &f32)| {
             let usable = mean.is_finite() && std.is_finite() && std > 0.0;
             usable.then(|| std::array::from_fn(|x| (x as f32 / 255.0 - mean) / std)).ok_or_else(|| {
-                Error::invalid(format!(
-                    "normalisation by mean {mean} and standard deviation {std}: expected finite numbers and a \
-                     deviation above 0"
-                ))
+                let found = format!("mean {mean} and standard deviation {std}");
+                Error::setting("normalization", "finite numbers and a deviation above 0", found)
             })
         };
         Ok(Normalizer { tables: self.mean.iter().zip(&self.std).map(table).collect::<Result<_>>()? })
@@ -117,7 +112,7 @@ mod tests {
     #[test]
     fn unusable_values_are_refused() {
         let with = |mean: &[f32], std: &[f32]| Normalization { mean: mean.into(), std: std.into() }.normalizer(1);
-        assert!(with(&[0.0, 0.0], &[1.0]).unwrap_err().to_string().contains("have 1 channels"));
+        assert!(with(&[0.0, 0.0], &[1.0]).unwrap_err().to_string().contains("each of 1 channels"));
         assert!(Normalization::unit(0).normalizer(0).is_err());
         assert!(with(&[0.0], &[0.0]).is_err());
         assert!(with(&[0.0], &[-1.0]).is_err());

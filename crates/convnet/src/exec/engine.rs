@@ -94,13 +94,14 @@ impl Engine {
     /// that the environment variable `CONVNET_ISA` names (`avx512`, `avx2`, `portable`).
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the variable names a set that is unknown or that this CPU lacks, when there are more than
-    /// 1,024 threads, or when the operating system starts no more.
+    /// [`Error::Setting`] when the variable names a set that is unknown or that this CPU lacks, or when there are more than
+    /// 1,024 threads; [`Error::Thread`] when the operating system starts no more.
     pub fn new(threads: usize) -> Result<Engine> {
         let isa = match std::env::var("CONVNET_ISA") {
             Ok(name) if !name.is_empty() => Isa::named(&name).ok_or_else(|| {
                 let present: Vec<_> = Isa::NAMES.into_iter().filter(|name| Isa::named(name).is_some()).collect();
-                Error::invalid(format!("CONVNET_ISA: expected one of {} on this CPU, got '{name}'", present.join(", ")))
+                let expected = format!("one of {} on this CPU", present.join(", "));
+                Error::setting("CONVNET_ISA", expected, format_args!("'{name}'"))
             })?,
             Ok(_) | Err(_) => Isa::best(),
         };
@@ -112,12 +113,11 @@ impl Engine {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             given if given > Engine::MAX_THREADS => {
-                let most = Engine::MAX_THREADS;
-                return Err(Error::invalid(format!("threads: expected at most {most}, got {given}")));
+                return Err(Error::setting("threads", format!("at most {}", Engine::MAX_THREADS), given));
             }
             given => given,
         };
-        let threads = Threads::new(threads).map_err(|e| Error::invalid(format!("starting {threads} threads: {e}")))?;
+        let threads = Threads::new(threads).map_err(Error::thread("computing"))?;
         Ok(Engine { threads: Arc::new(threads), isa, conv: ConvChoice::Auto, precision: Precision::F32 })
     }
 

@@ -91,7 +91,7 @@ impl Gradients {
     /// The net's output for `count` pictures, `[count, classes]` (or `[count, C, H, W]`), row-major. `images` is NCHW.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when `count` is above the planned batch or `images` has another length.
+    /// [`Error::Setting`] when `count` is 0 or above the planned batch, [`Error::Length`] when `images` has another length.
     pub fn forward(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
         let input = self.structure.net.input_shape().elements();
         super::check_images(images.len(), input, count, self.session.plan.batch)?;
@@ -108,17 +108,16 @@ impl Gradients {
     /// and 0 for the others gives those of its logit. Forward's values are gone then.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there was no forward pass since the last backward pass, or the gradient has another length.
+    /// [`Error::Invalid`] when there was no forward pass since the last backward pass, [`Error::Length`] when the gradient has
+    /// another length.
     pub fn backward(&mut self, by_output: &[f32]) -> Result<()> {
         if self.state != State::Forward {
             return Err(Error::invalid("backward: expected a forward pass before each backward pass"));
         }
         let expected = self.count * self.output_len();
         if by_output.len() != expected {
-            let (count, got) = (self.count, by_output.len());
-            let problem =
-                format!("expected a gradient of {expected} numbers by the output of {count} pictures, got {got}");
-            return Err(Error::invalid(problem));
+            let of = format!("numbers of the gradient by the output of {} pictures", self.count);
+            return Err(Error::Length { of, expected, found: by_output.len() });
         }
         self.session.write_output_gradient(self.session.plan.graph.outputs[0], self.count, by_output);
         self.session.backward(&self.packed, &mut [], self.count, Mode::Evaluation);
@@ -130,7 +129,7 @@ impl Gradients {
     /// all pictures, NCHW or one row each.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the session has no such tap.
+    /// [`Error::Unknown`] when the session has no such tap.
     pub fn feature(&self, tap: &str) -> Result<(Shape, &[f32])> {
         let (index, shape) = self.structure.taps.get(tap)?;
         Ok((shape, &self.session.taps[index].value[..self.count * shape.elements()]))
@@ -139,7 +138,8 @@ impl Gradients {
     /// The gradient by the value at a tap, which lies as [`Gradients::feature`] does.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the session has no such tap, or there was no backward pass since the last forward pass.
+    /// [`Error::Unknown`] when the session has no such tap, [`Error::Invalid`] when there was no backward pass since the last
+    /// forward pass.
     pub fn gradient(&self, tap: &str) -> Result<(Shape, &[f32])> {
         let (index, shape) = self.structure.taps.get(tap)?;
         match self.state {
@@ -151,7 +151,7 @@ impl Gradients {
     /// Replaces all parameters and buffers.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when one is missing or has another shape; nothing has changed then.
+    /// [`Error::Missing`] or [`Error::Shape`] when one is missing or has another shape; nothing has changed then.
     pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
         (self.packed, self.running) = packed(&self.session.plan, &self.structure.rewritten(weights)?)?;
         self.state = State::Nothing;

@@ -46,7 +46,8 @@ impl InferenceBuilder<'_> {
     /// Plans the inference.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the batch is 0, a tap is no layer of the net, or a parameter is missing or has another shape.
+    /// [`crate::Error::Setting`] when the batch is 0, [`crate::Error::Unknown`] when a tap is no layer of the net, [`crate::Error::Missing`] or
+    /// [`crate::Error::Shape`] when a parameter is missing or has another shape.
     pub fn build(self, engine: &Engine) -> Result<Inference> {
         let batch = self.batch;
         self.in_tiles(engine, |net| batch_tiling::pictures(net, batch))
@@ -144,7 +145,7 @@ impl Inference {
     /// Plans a net for batches of up to `batch` pictures. `weights` holds every parameter and buffer of the net.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when `batch` is 0 or a parameter is missing or has another shape.
+    /// As [`InferenceBuilder::build`].
     pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
         Inference::builder(net, weights).batch(batch).build(engine)
     }
@@ -171,7 +172,7 @@ impl Inference {
     /// shared. Neither sees the other's [`Inference::set_weights`].
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when `batch` is 0 or too large.
+    /// [`crate::Error::Setting`] when `batch` is 0, [`crate::Error::Layer`] when it is too large.
     pub fn with_batch(&self, batch: usize) -> Result<Inference> {
         super::check_batch(&self.structure.described, batch)?;
         let pictures = batch_tiling::pictures(&self.structure.net, batch);
@@ -189,7 +190,7 @@ impl Inference {
     /// Replaces all parameters and buffers.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when one is missing or has another shape; nothing has changed then.
+    /// [`crate::Error::Missing`] or [`crate::Error::Shape`] when one is missing or has another shape; nothing has changed then.
     pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
         let weights = Fixed::pack(&self.session.plan, &self.structure.rewritten(weights)?)?;
         self.session.fix_parameters(&weights.packed, &weights.running);
@@ -205,7 +206,7 @@ impl Inference {
     /// The net's output for `count` pictures, `[count, classes]` (or `[count, C, H, W]`), row-major. `images` is NCHW.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when `count` is above the planned batch or `images` has another length.
+    /// [`crate::Error::Setting`] when `count` is 0 or above the planned batch, [`crate::Error::Length`] when `images` has another length.
     pub fn run(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
         let described = &self.structure.described;
         super::check_images(images.len(), described.input_shape().elements(), count, self.session.plan.batch)?;
@@ -220,7 +221,7 @@ impl Inference {
     /// pictures, NCHW or one row each.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the session has no such tap.
+    /// [`crate::Error::Unknown`] when the session has no such tap.
     pub fn feature(&self, tap: &str) -> Result<(Shape, &[f32])> {
         let (index, shape) = self.structure.taps.get(tap)?;
         Ok((shape, &self.session.taps[index].value[..self.count * shape.elements()]))

@@ -41,7 +41,7 @@ const MAX_BATCH_ELEMENTS: usize = 1 << 31;
 
 fn check_batch(net: &Net, batch: usize) -> Result<()> {
     if batch == 0 {
-        return Err(Error::invalid("batch size: expected at least 1, got 0"));
+        return Err(Error::setting("batch", "at least 1", 0));
     }
     for node in net.nodes() {
         let elements = node.shape.elements().next_multiple_of(16).saturating_mul(batch);
@@ -55,10 +55,14 @@ fn check_batch(net: &Net, batch: usize) -> Result<()> {
 
 fn check_images(len: usize, picture: usize, count: usize, batch: usize) -> Result<()> {
     if count == 0 || count > batch {
-        return Err(Error::invalid(format!("expected 1 to {batch} pictures, as planned, got {count}")));
+        return Err(Error::setting("pictures", format!("1 to {batch}, as planned"), count));
     }
     if len != count * picture {
-        return Err(Error::invalid(format!("expected {count} pictures of {picture} numbers, got {len} numbers")));
+        return Err(Error::Length {
+            of: format!("numbers of {count} pictures"),
+            expected: count * picture,
+            found: len,
+        });
     }
     Ok(())
 }

@@ -184,11 +184,10 @@ pub(super) fn pack<'p, T: Borrow<Tensor>>(
     let mut flat = Buffer::zeros(flat_len(slots));
     for slot in slots {
         let name = format!("{prefix}{}", slot.name);
-        let tensor = state.get(&name).ok_or_else(|| Error::invalid(format!("parameter '{name}' is missing")))?;
+        let tensor = state.get(&name).ok_or_else(|| Error::missing_parameter(&name))?;
         let tensor: &Tensor = tensor.borrow();
         if tensor.shape() != slot.shape {
-            let (want, got) = (&slot.shape, tensor.shape());
-            return Err(Error::invalid(format!("parameter '{name}': expected shape {want:?}, got {got:?}")));
+            return Err(Error::parameter_shape(&name, &slot.shape, tensor.shape()));
         }
         let target = &mut flat[slot.range.clone()];
         slot.pack(&packing, tensor.data(), target);

@@ -4,7 +4,6 @@
 
 use crate::net::{Net, NodeId};
 use crate::ops::Shape;
-use crate::suggest::suggest;
 use crate::{Error, Result};
 
 /// Taps under the names that the caller gave them.
@@ -38,13 +37,8 @@ impl Taps {
     /// A tap's place among the others, and the shape of its value.
     pub(super) fn get(&self, name: &str) -> Result<(usize, Shape)> {
         let found = self.taps.iter().position(|tap| tap.name == name);
-        found.map(|index| (index, self.taps[index].shape)).ok_or_else(|| match self.taps.is_empty() {
-            true => Error::invalid(format!("'{name}' is not a tap: this session was built without taps")),
-            false => {
-                let names = self.taps.iter().map(|tap| tap.name.as_str());
-                Error::invalid(format!("'{name}' is not a tap of this session: {}", suggest(name, names)))
-            }
-        })
+        let unknown = || Error::unknown("tap", name, self.taps.iter().map(|tap| tap.name.as_str()));
+        found.map(|index| (index, self.taps[index].shape)).ok_or_else(unknown)
     }
 }
 
@@ -56,8 +50,7 @@ fn find(net: &Net, name: &str) -> Result<NodeId> {
     let path = format!("{name}.");
     let within = |node: NodeId| net.node(node).name.starts_with(&path);
     let Some(last) = (0..net.nodes().len()).rev().map(NodeId).find(|&node| within(node)) else {
-        let names = net.nodes().iter().map(|node| node.name.as_str());
-        return Err(Error::invalid(format!("net '{}' has no layer '{name}': {}", net.name(), suggest(name, names))));
+        return Err(Error::unknown_layer(net, name));
     };
     let outside = net.nodes().iter().filter(|node| !node.name.starts_with(&path));
     match outside.flat_map(|node| &node.inputs).find(|&&input| input != last && within(input)) {
@@ -89,7 +82,7 @@ mod tests {
             (&node("layer4.1").unwrap(), Shape::Map([512, 7, 7]))
         );
         let problem = node("layer4.1.bn3").unwrap_err().to_string();
-        assert_eq!(problem, "net 'resnet18' has no layer 'layer4.1.bn3': did you mean 'layer4.1.bn1'?");
+        assert_eq!(problem, "the net 'resnet18' has no layer 'layer4.1.bn3': did you mean 'layer4.1.bn1'?");
         let net = by_name("googlenet", &ZooOptions::default()).unwrap();
         let concat = find(&net, "inception4a").unwrap();
         assert_eq!(net.node(concat).name, "inception4a.concat");

@@ -10,7 +10,6 @@ use super::profile::ProfileRow;
 use super::training_options::{ParameterGroup, TrainingBuilder, count};
 use super::{Engine, Targets, Update};
 use crate::net::{Net, NodeId};
-use crate::suggest::suggest;
 use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::activation::Activation;
 use convnet_kernels::layout::{Maps, MapsMut};
@@ -85,8 +84,7 @@ impl Training {
     /// `seed` decides dropout.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when `batch` is 0, the net's output is not a vector, or a parameter is missing or has another
-    /// shape.
+    /// As [`TrainingBuilder::build`].
     pub fn new(
         net: &Net,
         engine: &Engine,
@@ -107,8 +105,9 @@ impl Training {
         let TrainingBuilder { net, weights, batch, update, seed, .. } = options;
         super::check_batch(net, batch)?;
         let Layout::Row(classes) = Layout::of(net.output_shape()) else {
-            let shape = net.output_shape();
-            return Err(Error::invalid(format!("training needs a net whose output is a vector, got {shape}")));
+            let output = net.node(net.output());
+            let problem = format!("expected a vector as the output of a net to train, got {}", output.shape);
+            return Err(Error::Layer { layer: output.name.clone(), op: output.op.name(), problem });
         };
         check_outputs(net)?;
         let lowered = lower(Request {
@@ -149,8 +148,8 @@ impl Training {
     /// One step on `labels.len()` pictures in NCHW: forward, mean cross-entropy, backward, update.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there are more pictures than planned or none, `images` has another length, or a label is
-    /// not below the number of classes. Nothing has changed then.
+    /// [`Error::Setting`] when there are more pictures than planned or none, [`Error::Length`] when `images` has another
+    /// length, [`Error::Label`] when a label is not below the number of classes. Nothing has changed then.
     pub fn step(&mut self, images: &[f32], labels: &[u32], lr: f32) -> Result<Step> {
         let step = self.gradients(images, labels)?;
         self.update(lr);
@@ -161,8 +160,7 @@ impl Training {
     /// take the place of those from before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there are more pictures than planned or none, `images` has another length, or a target is no
-    /// class or no probabilities. Nothing has changed then.
+    /// As [`Training::step`], and [`Error::Setting`] when a target is no probabilities. Nothing has changed then.
     pub fn gradients<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
         self.pass(images, targets.into(), false)
     }
@@ -280,7 +278,7 @@ impl Training {
     /// Replaces all parameters and running statistics, as if planned with them; the optimizer's memory stays.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when one is missing or has another shape; nothing has changed then.
+    /// [`Error::Missing`] or [`Error::Shape`] when one is missing or has another shape; nothing has changed then.
     pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
         (self.weights, self.running, self.kept) = take(&self.session.plan, weights)?;
         Ok(())
@@ -296,7 +294,7 @@ impl Training {
     /// The gradient of one parameter.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the net has no such parameter.
+    /// [`Error::Unknown`] when the net has no such parameter.
     pub fn gradient(&self, parameter: &str) -> Result<Tensor> {
         let plan = &self.session.plan;
         let slot = &plan.graph.parameters.trained[self.slot(parameter)?];
@@ -308,13 +306,13 @@ impl Training {
     /// Replaces the gradient of one parameter; that of one that is not trained is never read.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the net has no such parameter or its shape is another.
+    /// [`Error::Unknown`] when the net has no such parameter, [`Error::Shape`] when its shape is another.
     pub fn set_gradient(&mut self, parameter: &str, gradient: &Tensor) -> Result<()> {
         let plan = &self.session.plan;
         let slot = &plan.graph.parameters.trained[self.slot(parameter)?];
         if gradient.shape() != slot.shape {
-            let (expected, got) = (&slot.shape, gradient.shape());
-            return Err(Error::invalid(format!("gradient of '{parameter}': expected shape {expected:?}, got {got:?}")));
+            let of = format!("gradient of '{parameter}'");
+            return Err(Error::Shape { of, expected: slot.shape.clone(), found: gradient.shape().to_vec() });
         }
         slot.pack(|stage| plan.packing(stage), gradient.data(), &mut self.gradients[slot.range.clone()]);
         self.touched = true;
@@ -324,10 +322,8 @@ impl Training {
     /// A parameter's place among the others.
     fn slot(&self, parameter: &str) -> Result<usize> {
         let slots = &self.session.plan.graph.parameters.trained;
-        slots.iter().position(|slot| slot.name == parameter).ok_or_else(|| {
-            let names = suggest(parameter, slots.iter().map(|slot| slot.name.as_str()));
-            Error::invalid(format!("no parameter '{parameter}': {names}"))
-        })
+        let unknown = || Error::unknown("parameter", parameter, slots.iter().map(|slot| slot.name.as_str()));
+        slots.iter().position(|slot| slot.name == parameter).ok_or_else(unknown)
     }
 
     /// All gradients as one slice. The parameters stand in running order, each as kernels read it, with zeros as padding. The
@@ -390,7 +386,7 @@ impl Training {
     /// that this training was made with.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a tensor is missing or has another shape; nothing has changed then.
+    /// [`Error::Missing`] or [`Error::Shape`] when one is missing or has another shape; nothing has changed then.
     pub fn restore(&mut self, optimizer: &StateDict, steps: u64) -> Result<()> {
         let mut moments = std::mem::take(&mut self.moments);
         let plan = &self.session.plan;

@@ -60,10 +60,10 @@ impl ParameterGroup {
         let factor = |factor: f32| factor.is_finite() && factor >= 0.0;
         match factor(self.lr) && factor(self.weight_decay) {
             true => Ok(()),
-            false => Err(Error::invalid(format!(
-                "parameter group of '{name}': expected finite factors from 0 on, got lr {} and weight_decay {}",
-                self.lr, self.weight_decay
-            ))),
+            false => {
+                let found = format!("lr {} and weight_decay {} for '{name}'", self.lr, self.weight_decay);
+                Err(Error::setting("parameter group", "finite factors from 0 on", found))
+            }
         }
     }
 }
@@ -153,8 +153,9 @@ impl<'a> TrainingBuilder<'a> {
     /// Plans the training.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the batch is 0, the net's output is not a vector, a parameter is missing or has another shape,
-    /// a parameter group has a factor below 0, or no parameter is trained.
+    /// [`Error::Setting`] when the batch is 0 or a parameter group has a factor below 0, [`Error::Layer`] when the net's output is
+    /// not a vector, [`Error::Missing`] or [`Error::Shape`] when a parameter is missing or has another shape,
+    /// [`Error::Invalid`] when no parameter is trained.
     pub fn build(self, engine: &Engine) -> Result<Training> {
         Training::plan(self, engine)
     }
@@ -203,22 +204,24 @@ const SUM_TOLERANCE: f32 = 1e-3;
 pub(super) fn count(targets: Targets<'_>, classes: usize) -> Result<usize> {
     match targets {
         Targets::Labels(labels) => match labels.iter().find(|&&label| label as usize >= classes) {
-            Some(label) => Err(Error::invalid(format!("expected labels below {classes}, got {label}"))),
+            Some(&label) => Err(Error::Label { label: label as usize, classes }),
             None => Ok(labels.len()),
         },
         Targets::Probabilities(all) => {
             if !all.len().is_multiple_of(classes) {
-                let len = all.len();
-                return Err(Error::invalid(format!("expected probabilities of {classes} classes each, got {len}")));
+                let expected = all.len().next_multiple_of(classes);
+                let of = format!("probabilities of pictures with {classes} classes each");
+                return Err(Error::Length { of, expected, found: all.len() });
             }
             let good = |row: &[f32]| {
                 let one = 1.0 - SUM_TOLERANCE..1.0 + SUM_TOLERANCE;
                 row.iter().all(|&p| p >= 0.0) && one.contains(&row.iter().sum())
             };
             match all.chunks_exact(classes).position(|row| !good(row)) {
-                Some(row) => Err(Error::invalid(format!(
-                    "expected probabilities from 0 on whose sum is 1, but those of picture {row} are not"
-                ))),
+                Some(row) => {
+                    let found = format!("others for picture {row}");
+                    Err(Error::setting("targets", "probabilities from 0 on whose sum is 1", found))
+                }
                 None => Ok(all.len() / classes),
             }
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use crate::error::times;
 use crate::{Error, Result, data};
 
 /// Longest side of a kernel.
@@ -31,16 +32,14 @@ impl Kernel {
         let size = [rows.len(), rows.first().map_or(0, Vec::len)];
         let [height, width] = size;
         if height == 0 || width == 0 {
-            return Err(Error::invalid("the kernel is empty: expected rows of numbers"));
+            return Err(Error::setting("kernel", "rows of numbers", "nothing"));
         }
         if let Some(i) = rows.iter().position(|row| row.len() != width) {
             let (row, found) = (i + 1, rows[i].len());
-            return Err(Error::invalid(format!("row {row} of the kernel has {found} numbers, but row 1 has {width}")));
+            return Err(Error::Length { of: format!("numbers in row {row} of the kernel"), expected: width, found });
         }
         if height > MAX_SIDE || width > MAX_SIDE {
-            return Err(Error::invalid(format!(
-                "expected a kernel of at most {MAX_SIDE}x{MAX_SIDE}, got {height}x{width}"
-            )));
+            return Err(Error::setting("kernel", format!("at most {MAX_SIDE}x{MAX_SIDE} numbers"), times(&size)));
         }
         let kernel = Kernel { size, numbers: rows.concat(), divisor };
         // A divisor of 0 makes the sum infinite or no number.
@@ -151,8 +150,8 @@ fn number(word: &str) -> Result<f32> {
     let short: String = word.chars().take(40).collect();
     match parsed {
         Ok(number) if number.is_finite() => Ok(number),
-        Ok(_) => Err(Error::invalid(format!("'{short}' in the kernel is not a finite number"))),
-        Err(_) => Err(Error::invalid(format!("'{short}' in the kernel is not a number"))),
+        Ok(_) => Err(Error::setting("kernel", "finite numbers", format_args!("'{short}'"))),
+        Err(_) => Err(Error::setting("kernel", "numbers", format_args!("'{short}'"))),
     }
 }
 
@@ -178,19 +177,19 @@ mod tests {
     fn what_is_no_kernel_is_refused() {
         let long = vec!["1"; MAX_SIDE + 1];
         for (text, problem) in [
-            ("", "empty"),
-            (" ; \n#1", "empty"),
-            ("/ 2", "empty"),
-            ("1 2; 3", "row 2 of the kernel has 1 numbers, but row 1 has 2"),
-            ("1 x; 3 4", "'x' in the kernel is not a number"),
-            ("1 NaN", "'NaN' in the kernel is not a finite number"),
-            ("inf 1", "not a finite number"),
-            ("1/0 1", "not a finite number"),
+            ("", "rows of numbers, got nothing"),
+            (" ; \n#1", "got nothing"),
+            ("/ 2", "got nothing"),
+            ("1 2; 3", "row 2 of the kernel: expected 2, got 1"),
+            ("1 x; 3 4", "expected numbers, got 'x'"),
+            ("1 NaN", "expected finite numbers, got 'NaN'"),
+            ("inf 1", "finite numbers"),
+            ("1/0 1", "finite numbers"),
             ("1 1 / 0", "finite"),
-            ("1 1 / 1 / 2", "not a number"),
+            ("1 1 / 1 / 2", "expected numbers"),
             ("1e38 / 1e-30", "finite"),
-            (&long.join(" "), "at most 255x255, got 1x256"),
-            (&long.join(";"), "at most 255x255, got 256x1"),
+            (&long.join(" "), "at most 255x255 numbers, got 1x256"),
+            (&long.join(";"), "at most 255x255 numbers, got 256x1"),
         ] {
             let error = Kernel::parse(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");

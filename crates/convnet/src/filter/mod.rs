@@ -9,16 +9,20 @@
 //!
 //! [`Bitmap`]: crate::data::bitmap::Bitmap
 
+#[cfg(feature = "plots")]
 mod demo;
 mod kernel;
 mod named;
 mod pass;
+#[cfg(feature = "plots")]
 mod sheet;
 
+#[cfg(feature = "plots")]
 pub use demo::scene;
 pub use kernel::{Kernel, MAX_SIDE};
 pub use named::{find, named};
 pub use pass::{Border, MAX_STRIDE, Pass, Placement, Range};
+#[cfg(feature = "plots")]
 pub use sheet::{SheetOptions, sheet};
 
 /// A kernel, and how its answers become pixels.

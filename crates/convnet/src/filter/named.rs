@@ -6,7 +6,6 @@
 //! in digital image processing", 2000; emboss and outline as on setosa.io/ev/image-kernels.
 
 use super::{Activation, Filter, Kernel, Rendering};
-use crate::suggest::suggest;
 use crate::{Error, Result};
 
 /// A row of the table: name, kernel, what it does.
@@ -47,12 +46,10 @@ pub fn named() -> Vec<Filter> {
 /// The filter of that name.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the nearest name when there is none.
+/// [`Error::Unknown`] with the nearest name when there is none.
 pub fn find(name: &str) -> Result<Filter> {
-    NAMED.iter().find(|named| named.0 == name).map(filter).ok_or_else(|| {
-        let names = NAMED.iter().map(|named| named.0);
-        Error::invalid(format!("there is no filter '{name}': {}", suggest(name, names)))
-    })
+    let unknown = || Error::unknown("filter", name, NAMED.iter().map(|named| named.0));
+    NAMED.iter().find(|named| named.0 == name).map(filter).ok_or_else(unknown)
 }
 
 fn filter(&Named(name, kernel, description): &Named) -> Filter {

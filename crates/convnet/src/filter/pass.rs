@@ -18,6 +18,7 @@ use convnet_kernels::precision::Precision;
 
 use super::{Activation, Filter, Kernel, Rendering};
 use crate::data::bitmap::{Bitmap, MAX_PIXELS};
+use crate::error::times;
 use crate::exec::Engine;
 use crate::geometry::{Padding, Window};
 use crate::{Error, Result};
@@ -100,15 +101,12 @@ impl<'a> Pass<'a> {
             return Err(Error::invalid("expected at least one filter"));
         };
         if let Some(other) = filters.iter().find(|filter| filter.kernel.size() != kernel) {
-            let sizes = [other.kernel.size(), kernel];
-            return Err(Error::invalid(format!(
-                "filter '{}' is of size {:?}, others are of {:?}",
-                other.name, sizes[0], sizes[1]
-            )));
+            let of = format!("kernel of filter '{}' beside that of '{}'", other.name, filters[0].name);
+            return Err(Error::Shape { of, expected: kernel.to_vec(), found: other.kernel.size().to_vec() });
         }
         let Placement { stride, padding, border, convolution } = *placement;
         if stride.iter().any(|s| !(1..=MAX_STRIDE).contains(s)) {
-            return Err(Error::invalid(format!("stride: expected 1 to {MAX_STRIDE}, got {}x{}", stride[0], stride[1])));
+            return Err(Error::setting("stride", format!("1 to {MAX_STRIDE}"), times(&stride)));
         }
         let window = Window { kernel, stride, padding, dilation: [1; 2], ceil_mode: false };
         let output = window.output(picture.size()).map_err(|error| {

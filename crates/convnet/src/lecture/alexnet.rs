@@ -1,11 +1,16 @@
 //! L10: AlexNet, `alexnet_2012` of the zoo.
 
+use std::iter;
+
+use convnet_kernels::reference::activation;
+
 use super::figure::{PIXELS, WEIGHTS, product};
 use super::live::{chain, layer, maps, named, run, side, table, weights};
 use super::{Block, Figure, Text};
 use crate::columns::thousands;
 use crate::geometry::{ReceptiveField, Window};
 use crate::net::Net;
+use crate::ops::Activation;
 use crate::{Error, Result};
 
 /// L10.
@@ -131,10 +136,9 @@ fn input() -> Result<Vec<Block>> {
 
 /// What was new.
 fn ideas(net: &Net) -> Result<Vec<Block>> {
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    let slope = |x: f64| {
-        let (s, t) = (sigmoid(x), x.tanh());
-        [format!("{x}"), format!("{:.4}", s * (1.0 - s)), format!("{:.4}", 1.0 - t * t), "1".to_owned()].to_vec()
+    let slopes = |x: f64| {
+        let slope = |of| format!("{:.4}", activation::slope(of, x));
+        iter::once(x.to_string()).chain([Activation::Sigmoid, Activation::Tanh, Activation::Relu].map(slope)).collect()
     };
     let headings = ["x", "sigmoid'", "tanh'", "ReLU'"].map(Text::same);
     let norm = net.find("norm1").map(|id| net.node(id).op.clone());
@@ -154,7 +158,7 @@ fn ideas(net: &Net) -> Result<Vec<Block>> {
             "ReLU는 입력이 양수이면 기울기가 항상 1이다. sigmoid와 tanh는 0에서 멀어지면 기울기가 0에 가까워져 gradient가 사라진다. 기울기를 \
              비교하면 다음과 같다.",
         )),
-        Block::Exhibit(table(0, &headings, &[0.0, 2.0, 5.0].map(slope))),
+        Block::Exhibit(table(0, &headings, &[-2.0, 0.0, 2.0, 5.0].map(slopes))),
         Block::Words(Text::with(
             format!(
                 "Local response normalization divides a response by those of neighbouring channels, so that a strong one quiets the \

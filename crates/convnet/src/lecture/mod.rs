@@ -29,7 +29,6 @@ mod vgg;
 pub use figure::{Figure, Value};
 pub use text::{Lang, Text};
 
-use crate::suggest::suggest;
 use crate::{Error, Result};
 
 /// A row of the lecture.
@@ -115,7 +114,7 @@ pub fn rows() -> &'static [Row] {
 /// a range (`L1-L9`) or a topic (`alexnet`), in capitals or not.
 ///
 /// # Errors
-/// [`Error::Invalid`] with what was perhaps meant, for a word that names no row.
+/// [`Error::Unknown`] with what was perhaps meant, for a word that names no row.
 ///
 /// ```
 /// let rows = convnet::lecture::select(&["L8-L9", "resnet"]).unwrap();
@@ -139,13 +138,11 @@ fn range(word: &str) -> Result<[usize; 2]> {
     let ends = word.split_once('-').and_then(|(first, last)| Some([position(first)?, position(last)?]));
     match ends {
         Some([first, last]) if first <= last => Ok([first, last]),
-        Some(_) => Err(Error::invalid(format!("range '{word}': expected the earlier row first, as in L1-L9"))),
+        Some(_) => Err(Error::setting("range", "the earlier row first, as in L1-L9", format_args!("'{word}'"))),
         None => {
             let ids: Vec<String> = ROWS.iter().map(Row::id).collect();
             let topics = ROWS.iter().map(|row| row.topic);
-            let known = suggest(word, topics.chain(ids.iter().map(String::as_str)));
-            let word: String = word.escape_debug().take(40).collect();
-            Err(Error::invalid(format!("the lecture has no row '{word}': {known}")))
+            Err(Error::unknown_in(Some("lecture".into()), "row", word, topics.chain(ids.iter().map(String::as_str))))
         }
     }
 }

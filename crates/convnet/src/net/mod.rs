@@ -108,7 +108,10 @@ impl Net {
         net.auxiliaries.clone_from(&self.auxiliaries);
         match net.output_shape() {
             Shape::Vector(outputs) if outputs == classes => Ok(net),
-            output => Err(Error::invalid(format!("net '{}': for {classes} classes its output is {output}", self.name))),
+            output => {
+                let of = format!("output of net '{}' with a new head", self.name);
+                Err(Error::Shape { of, expected: vec![classes], found: output.dims().to_vec() })
+            }
         }
     }
 

@@ -26,7 +26,7 @@ pub type Parameters<'a> = BTreeMap<String, Cow<'a, Tensor>>;
 /// what is not folded is not copied.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a parameter that is missing from `state` or has another shape than the net's.
+/// [`Error::Missing`] or [`Error::Shape`] for a parameter that is missing from `state` or has another shape than the net's.
 pub fn inference<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
     let Rewritten { net, parameters, .. } = inference_keeping(net, state, &[])?;
     Ok((net, parameters))
@@ -187,11 +187,10 @@ impl Fold<'_> {
 
 /// The tensor of that name, if it has the shape.
 fn find<'a>(state: &'a StateDict, name: &str, shape: &[usize]) -> Result<&'a Tensor> {
-    let expected = |got: &str| Error::invalid(format!("parameter '{name}': expected the shape {shape:?}, got {got}"));
     match state.get(name) {
         Some(tensor) if tensor.shape() == shape => Ok(tensor),
-        Some(tensor) => Err(expected(&format!("{:?}", tensor.shape()))),
-        None => Err(expected("no such parameter")),
+        Some(tensor) => Err(Error::parameter_shape(name, shape, tensor.shape())),
+        None => Err(Error::missing_parameter(name)),
     }
 }
 
@@ -359,7 +358,7 @@ mod tests {
             state.remove(name);
             let missing = inference(&net, &state).unwrap_err().to_string();
             assert!(misshapen.contains(name) && misshapen.ends_with("got [3]"), "{misshapen}");
-            assert!(missing.contains(name) && missing.ends_with("no such parameter"), "{missing}");
+            assert!(missing.contains(name) && missing.ends_with("is missing"), "{missing}");
         }
     }
 }

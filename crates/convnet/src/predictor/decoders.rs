@@ -28,7 +28,7 @@ impl Decoders {
     /// Starts so many threads, which have at most `most` pictures under way.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the system refuses a thread.
+    /// [`Error::Thread`] when the system refuses a thread.
     pub(super) fn start(threads: usize, most: usize, target: Target) -> Result<Decoders> {
         let workers = (0..threads.max(1)).map(|_| Worker::start(most, target)).collect::<Result<_>>()?;
         Ok(Decoders { workers, given: 0, taken: 0, most: most.max(1) })
@@ -78,7 +78,7 @@ impl Worker {
             }
         };
         let thread = thread::Builder::new().name("decoder".into()).spawn(work);
-        let thread = thread.map_err(|error| Error::invalid(format!("cannot start a thread for decoding: {error}")))?;
+        let thread = thread.map_err(Error::thread("decoding"))?;
         Ok(Worker { jobs: Some(jobs), done, thread: Some(thread) })
     }
 }

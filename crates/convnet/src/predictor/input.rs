@@ -24,6 +24,8 @@ enum Content {
     /// One after the other, of channels, height and width.
     Planes([usize; 3], Vec<u8>),
     Array(Vec<f32>),
+    #[cfg(feature = "image")]
+    Image(Box<image::DynamicImage>),
 }
 
 /// A picture that a net can see.
@@ -107,6 +109,8 @@ impl Input {
             Content::Bytes(bytes) => picture::decode(&bytes, target).map(of).map_err(named()),
             Content::Pixels(shape, pixels) => picture::from_pixels(&pixels, shape, target).map(sound).map_err(named()),
             Content::Planes(shape, planes) => picture::from_planes(planes, shape, target).map(sound).map_err(named()),
+            #[cfg(feature = "image")]
+            Content::Image(picture) => picture::from_image(*picture, target).map(sound).map_err(named()),
             Content::Array(values) => {
                 check_array(&values, target.shape).map_err(named())?;
                 Ok(Prepared { values: Values::Array(values), warnings: Vec::new() })
@@ -148,6 +152,14 @@ fn check_array(values: &[f32], [channels, height, width]: [usize; 3]) -> Result<
 impl From<Content> for Input {
     fn from(content: Content) -> Input {
         Input { name: None, content }
+    }
+}
+
+/// A decoded picture of 8 or 16 bits a channel, as it is to be looked at. The `image` crate is of version 0.25.
+#[cfg(feature = "image")]
+impl From<image::DynamicImage> for Input {
+    fn from(picture: image::DynamicImage) -> Input {
+        Content::Image(Box::new(picture)).into()
     }
 }
 

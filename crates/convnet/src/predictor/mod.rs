@@ -176,7 +176,7 @@ impl Predictor {
     /// What the net sees in many pictures: an answer for each, in their order, as they are drawn from the iterator.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the system refuses a thread.
+    /// [`Error::Thread`] when the system refuses a thread.
     pub fn predict_all<I>(&mut self, inputs: I) -> Result<Predictions<'_, I::IntoIter>>
     where
         I: IntoIterator,

@@ -41,9 +41,13 @@ fn every_way_in_gives_the_same_answer() {
     let array = [vec![0.0; 16], vec![0.2; 16], vec![1.0; 16]].concat();
     let with_alpha = Input::pixels([0, 51, 255, 7].repeat(20), 5, 4, 4);
     let planes = Input::planes([3, 5, 7], [[0; 35], [51; 35], [255; 35]].concat());
+    #[cfg(feature = "image")]
+    let decoded = image::load_from_memory(&bytes).unwrap();
     for input in [
         Input::path(folder.path().join("a.png")),
         Input::from(bytes),
+        #[cfg(feature = "image")]
+        Input::from(decoded),
         plain([0, 51, 255], 4, 4),
         plain([0, 51, 255], 30, 20),
         with_alpha,

@@ -3,6 +3,7 @@
 mod config;
 mod groups;
 mod metrics;
+#[cfg(feature = "plots")]
 pub mod plots;
 mod prepare;
 mod progress;

@@ -5,19 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 
-use super::plots::{self, Prediction};
+#[cfg(feature = "plots")]
+use super::plots;
 use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
 use crate::classifier::{Classifier, Description};
-use crate::data::{Dataset, Loader, LoaderOptions, Order, picture};
-use crate::evaluate::ranking;
-use crate::exec::{Engine, Inference};
+use crate::data::{Dataset, picture};
 use crate::weights::{self, Checkpoint, Recovered, previous_path};
 use crate::{Error, Result, StateDict};
 
-/// Pictures in `predictions.png`.
-const SHOWN: usize = 40;
 /// Metadata key of the [`Progress`], as JSON.
 const PROGRESS_KEY: &str = "progress";
 /// Metadata key of the number of training pictures, by which another data set shows.
@@ -77,7 +73,9 @@ impl Saved {
         if let Some(metrics) = epochs.last() {
             append_metrics(&self.folder.metrics_jsonl(), metrics)?;
         }
-        plots::curves(&self.folder.curves_png(), epochs)
+        #[cfg(feature = "plots")]
+        plots::curves(&self.folder.curves_png(), epochs)?;
+        Ok(())
     }
 
     /// Writes the best weights so far.
@@ -114,31 +112,6 @@ impl Saved {
         let mut metadata = description.metadata();
         metadata.insert("config".into(), self.config.to_toml()?);
         Ok(metadata)
-    }
-
-    /// Draws what the net sees in the first of these pictures.
-    pub(super) fn draw_predictions(
-        &self,
-        description: &Description,
-        weights: &StateDict,
-        data: &Arc<Dataset>,
-        engine: &Engine,
-    ) -> Result<()> {
-        let (shape, classes) = (data.shape(), description.classes());
-        if !matches!(shape[0], 1 | 3) {
-            return Ok(());
-        }
-        let options = LoaderOptions { batch_size: SHOWN, order: Order::Sequential, start_batch: 0, workers: 1 };
-        let mut loader = Loader::new(Arc::clone(data), description.normalization(), options)?;
-        let Some(batch) = loader.next().transpose()? else { return Ok(()) };
-        let mut inference = Inference::new(description.net(), engine, batch.len(), weights)?;
-        let logits = inference.run(batch.images(), batch.len())?.chunks_exact(classes.len());
-        let seen = logits.zip(batch.labels()).enumerate().map(|(index, (logits, &label))| Prediction {
-            pixels: data.image(index),
-            predicted: &classes[ranking(logits)[0]],
-            truth: &classes[label as usize],
-        });
-        plots::predictions(&self.folder.predictions_png(), shape, &seen.collect::<Vec<_>>())
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::groups::Groups;
+#[cfg(feature = "plots")]
+use super::plots;
 use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
 use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, TrainConfig};
@@ -320,11 +322,10 @@ impl Trainer {
         let mut weights = self.weights()?;
         let weights_sha256 = weights_sha256(&weights);
         if let Some(saved) = &self.saved {
-            if self.progress.batch > 0 {
-                weights = self.save_last(saved, weights)?;
-            }
+            weights = if self.progress.batch > 0 { self.save_last(saved, weights)? } else { weights };
+            #[cfg(feature = "plots")]
             if let (true, Some((_, data))) = (ending != Ending::Stopped, &self.watched) {
-                saved.draw_predictions(&self.description, &weights, data, &self.engine)?;
+                plots::answers(&saved.folder.predictions_png(), &self.description, &weights, data, &self.engine)?;
             }
         }
         let best = match (self.saved, self.best) {

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::Checkpoint;
 use super::init::init_parameter;
 use super::likeness::looks_like;
 use super::problem::{Misfit, Misshaped, Problem};
-use super::{Checkpoint, printable};
 use crate::net::{Net, NodeId};
 use crate::ops::Op;
-use crate::suggest::suggest;
 use crate::{Error, Result, StateDict};
 
 /// What the last linear layer of every net is called where layers are named.
@@ -75,7 +74,7 @@ pub struct Fitted {
 /// auxiliary outputs. What only auxiliary outputs need may always be missing: inference does not miss it.
 ///
 /// # Errors
-/// As [`check`] for what remains; [`Error::Invalid`] for a name that neither a node nor a tensor has.
+/// As [`check`] for what remains; [`Error::Unknown`] for a name that neither a node nor a tensor has.
 ///
 /// ```
 /// use convnet::{weights, zoo};
@@ -121,10 +120,7 @@ fn prefixes(net: &Net, weights: &StateDict, layer: &str) -> Result<Vec<String>> 
     let in_file = weights.keys().any(|name| name.starts_with(&prefix));
     match in_file || net.nodes().iter().any(|node| node.name == layer || node.name.starts_with(&prefix)) {
         true => Ok(vec![prefix]),
-        false => {
-            let known = suggest(layer, net.nodes().iter().map(|node| node.name.as_str()));
-            Err(Error::invalid(format!("the net '{}' has no layer '{}': {known}", net.name(), printable(layer))))
-        }
+        false => Err(Error::unknown_layer(net, layer)),
     }
 }
 

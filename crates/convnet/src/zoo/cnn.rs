@@ -70,7 +70,7 @@ impl From<&ZooOptions> for Cnn {
 /// Builds the lecture's CNN.
 ///
 /// # Errors
-/// [`Error::Invalid`] or [`Error::Layer`] when the settings do not fit together: a kernel of 0, a picture that is
+/// [`Error::Setting`] or [`Error::Layer`] when the settings do not fit together: a kernel of 0, a picture that is
 /// pooled away, no classes.
 ///
 /// ```
@@ -80,13 +80,13 @@ impl From<&ZooOptions> for Cnn {
 pub fn cnn(settings: &Cnn) -> Result<Net> {
     let Cnn { xdim, ksize, cdims, hdims, ydim, batch_norm, dropout } = settings;
     if *ksize == 0 {
-        return Err(Error::invalid("ksize: expected at least 1, got 0"));
+        return Err(Error::setting("ksize", "at least 1", ksize));
     }
     // Padding would let a larger kernel pass; most of it would never see the picture.
     let [_, height, width] = *xdim;
     if *ksize > height.min(width) && height.min(width) > 0 && !cdims.is_empty() {
-        let problem = format!("ksize: expected at most the picture's side, {height}x{width}, got {ksize}");
-        return Err(Error::invalid(problem));
+        let expected = format!("at most the picture's side, {height}x{width}");
+        return Err(Error::setting("ksize", expected, ksize));
     }
     let mut net = Net::new("cnn", Shape::Map(*xdim))?;
     for (i, &channels) in (1..).zip(cdims) {

@@ -26,7 +26,6 @@ use serde::Serialize;
 
 use crate::net::Net;
 use crate::ops::Shape;
-use crate::suggest::suggest;
 use crate::{Error, Result};
 
 /// What can be asked of a named network; `None` is the network's own default.
@@ -74,12 +73,9 @@ impl ZooOptions {
         ];
         match settings.iter().find(|(_, asked, families)| *asked && !families.contains(&model.family)) {
             None => Ok(()),
-            Some((name, _, families)) => Err(Error::invalid(format!(
-                "{name}: '{}' has no such setting, which is for networks of the {} {}",
-                model.name,
-                if families.len() == 1 { "family" } else { "families" },
-                families.join(", ")
-            ))),
+            Some(&(setting, _, families)) => {
+                Err(Error::NoSuchSetting { setting, model: model.name, families: families.to_vec() })
+            }
         }
     }
 }
@@ -154,17 +150,16 @@ impl Model {
     /// Builds the network.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the smallest picture that the network can take, for a smaller one; else [`Error::Invalid`]
-    /// or [`Error::Layer`] when the options do not fit together, or are another family's.
+    /// [`Error::TooSmall`] with the smallest picture that the network can take; [`Error::NoSuchSetting`] for another family's
+    /// options; [`Error::Setting`] or [`Error::Layer`] when the options do not fit together.
     pub fn net(&self, options: &ZooOptions) -> Result<Net> {
         options.check_family(self)?;
         (self.build)(self, options).map_err(|error| {
             let [channels, height, width] = options.input.unwrap_or(self.input);
             match self.smallest_input(options) {
-                Some([_, side, _]) if side > height.min(width) => Error::invalid(format!(
-                    "{}: expected a picture of at least {channels}x{side}x{side}, got {channels}x{height}x{width}",
-                    self.name
-                )),
+                Some(smallest) if smallest[1] > height.min(width) => {
+                    Error::TooSmall { model: self.name, smallest, found: [channels, height, width] }
+                }
                 _ => error,
             }
         })
@@ -208,12 +203,10 @@ pub fn models() -> impl Iterator<Item = &'static Model> {
 /// The row of [`models`] with that name.
 ///
 /// # Errors
-/// [`Error::Invalid`] with a suggestion when there is none.
+/// [`Error::Unknown`] with a suggestion when there is none.
 pub fn find(name: &str) -> Result<&'static Model> {
-    models().find(|model| model.name == name).ok_or_else(|| {
-        let known = suggest(name, models().map(|model| model.name));
-        Error::invalid(format!("unknown model '{}': {known}", name.escape_debug()))
-    })
+    let unknown = || Error::unknown("model", name, models().map(|model| model.name));
+    models().find(|model| model.name == name).ok_or_else(unknown)
 }
 
 /// Builds the network of that name.

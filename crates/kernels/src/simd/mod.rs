@@ -7,7 +7,7 @@
 //! by [`Isa::run`], after detection.
 //!
 //! A kernel's hot loops hold no closure that calls a vector's method: the closure would be a function of its own,
-//! compiled without the instruction set, and it depends on the optimiser's mood whether it is inlined after all
+//! compiled without the instruction set, and the optimiser may or may not inline it after all
 //! (measured: a chain of norm, ReLU and pooling ran at 40 % of its speed).
 
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
 //! Rectangles of a picture, and the crops that evaluation takes.
 
+use crate::error::times;
 use crate::{Error, Result};
 
 /// A rectangle of a picture, in pixels.
@@ -63,9 +64,8 @@ pub fn five_crop(size: [usize; 2], crop: [usize; 2]) -> Result<[Area; 5]> {
     let ([height, width], [high, wide]) = (size, crop);
     let center = Area::center(size, crop).filter(|_| !crop.contains(&0));
     let Some(center) = center else {
-        return Err(Error::invalid(format!(
-            "crops of {wide}x{high} from a picture of {width}x{height}: expected 1x1 to the picture's size"
-        )));
+        let expected = format!("1x1 to the picture's size, {height}x{width}");
+        return Err(Error::setting("crop", expected, times(&crop)));
     };
     let at = |top, left| Area { top, left, height: high, width: wide };
     let (bottom, right) = (height - high, width - wide);

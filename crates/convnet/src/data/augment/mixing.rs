@@ -131,8 +131,8 @@ impl Mix {
                 targets.len()
             )));
         }
-        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
-            return Err(Error::invalid(format!("mixing: label {label} is out of range: there are {classes} classes")));
+        if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(Error::Label { label: label as usize, classes });
         }
         self.mix_labels(labels, classes, targets);
         let Some(last) = n.checked_sub(1).filter(|_| size > 0) else { return Ok(()) };

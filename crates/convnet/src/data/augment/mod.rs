@@ -83,6 +83,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Normalization;
+use crate::error::times;
 use crate::suggest::suggest;
 use crate::{Error, Result};
 use draw::{Draw, purpose};
@@ -135,9 +136,8 @@ impl Augmenter {
     ) -> Result<Augmenter> {
         let [channels, height, width] = target;
         if ![1, 3].contains(&channels) || height == 0 || width == 0 {
-            return Err(Error::invalid(format!(
-                "augment: pictures of {channels}x{height}x{width}: expected 1 or 3 channels and at least one pixel"
-            )));
+            let expected = "pictures of 1 or 3 channels and at least one pixel";
+            return Err(Error::setting("augment", expected, times(&target)));
         }
         normalization.normalizer(channels)?;
         let mut size = match given {
@@ -207,7 +207,8 @@ impl Augmenter {
             Given::AnySize => [self.target[0], shape[1], shape[2]],
         };
         if shape != expected {
-            return Err(Error::invalid(format!("augment: a picture of shape {shape:?}: expected {expected:?}")));
+            let of = "picture to augment".into();
+            return Err(Error::Shape { of, expected: expected.to_vec(), found: shape.to_vec() });
         }
         Ok(())
     }

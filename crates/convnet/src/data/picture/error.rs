@@ -25,6 +25,16 @@ pub enum PictureError {
         /// What can be done about it.
         advice: &'static str,
     },
+    /// A format whose decoder this build of the library leaves out.
+    #[error(
+        "a {format} picture, which this build does not read: build the crate convnet with its feature '{feature}', or convert the picture to PNG"
+    )]
+    Feature {
+        /// The format that its first bytes show.
+        format: &'static str,
+        /// The feature with its decoder.
+        feature: &'static str,
+    },
     /// A file that its decoder refuses.
     #[error("cannot be decoded as a picture: {format}: {reason}")]
     Undecodable {

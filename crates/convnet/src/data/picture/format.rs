@@ -29,12 +29,24 @@ pub(super) fn of(bytes: &[u8]) -> Result<(ImageFormat, &'static str), PictureErr
         (bytes.starts_with(b"BM"), ImageFormat::Bmp, "BMP"),
     ];
     match found.into_iter().find(|(is, ..)| *is) {
-        Some((_, format, name)) => Ok((format, name)),
+        Some((_, format, name)) => match feature(format) {
+            Some((feature, false)) => Err(PictureError::Feature { format: name, feature }),
+            Some((_, true)) | None => Ok((format, name)),
+        },
         None if bytes.is_empty() => Err(PictureError::Empty),
         None => {
             let (found, advice) = unread(bytes);
             Err(PictureError::Format { found, advice })
         }
+    }
+}
+
+/// The feature of this crate that a format belongs to, and whether this build has it.
+fn feature(format: ImageFormat) -> Option<(&'static str, bool)> {
+    match format {
+        ImageFormat::Png => None,
+        ImageFormat::Jpeg => Some(("jpeg", cfg!(feature = "jpeg"))),
+        _ => Some(("formats", cfg!(feature = "formats"))),
     }
 }
 

@@ -23,6 +23,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::Target;
+#[cfg(feature = "jpeg")]
 use super::jpeg::{self, JpegDecoder};
 use crate::{Error, Result, files};
 
@@ -93,7 +94,7 @@ pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
 pub fn decode(bytes: &[u8], target: Target) -> Result<Picture, PictureError> {
     let [channels, ..] = target.shape;
     check_channels(channels)?;
-    let (bytes, mut warnings) = match format::of(bytes)? {
+    let (bytes, warnings) = match format::of(bytes)? {
         (ImageFormat::Png, _) => png_chunks::checked(bytes),
         _ => (bytes.into(), Vec::new()),
     };
@@ -101,21 +102,34 @@ pub fn decode(bytes: &[u8], target: Target) -> Result<Picture, PictureError> {
     let (height, width) = size(&mut *decoder);
     target.resize_for(height, width)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = match format {
+    let (mut picture, found) = match format {
+        #[cfg(feature = "jpeg")]
         "JPEG" => {
             drop(decoder);
             let decoded = jpeg::decode(&bytes)?;
-            warnings.extend(decoded.warnings);
-            decoded.picture
+            (decoded.picture, decoded.warnings)
         }
-        _ => DynamicImage::from_decoder(decoder).map_err(undecodable(format))?,
+        _ => (DynamicImage::from_decoder(decoder).map_err(undecodable(format))?, Vec::new()),
     };
+    let warnings = [warnings, found].concat();
     if target.strict && !warnings.is_empty() {
         return Err(PictureError::Damaged(warnings));
     }
     picture.apply_orientation(orientation);
-    let pixels = convert::interleaved(picture, channels)?;
-    Ok(Picture { planes: fit(pixels, [height, width], target)?, warnings })
+    Ok(Picture { planes: from_image(picture, target)?, warnings })
+}
+
+/// The planes of a decoded picture, as it is to be looked at.
+///
+/// # Errors
+/// As [`decode`] where the target cannot be met; [`PictureError::Pixels`] for a picture without a pixel.
+pub(crate) fn from_image(picture: DynamicImage, target: Target) -> Result<Vec<u8>, PictureError> {
+    check_channels(target.shape[0])?;
+    let (width, height) = (picture.width(), picture.height());
+    if width == 0 || height == 0 {
+        return Err(PictureError::Pixels { width: width.into(), height: height.into(), most: MAX_PIXELS });
+    }
+    fit(convert::interleaved(picture, target.shape[0])?, [height as usize, width as usize], target)
 }
 
 /// The planes of a picture from its pixels, `[height, width, channels]`: 1 channel is grey, 2 are grey and alpha, 3 are
@@ -177,6 +191,7 @@ pub(super) fn open(bytes: &[u8], most: u64) -> Result<(Box<dyn ImageDecoder + '_
     limits.max_alloc = Some(DECODER_MEMORY);
     reader.limits(limits.clone());
     let mut decoder: Box<dyn ImageDecoder> = match kind {
+        #[cfg(feature = "jpeg")]
         ImageFormat::Jpeg => Box::new(JpegDecoder::new(bytes)?),
         _ => Box::new(reader.into_decoder().map_err(undecodable(format))?),
     };
@@ -229,5 +244,5 @@ pub fn write_png(path: &Path, shape: [usize; 3], planes: &[u8]) -> Result<()> {
     files::write_atomic(path, |out| out.write_all(file.get_ref()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "formats", feature = "jpeg"))]
 mod tests;

@@ -107,8 +107,8 @@ fn missing(folder: &Path, names: &[String]) -> Error {
         _ => String::new(),
     };
     let problem = format!(
-        "missing {} (or the same with .gz){hint}{there}. Put the files into this folder; for MNIST, --data mnist --download \
-         fetches them into the cache folder",
+        "missing {} (or the same with .gz){hint}{there}. Put the files into this folder; MNIST itself is the data set 'mnist', \
+         which can be downloaded",
         names.join(", ")
     );
     Error::file(folder, problem)
@@ -243,7 +243,7 @@ mod tests {
         fs::write(other.path().join("mnist_train.csv"), "label,pixel0").unwrap();
         assert!(problem(&other).contains("there is mnist_train.csv; CSV is not read"));
         let message = problem(&tempfile::tempdir().unwrap());
-        assert!(message.contains("t10k-labels-idx1-ubyte") && message.contains("--download"), "{message}");
+        assert!(message.contains("t10k-labels-idx1-ubyte") && message.contains("can be downloaded"), "{message}");
     }
 
     #[test]

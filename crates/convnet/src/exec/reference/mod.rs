@@ -104,7 +104,8 @@ impl<'net, T: Float> Reference<'net, T> {
     /// A net with the parameters and buffers of a state dictionary.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a tensor is missing, has another number of elements, or belongs to no node.
+    /// [`Error::Missing`] when a tensor is missing, [`Error::Unknown`] when it belongs to no node, [`Error::Length`] when it
+    /// has another number of elements.
     pub fn from_state(net: &'net Net, state: &StateDict) -> Result<Self> {
         let convert = |data: &[f32]| data.iter().map(|&x| T::from_f64(f64::from(x))).collect();
         Self::new(net, state.iter().map(|(name, tensor)| (name.clone(), convert(tensor.data()))).collect())
@@ -121,14 +122,14 @@ impl<'net, T: Float> Reference<'net, T> {
             match tensors.get(name).map(Vec::len) {
                 Some(found) if found == count => {}
                 Some(found) => {
-                    return Err(Error::invalid(format!("tensor '{name}': expected {count} elements, got {found}")));
+                    return Err(Error::Length { of: format!("elements of tensor '{name}'"), expected: count, found });
                 }
-                None => return Err(Error::invalid(format!("tensor '{name}': expected {count} elements, got none"))),
+                None => return Err(Error::missing_parameter(name)),
             }
         }
         match tensors.keys().find(|name| expected.iter().all(|(known, ..)| known != *name)) {
             Some(stranger) => {
-                Err(Error::invalid(format!("tensor '{stranger}' belongs to no layer of '{}'", net.name())))
+                Err(Error::unknown("parameter", stranger, expected.iter().map(|(name, ..)| name.as_str())))
             }
             None => Ok(Reference { net, tensors, frozen: vec![false; net.nodes().len()] }),
         }
@@ -167,12 +168,12 @@ impl<'net, T: Float> Reference<'net, T> {
     /// As [`Reference::forward`], and when there is not one label per picture or a label is not a class.
     pub fn pass(&self, input: &[T], labels: &[usize], mode: Mode) -> Result<Pass<T>> {
         let classes = self.net.output_shape().elements();
-        if let Some(label) = labels.iter().find(|&&label| label >= classes) {
-            return Err(Error::invalid(format!("expected labels below {classes}, got {label}")));
+        if let Some(&label) = labels.iter().find(|&&label| label >= classes) {
+            return Err(Error::Label { label, classes });
         }
         let batch = self.batch(input)?;
         if labels.len() != batch {
-            return Err(Error::invalid(format!("expected {batch} labels for {batch} pictures, got {}", labels.len())));
+            return Err(Error::Length { of: "labels of the pictures".into(), expected: batch, found: labels.len() });
         }
         let trace = self.trace(input, mode)?;
         let logits = trace.outputs.last().expect("a net has at least its input");
@@ -195,9 +196,9 @@ impl<'net, T: Float> Reference<'net, T> {
     pub fn values(&self, input: &[T], by_output: &[T], mode: Mode) -> Result<Values<T>> {
         let (batch, output) = (self.batch(input)?, self.net.output());
         let trace = self.trace(input, mode)?;
-        let (expected, got) = (trace.outputs[output.index()].len(), by_output.len());
-        if expected != got {
-            return Err(Error::invalid(format!("expected a gradient of {expected} elements, got {got}")));
+        let (expected, found) = (trace.outputs[output.index()].len(), by_output.len());
+        if expected != found {
+            return Err(Error::Length { of: "numbers of the gradient by the output".into(), expected, found });
         }
         let (_, gradients) = self.backward(&trace, batch, mode, vec![(output, by_output.to_vec())]);
         Ok(Values { outputs: trace.outputs, gradients })

@@ -275,9 +275,9 @@ fn probabilities_are_targets() {
         a.flat_gradients().iter().zip(b.flat_gradients()).map(|(a, b)| 0.75 * f64::from(*a) + 0.25 * f64::from(*b));
     assert_close("gradients", soft.flat_gradients(), &mixed.collect::<Vec<f64>>(), 1e-4);
     for (bad, message) in [
-        (vec![0.5; 10], "of picture 0"),
-        (vec![1.0; 7], "of 5 classes each, got 7"),
-        ([&targets[..9], &[f32::NAN]].concat(), "of picture 1"),
+        (vec![0.5; 10], "for picture 0"),
+        (vec![1.0; 7], "with 5 classes each: expected 10, got 7"),
+        ([&targets[..9], &[f32::NAN]].concat(), "for picture 1"),
     ] {
         let problem = soft.gradients(&images, &bad).unwrap_err().to_string();
         assert!(problem.contains(message), "{problem}");

@@ -198,13 +198,13 @@ fn taps_that_cannot_be_are_refused() {
     let problem = |result: crate::Result<Inference>| result.unwrap_err().to_string();
     assert!(problem(builder().taps(["silo"]).build(&engine)).ends_with("no layer 'silo': did you mean 'silu'?"));
     let inference = builder().taps(["silu"]).build(&engine).unwrap();
-    assert!(inference.feature("bn").unwrap_err().to_string().contains("is not a tap of this session"));
+    assert!(matches!(inference.feature("bn"), Err(crate::Error::Unknown { what: "tap", .. })));
     assert_eq!(inference.feature("silu").unwrap(), (Shape::Map([20, 8, 7]), &[][..]), "before the first run");
     assert!(builder().build_gradients(&engine).unwrap_err().to_string().contains("expected a tap"));
     let mut session = builder().taps(["silu"]).build_gradients(&engine).unwrap();
     assert!(session.backward(&[0.0; 4]).is_err() && session.gradient("silu").is_err());
     session.forward(&[0.5; 168], 1).unwrap();
-    assert!(session.backward(&[0.0; 3]).unwrap_err().to_string().contains("of 4 numbers"));
+    assert!(session.backward(&[0.0; 3]).unwrap_err().to_string().contains("expected 4"));
     session.backward(&[0.0; 4]).unwrap();
     assert!(session.gradient("silu").is_ok() && session.backward(&[0.0; 4]).is_err());
     let mut side = net.clone();

@@ -1,8 +1,10 @@
 //! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG.
 
+mod answers;
 mod curves;
 mod predictions;
 
+pub(super) use answers::answers;
 pub use curves::curves;
 pub use predictions::{Prediction, predictions};
 
