@@ -134,6 +134,7 @@ pub fn evaluate_pictures(
 }
 
 /// What [`evaluate_pictures`] tells of a picture.
+#[derive(Debug)]
 pub enum Told<'a> {
     /// Its file is damaged, but it counts.
     Damaged {

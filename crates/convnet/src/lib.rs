@@ -16,7 +16,7 @@
 //! net.then("linear", Op::Linear(Linear::new(2)))?;
 //!
 //! let (engine, batch) = (Engine::new(1)?, 2);
-//! let mut training = Training::new(&net, &engine, batch, &weights::init(&net, 0), Update::adam(), 0)?;
+//! let mut training = Training::new(&net, &engine, batch, &weights::init(&net, 0), Update::ADAM, 0)?;
 //! let (images, labels) = ([[0.0_f32; 64], [1.0; 64]].concat(), [0, 1]);
 //! for _ in 0..50 {
 //!     training.step(&images, &labels, 0.01)?;
@@ -53,7 +53,7 @@
 //! they have the same bits. Rust 1.95 or newer.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_debug_implementations, missing_docs)]
 
 #[cfg(feature = "plots")]
 mod canvas;

@@ -4,6 +4,7 @@
 //! that of the options alone, whatever the threads do. Each worker owns a few buffers: a [`Batch`] that is dropped
 //! hands its buffer back, so nothing is allocated once the first ones are filled, and a slow net makes the workers wait.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -139,6 +140,18 @@ impl Loader {
         let workers = workers.min(end - start);
         let worker = |w| Worker::start(Arc::clone(&epoch), (start + w..end).step_by(workers));
         Ok(Loader { workers: (0..workers).map(worker).collect::<Result<_>>()?, start, next: start, end })
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).field("shape", &self.shape).finish_non_exhaustive()
     }
 }
 

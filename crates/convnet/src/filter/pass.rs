@@ -66,6 +66,7 @@ impl Default for Placement {
 pub type Range = [f32; 2];
 
 /// Filters of one size, planned for one picture.
+#[derive(Debug)]
 pub struct Pass<'a> {
     engine: &'a Engine,
     picture: &'a Bitmap,

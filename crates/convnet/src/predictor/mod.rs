@@ -32,6 +32,7 @@ mod decoders;
 mod input;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::iter::Fuse;
 
 use self::decoders::Decoders;
@@ -265,6 +266,12 @@ pub struct Predictions<'a, I> {
     inputs: Fuse<I>,
     decoders: Decoders,
     answers: VecDeque<Answer>,
+}
+
+impl<I> fmt::Debug for Predictions<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Predictions").field("ready", &self.answers.len()).finish_non_exhaustive()
+    }
 }
 
 impl<I> Predictions<'_, I>

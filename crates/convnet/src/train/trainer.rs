@@ -4,6 +4,7 @@
 //! Order and dropout of a step depend on seed, epoch and step alone, so a run that goes on from a checkpoint ends with the
 //! same bits as one that never stopped (with the same number of epochs, where the learning-rate schedule looks at it).
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -125,6 +126,17 @@ pub struct Trainer {
     /// The best weights, where they are chosen and not saved.
     best: Option<StateDict>,
     saved: Option<Saved>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Trainer");
+        shown
+            .field("net", &self.description.net().name())
+            .field("recipe", &self.recipe)
+            .field("progress", &self.progress);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Trainer {

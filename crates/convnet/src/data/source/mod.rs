@@ -65,6 +65,7 @@ impl std::str::FromStr for Part {
 }
 
 /// Pictures whose classes are known, to measure a net with. Those in files of their own are read one after the other.
+#[derive(Debug)]
 pub struct HeldOut {
     part: Option<Part>,
     classes: Vec<String>,
@@ -72,6 +73,7 @@ pub struct HeldOut {
     pictures: Pictures,
 }
 
+#[derive(Debug)]
 enum Pictures {
     Files(Vec<(PictureFile, u32)>),
     Memory(Dataset),
