@@ -1,5 +1,29 @@
 //! A classifier is a net with its weights and all that is needed to use it: what is done to a picture, and what the classes
 //! are called. That description travels in the metadata of the weights' file, so nobody has to remember it.
+//!
+//! ```
+//! use convnet::classifier::{Classifier, Description};
+//! use convnet::{weights, zoo};
+//!
+//! # fn main() -> convnet::Result<()> {
+//! # let folder = std::env::temp_dir().join(format!("convnet-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder).map_err(convnet::Error::io("making", &folder))?;
+//! # let path = folder.join("cats.safetensors");
+//! // Weights of a network with two classes of one's own.
+//! let net = zoo::by_name("cnn", &zoo::ZooOptions { classes: Some(2), ..Default::default() })?;
+//! let weights = weights::init(&net, 0);
+//! let description = Description::customary(net)?.with_classes(vec!["cat".into(), "dog".into()])?;
+//! let checkpoint = weights::Checkpoint { metadata: description.metadata(), weights, ..Default::default() };
+//! checkpoint.save(&path)?;
+//!
+//! // Whoever has the file has all.
+//! let classifier = Classifier::load(None, &path)?;
+//! assert_eq!(classifier.description.classes(), ["cat", "dog"]);
+//! assert_eq!(classifier.description.input(), [1, 28, 28]);
+//! # std::fs::remove_dir_all(folder).unwrap();
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -9,11 +9,11 @@
 //!
 //! # fn main() -> Result<()> {
 //! let mut net = Net::new("small", Shape::Map([1, 8, 8]))?;
-//! net.then("conv", Op::Conv2d(Conv2d::new(4, 3)))?;
-//! net.then("relu", Op::RELU)?;
-//! net.then("pool", Op::AdaptiveAvgPool2d(AdaptiveAvgPool2d::GLOBAL))?;
+//! net.then("conv", Conv2d::new(4, 3))?;
+//! net.then("relu", Activation::Relu)?;
+//! net.then("pool", AdaptiveAvgPool2d::new([1, 1]))?;
 //! net.then("flatten", Op::Flatten)?;
-//! net.then("linear", Op::Linear(Linear::new(2)))?;
+//! net.then("linear", Linear::new(2))?;
 //!
 //! let (engine, batch) = (Engine::new(1)?, 2);
 //! let mut training = Training::new(&net, &engine, batch, &weights::init(&net, 0), Update::ADAM, 0)?;

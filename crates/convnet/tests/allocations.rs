@@ -5,23 +5,38 @@ use convnet::exec::{ConvChoice, Engine, Inference, Precision, Training, Update};
 use convnet::weights;
 use convnet::zoo::{ZooOptions, by_name};
 
-/// Nets with chains and linear layers, with sums and shortcuts, with dense blocks, and with inceptions and auxiliary outputs.
-const NETS: [(&str, [usize; 3]); 6] = [
-    ("cnn", [1, 20, 20]),
-    ("resnet20", [3, 32, 32]),
-    ("resnet18", [3, 40, 40]),
-    ("densenet_bc_100_12", [3, 16, 16]),
-    ("googlenet", [3, 48, 48]),
-    ("googlenet_v1", [3, 80, 80]),
-];
+/// Most pictures of a step.
+const BATCH: usize = 3;
 
 #[test]
-fn a_step_allocates_nothing() {
-    for (name, input) in NETS {
+fn chains_linear_layers_and_shortcuts_allocate_nothing() {
+    every_way(&[("cnn", [1, 20, 20]), ("resnet20", [3, 32, 32]), ("resnet18", [3, 40, 40])]);
+}
+
+#[test]
+fn dense_blocks_inceptions_and_auxiliary_outputs_allocate_nothing() {
+    every_way(&[("densenet_bc_100_12", [3, 16, 16]), ("googlenet", [3, 48, 48]), ("googlenet_v1", [3, 80, 80])]);
+}
+
+#[test]
+fn depthwise_convolutions_products_per_channel_shuffles_and_layer_norms_allocate_nothing() {
+    for (name, input) in [
+        ("mobilenet_v3_small", [3, 48, 48]),
+        ("efficientnet_b0", [3, 40, 40]),
+        ("shufflenet_v2_x0_5", [3, 48, 48]),
+        ("regnet_y_400mf", [3, 40, 40]),
+        ("convnext_tiny", [3, 32, 32]),
+    ] {
+        check(name, input, &Engine::new(1).unwrap());
+    }
+}
+
+/// With every way of computing convolutions, in both precisions.
+fn every_way(nets: &[(&str, [usize; 3])]) {
+    for &(name, input) in nets {
         for conv in [ConvChoice::Direct, ConvChoice::Winograd] {
             for precision in [Precision::F32, Precision::Bf16] {
-                let engine = Engine::new(1).unwrap().with_conv(conv).with_precision(precision);
-                check(name, input, &engine);
+                check(name, input, &Engine::new(1).unwrap().with_conv(conv).with_precision(precision));
             }
         }
     }
@@ -32,18 +47,18 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
     let net = by_name(name, &options).unwrap();
     let state = weights::init(&net, 0);
     let adam = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
-    let mut training = Training::new(&net, engine, 6, &state, adam, 0).unwrap();
-    let mut inference = Inference::new(&net, engine, 6, &state).unwrap();
+    let mut training = Training::new(&net, engine, BATCH, &state, adam, 0).unwrap();
+    let mut inference = Inference::new(&net, engine, BATCH, &state).unwrap();
     let picture = net.input_shape().elements();
-    let (images, labels) = (vec![0.5; 6 * picture], [0, 1, 2, 3, 4, 5]);
+    let (images, labels) = (vec![0.5; BATCH * picture], [0, 1, 5]);
     let last = &net.nodes()[net.nodes().len() - 2].name;
-    let builder = || Inference::builder(&net, &state).batch(6).taps([last, "input"]);
+    let builder = || Inference::builder(&net, &state).batch(BATCH).taps([last, "input"]);
     let (mut tapped, mut gradients) = (builder().build(engine).unwrap(), builder().build_gradients(engine).unwrap());
-    let (soft, by_output) = (vec![1.0 / 6.0; 36], vec![1.0; 36]);
+    let (soft, by_output) = (vec![1.0 / 6.0; 6 * BATCH], vec![1.0; 6 * BATCH]);
     training.gradients(&images, &labels).unwrap();
     training.accumulate(&images, &labels).unwrap();
     let counted = allocation_counter::measure(|| {
-        for pictures in [6, 4, 6] {
+        for pictures in [BATCH, 2, BATCH] {
             training.step(&images[..pictures * picture], &labels[..pictures], 1e-3).unwrap();
             inference.run(&images[..pictures * picture], pictures).unwrap();
             training.gradients(&images[..pictures * picture], &labels[..pictures]).unwrap();
@@ -51,7 +66,7 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
             training.clip_grad_norm(1e-3);
             training.update(1e-3);
             tapped.run(&images[..pictures * picture], pictures).unwrap();
-            gradients.forward(&images, 6).unwrap();
+            gradients.forward(&images, BATCH).unwrap();
             gradients.backward(&by_output).unwrap();
         }
     });

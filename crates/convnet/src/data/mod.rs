@@ -5,6 +5,23 @@
 //! Pictures from files are brought to one size as they are read ([`Preprocessing`]). A [`Loader`] turns one of them into an epoch of batches on background threads: shuffled by seed and epoch alone,
 //! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
 //! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
+//!
+//! ```
+//! use convnet::data::{Loader, LoaderOptions, Normalization, Order, Source, Sizing};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> convnet::Result<()> {
+//! let digits = Source::parse("digits")?.load(Sizing::default())?;
+//! let normalization = Normalization::unit(digits.train.shape()[0]);
+//! let order = Order::Shuffled { seed: 0, epoch: 0 };
+//! let options = LoaderOptions { batch_size: 100, order, start_batch: 0, workers: 1 };
+//! for batch in Loader::new(Arc::new(digits.train), &normalization, options)?.take(2) {
+//!     let batch = batch?;
+//!     println!("{} pictures of {:?}, the first of class {}", batch.len(), batch.shape(), batch.labels()[0]);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod augment;
 pub mod bitmap;

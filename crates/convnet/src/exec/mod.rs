@@ -4,6 +4,22 @@
 //! gradient (`gradient_placement.rs`) and scratch buffer in one arena by liveness (`arena.rs`), keep parameters in the
 //! layouts that kernels read (`parameters.rs`), and run (`cpu/session.rs`). [`mod@reference`] runs the same net naively, in
 //! f64 if asked, as the definition that the others are tested against. Results do not depend on the number of threads.
+//!
+//! ```
+//! use convnet::prelude::*;
+//!
+//! # fn main() -> Result<()> {
+//! let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;
+//! let state = weights::init(&net, 0);
+//! // Features of a named layer, or of the last layer of a block, beside the logits.
+//! let mut session = Inference::builder(&net, &state).batch(2).taps(["layer2"]).build(&Engine::new(2)?)?;
+//! let logits = session.run(&vec![0.0; 2 * 3 * 32 * 32], 2)?;
+//! assert_eq!(logits.len(), 2 * 10);
+//! let (shape, features) = session.feature("layer2")?;
+//! assert_eq!((shape, features.len()), (Shape::Map([32, 16, 16]), 2 * 32 * 16 * 16));
+//! # Ok(())
+//! # }
+//! ```
 
 mod arena;
 mod batch_tiling;

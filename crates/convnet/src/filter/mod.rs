@@ -8,6 +8,21 @@
 //! the two apart; a Sobel kernel's answers change their sign.
 //!
 //! [`Bitmap`]: crate::data::bitmap::Bitmap
+//!
+//! ```
+//! use convnet::data::bitmap::Bitmap;
+//! use convnet::exec::Engine;
+//! use convnet::filter::{self, Pass, Placement};
+//!
+//! # fn main() -> convnet::Result<()> {
+//! // Black on the left, white on the right.
+//! let picture = Bitmap::new([1, 8, 8], (0..64).map(|i| if i % 8 < 4 { 0 } else { 255 }).collect())?;
+//! let (engine, sobel) = (Engine::new(1)?, filter::find("sobel-x")?);
+//! let pass = Pass::new(&engine, &picture, &[sobel], &Placement::default())?;
+//! assert_eq!(pass.shape(), [1, 6, 6]);
+//! # Ok(())
+//! # }
+//! ```
 
 #[cfg(feature = "plots")]
 mod demo;

@@ -12,6 +12,15 @@
 //!
 //! Each file tests the figures of its rows against the notes', to the last digit. Sizes are written as the notes write them:
 //! height × width × channels.
+//!
+//! ```
+//! # fn main() -> convnet::Result<()> {
+//! for row in convnet::lecture::select(&["L10-L11"])? {
+//!     println!("{}: {} blocks", row.id(), row.explain()?.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod alexnet;
 mod densenet;

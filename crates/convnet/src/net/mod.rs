@@ -1,4 +1,20 @@
 //! A net is data: a list of named nodes in an order in which they can run. Everything else is derived from it.
+//!
+//! ```
+//! use convnet::prelude::*;
+//!
+//! # fn main() -> Result<()> {
+//! let mut net = Net::new("residual", Shape::Map([3, 32, 32]))?;
+//! let stem = net.then("stem", Conv2d::new(16, Window::same(3)))?;
+//! net.then("conv", Conv2d::new(16, Window::same(3)))?;
+//! let conv = net.then("relu", Activation::Relu)?;
+//! net.add("sum", Op::Add, &[stem, conv])?;
+//! assert_eq!(net.output_shape(), Shape::Map([16, 32, 32]));
+//! assert_eq!(net.parameters().iter().map(|(.., p)| p.shape.iter().product::<usize>()).sum::<usize>(), 448 + 2320);
+//! assert_eq!(Net::from_toml(&net.to_toml())?, net);
+//! # Ok(())
+//! # }
+//! ```
 
 mod blocks;
 mod cost;

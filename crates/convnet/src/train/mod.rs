@@ -1,4 +1,6 @@
 //! The training loop, and what surrounds it: its configuration, the run folder, and what that folder holds.
+//!
+//! [`Trainer`] has an example; a loop of one's own is made of [`crate::exec::Training`].
 
 mod config;
 mod groups;

@@ -1,5 +1,19 @@
 //! Weights: their first values, their files, and whether they fit a net. Files are taken to come from strangers: sizes
 //! are checked before memory is asked for, and whatever is wrong is an error that names the file.
+//!
+//! ```
+//! use convnet::{weights, zoo};
+//!
+//! # fn main() -> convnet::Result<()> {
+//! let net = zoo::by_name("resnet18", &zoo::ZooOptions::default())?;
+//! let mut state = weights::init(&net, 0);
+//! assert_eq!(state["conv1.weight"].shape(), [64, 3, 7, 7]);
+//! weights::check(&net, &state)?;
+//! state.remove("fc.bias");
+//! assert!(weights::check(&net, &state).unwrap_err().to_string().contains("fc.bias"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod check;
 mod checkpoint;

@@ -1,4 +1,16 @@
 //! The named networks, one file per family, each with its rows in the table behind [`models`].
+//!
+//! ```
+//! use convnet::zoo::{self, ZooOptions};
+//!
+//! # fn main() -> convnet::Result<()> {
+//! assert!(zoo::models().count() >= 68);
+//! let options = ZooOptions { classes: Some(3), input: Some([3, 160, 224]), ..ZooOptions::default() };
+//! let net = zoo::by_name("mobilenet_v3_small", &options)?;
+//! assert_eq!(net.output_shape().elements(), 3);
+//! # Ok(())
+//! # }
+//! ```
 
 mod alexnet;
 mod cnn;
