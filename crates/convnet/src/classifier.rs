@@ -31,7 +31,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::data::{Dataset, Normalization, Preprocessing, Preset, Target, preset};
+use crate::data::{Dataset, Normalization, Preprocessing, Preset, TargetSize, preset};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
@@ -149,7 +149,7 @@ impl Description {
     }
 
     /// What pictures are brought to as they are read.
-    pub fn target(&self) -> Target {
+    pub fn target(&self) -> TargetSize {
         self.preprocessing.target(self.input)
     }
 
@@ -433,7 +433,7 @@ mod tests {
         let metadata = BTreeMap::from([(NORMALIZATION_KEY.to_owned(), text.to_owned())]);
         let description = Description::from_metadata(Some(small()), &metadata).unwrap();
         assert_eq!(description.normalization(), &Normalization { mean: vec![0.5], std: vec![0.25] });
-        assert_eq!(description.target(), Target::exactly([1, 28, 28]));
+        assert_eq!(description.target(), TargetSize::exactly([1, 28, 28]));
     }
 
     #[test]

@@ -16,11 +16,11 @@ use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut, blocks};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::moments::{MomentParts, merge};
 use convnet_kernels::norm::{Drop, Given, NormChain, Source};
 use convnet_kernels::precision::Precision;
 use convnet_kernels::random;
 use convnet_kernels::simd::{Isa, LANES};
+use convnet_kernels::statistics::{StatisticsParts, merge};
 use convnet_kernels::stem::{Stem, StemInput, StemNorm, StemState};
 use convnet_kernels::threads::Threads;
 use std::hint::black_box;
@@ -164,7 +164,7 @@ impl Layer {
             dy: numbers(3, batch * chain.output_len()),
             ones,
             sums: [zeros(), zeros()],
-            parts: Buffer::zeros(conv.moments_len(batch)),
+            parts: Buffer::zeros(conv.statistics_len(batch)),
             scratch: Buffer::zeros(scratch.into_iter().max().unwrap_or(0)),
             stem,
             chain,
@@ -179,7 +179,7 @@ impl Layer {
         let x = Maps::packed(&self.x, stem.conv().input_len());
         let input = StemInput { batch: *batch, x, weights, bias: None };
         let forward = time(flushed, || {
-            stem.moments(threads, &input, state, [mean, var], scratch);
+            stem.statistics(threads, &input, state, [mean, var], scratch);
             let norm = StemNorm { scale: ones, shift: mean, drop: DROP };
             stem.forward(threads, &input, &norm, state, MapsMut::packed(&mut self.y, len), scratch);
         });
@@ -199,10 +199,10 @@ impl Layer {
         let [channels, len, stored_len] = [conv.shape().out_channels, chain.output_len(), conv.output_len()];
         let x = Maps::packed(&self.x, conv.input_len());
         let forward = time(flushed, || {
-            let moments = Some(MomentParts::new(parts, channels));
-            let epilogue = Epilogue { moments, ..Epilogue::default() };
+            let statistics = Some(StatisticsParts::new(parts, channels));
+            let epilogue = Epilogue { statistics, ..Epilogue::default() };
             conv.forward(threads, batch, x, weights, &epilogue, MapsMut::packed(stored, stored_len), scratch);
-            merge(Isa::best(), threads, [conv.moment_parts(batch), channels], parts, mean, var);
+            merge(Isa::best(), threads, [conv.statistics_parts(batch), channels], parts, mean, var);
             let (x, y) = (Maps::packed(stored, stored_len), MapsMut::packed(&mut self.y, len));
             chain.forward(threads, batch, x, ones, mean, DROP, y);
         });

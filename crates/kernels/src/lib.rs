@@ -14,7 +14,6 @@ pub mod local_response_norm;
 pub mod loss;
 pub mod memory;
 pub mod merge;
-pub mod moments;
 pub mod norm;
 pub mod optimizer;
 mod pixel_tiles;
@@ -26,6 +25,7 @@ pub mod reference;
 pub mod roofline;
 pub mod simd;
 pub mod softmax;
+pub mod statistics;
 pub mod stem;
 pub mod stochastic_depth;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Labelled pictures in memory, 8 bits a channel: read once, shared by every loader.
 
-use super::{Target, picture};
+use super::{TargetSize, picture};
 use crate::{Error, Result};
 
 /// Labelled pictures of one size. Pixels are kept as bytes, a quarter of what they take as `f32`.
@@ -108,7 +108,7 @@ impl Dataset {
     ///
     /// # Errors
     /// A target that its pictures cannot be brought to.
-    pub fn fitted(self, target: Target) -> Result<Dataset> {
+    pub fn fitted(self, target: TargetSize) -> Result<Dataset> {
         if self.shape == target.shape {
             return Ok(self);
         }

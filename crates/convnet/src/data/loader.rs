@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::augment::{Augmentation, Augmenter, Given, Moment, PictureRef, Scratch};
+use super::augment::{Augmentation, Augmenter, Given, PictureRef, RandomKey, Scratch};
 use super::{Dataset, Normalization, Normalizer};
 use crate::random::Random;
 use crate::{Error, Result};
@@ -93,7 +93,7 @@ struct Epoch {
     normalizer: Normalizer,
     augmenter: Option<Augmenter>,
     /// Seed and number of the epoch.
-    moment: [u64; 2],
+    key: [u64; 2],
     order: Vec<u32>,
     batch_size: usize,
 }
@@ -129,13 +129,13 @@ impl Loader {
             true => None,
             false => Some(Augmenter::new(augmentation, Given::Size([height, width]), target, normalization)?),
         };
-        let moment = match order {
+        let key = match order {
             Order::Sequential => [0, 0],
             Order::Shuffled { seed, epoch } => [seed, epoch],
         };
         let order = order.of(data.len())?;
         let end = data.len().div_ceil(batch_size);
-        let epoch = Arc::new(Epoch { data, normalizer, augmenter, moment, order, batch_size });
+        let epoch = Arc::new(Epoch { data, normalizer, augmenter, key, order, batch_size });
         let start = start_batch.min(end);
         let workers = workers.min(end - start);
         let worker = |w| Worker::start(Arc::clone(&epoch), (start + w..end).step_by(workers));
@@ -288,11 +288,11 @@ impl Epoch {
                 self.normalizer.apply(planes, out);
                 continue;
             };
-            let [seed, epoch] = self.moment;
-            let moment = Moment { seed, epoch, index: u64::from(item) };
+            let [seed, epoch] = self.key;
+            let key = RandomKey { seed, epoch, index: u64::from(item) };
             let Changed { planes: made, scratch } = changed;
             made.resize(size, 0);
-            augmenter.apply(PictureRef { shape: self.data.shape(), planes }, moment, scratch, made)?;
+            augmenter.apply(PictureRef { shape: self.data.shape(), planes }, key, scratch, made)?;
             self.normalizer.apply(made, out);
         }
         Ok(())

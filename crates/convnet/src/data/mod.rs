@@ -47,7 +47,7 @@ pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};
 pub use normalize::{Normalization, Normalizer};
 pub use picture::PictureError;
-pub use preprocessing::{Preprocessing, Target};
+pub use preprocessing::{Preprocessing, TargetSize};
 pub use preset::Preset;
 pub use resize::Interpolation;
 pub use source::{HeldOut, Part, Sizing, Source, cache_folder, pictures_in};

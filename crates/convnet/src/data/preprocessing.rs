@@ -38,7 +38,7 @@ pub struct Preprocessing {
 
 /// What a picture is brought to as it is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Target {
+pub struct TargetSize {
     /// Channels, height and width; 1 channel is grey, 3 are red, green and blue.
     pub shape: [usize; 3],
     /// As [`Preprocessing::resize`].
@@ -52,9 +52,9 @@ pub struct Target {
 }
 
 impl Preprocessing {
-    /// For nets that take pictures of this shape, which are resized as [`Target::customary`] has it.
+    /// For nets that take pictures of this shape, which are resized as [`TargetSize::customary`] has it.
     pub fn new(input: [usize; 3], normalization: Normalization) -> Preprocessing {
-        let Target { resize, interpolation, resize_always, .. } = Target::customary(input);
+        let TargetSize { resize, interpolation, resize_always, .. } = TargetSize::customary(input);
         Preprocessing { resize, interpolation, resize_always, normalization }
     }
 
@@ -65,9 +65,9 @@ impl Preprocessing {
     }
 
     /// What it brings pictures to, for a net that takes this shape.
-    pub fn target(&self, shape: [usize; 3]) -> Target {
+    pub fn target(&self, shape: [usize; 3]) -> TargetSize {
         let &Preprocessing { resize, interpolation, resize_always, .. } = self;
-        Target { shape, resize, interpolation, resize_always, strict: false }
+        TargetSize { shape, resize, interpolation, resize_always, strict: false }
     }
 
     /// It in words, for a net that takes pictures of this shape.
@@ -107,17 +107,17 @@ fn check_resize(resize: usize, [_, height, width]: [usize; 3]) -> Result<(), Str
     Ok(())
 }
 
-impl Target {
+impl TargetSize {
     /// For nets that take pictures of this shape. The shorter side becomes 256 pixels for 224, as torchvision's presets have
     /// it, and in that proportion for other sizes; a picture of the net's size is taken as it is.
-    pub fn customary(shape: [usize; 3]) -> Target {
+    pub fn customary(shape: [usize; 3]) -> TargetSize {
         let resize = proportional(shape, 256, 224);
-        Target { resize: Some(resize), ..Target::exactly(shape) }
+        TargetSize { resize: Some(resize), ..TargetSize::exactly(shape) }
     }
 
     /// For pictures that have this shape already; others are refused.
-    pub fn exactly(shape: [usize; 3]) -> Target {
-        Target { shape, resize: None, interpolation: Interpolation::default(), resize_always: false, strict: false }
+    pub fn exactly(shape: [usize; 3]) -> TargetSize {
+        TargetSize { shape, resize: None, interpolation: Interpolation::default(), resize_always: false, strict: false }
     }
 
     /// To how many pixels the shorter side of a picture of this size is resized; `None` leaves it as it is.
@@ -135,7 +135,7 @@ impl Target {
     }
 
     /// The size that a picture would be resized to, were all of it kept: the smallest whose middle covers the net's
-    /// input, both grown in proportion to [`Target::resize`]. For a square input that is torchvision's rule.
+    /// input, both grown in proportion to [`TargetSize::resize`]. For a square input that is torchvision's rule.
     fn resized(&self, [height, width]: [usize; 2], resize: usize) -> [usize; 2] {
         let [_, high, wide] = self.shape;
         let grown = |side: usize| side as u128 * resize as u128 / high.min(wide) as u128;
@@ -171,8 +171,8 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn target(shape: [usize; 3]) -> Target {
-        Target::customary(shape)
+    fn target(shape: [usize; 3]) -> TargetSize {
+        TargetSize::customary(shape)
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let golden: Vec<Golden> = serde_json::from_str(include_str!("../../tests/golden/pillow/resize.json")).unwrap();
         assert_eq!(golden.len(), 4 * Interpolation::ALL.len());
         for Golden { picture: size, side, resize, interpolation, expected } in golden {
-            let target = Target { interpolation, ..target([3, side, side]) };
+            let target = TargetSize { interpolation, ..target([3, side, side]) };
             assert_eq!(target.resize, Some(resize));
             let fitted = target.fit(&picture(size), size, resize).unwrap();
             assert_eq!(fitted, expected, "{size:?} {interpolation}");

@@ -1,6 +1,6 @@
 //! One buffer for everything that lives only within a step, coloured by liveness.
 //!
-//! Every buffer is live from one moment to another (both counted in); two buffers share memory only when their lives do
+//! Every buffer is live from one time to another (both counted in); two buffers share memory only when their lives do
 //! not meet. Buffers are placed in order of size, the largest first, each at the lowest place that is free during its
 //! life. All of this happens once, when the plan is made.
 
@@ -26,17 +26,17 @@ struct Life {
 }
 
 impl Lives {
-    /// A buffer of `len` floats that is used at a moment.
+    /// A buffer of `len` floats that is used at a time.
     pub(super) fn begin(&mut self, len: usize, from: usize) -> BufferId {
         self.0.push(Life { len: len.next_multiple_of(16), from, to: from });
         BufferId(self.0.len() - 1)
     }
 
-    /// Says that a buffer is used at a moment.
-    pub(super) fn use_at(&mut self, id: BufferId, moment: usize) {
+    /// Says that a buffer is used at a time.
+    pub(super) fn use_at(&mut self, id: BufferId, time: usize) {
         let life = &mut self.0[id.0];
-        life.from = life.from.min(moment);
-        life.to = life.to.max(moment);
+        life.from = life.from.min(time);
+        life.to = life.to.max(time);
     }
 
     /// Gives every buffer its place.

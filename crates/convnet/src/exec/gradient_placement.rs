@@ -1,6 +1,6 @@
 //! Where gradients lie, and how they arrive.
 //!
-//! With S stages, stage `i` runs forward at moment `i`, the losses stand at S, and stage `i` runs backward at `2S - i`. A
+//! With S stages, stage `i` runs forward at time `i`, the losses stand at S, and stage `i` runs backward at `2S - i`. A
 //! value that several stages read gets the sum of what they give: the first to run backward writes, the others add.
 //!
 //! A gradient needs no buffer of its own where it
@@ -59,19 +59,19 @@ impl Gradients {
             values.lives.use_at(gradient.buffer, last);
         }
         for (i, stage) in graph.stages.iter().enumerate() {
-            let moment = backward_moment(graph, i);
+            let time = backward_time(graph, i);
             if let Some(gradient) = views[i] {
-                values.lives.use_at(gradient.buffer, moment);
+                values.lives.use_at(gradient.buffer, time);
             }
             if stage.facts.output_kept != OutputKept::Nothing {
-                values.lives.use_at(values.views[i].buffer, moment);
+                values.lives.use_at(values.views[i].buffer, time);
             }
             for (position, &input) in stage.inputs.iter().enumerate() {
                 if stage.facts.inputs_kept.contains(position) {
-                    values.lives.use_at(values.views[input].buffer, moment);
+                    values.lives.use_at(values.views[input].buffer, time);
                 }
                 if let Some(gradient) = views[input] {
-                    values.lives.use_at(gradient.buffer, moment);
+                    values.lives.use_at(gradient.buffer, time);
                 }
             }
         }
@@ -80,7 +80,7 @@ impl Gradients {
 }
 
 /// When a stage runs backward.
-pub(super) fn backward_moment(graph: &Graph, stage: usize) -> usize {
+pub(super) fn backward_time(graph: &Graph, stage: usize) -> usize {
     2 * graph.stages.len() - stage
 }
 
@@ -266,7 +266,7 @@ impl<'a> Planner<'a> {
                 values.views[root]
             } else {
                 let len = self.graph.stages[root].output.len();
-                let new = || values.lives.begin(len * batch, backward_moment(self.graph, root));
+                let new = || values.lives.begin(len * batch, backward_time(self.graph, root));
                 View::whole(*buffers[root].get_or_insert_with(new), len)
             };
             let [_, pixels] = stage.output.channels_and_pixels();

@@ -1,6 +1,6 @@
 //! Where each value lies in the arena: a view for every stage's output, from its place and its life.
 //!
-//! Stage `i` runs forward at moment `i`.
+//! Stage `i` runs forward at time `i`.
 
 use super::arena::{Lives, View};
 use super::batch_tiling::{TileGroup, homes, tile_groups};

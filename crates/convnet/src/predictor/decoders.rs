@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::input::{Input, Prepared};
-use crate::data::Target;
+use crate::data::TargetSize;
 use crate::{Error, Result};
 
 /// Threads that decode.
@@ -29,7 +29,7 @@ impl Decoders {
     ///
     /// # Errors
     /// [`Error::Thread`] when the system refuses a thread.
-    pub(super) fn start(threads: usize, most: usize, target: Target) -> Result<Decoders> {
+    pub(super) fn start(threads: usize, most: usize, target: TargetSize) -> Result<Decoders> {
         let workers = (0..threads.max(1)).map(|_| Worker::start(most, target)).collect::<Result<_>>()?;
         Ok(Decoders { workers, given: 0, taken: 0, most: most.max(1) })
     }
@@ -66,7 +66,7 @@ impl Decoders {
 }
 
 impl Worker {
-    fn start(most: usize, target: Target) -> Result<Worker> {
+    fn start(most: usize, target: TargetSize) -> Result<Worker> {
         let (jobs, received) = sync_channel::<(String, Input)>(most);
         let (ready, done) = sync_channel(most);
         let work = move || {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Result;
 use crate::classifier::Description;
 use crate::data::picture::{self, Picture, PictureError};
-use crate::data::{Target, pictures_in};
+use crate::data::{TargetSize, pictures_in};
 
 /// A picture to be classified: from a file, from memory, or as an array.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl Input {
     }
 
     /// Reads and decodes it, and brings it to the target. A decoder that panics has met a picture that it cannot decode.
-    pub(super) fn prepare(self, name: &str, target: Target) -> Result<Prepared> {
+    pub(super) fn prepare(self, name: &str, target: TargetSize) -> Result<Prepared> {
         let broken = |_| {
             let reason = "the decoder broke off".to_owned();
             Err(picture::named(name)(PictureError::Undecodable { format: "a decoder", reason }))
@@ -100,7 +100,7 @@ impl Input {
         catch_unwind(AssertUnwindSafe(|| self.prepared(name, target))).unwrap_or_else(broken)
     }
 
-    fn prepared(self, name: &str, target: Target) -> Result<Prepared> {
+    fn prepared(self, name: &str, target: TargetSize) -> Result<Prepared> {
         let named = || picture::named(name);
         let of = |Picture { planes, warnings }| Prepared { values: Values::Planes(planes), warnings };
         let sound = |planes| Prepared { values: Values::Planes(planes), warnings: Vec::new() };

@@ -39,7 +39,7 @@ use self::decoders::Decoders;
 pub use self::input::Input;
 use self::input::{Prepared, Values};
 use crate::classifier::{Classifier, Description};
-use crate::data::{Normalizer, PictureError, Target};
+use crate::data::{Normalizer, PictureError, TargetSize};
 use crate::evaluate::{ranking, softmax};
 use crate::exec::{Engine, Inference};
 use crate::{Error, Result, StateDict};
@@ -188,8 +188,8 @@ impl Predictor {
         Ok(Predictions { predictor: self, inputs: inputs.into_iter().fuse(), decoders, answers: VecDeque::new() })
     }
 
-    fn target(&self) -> Target {
-        Target { strict: self.strict, ..self.classifier.description.target() }
+    fn target(&self) -> TargetSize {
+        TargetSize { strict: self.strict, ..self.classifier.description.target() }
     }
 
     /// Shows pictures to the net, at most as many as a batch.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::config::DEFAULT_MODEL;
 use super::{RunFolder, TrainConfig};
 use crate::classifier::{Classifier, Description};
-use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, Target, ValSplit};
+use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, TargetSize, ValSplit};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::weights::{self, Fitting, NetChoice, Note};
@@ -168,7 +168,7 @@ impl Start {
     fn sizing(&self, wanted: Option<[usize; 3]>) -> Sizing {
         let open = |input: [usize; 3]| Sizing {
             target: None,
-            otherwise: Some(Target::customary(input)),
+            otherwise: Some(TargetSize::customary(input)),
             largest: SMALL.max(input[1].min(input[2])),
         };
         match (self, wanted) {
@@ -178,9 +178,9 @@ impl Start {
                 let preprocessing = description.preprocessing().clone().for_input(description.input(), wanted);
                 Sizing::to(preprocessing.target(wanted))
             }
-            (_, Some(wanted)) => Sizing::to(Target::customary(wanted)),
+            (_, Some(wanted)) => Sizing::to(TargetSize::customary(wanted)),
             (Start::Described(net), None) => match net.input_shape() {
-                Shape::Map(input) => Sizing::to(Target::customary(input)),
+                Shape::Map(input) => Sizing::to(TargetSize::customary(input)),
                 Shape::Vector(_) => Sizing::default(),
             },
             // The lecture's pictures are grey, but its network takes colour as well.

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::data::Batch;
-use crate::data::augment::{Mix, Moment};
+use crate::data::augment::{Mix, RandomKey};
 use crate::exec::Targets;
 use crate::train::Recipe;
 
@@ -21,10 +21,10 @@ impl TargetMaker {
         recipe: &Recipe,
         batch: &'a mut Batch,
         classes: usize,
-        moment: Moment,
+        key: RandomKey,
     ) -> Result<(&'a [f32], Targets<'a>)> {
         let shape @ [count, _, height, width] = batch.shape();
-        let mix = recipe.mixing.draw([height, width], moment);
+        let mix = recipe.mixing.draw([height, width], key);
         if mix == Mix::None && recipe.label_smoothing == 0.0 {
             return Ok((batch.images(), Targets::Labels(batch.labels())));
         }

@@ -16,7 +16,7 @@ use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
 use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, TrainConfig};
 use crate::classifier::{Classifier, Description};
-use crate::data::augment::Moment;
+use crate::data::augment::RandomKey;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::exec::{Engine, Step, Training};
@@ -270,8 +270,8 @@ impl Trainer {
     /// Forward, backward, clipping and update on a batch.
     fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
         let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
-        let moment = Moment { seed, epoch: epoch as u64, index: index as u64 };
-        let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), moment)?;
+        let key = RandomKey { seed, epoch: epoch as u64, index: index as u64 };
+        let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), key)?;
         let step = self.training.gradients(images, targets)?;
         if let Some(largest) = self.recipe.optimizer.clip_grad_norm {
             self.training.clip_grad_norm(largest as f32);

@@ -20,9 +20,9 @@ use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::tile::{self, Addend, Start, Sum, Target};
 use crate::activation::{Ending, Rows};
 use crate::layout::{Maps, MapsMut, Placing};
-use crate::moments::{self, MomentParts};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
 use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::statistics::{self, StatisticsParts};
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -106,8 +106,8 @@ pub(super) struct Call<'a> {
     pub(super) ending: Ending,
     /// Whether the sums are added to what `y` holds; there is no bias then.
     pub(super) accumulate: bool,
-    /// Where the results' moments go, a part for each strip of each picture.
-    pub(super) moments: Option<MomentParts<'a>>,
+    /// Where the results' statistics go, a part for each strip of each picture.
+    pub(super) statistics: Option<StatisticsParts<'a>>,
 }
 
 impl Correlation {
@@ -235,8 +235,8 @@ impl Correlation {
         self.axes[0].count().div_ceil(self.strip)
     }
 
-    /// Parts of the moments of `batch` pictures: each strip of each.
-    pub(super) fn moment_parts(&self, batch: usize) -> usize {
+    /// Parts of the statistics of `batch` pictures: each strip of each.
+    pub(super) fn statistics_parts(&self, batch: usize) -> usize {
         batch * self.strips()
     }
 
@@ -345,14 +345,15 @@ impl Correlation {
         assert!(call.addend.is_none_or(|a| a.hold_stored(call.batch, self.output_len())));
         assert!(call.addend.is_none_or(|a| a.stored == Precision::F32 || self.precision == Precision::Bf16));
         assert!([call.x.stored, y.stored] == self.stored, "input and output are stored as planned");
-        let stored_once = self.phases.len() == 1 && !call.accumulate && call.moments.is_none();
+        let stored_once = self.phases.len() == 1 && !call.accumulate && call.statistics.is_none();
         assert!(self.stored[1] == Precision::F32 || stored_once, "sums that are not stored as floats are stored once");
         assert!(!call.accumulate || call.bias.is_none());
         assert!(call.ending.pass.is_none() || self.phases.len() == 1, "results are complete after one phase");
         assert!(
-            call.moments.is_none_or(|m| self.phases.len() == 1 && m.hold(self.moment_parts(call.batch), self.blocks))
+            call.statistics
+                .is_none_or(|m| self.phases.len() == 1 && m.hold(self.statistics_parts(call.batch), self.blocks))
         );
-        let cut = self.cut(call.batch, threads.count(), call.moments.is_some());
+        let cut = self.cut(call.batch, threads.count(), call.statistics.is_some());
         let strips = self.axes[0].count().div_ceil(cut.rows);
         let placing = y.placing();
         let (y, scratch) = (Parts::new(y.data), Parts::new(scratch));
@@ -431,7 +432,7 @@ impl<E: Element> Kernel for StripTask<'_, E> {
                         self.add_chunk(s, i, panel, phase, taps.clone(), view);
                         if taps.end == products {
                             self.activate(s, i, panel);
-                            self.sum_moments(s, picture, panel);
+                            self.sum_statistics(s, picture, panel);
                         }
                     }
                 }
@@ -528,11 +529,11 @@ impl<E: Element> StripTask<'_, E> {
         }
     }
 
-    /// Leaves the moments of a picture's finished strip, which is still in a cache, where they are asked for.
+    /// Leaves the statistics of a picture's finished strip, which is still in a cache, where they are asked for.
     #[inline(always)]
-    fn sum_moments<S: Simd>(&self, s: S, picture: usize, panel: &Panel) {
+    fn sum_statistics<S: Simd>(&self, s: S, picture: usize, panel: &Panel) {
         let StripTask { plan, call, from, .. } = *self;
-        let Some(moments) = call.moments else { return };
+        let Some(statistics) = call.statistics else { return };
         let [vertical, horizontal] = &plan.axes;
         let (row, rows) = (horizontal.output * LANES, self.rows.min(vertical.output - from));
         for block in panel.block..panel.block + panel.width {
@@ -540,7 +541,7 @@ impl<E: Element> StripTask<'_, E> {
             // SAFETY: a task has its strips of its panels' blocks, and their parts, to itself.
             unsafe {
                 let pixels = self.y.part(place);
-                moments::sum_pixels(s, pixels, moments.part(picture * plan.strips() + from / plan.strip, block));
+                statistics::sum_pixels(s, pixels, statistics.part(picture * plan.strips() + from / plan.strip, block));
             }
         }
     }

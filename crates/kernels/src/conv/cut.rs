@@ -38,9 +38,9 @@ impl Correlation {
         }
     }
 
-    /// The cut of a batch for so many threads. Where moments are asked for, strips are the plan's own, because each is a
-    /// part of the moments.
-    pub(super) fn cut(&self, batch: usize, threads: usize, moments: bool) -> Cut {
+    /// The cut of a batch for so many threads. Where statistics are asked for, strips are the plan's own, because each is a
+    /// part of the statistics.
+    pub(super) fn cut(&self, batch: usize, threads: usize, statistics: bool) -> Cut {
         let (count, fewest, wanted) = (self.axes[0].count(), self.strips(), TASKS * threads);
         let pictures = batch.div_ceil(batch.div_ceil(self.pictures(batch, threads)));
         let groups = batch.div_ceil(pictures);
@@ -48,7 +48,7 @@ impl Correlation {
         if threads == 1 || groups * fewest >= 2 * wanted {
             return cut(fewest, 1);
         }
-        let most = if moments { fewest } else { wanted.clamp(fewest, count.max(fewest)) };
+        let most = if statistics { fewest } else { wanted.clamp(fewest, count.max(fewest)) };
         let (all, words) = (self.panels.len(), self.words_len());
         let parts = || std::iter::successors(Some(1), |&parts| (parts < all).then(|| (2 * parts).min(all)));
         let cuts = (fewest..=most).flat_map(|strips| parts().map(move |panels| cut(strips, panels)));

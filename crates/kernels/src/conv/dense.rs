@@ -172,19 +172,19 @@ impl Dense {
         words
     }
 
-    /// Parts of the moments of the output of `batch` pictures.
-    pub(super) fn moment_parts(&self, batch: usize) -> usize {
+    /// Parts of the statistics of the output of `batch` pictures.
+    pub(super) fn statistics_parts(&self, batch: usize) -> usize {
         match &self.winograd.forward {
-            Some(winograd) => winograd.moment_parts(batch),
-            None => self.forward.moment_parts(batch),
+            Some(winograd) => winograd.statistics_parts(batch),
+            None => self.forward.statistics_parts(batch),
         }
     }
 
     /// The most parts of any batch up to this one.
-    pub(super) fn most_moment_parts(&self, batch: usize) -> usize {
+    pub(super) fn most_statistics_parts(&self, batch: usize) -> usize {
         match &self.winograd.forward {
-            Some(winograd) => winograd.most_moment_parts(batch),
-            None => self.forward.moment_parts(batch),
+            Some(winograd) => winograd.most_statistics_parts(batch),
+            None => self.forward.statistics_parts(batch),
         }
     }
 

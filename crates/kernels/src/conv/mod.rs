@@ -29,9 +29,9 @@ use crate::activation::{Activation, Ending};
 use crate::geometry::{TooSmall, Window};
 use crate::layout::{Maps, MapsMut};
 use crate::memory::Buffer;
-use crate::moments::{MomentParts, parts_len};
 use crate::precision::Precision;
 use crate::simd::Isa;
+use crate::statistics::{StatisticsParts, parts_len};
 use crate::threads::Threads;
 use axis::Kernel1d;
 use correlation::Call;
@@ -66,8 +66,8 @@ pub struct Epilogue<'a> {
     pub addend: Option<Maps<'a>>,
     /// What is computed of the sums, after the additions.
     pub activation: Activation,
-    /// Where the moments of what is stored go: [`Conv::moment_parts`] parts.
-    pub moments: Option<MomentParts<'a>>,
+    /// Where the statistics of what is stored go: [`Conv::statistics_parts`] parts.
+    pub statistics: Option<StatisticsParts<'a>>,
 }
 
 /// A planned convolution: tables for all three directions, made once.
@@ -247,19 +247,19 @@ impl Conv {
         }
     }
 
-    /// Parts of the moments of the output of `batch` pictures.
-    pub fn moment_parts(&self, batch: usize) -> usize {
+    /// Parts of the statistics of the output of `batch` pictures.
+    pub fn statistics_parts(&self, batch: usize) -> usize {
         match &self.plan {
-            Plan::Dense(dense) => dense.moment_parts(batch),
-            Plan::Depthwise(depthwise) => depthwise.moment_parts(batch),
+            Plan::Dense(dense) => dense.statistics_parts(batch),
+            Plan::Depthwise(depthwise) => depthwise.statistics_parts(batch),
         }
     }
 
     /// Floats of the parts of up to `batch` pictures.
-    pub fn moments_len(&self, batch: usize) -> usize {
+    pub fn statistics_len(&self, batch: usize) -> usize {
         let parts = match &self.plan {
-            Plan::Dense(dense) => dense.most_moment_parts(batch),
-            Plan::Depthwise(depthwise) => depthwise.moment_parts(batch),
+            Plan::Dense(dense) => dense.most_statistics_parts(batch),
+            Plan::Depthwise(depthwise) => depthwise.statistics_parts(batch),
         };
         parts_len(parts, self.shape.out_channels)
     }
@@ -303,9 +303,9 @@ impl Conv {
         y: MapsMut<'_>,
         scratch: &mut [f32],
     ) {
-        let Epilogue { bias, addend, activation, moments } = *epilogue;
+        let Epilogue { bias, addend, activation, statistics } = *epilogue;
         let ending = activation.ending(self.shape.out_channels);
-        let call = Call { batch, x, weights, bias, addend, ending, accumulate: false, moments };
+        let call = Call { batch, x, weights, bias, addend, ending, accumulate: false, statistics };
         match &self.plan {
             Plan::Dense(dense) => dense.forward(threads, &call, y, scratch),
             Plan::Depthwise(depthwise) => depthwise.forward(threads, &call, y, scratch),
@@ -327,8 +327,8 @@ impl Conv {
         accumulate: bool,
         scratch: &mut [f32],
     ) {
-        let (bias, addend, ending, moments) = (None, None, Ending::default(), None);
-        let call = Call { batch, x: dy, weights, bias, addend, ending, accumulate, moments };
+        let (bias, addend, ending, statistics) = (None, None, Ending::default(), None);
+        let call = Call { batch, x: dy, weights, bias, addend, ending, accumulate, statistics };
         match &self.plan {
             Plan::Dense(dense) => dense.backward_data(threads, &call, dx, scratch),
             Plan::Depthwise(depthwise) => depthwise.backward_data(threads, &call, dx),

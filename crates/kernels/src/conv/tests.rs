@@ -4,11 +4,11 @@ use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::activation::Activation;
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, padding, to_blocked};
-use crate::moments::{self, MomentParts};
 use crate::precision::{Precision, bits, words};
 use crate::reference::activation;
 use crate::reference::conv2d::{self as reference, ConvProblem};
 use crate::simd::{Isa, LANES};
+use crate::statistics::{self, StatisticsParts};
 use crate::threads::Threads;
 
 /// Deterministic numbers in -1..1.
@@ -128,16 +128,16 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
 
     let addend = y.clone();
     let addend_maps = Some(Maps::packed(&addend, conv.output_len()));
-    let mut parts = vec![f32::NAN; conv.moments_len(batch)];
-    let moments = Some(MomentParts::new(&mut parts, out_channels));
-    let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: Activation::Relu, moments };
+    let mut parts = vec![f32::NAN; conv.statistics_len(batch)];
+    let statistics = Some(StatisticsParts::new(&mut parts, out_channels));
+    let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: Activation::Relu, statistics };
     conv.forward(threads, batch, x_maps, &packed, &epilogue, MapsMut::packed(&mut y, conv.output_len()), &mut scratch);
     assert!(y.iter().zip(&addend).all(|(y, a)| *y == (a + a).max(0.0)), "epilogue {what}");
-    check_moments(&what, &conv, batch, &y, &parts);
+    check_statistics(&what, &conv, batch, &y, &parts);
 
     for &after in activations {
-        let moments = Some(MomentParts::new(&mut parts, out_channels));
-        let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: after, moments };
+        let statistics = Some(StatisticsParts::new(&mut parts, out_channels));
+        let epilogue = Epilogue { bias: Some(&bias_engine), addend: addend_maps, activation: after, statistics };
         let maps = MapsMut::packed(&mut y, conv.output_len());
         conv.forward(threads, batch, x_maps, &packed, &epilogue, maps, &mut scratch);
         let near = |(&y, &a): (&f32, &f32)| {
@@ -150,7 +150,7 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
         }
         assert!(got[0].iter().zip(&got[1]).all(near), "{after:?} {what}");
         assert!(padding(&y, out_channels, h * w).all(|y| y == 0.0), "padding, {after:?} {what}");
-        check_moments(&format!("{after:?} {what}"), &conv, batch, &y, &parts);
+        check_statistics(&format!("{after:?} {what}"), &conv, batch, &y, &parts);
     }
 
     let mut dy_engine = vec![f32::NAN; batch * conv.output_len()];
@@ -181,12 +181,12 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
 }
 
 /// Mean and variance that a convolution left, against those of what it stored.
-fn check_moments(what: &str, conv: &Conv, batch: usize, y: &[f32], parts: &[f32]) {
+fn check_statistics(what: &str, conv: &Conv, batch: usize, y: &[f32], parts: &[f32]) {
     let channels = conv.shape().out_channels;
     let len = blocks(channels) * LANES;
     let (mut mean, mut var) = (vec![f32::NAN; len], vec![f32::NAN; len]);
     let threads = Threads::new(1).unwrap();
-    moments::merge(conv.isa, &threads, [conv.moment_parts(batch), channels], parts, &mut mean, &mut var);
+    statistics::merge(conv.isa, &threads, [conv.statistics_parts(batch), channels], parts, &mut mean, &mut var);
     let plane = conv.output_len() / blocks(channels);
     for c in 0..len {
         let at = |n: usize| n * conv.output_len() + c / LANES * plane + c % LANES;
@@ -221,19 +221,19 @@ fn agrees_with_the_reference_on_every_set() {
     }
 }
 
-/// Output and its moments' parts, and both gradients, with so many threads.
+/// Output and its statistics' parts, and both gradients, with so many threads.
 pub(super) fn run_with_threads(conv: &Conv, batch: usize, count: usize) -> [Vec<f32>; 4] {
     let threads = Threads::new(count).unwrap();
     let (x, dy) = (noise(batch * conv.input_len(), 1), noise(batch * conv.output_len(), 2));
     let weights = noise(conv.weights_len(), 3);
-    let lens = [batch * conv.output_len(), conv.moments_len(batch), batch * conv.input_len(), conv.weights_len()];
+    let lens = [batch * conv.output_len(), conv.statistics_len(batch), batch * conv.input_len(), conv.weights_len()];
     let mut results = lens.map(|len| vec![0.0; len]);
     let [y, parts, dx, dw] = &mut results;
     let mut scratch = vec![0.0; conv.forward_scratch(batch, count)];
     let (x, dy) = (Maps::packed(&x, conv.input_len()), Maps::packed(&dy, conv.output_len()));
     let y = MapsMut::packed(y, conv.output_len());
-    let moments = Some(MomentParts::new(parts, conv.shape().out_channels));
-    conv.forward(&threads, batch, x, &weights, &Epilogue { moments, ..Epilogue::default() }, y, &mut scratch);
+    let statistics = Some(StatisticsParts::new(parts, conv.shape().out_channels));
+    conv.forward(&threads, batch, x, &weights, &Epilogue { statistics, ..Epilogue::default() }, y, &mut scratch);
     let mut scratch = vec![0.0; conv.backward_data_scratch(batch, count)];
     let dx = MapsMut::packed(dx, conv.input_len());
     conv.backward_data(&threads, batch, dy, &weights, dx, false, &mut scratch);

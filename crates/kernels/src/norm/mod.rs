@@ -10,7 +10,7 @@
 //! what the activation saw are computed again from `x` exactly as forward did, and dropout from its seed. Backward takes
 //! two passes, because the gradient of a normalised element needs the sums over its whole channel (ibid., section 3). Sums
 //! go over one channel of one picture in f32 and over pictures in f64, in order: they do not depend on the threads. Mean
-//! and variance are found where `x` is computed (`moments.rs`).
+//! and variance are found where `x` is computed (`statistics.rs`).
 
 mod backward;
 mod marks;

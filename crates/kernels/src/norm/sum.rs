@@ -219,12 +219,12 @@ impl<S: Simd, const ADDEND: bool> WithFunction for BackwardWith<'_, S, ADDEND> {
 mod tests {
     use super::*;
     use crate::layout::{from_blocked, padding, to_blocked};
-    use crate::moments;
     use crate::norm::{Given, Source};
     use crate::reference::activation;
     use crate::reference::batch_norm::BatchNorm;
     use crate::reference::gradcheck::pattern;
     use crate::simd::Isa;
+    use crate::statistics;
 
     /// Numbers that are the same in f32 and f64.
     fn numbers(tag: u32, len: usize) -> Vec<f64> {
@@ -282,10 +282,10 @@ mod tests {
             };
             let (x, addend, mut dy) = (blocked(&x), blocked(&addend), blocked(&dy));
             let x_maps = Maps::packed(&x, picture);
-            let mut parts = vec![f32::NAN; moments::parts_len(batch, channels)];
+            let mut parts = vec![f32::NAN; statistics::parts_len(batch, channels)];
             let (mut mean, mut var) = (vec![0.0; padded], vec![0.0; padded]);
-            moments::sum(isa, &threads, dims, x_maps, &mut parts);
-            moments::merge(isa, &threads, [batch, channels], &parts, &mut mean, &mut var);
+            statistics::sum(isa, &threads, dims, x_maps, &mut parts);
+            statistics::merge(isa, &threads, [batch, channels], &parts, &mut mean, &mut var);
             let inverse: Vec<f32> = var.iter().map(|v| 1.0 / (v + 1e-5f32).sqrt()).collect();
             let (mut scale, mut shift) = (vec![0.0; padded], vec![0.0; padded]);
             for c in 0..channels {

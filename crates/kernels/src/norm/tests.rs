@@ -1,11 +1,11 @@
 use super::*;
 use crate::layout::{from_blocked, padding, to_blocked};
-use crate::moments;
 use crate::precision::{Precision, bits, words};
 use crate::reference::batch_norm::BatchNorm;
 use crate::reference::gradcheck::pattern;
 use crate::reference::pool::{self, PoolProblem};
 use crate::reference::{activation, dropout};
+use crate::statistics;
 
 fn close(what: &str, got: &[f32], want: &[f64]) {
     assert_eq!(got.len(), want.len());
@@ -65,10 +65,10 @@ fn check(isa: Isa, shape: [usize; 4], after: Activation, pool_on: bool, drop: Op
     let mut blocked = vec![f32::NAN; batch * chain.input_len()];
     to_blocked(&threads, from, &narrow(&x), MapsMut::packed(&mut blocked, chain.input_len()));
     let mut scratch = vec![f32::NAN; chain.scratch_len(batch)];
-    let mut parts = vec![f32::NAN; moments::parts_len(batch, channels)];
+    let mut parts = vec![f32::NAN; statistics::parts_len(batch, channels)];
     let (mut mean, mut var) = (vec![0.0; padded], vec![0.0; padded]);
-    moments::sum(isa, &threads, from, Maps::packed(&blocked, chain.input_len()), &mut parts);
-    moments::merge(isa, &threads, [batch, channels], &parts, &mut mean, &mut var);
+    statistics::sum(isa, &threads, from, Maps::packed(&blocked, chain.input_len()), &mut parts);
+    statistics::merge(isa, &threads, [batch, channels], &parts, &mut mean, &mut var);
     let inverse: Vec<f32> = var.iter().map(|v| 1.0 / (v + 1e-5f32).sqrt()).collect();
     let scale: Vec<f32> = per_channel(&gamma).iter().zip(&inverse).map(|(g, i)| g * i).collect();
     let shift: Vec<f32> = per_channel(&beta).iter().zip(mean.iter().zip(&scale)).map(|(b, (m, s))| b - m * s).collect();

@@ -26,7 +26,7 @@ use crate::layout::{Maps, MapsMut, blocks};
 use crate::norm::{Drop, NormChain};
 use crate::simd::LANES;
 use crate::threads::{Parts, Threads};
-use patches::{PatchMoments, Patches, products};
+use patches::{PatchStatistics, Patches, products};
 use std::ops::Range;
 use strips::{Backward, EachStrip, Forward, SumProducts};
 
@@ -53,8 +53,8 @@ const PIECE: usize = 1024;
 pub struct Stem {
     conv: Conv,
     chain: NormChain,
-    /// For the moments.
-    moments: (Cut, Patches),
+    /// For the statistics.
+    statistics: (Cut, Patches),
     /// For forward and backward.
     strips: (Cut, Patches),
     /// Place in the matrix and in the strip of each of its pixels.
@@ -88,7 +88,7 @@ pub struct StemNorm<'a> {
 /// What forward leaves for backward.
 #[derive(Clone, Debug)]
 pub struct StemState {
-    patches: PatchMoments,
+    patches: PatchStatistics,
     /// `[n][block][pixel of y]`, as `norm/marks.rs` says.
     marks: Vec<u16>,
     /// Backward's sum of parts.
@@ -154,11 +154,11 @@ impl Stem {
         assert!(plain && shape.in_channels <= PLAIN_CHANNELS && products(&shape) <= MOST_PRODUCTS);
         assert!(chain.input_len() == conv.output_len() && Stem::takes_activation(chain.activation()));
         let rows = products(&shape) + 1;
-        let moments = Cut::new(output, 1, MATRIX_FLOATS / rows);
+        let statistics = Cut::new(output, 1, MATRIX_FLOATS / rows);
         let strips = Cut::new(output, chain.rows_of_output(), STRIP_FLOATS / (rows + widest_lanes(&conv)));
         let pixels = (0..strips.strip * output[1]).map(|pixel| [pixel as u32, (pixel * LANES) as u32]).collect();
         let with_patches = |cut: Cut| (cut, Patches::new(shape, output[1], cut.strip));
-        Stem { conv, chain, moments: with_patches(moments), strips: with_patches(strips), pixels }
+        Stem { conv, chain, statistics: with_patches(statistics), strips: with_patches(strips), pixels }
     }
 
     /// The convolution, which says how weights are packed.
@@ -169,7 +169,7 @@ impl Stem {
     /// Room for what forward leaves for backward, for up to `batch` pictures.
     pub fn state(&self, batch: usize) -> StemState {
         let marks = vec![0; batch * self.blocks() * self.marks_plane()];
-        StemState { patches: PatchMoments::zeros(self.products()), marks, sums: vec![0.0; self.part_len()] }
+        StemState { patches: PatchStatistics::zeros(self.products()), marks, sums: vec![0.0; self.part_len()] }
     }
 
     fn products(&self) -> usize {
@@ -195,11 +195,11 @@ impl Stem {
         (self.products() + 1) * self.blocks() * LANES
     }
 
-    /// Floats of scratch that [`Stem::moments`] and [`Stem::forward`] need for up to `batch` pictures.
+    /// Floats of scratch that [`Stem::statistics`] and [`Stem::forward`] need for up to `batch` pictures.
     pub fn forward_scratch(&self, batch: usize, threads: usize) -> usize {
-        let (cut, patches) = &self.moments;
-        let moments = patches.scratch_len() * threads + batch * cut.pieces() * patches.part_len();
-        moments.max(self.thread_len() * threads)
+        let (cut, patches) = &self.statistics;
+        let statistics = patches.scratch_len() * threads + batch * cut.pieces() * patches.part_len();
+        statistics.max(self.thread_len() * threads)
     }
 
     /// Floats of scratch that [`Stem::backward_sums`] needs for up to `batch` pictures.
@@ -207,12 +207,12 @@ impl Stem {
         self.thread_len() * threads + batch * self.strips.0.pieces() * self.part_len()
     }
 
-    /// Mean and biased variance of each channel of the convolution, padded to whole blocks, and the moments of the patches
+    /// Mean and biased variance of each channel of the convolution, padded to whole blocks, and the statistics of the patches
     /// from which they follow.
     ///
     /// # Panics
     /// When a slice is shorter than its layout says.
-    pub fn moments(
+    pub fn statistics(
         &self,
         threads: &Threads,
         input: &StemInput<'_>,
@@ -220,7 +220,7 @@ impl Stem {
         [mean, var]: [&mut [f32]; 2],
         scratch: &mut [f32],
     ) {
-        let (cut, patches) = &self.moments;
+        let (cut, patches) = &self.statistics;
         let (pieces, part_len) = (cut.pieces(), patches.part_len());
         let (own, parts) = scratch.split_at_mut(patches.scratch_len() * threads.count());
         let parts = &mut parts[..input.batch * pieces * part_len];
@@ -399,10 +399,10 @@ impl Block<'_> {
     }
 
     /// A row of `C w`.
-    fn covary(&self, moments: &PatchMoments, weights: &[f32], product: usize) -> [f64; LANES] {
+    fn covary(&self, statistics: &PatchStatistics, weights: &[f32], product: usize) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for other in 0..self.products {
-            let covariance = moments.covariance[product * self.products + other];
+            let covariance = statistics.covariance[product * self.products + other];
             let weights = self.lanes(weights, other);
             for lane in 0..LANES {
                 sums[lane] += covariance * f64::from(weights[lane]);

@@ -1,4 +1,4 @@
-//! The patches of a plain picture as a matrix, and their moments over a batch.
+//! The patches of a plain picture as a matrix, and their statistics over a batch.
 //!
 //! Column `q` of the matrix is what output `q` of a strip multiplies with its weights: K = channels · kernel height ·
 //! kernel width numbers, with zeros for the padding, then 1 (so that sums over pixels come with the sums of products). Rows
@@ -159,7 +159,7 @@ fn part_len(products: usize) -> usize {
 
 /// Mean and covariance of a batch's patches.
 #[derive(Clone, Debug)]
-pub(super) struct PatchMoments {
+pub(super) struct PatchStatistics {
     /// `[product]`
     pub(super) mean: Vec<f64>,
     /// `[product][product]`
@@ -168,10 +168,10 @@ pub(super) struct PatchMoments {
     sums: Vec<f64>,
 }
 
-impl PatchMoments {
+impl PatchStatistics {
     /// Of patches of so many numbers.
-    pub(super) fn zeros(products: usize) -> PatchMoments {
-        PatchMoments {
+    pub(super) fn zeros(products: usize) -> PatchStatistics {
+        PatchStatistics {
             mean: vec![0.0; products],
             covariance: vec![0.0; products * products],
             sums: vec![0.0; part_len(products)],

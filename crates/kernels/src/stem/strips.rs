@@ -24,7 +24,7 @@ impl Kernel for SumProducts<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (cut, patches) = &self.stem.moments;
+        let (cut, patches) = &self.stem.statistics;
         let [_, width] = self.stem.conv.output();
         self.part.fill(0.0);
         for rows in cut.strips(self.piece) {

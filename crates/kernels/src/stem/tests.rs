@@ -124,7 +124,7 @@ impl Case {
         // Planned for more pictures than come.
         let mut state = stem.state(batch + 1);
         let (mut mean, mut var) = (vec![f32::NAN; padded], vec![f32::NAN; padded]);
-        stem.moments(&threads, &input, &mut state, [&mut mean, &mut var], &mut scratch);
+        stem.statistics(&threads, &input, &mut state, [&mut mean, &mut var], &mut scratch);
         let inverse: Vec<f32> = var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
         let scale: Vec<f32> = (0..padded).map(|c| gamma[c] * inverse[c]).collect();
         let shift: Vec<f32> = (0..padded).map(|c| beta[c] - mean[c] * scale[c]).collect();

@@ -9,7 +9,7 @@ use crate::random::Random;
 
 /// Which picture is drawn for (or which batch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct RandomKey {
     /// Seed of the run.
     pub seed: u64,
     /// Number of the epoch.
@@ -32,7 +32,7 @@ pub(super) fn purpose(name: &str, before: u32) -> u64 {
 }
 
 impl Draw {
-    pub(super) fn new(Moment { seed, epoch, index }: Moment, purpose: u64) -> Draw {
+    pub(super) fn new(RandomKey { seed, epoch, index }: RandomKey, purpose: u64) -> Draw {
         Draw { random: Random::substream(seed, *b"augment.", [epoch, purpose], index), spare: None }
     }
 

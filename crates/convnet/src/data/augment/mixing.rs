@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::area::Area;
-use super::draw::{Draw, Moment, purpose};
+use super::draw::{Draw, RandomKey, purpose};
 use super::value;
 use crate::{Error, Result};
 
@@ -72,8 +72,8 @@ impl Mixing {
     }
 
     /// Draws how a batch of pictures of this height and width is mixed. It depends on nothing but the settings, the size and
-    /// the moment, whose index is the number of the batch in its epoch.
-    pub fn draw(&self, [height, width]: [usize; 2], batch: Moment) -> Mix {
+    /// the key, whose index is the number of the batch in its epoch.
+    pub fn draw(&self, [height, width]: [usize; 2], batch: RandomKey) -> Mix {
         let mut draw = Draw::new(batch, purpose("mixing", 0));
         if !self.is_some() || !draw.chance(self.p) {
             return Mix::None;

@@ -25,19 +25,19 @@
 //! (`tests/golden/augment.py`); drawing is tested by its ranges, frequencies and tables. Two things differ from Pillow:
 //! AugMix, which torchvision does on tensors, and random erasing, which torchvision does after normalisation; each says how.
 //!
-//! **A picture's changes depend on seed, epoch and its index alone** ([`Moment`]), whatever the number of workers and
+//! **A picture's changes depend on seed, epoch and its index alone** ([`RandomKey`]), whatever the number of workers and
 //! wherever an epoch is resumed, and each transform has a stream of its own, so that one more changes no other's draws.
 //!
 //! ```
 //! use convnet::data::Normalization;
-//! use convnet::data::augment::{Augmentation, Augmenter, Given, Moment, PictureRef, Scratch};
+//! use convnet::data::augment::{Augmentation, Augmenter, Given, RandomKey, PictureRef, Scratch};
 //! let augmentation: Augmentation = "cifar".parse().unwrap();
 //! let target = [3, 32, 32];
 //! let augmenter = Augmenter::new(&augmentation, Given::Size([32, 32]), target, &Normalization::imagenet()).unwrap();
 //! let (planes, mut out) = (vec![7; 3 * 32 * 32], vec![0; 3 * 32 * 32]);
 //! let mut scratch = Scratch::default();
-//! let moment = Moment { seed: 1, epoch: 0, index: 17 };
-//! augmenter.apply(PictureRef { shape: target, planes: &planes }, moment, &mut scratch, &mut out).unwrap();
+//! let key = RandomKey { seed: 1, epoch: 0, index: 17 };
+//! augmenter.apply(PictureRef { shape: target, planes: &planes }, key, &mut scratch, &mut out).unwrap();
 //! ```
 
 mod area;
@@ -65,7 +65,7 @@ mod warp;
 pub use area::{Area, Crop, five_crop, ten_crop};
 pub use chance::{Autocontrast, Equalize, Grayscale, HorizontalFlip, Invert, VerticalFlip};
 pub use crop::{CenterCrop, RandomCrop, RandomResizedCrop, Resize};
-pub use draw::Moment;
+pub use draw::RandomKey;
 pub use erasing::{Erased, Filling, RandomErasing};
 pub use geometry::{Affine, Perspective, Rotation, Shear};
 pub use mixing::{Mix, Mixing};
@@ -168,13 +168,13 @@ impl Augmenter {
         self.target
     }
 
-    /// Draws for this moment, and writes the changed picture into `out`. Once `scratch` has served the largest picture and the
+    /// Draws for this key, and writes the changed picture into `out`. Once `scratch` has served the largest picture and the
     /// longest list of steps, nothing is allocated.
     ///
     /// # Errors
     /// A picture of another shape than was said at construction, or too small for a transform; an output of another length
     /// than the target's.
-    pub fn apply(&self, picture: PictureRef<'_>, moment: Moment, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
+    pub fn apply(&self, picture: PictureRef<'_>, key: RandomKey, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
         let PictureRef { shape, planes } = picture;
         self.check(picture, out.len())?;
         scratch.steps.clear();
@@ -184,7 +184,7 @@ impl Augmenter {
         for (i, (transform, purpose)) in self.transforms.iter().enumerate() {
             let settings = transform.settings();
             let frame = Frame { shape: [channels, size[0], size[1]], target: [height, width], mean, std };
-            let mut draw = Draw::new(moment, *purpose);
+            let mut draw = Draw::new(key, *purpose);
             let drawn = settings.draw(frame, &mut draw, &mut Steps::of(scratch));
             drawn.map_err(|problem| refused(i, transform, &problem))?;
             size = settings.size(Some(size), [height, width]).unwrap_or(size);

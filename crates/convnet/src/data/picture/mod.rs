@@ -22,7 +22,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::Target;
+use super::TargetSize;
 #[cfg(feature = "jpeg")]
 use super::jpeg::{self, JpegDecoder};
 use crate::{Error, Result, files};
@@ -54,7 +54,7 @@ pub struct Picture {
 /// # Errors
 /// [`Error::Io`] for a file that cannot be read; [`Error::Picture`] for one that cannot be decoded, whose size is not the
 /// target's where that says nothing of resizing, or that is damaged where the target is strict.
-pub fn read(path: &Path, target: Target) -> Result<Picture> {
+pub fn read(path: &Path, target: TargetSize) -> Result<Picture> {
     decode(&read_bytes(path)?, target).map_err(named(path.display()))
 }
 
@@ -91,7 +91,7 @@ pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
 ///
 /// # Errors
 /// As [`read`], without the picture's name.
-pub fn decode(bytes: &[u8], target: Target) -> Result<Picture, PictureError> {
+pub fn decode(bytes: &[u8], target: TargetSize) -> Result<Picture, PictureError> {
     let [channels, ..] = target.shape;
     check_channels(channels)?;
     let (bytes, warnings) = match format::of(bytes)? {
@@ -123,7 +123,7 @@ pub fn decode(bytes: &[u8], target: Target) -> Result<Picture, PictureError> {
 ///
 /// # Errors
 /// As [`decode`] where the target cannot be met; [`PictureError::Pixels`] for a picture without a pixel.
-pub(crate) fn from_image(picture: DynamicImage, target: Target) -> Result<Vec<u8>, PictureError> {
+pub(crate) fn from_image(picture: DynamicImage, target: TargetSize) -> Result<Vec<u8>, PictureError> {
     check_channels(target.shape[0])?;
     let (width, height) = (picture.width(), picture.height());
     if width == 0 || height == 0 {
@@ -137,7 +137,7 @@ pub(crate) fn from_image(picture: DynamicImage, target: Target) -> Result<Vec<u8
 ///
 /// # Errors
 /// [`PictureError::Shape`] when there are more or fewer, and as [`decode`] where the target cannot be met.
-pub fn from_pixels(pixels: &[u8], shape: [usize; 3], target: Target) -> Result<Vec<u8>, PictureError> {
+pub fn from_pixels(pixels: &[u8], shape: [usize; 3], target: TargetSize) -> Result<Vec<u8>, PictureError> {
     check_channels(target.shape[0])?;
     let [height, width, channels] = shape;
     let expected = height.checked_mul(width).and_then(|size| size.checked_mul(channels));
@@ -153,7 +153,7 @@ pub fn from_pixels(pixels: &[u8], shape: [usize; 3], target: Target) -> Result<V
 }
 
 /// The same from planes of channels, height and width.
-pub(crate) fn from_planes(planes: Vec<u8>, shape: [usize; 3], target: Target) -> Result<Vec<u8>, PictureError> {
+pub(crate) fn from_planes(planes: Vec<u8>, shape: [usize; 3], target: TargetSize) -> Result<Vec<u8>, PictureError> {
     let [channels, height, width] = shape;
     if channels == target.shape[0] && target.resize_for(height, width)?.is_none() {
         return Ok(planes);
@@ -168,7 +168,7 @@ fn check_channels(channels: usize) -> Result<(), PictureError> {
 }
 
 /// The planes of interleaved pixels that have the target's channels, brought to its size.
-fn fit(pixels: Vec<u8>, [height, width]: [usize; 2], target: Target) -> Result<Vec<u8>, PictureError> {
+fn fit(pixels: Vec<u8>, [height, width]: [usize; 2], target: TargetSize) -> Result<Vec<u8>, PictureError> {
     let channels = target.shape[0];
     let pixels = match target.resize_for(height, width)? {
         Some(resize) => target.fit(&pixels, [height, width], resize).map_err(PictureError::Preprocessing)?,

@@ -17,7 +17,7 @@ fn jpeg(picture: &RgbImage, progressive: bool) -> Vec<u8> {
 
 /// The planes of a picture of this shape, taken as it is.
 fn decode_bytes(bytes: &[u8], shape: [usize; 3]) -> Result<Vec<u8>, String> {
-    decode(bytes, Target::exactly(shape)).map(|picture| picture.planes).map_err(|error| error.to_string())
+    decode(bytes, TargetSize::exactly(shape)).map(|picture| picture.planes).map_err(|error| error.to_string())
 }
 
 fn colour() -> RgbImage {
@@ -31,7 +31,7 @@ fn png_files_come_back_as_they_were() {
         let path = folder.path().join("picture.png");
         let planes: Vec<u8> = (0..shape.iter().product::<usize>() as u8).collect();
         write_png(&path, shape, &planes).unwrap();
-        assert_eq!(read(&path, Target::exactly(shape)).unwrap().planes, planes);
+        assert_eq!(read(&path, TargetSize::exactly(shape)).unwrap().planes, planes);
     }
     assert!(write_png(&folder.path().join("x.png"), [2, 2, 3], &[0; 12]).is_err());
     assert!(write_png(&folder.path().join("x.png"), [1, 2, 3], &[0; 5]).is_err());
@@ -137,7 +137,7 @@ fn damaged_files_are_errors() {
         }
     }
     assert_eq!(decode_bytes(b"hello", [1, 1, 1]).unwrap_err(), "not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
-    let error = read(Path::new("/none/picture.png"), Target::exactly([1, 1, 1])).unwrap_err().to_string();
+    let error = read(Path::new("/none/picture.png"), TargetSize::exactly([1, 1, 1])).unwrap_err().to_string();
     assert!(error.starts_with("opening /none/picture.png"));
 }
 
@@ -151,7 +151,7 @@ fn huge_sizes_are_refused_before_anything_is_decoded() {
     let frame = photo.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();
     photo[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
     for file in [file, photo] {
-        let target = Target::customary([3, 224, 224]);
+        let target = TargetSize::customary([3, 224, 224]);
         let error = decode(&file, target).unwrap_err();
         assert_eq!(error.to_string(), "a picture of 60000x60000 pixels: expected 1 to 268435456 of them");
         assert!(shape(&file).is_err());
@@ -173,7 +173,7 @@ proptest::proptest! {
         if end % 4 == 0 {
             file.truncate(end % file.len());
         }
-        if let Ok(planes) = decode(&file, Target::customary([3, 8, 8])) {
+        if let Ok(planes) = decode(&file, TargetSize::customary([3, 8, 8])) {
             proptest::prop_assert_eq!(planes.planes.len(), 192);
         }
     }
@@ -194,11 +194,11 @@ fn restart(file: &[u8], number: u8) -> usize {
 #[test]
 fn a_lost_restart_marker_costs_its_part_alone() {
     let whole = rows(false);
-    let sound = decode(&whole, Target::exactly([3, 64, 64])).unwrap();
+    let sound = decode(&whole, TargetSize::exactly([3, 64, 64])).unwrap();
     assert!(sound.warnings.is_empty(), "{:?}", sound.warnings);
     let mut lost = whole.clone();
     lost.drain(restart(&whole, 1)..restart(&whole, 1) + 2);
-    let read = decode(&lost, Target::exactly([3, 64, 64])).unwrap();
+    let read = decode(&lost, TargetSize::exactly([3, 64, 64])).unwrap();
     assert!(read.warnings[0].contains("1 restart markers lost"), "{:?}", read.warnings);
     for (row, (found, expected)) in read.planes.chunks(64).zip(sound.planes.chunks(64)).enumerate().take(64) {
         match row {
@@ -208,7 +208,7 @@ fn a_lost_restart_marker_costs_its_part_alone() {
             _ => assert_eq!(found, expected, "row {row}"),
         }
     }
-    let strict = Target { strict: true, ..Target::exactly([3, 64, 64]) };
+    let strict = TargetSize { strict: true, ..TargetSize::exactly([3, 64, 64]) };
     assert!(decode(&lost, strict).unwrap_err().to_string().starts_with("damaged: 1 restart markers lost"));
     assert_eq!(decode(&whole, strict).unwrap(), sound);
 }
@@ -217,24 +217,25 @@ fn a_lost_restart_marker_costs_its_part_alone() {
 fn damaged_jpegs_are_read_with_a_warning() {
     for progressive in [false, true] {
         let whole = rows(progressive);
-        let sound = decode(&whole, Target::exactly([3, 64, 64])).unwrap();
+        let sound = decode(&whole, TargetSize::exactly([3, 64, 64])).unwrap();
         assert!(sound.warnings.is_empty(), "{progressive}: {:?}", sound.warnings);
         let last = whole.len() - 2;
         let stray = [&whole[..last], &[0; 65], &whole[last..]].concat();
         let early = [&whole[..last - 12], &whole[last..]].concat();
         for (file, expected) in [(stray, "65 bytes too many"), (early, "too early")] {
-            let read = decode(&file, Target::exactly([3, 64, 64])).unwrap();
+            let read = decode(&file, TargetSize::exactly([3, 64, 64])).unwrap();
             assert!(read.warnings.join("; ").contains(expected), "{progressive}: {:?}", read.warnings);
         }
         // Bytes behind the end are nobody's.
         let more = [&whole[..], b"more"].concat();
-        assert_eq!(decode(&more, Target::exactly([3, 64, 64])).unwrap(), sound);
+        assert_eq!(decode(&more, TargetSize::exactly([3, 64, 64])).unwrap(), sound);
         let mut damaged = 0;
         for at in (600..whole.len() - 2).step_by(3) {
             let mut file = whole.clone();
             file[at] ^= 0x3c;
-            damaged +=
-                usize::from(!decode(&file, Target::exactly([3, 64, 64])).is_ok_and(|read| read.warnings.is_empty()));
+            damaged += usize::from(
+                !decode(&file, TargetSize::exactly([3, 64, 64])).is_ok_and(|read| read.warnings.is_empty()),
+            );
         }
         assert!(damaged > 0);
     }
@@ -251,14 +252,14 @@ fn many_scans_over_many_blocks_are_refused() {
     (0..2000).for_each(|_| many.extend(last));
     many.extend([0xff, 0xd9]);
     let start = std::time::Instant::now();
-    let error = decode(&many, Target::customary([3, 8, 8])).unwrap_err();
+    let error = decode(&many, TargetSize::customary([3, 8, 8])).unwrap_err();
     assert!(matches!(error, PictureError::Work { scans: 2000.., .. }), "{error}");
     assert!(start.elapsed().as_secs_f64() < 1.0);
 }
 
 #[test]
 fn pixels_from_memory() {
-    let target = Target::exactly([3, 1, 2]);
+    let target = TargetSize::exactly([3, 1, 2]);
     assert_eq!(from_pixels(&[1, 2, 3, 4, 5, 6], [1, 2, 3], target).unwrap(), [1, 4, 2, 5, 3, 6]);
     assert_eq!(from_pixels(&[1, 2, 3, 9, 4, 5, 6, 9], [1, 2, 4], target).unwrap(), [1, 4, 2, 5, 3, 6]);
     assert_eq!(from_pixels(&[7, 9, 8, 9], [1, 2, 2], target).unwrap(), [7, 8].repeat(3));
@@ -280,7 +281,7 @@ fn damaged_png_chunks_are_told() {
     let end = sound.len() - 12;
     let text = |crc: u32| [&[0, 0, 0, 3][..], b"tEXta\0b", &crc.to_be_bytes()].concat();
     let with = |chunk: &[u8]| [&sound[..end], chunk, &sound[end..]].concat();
-    let target = Target::exactly([3, 2, 3]);
+    let target = TargetSize::exactly([3, 2, 3]);
     let expected = decode(&sound, target).unwrap();
     let crc = {
         let mut crc = flate2::Crc::new();
@@ -292,7 +293,7 @@ fn damaged_png_chunks_are_told() {
         let read = decode(&file, target).unwrap();
         assert_eq!(read.planes, expected.planes);
         assert!(read.warnings[0].contains(warning), "{:?}", read.warnings);
-        let strict = Target { strict: true, ..target };
+        let strict = TargetSize { strict: true, ..target };
         assert!(matches!(decode(&file, strict), Err(PictureError::Damaged(_))));
     }
     let mut pixels = sound.clone();

@@ -196,7 +196,7 @@ mod tests {
             fs::write(folder.path().join(name), records(&[&[9], &[0]])).unwrap();
         }
         let source = Source::Folder(folder.path().into());
-        let target = data::Target::customary([1, 16, 16]);
+        let target = data::TargetSize::customary([1, 16, 16]);
         let test = source.load(Sizing::to(target)).unwrap().test.unwrap();
         // The luma of (1, 7, 7): 0.299 + 0.701 * 7.
         assert_eq!((test.shape(), test.image(1)), ([1, 16, 16], &[5; 256][..]));

@@ -128,7 +128,7 @@ mod tests {
     use super::super::Source;
     use super::*;
     use crate::data::picture::write_png;
-    use crate::data::{Sizing, Splits, Target};
+    use crate::data::{Sizing, Splits, TargetSize};
 
     /// A folder with pictures at these paths: 2×1 pixels, all of the value that comes with the path.
     fn folder(pictures: &[(&str, u8)]) -> tempfile::TempDir {
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!((train.classes(), train.labels()), (&["big cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
         assert_eq!([0, 1, 2].map(|i| train.image(i)[0]), [3, 1, 2]);
         assert_eq!((val.labels(), val.image(0), val.classes()), (&[1][..], &[4; 6][..], train.classes()));
-        let target = Some(Target { resize: Some(2), ..Target::exactly([3, 2, 2]) });
+        let target = Some(TargetSize { resize: Some(2), ..TargetSize::exactly([3, 2, 2]) });
         let sizing = Sizing { target, ..Sizing::default() };
         let fitted = Source::Folder(folder.path().into()).load(sizing).unwrap().train;
         assert_eq!((fitted.shape(), fitted.image(0)), ([3, 2, 2], &[3; 12][..]));
@@ -196,7 +196,7 @@ mod tests {
         let folder = folder(&FINE);
         write_png(&folder.path().join("train/dog/0.png"), [3, 2, 3], &[9; 18]).unwrap();
         assert!(load(&folder).unwrap_err().contains("the net takes"));
-        let otherwise = Some(Target { resize: Some(2), ..Target::exactly([3, 2, 2]) });
+        let otherwise = Some(TargetSize { resize: Some(2), ..TargetSize::exactly([3, 2, 2]) });
         let load = |largest| {
             let sizing = Sizing { target: None, otherwise, largest };
             Source::Folder(folder.path().into()).load(sizing).unwrap().train.shape()

@@ -16,7 +16,7 @@ use self::cifar::Cifar;
 use self::picture_set::{Labelled, PictureFile, PictureSet};
 #[cfg(feature = "download")]
 use super::download::{self, Progress};
-use super::{Dataset, Splits, Target, ValSplit, digits};
+use super::{Dataset, Splits, TargetSize, ValSplit, digits};
 use crate::predictor::Input;
 use crate::suggest::nearest;
 use crate::{Error, Result};
@@ -139,10 +139,10 @@ impl From<Labelled> for HeldOut {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sizing {
     /// What all are brought to; without it they stay as they are.
-    pub target: Option<Target>,
+    pub target: Option<TargetSize>,
     /// What they are brought to where there is no target and they are of several sizes or larger than `largest`. Without it
     /// pictures of several sizes are an error.
-    pub otherwise: Option<Target>,
+    pub otherwise: Option<TargetSize>,
     /// Pictures of one size stay as they are up to so many pixels on their shorter side.
     pub largest: usize,
 }
@@ -156,7 +156,7 @@ impl Default for Sizing {
 
 impl Sizing {
     /// All pictures are brought to this.
-    pub fn to(target: Target) -> Sizing {
+    pub fn to(target: TargetSize) -> Sizing {
         Sizing { target: Some(target), ..Sizing::default() }
     }
 }

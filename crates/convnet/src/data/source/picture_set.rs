@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{Part, Sizing, Splits};
 use crate::data::picture::{self, Picture, PictureError};
-use crate::data::{Dataset, Target, ValSplit};
+use crate::data::{Dataset, TargetSize, ValSplit};
 use crate::{Error, Result};
 
 /// No data set takes more memory, in bytes.
@@ -199,7 +199,7 @@ fn check_classes(origin: &Path, test: &Classes, classes: &[String]) -> Result<()
 
 /// The shape that all pictures have, grey only where all are; else what pictures of several sizes are brought to, or the
 /// shape of the first, which the others will not fit.
-fn common_target(part: &Classes, sizing: Sizing) -> Result<Target> {
+fn common_target(part: &Classes, sizing: Sizing) -> Result<TargetSize> {
     let mut files = part.values().flat_map(BTreeMap::values);
     let first = files.next().ok_or_else(|| Error::invalid("expected at least one picture"))?;
     let [mut channels, height, width] = first.with_bytes(picture::shape)?;
@@ -215,7 +215,7 @@ fn common_target(part: &Classes, sizing: Sizing) -> Result<Target> {
             Some(_) | None => {}
         }
     }
-    Ok(Target::exactly([channels, height, width]))
+    Ok(TargetSize::exactly([channels, height, width]))
 }
 
 fn labelled<'a>(part: &'a Classes, classes: &[String]) -> Vec<(&'a PictureFile, u32)> {
@@ -239,7 +239,7 @@ impl PictureFile {
     }
 }
 
-fn dataset(name: String, files: &[(&PictureFile, u32)], classes: Vec<String>, target: Target) -> Result<Dataset> {
+fn dataset(name: String, files: &[(&PictureFile, u32)], classes: Vec<String>, target: TargetSize) -> Result<Dataset> {
     let (images, warnings) = decode(&name, files, target)?;
     let labels = files.iter().map(|(_, label)| *label).collect();
     let mut data = Dataset::new(name, target.shape, images, labels, classes)?;
@@ -248,7 +248,7 @@ fn dataset(name: String, files: &[(&PictureFile, u32)], classes: Vec<String>, ta
 }
 
 /// Decodes pictures on all cores, into one piece of memory; also what is damaged, in the order of the pictures.
-fn decode(name: &str, files: &[(&PictureFile, u32)], target: Target) -> Result<(Vec<u8>, Vec<String>)> {
+fn decode(name: &str, files: &[(&PictureFile, u32)], target: TargetSize) -> Result<(Vec<u8>, Vec<String>)> {
     let mut images = reserve(name, files.len(), target.shape)?;
     let size = (images.len() / files.len().max(1)).max(1);
     let work = Mutex::new(images.chunks_exact_mut(size).zip(files).enumerate());
@@ -354,7 +354,7 @@ mod tests {
     fn what_does_not_fit_into_memory_is_refused() {
         let file = PictureFile::InMemory("a.png".into(), Vec::new());
         for side in [100_000, usize::MAX] {
-            let target = Target::customary([3, side, side]);
+            let target = TargetSize::customary([3, side, side]);
             let message = decode("t", &[(&file, 0)], target).unwrap_err().to_string();
             assert!(message.contains("take more than 16 GiB of memory"), "{message}");
         }

@@ -6,7 +6,7 @@ use super::statistics;
 use crate::exec::Engine;
 use crate::exec::arena::{ArenaLayout, Span, View};
 use crate::exec::batch_tiling::TileGroup;
-use crate::exec::gradient_placement::{Flow, Gradients, backward_moment};
+use crate::exec::gradient_placement::{Flow, Gradients, backward_time};
 use crate::exec::graph::{Graph, Purpose};
 use crate::exec::parameters::Packing;
 use crate::exec::placement::copied_inputs;
@@ -36,9 +36,9 @@ pub(in crate::exec) struct Step {
     pub(in crate::exec) in_place: Option<usize>,
     /// A concatenation's inputs that are not written where they belong.
     pub(in crate::exec) copied: Vec<Copied>,
-    /// Parts of the output's moments.
+    /// Parts of the output's statistics.
     pub(in crate::exec) parts: Span,
-    /// The stages that have the moments of a norm's input, and the first channel of each.
+    /// The stages that have the statistics of a norm's input, and the first channel of each.
     pub(in crate::exec) sources: Vec<(usize, usize)>,
 }
 
@@ -68,7 +68,7 @@ impl Plan {
         let Lowered { graph, mut computes } = lowered;
         let threads = engine.threads();
         let mut values = Values::place(&graph, purpose, batch);
-        let mut scratch = |moment: usize, len: usize| Span { buffer: values.lives.begin(len, moment), range: 0..len };
+        let mut scratch = |time: usize, len: usize| Span { buffer: values.lives.begin(len, time), range: 0..len };
         let lens = graph.stages.iter().zip(&computes);
         let lens = lens.map(|(stage, compute)| compute.forward_scratch(stage.pictures, threads));
         let forward: Vec<Span> = lens.enumerate().map(|(i, len)| scratch(i, len)).collect();
@@ -126,7 +126,7 @@ impl BackwardPlan {
         }
         let scratch = computes.iter().enumerate().map(|(i, compute)| {
             let len = compute.backward_scratch(batch, threads, &flows[i]);
-            Span { buffer: values.lives.begin(len, backward_moment(graph, i)), range: 0..len }
+            Span { buffer: values.lives.begin(len, backward_time(graph, i)), range: 0..len }
         });
         let scratch = scratch.collect();
         let readers = graph.readers();

@@ -2,7 +2,7 @@
 
 use super::plan::{BackwardPlan, Plan};
 use super::stage::{Backward, Fixed, Forward, Mode, Part, State};
-use super::statistics::Moments;
+use super::statistics::Statistics;
 use crate::exec::arena::{Arena, View};
 use crate::exec::batch_tiling::TileGroup;
 use crate::exec::gradient_placement::Flow;
@@ -10,7 +10,7 @@ use crate::exec::graph::Layout;
 use crate::exec::parameters::Packed;
 use crate::exec::profile::Profile;
 use convnet_kernels::layout::{from_blocked, to_blocked};
-use convnet_kernels::moments::{merge as merge_moments, sum as sum_moments};
+use convnet_kernels::statistics::{merge as merge_statistics, sum as sum_statistics};
 use std::sync::Arc;
 
 /// What a plan needs to run.
@@ -22,7 +22,7 @@ pub(in crate::exec) struct Session {
     pub(in crate::exec) taps: Vec<Tapped>,
     states: Vec<State>,
     /// Of each stage's output that a norm reads.
-    moments: Vec<Option<Moments>>,
+    statistics: Vec<Option<Statistics>>,
     pub(in crate::exec) profile: Profile,
 }
 
@@ -35,13 +35,13 @@ impl Session {
             Tapped { value: vec![0.0; len], gradient: vec![0.0; gradient] }
         };
         let taps = plan.graph.taps.iter().map(tapped).collect();
-        let moments = plan.graph.stages.iter().zip(&plan.steps).map(|(stage, step)| {
+        let statistics = plan.graph.stages.iter().zip(&plan.steps).map(|(stage, step)| {
             let channels = || stage.output.channels_and_pixels()[0];
-            (!step.parts.range.is_empty()).then(|| Moments::of(channels()))
+            (!step.parts.range.is_empty()).then(|| Statistics::of(channels()))
         });
-        let (moments, states) = (moments.collect(), plan.computes.iter().map(|c| c.state(plan.batch)).collect());
+        let (statistics, states) = (statistics.collect(), plan.computes.iter().map(|c| c.state(plan.batch)).collect());
         let arena = plan.layout.allocate();
-        Session { plan: Arc::new(plan), arena, taps, states, moments, profile: Profile::default() }
+        Session { plan: Arc::new(plan), arena, taps, states, statistics, profile: Profile::default() }
     }
 
     /// Lets stages take what they need of parameters that never change again.
@@ -77,7 +77,7 @@ impl Session {
                 for index in stages.clone() {
                     let start = self.profile.start();
                     self.forward_stage(&plan, index, (weights, &mut *running), images, part, mode);
-                    self.find_moments(&plan, index, count);
+                    self.find_statistics(&plan, index, count);
                     self.copy_value(&plan, index, part);
                     let stage = &plan.graph.stages[index];
                     self.profile.stop(start, &stage.name, "forward", stage.macs * part.count as u64);
@@ -109,27 +109,27 @@ impl Session {
             weights: weights.of(&plan.graph.parameters.trained),
             running,
             running_slots: &plan.graph.parameters.buffers,
-            moments: &self.moments,
+            statistics: &self.statistics,
             state: &mut self.states[index],
         });
     }
 
     /// Mean and variance of a stage's output, where a norm needs them.
-    fn find_moments(&mut self, plan: &Plan, index: usize, count: usize) {
-        let Some(Moments { mean, var }) = &mut self.moments[index] else { return };
+    fn find_statistics(&mut self, plan: &Plan, index: usize, count: usize) {
+        let Some(Statistics { mean, var }) = &mut self.statistics[index] else { return };
         let (threads, isa) = (plan.engine.pool(), plan.engine.set());
         let view = plan.views[index];
         let [channels, pixels] = plan.graph.stages[index].output.channels_and_pixels();
         let parts = plan.steps[index].parts.clone();
         let ([values], [parts]) = self.arena.split([view.span(count)], [parts]);
-        let number = match plan.computes[index].moments() {
+        let number = match plan.computes[index].statistics() {
             Some(leaves) => leaves.parts(count),
             None => {
-                sum_moments(isa, threads, [count, channels, pixels], view.maps(values), parts);
+                sum_statistics(isa, threads, [count, channels, pixels], view.maps(values), parts);
                 count
             }
         };
-        merge_moments(isa, threads, [number, channels], parts, mean, var);
+        merge_statistics(isa, threads, [number, channels], parts, mean, var);
     }
 
     /// Copies what a stage has computed of some pictures where the caller has a tap.

@@ -8,20 +8,20 @@ use super::stage::Compute;
 use crate::exec::graph::{Form, Graph};
 use convnet_kernels::layout::blocks;
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::moments::parts_len;
 use convnet_kernels::simd::LANES;
+use convnet_kernels::statistics::parts_len;
 
 /// Mean and biased variance of a stage's output, padded to whole blocks of channels.
 #[derive(Debug)]
-pub(in crate::exec) struct Moments {
+pub(in crate::exec) struct Statistics {
     pub(in crate::exec) mean: Buffer,
     pub(in crate::exec) var: Buffer,
 }
 
-impl Moments {
-    pub(in crate::exec) fn of(channels: usize) -> Moments {
+impl Statistics {
+    pub(in crate::exec) fn of(channels: usize) -> Statistics {
         let zeros = || Buffer::zeros(blocks(channels) * LANES);
-        Moments { mean: zeros(), var: zeros() }
+        Statistics { mean: zeros(), var: zeros() }
     }
 }
 
@@ -48,9 +48,9 @@ fn collect(graph: &Graph, index: usize, channel: usize, found: &mut Vec<(usize, 
     }
 }
 
-/// Floats of the parts that a stage's moments are merged from.
+/// Floats of the parts that a stage's statistics are merged from.
 pub(in crate::exec) fn scratch_len(graph: &Graph, computes: &[Box<dyn Compute>], index: usize, batch: usize) -> usize {
-    match computes[index].moments() {
+    match computes[index].statistics() {
         Some(leaves) => leaves.len(batch),
         None => parts_len(batch, graph.stages[index].output.channels_and_pixels()[0]),
     }

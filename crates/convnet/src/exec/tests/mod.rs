@@ -434,7 +434,7 @@ fn a_channel_is_summed_once_and_by_its_convolution() {
         let mut read: Vec<usize> = sources.iter().flatten().map(|&(source, _)| source).collect();
         read.sort_unstable();
         read.dedup();
-        let summed = read.iter().filter(|&&i| computes[i].moments().is_none()).count();
+        let summed = read.iter().filter(|&&i| computes[i].statistics().is_none()).count();
         assert_eq!(summed, others, "{}", net.name());
     }
 }

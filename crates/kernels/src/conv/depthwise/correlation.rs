@@ -12,14 +12,14 @@ use super::taps::Taps;
 use super::tile::{self, Row, Start};
 use crate::activation::Bounds;
 use crate::layout::{MapsMut, Placing};
-use crate::moments::SumPixels;
 use crate::precision::{Bf16, Element, F32, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
+use crate::statistics::SumPixels;
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Products of vectors of a unit, and its pixels, at most, where it has several rows. The moments of one are sums in `f32`.
+/// Products of vectors of a unit, and its pixels, at most, where it has several rows. The statistics of one are sums in `f32`.
 const UNIT_PRODUCTS: usize = 32 * 1024;
 const UNIT_PIXELS: usize = 1024;
 /// Products of a task, at least, unless that leaves too few tasks.
@@ -68,8 +68,8 @@ impl Correlation {
         self.axes[0].count().div_ceil(self.rows)
     }
 
-    /// Parts of the moments of `batch` pictures: each strip of each.
-    pub(super) fn moment_parts(&self, batch: usize) -> usize {
+    /// Parts of the statistics of `batch` pictures: each strip of each.
+    pub(super) fn statistics_parts(&self, batch: usize) -> usize {
         batch * self.strips()
     }
 
@@ -135,8 +135,8 @@ impl Correlation {
         assert!(call.bias.is_none_or(|bias| bias.len() >= self.blocks * LANES));
         assert!(addend.is_none_or(|addend| addend.hold_stored(batch, self.output_len())));
         assert!(!call.accumulate || (call.bias.is_none() && y.stored == Precision::F32));
-        let parts = self.moment_parts(batch);
-        assert!(call.moments.is_none_or(|m| y.stored == Precision::F32 && m.hold(parts, self.blocks)));
+        let parts = self.statistics_parts(batch);
+        assert!(call.statistics.is_none_or(|m| y.stored == Precision::F32 && m.hold(parts, self.blocks)));
         let units = batch * self.blocks * self.strips();
         let products = batch * self.blocks * self.plane_products();
         let tasks = (products / TASK_PRODUCTS).max(TASKS).min(units);
@@ -201,10 +201,10 @@ impl Correlation {
                 }
             }
         }
-        if let Some(moments) = call.moments {
-            // SAFETY: a unit has its strip of its block, and their part of the moments, to itself.
+        if let Some(statistics) = call.statistics {
+            // SAFETY: a unit has its strip of its block, and their part of the statistics, to itself.
             unsafe {
-                let part = moments.part(picture * strips + strip, block);
+                let part = statistics.part(picture * strips + strip, block);
                 isa.run(SumPixels { pixels: y.part(place), part });
             }
         }

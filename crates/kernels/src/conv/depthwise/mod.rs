@@ -96,9 +96,9 @@ impl Depthwise {
         (channel / LANES * self.taps + tap) * LANES + channel % LANES
     }
 
-    /// Parts of the moments of the output of `batch` pictures.
-    pub(super) fn moment_parts(&self, batch: usize) -> usize {
-        self.forward.moment_parts(batch)
+    /// Parts of the statistics of the output of `batch` pictures.
+    pub(super) fn statistics_parts(&self, batch: usize) -> usize {
+        self.forward.statistics_parts(batch)
     }
 
     /// Floats of scratch that [`Depthwise::forward`] needs.

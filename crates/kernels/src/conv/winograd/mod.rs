@@ -180,15 +180,15 @@ impl Winograd {
         (1..=batch.min(many)).chain([batch])
     }
 
-    /// Parts of the moments of `batch` pictures: each group of tiles.
-    pub(super) fn moment_parts(&self, batch: usize) -> usize {
+    /// Parts of the statistics of `batch` pictures: each group of tiles.
+    pub(super) fn statistics_parts(&self, batch: usize) -> usize {
         let (Work::Group(group) | Work::Panel(group)) = self.work(batch);
         self.groups(batch, group)
     }
 
     /// The most parts of any batch up to this one.
-    pub(super) fn most_moment_parts(&self, batch: usize) -> usize {
-        self.batches(batch).map(|batch| self.moment_parts(batch)).max().unwrap_or(0)
+    pub(super) fn most_statistics_parts(&self, batch: usize) -> usize {
+        self.batches(batch).map(|batch| self.statistics_parts(batch)).max().unwrap_or(0)
     }
 
     fn groups(&self, batch: usize, group: usize) -> usize {
@@ -225,7 +225,7 @@ impl Winograd {
         let (own, m, v) = (Parts::new(own), Parts::new(m), Parts::new(v));
         let tiles = |i: usize| i * group..((i + 1) * group).min(call.batch * self.input.grid.len());
         let (blocks, panels) = (self.input.blocks, self.matrices.panels.len());
-        assert!(call.moments.is_none_or(|m| m.hold(groups, self.matrices.blocks)));
+        assert!(call.statistics.is_none_or(|m| m.hold(groups, self.matrices.blocks)));
         let (placing, y) = (y.placing(), Parts::new(y.data));
         let transform = |i: usize, part: usize, blocks: Range<usize>| {
             let at = part * v_len + blocks.start * LANES;
@@ -373,11 +373,11 @@ impl Kernel for MultiplyTiles<'_> {
                 };
                 let out = self.y.pointer(0..self.placing.range(call.batch - 1, finish.first, plane).end);
                 // SAFETY: the sums of this block were computed above; no other task has these tiles of this block, nor
-                // their part of the moments.
+                // their part of the statistics.
                 unsafe {
-                    let moments = call.moments.map(|m| m.part(tiles.start / self.group, panel.block + block));
+                    let statistics = call.statistics.map(|m| m.part(tiles.start / self.group, panel.block + block));
                     let sums = self.m.add(block * LANES);
-                    finish.block(s, tiles.clone(), sums, m_strides, out, self.placing.stride, moments);
+                    finish.block(s, tiles.clone(), sums, m_strides, out, self.placing.stride, statistics);
                 }
             }
         }

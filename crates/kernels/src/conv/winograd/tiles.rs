@@ -6,9 +6,9 @@
 use super::transform::{Line, Output, SIDE, square};
 use crate::activation::Ending;
 use crate::layout::Maps;
-use crate::moments::Tally;
 use crate::precision::{Element, Precision};
 use crate::simd::{LANES, Simd};
+use crate::statistics::Tally;
 use std::ops::Range;
 
 /// Outputs along the side of a tile.
@@ -168,7 +168,7 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// The results of one block of channels, from the sums of its tiles, and their part of the moments.
+    /// The results of one block of channels, from the sums of its tiles, and their part of the statistics.
     ///
     /// # Safety
     /// 16 floats are readable at each point and tile from `sums`; `out` points to the first picture, the tiles' pictures are
@@ -183,7 +183,7 @@ impl Finish<'_> {
         strides: Strides,
         out: *mut f32,
         out_stride: usize,
-        moments: Option<&mut [f32]>,
+        statistics: Option<&mut [f32]>,
     ) {
         let mut place = self.grid.place(tiles.start);
         let mut tally = Tally::around(s, s.splat(0.0));
@@ -244,7 +244,7 @@ impl Finish<'_> {
                     }
                 }
             }
-            if moments.is_some() {
+            if statistics.is_some() {
                 if tile == 0 {
                     tally = Tally::around(s, mean(s, &results, [height, width]));
                 }
@@ -262,7 +262,7 @@ impl Finish<'_> {
             }
             self.grid.advance(&mut place);
         }
-        if let Some(part) = moments {
+        if let Some(part) = statistics {
             tally.write(s, part);
         }
     }

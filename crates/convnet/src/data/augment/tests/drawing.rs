@@ -177,7 +177,7 @@ fn colour_noise_has_the_variance_of_the_components() {
 
 #[test]
 fn distributions_have_their_moments() {
-    let mut draw = Draw::new(Moment { seed: 1, epoch: 0, index: 0 }, 0);
+    let mut draw = Draw::new(RandomKey { seed: 1, epoch: 0, index: 0 }, 0);
     let n = 20_000;
     let normal: Vec<f64> = (0..n).map(|_| draw.normal()).collect();
     let (mean, square) = normal.iter().fold((0.0, 0.0), |(a, b), x| (a + x / f64::from(n), b + x * x / f64::from(n)));
@@ -199,9 +199,9 @@ fn batches_are_mixed_by_seed_epoch_and_number() {
     let mixing = Mixing { p: 0.75, ..Mixing::imagenet_v2() };
     let mut counts = [0; 3];
     for index in 0..4000 {
-        let moment = Moment { seed: 5, epoch: 2, index };
-        let mix = mixing.draw([20, 30], moment);
-        assert_eq!(mix, mixing.draw([20, 30], moment));
+        let key = RandomKey { seed: 5, epoch: 2, index };
+        let mix = mixing.draw([20, 30], key);
+        assert_eq!(mix, mixing.draw([20, 30], key));
         counts[match mix {
             Mix::None => 0,
             Mix::Mixup { lambda } => {
@@ -217,7 +217,7 @@ fn batches_are_mixed_by_seed_epoch_and_number() {
     }
     let expected = [0.25, 0.375, 0.375];
     assert!(counts.iter().zip(expected).all(|(&n, p)| likely(n, 4000, p)), "{counts:?}");
-    assert_eq!(Mixing::default().draw([2, 2], Moment { seed: 0, epoch: 0, index: 0 }), Mix::None);
+    assert_eq!(Mixing::default().draw([2, 2], RandomKey { seed: 0, epoch: 0, index: 0 }), Mix::None);
     assert!(!Mixing::default().is_some() && Mixing::imagenet_v2().is_some());
     assert!(Mixing { mixup_alpha: -1.0, ..mixing }.check().unwrap_err().to_string().contains("mixup_alpha = -1"));
     assert!(Mixing { p: 1.5, ..mixing }.check().is_err() && mixing.check().is_ok());

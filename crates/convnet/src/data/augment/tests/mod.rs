@@ -31,7 +31,7 @@ fn drawn(transform: impl Into<Transform>, shape: [usize; 3], target: [usize; 2],
     let frame = settings::Frame { shape, target, mean: &mean, std: &std };
     let steps = |index| {
         let mut scratch = Scratch::default();
-        let mut draw = Draw::new(Moment { seed: 3, epoch: 1, index }, purpose(transform.name(), 0));
+        let mut draw = Draw::new(RandomKey { seed: 3, epoch: 1, index }, purpose(transform.name(), 0));
         transform.settings().draw(frame, &mut draw, &mut settings::Steps::of(&mut scratch)).unwrap();
         scratch.steps
     };

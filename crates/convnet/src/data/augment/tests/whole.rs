@@ -6,13 +6,13 @@ fn augmenter(text: &str, given: Given, target: [usize; 3]) -> Augmenter {
     Augmenter::new(&text.parse().unwrap(), given, target, &Normalization::unit(target[0])).unwrap()
 }
 
-fn applied(augmenter: &Augmenter, planes: &[u8], shape: [usize; 3], moment: Moment) -> Vec<u8> {
+fn applied(augmenter: &Augmenter, planes: &[u8], shape: [usize; 3], key: RandomKey) -> Vec<u8> {
     let mut out = vec![0; augmenter.target().iter().product()];
-    augmenter.apply(PictureRef { shape, planes }, moment, &mut Scratch::default(), &mut out).unwrap();
+    augmenter.apply(PictureRef { shape, planes }, key, &mut Scratch::default(), &mut out).unwrap();
     out
 }
 
-const MOMENT: Moment = Moment { seed: 1, epoch: 2, index: 3 };
+const KEY: RandomKey = RandomKey { seed: 1, epoch: 2, index: 3 };
 
 /// Everything that has settings which change something.
 const MANY: &str = r#"[{ resize = { size = 40 } }, { random_crop = { size = [36, 36], padding = 3, padding_mode = "reflect" } },
@@ -27,18 +27,18 @@ fn pictures_depend_on_seed_epoch_and_index_alone() {
     let shape = [3, 41, 50];
     let planes = picture(shape, false);
     let augmenter = augmenter(MANY, Given::AnySize, [3, 24, 20]);
-    let expected = applied(&augmenter, &planes, shape, MOMENT);
+    let expected = applied(&augmenter, &planes, shape, KEY);
     // A scratch that has served other pictures changes nothing.
     let mut scratch = Scratch::default();
     let mut out = vec![0; 3 * 24 * 20];
     for index in 0..20 {
         let small = picture([3, 60, 33], true);
         let small = PictureRef { shape: [3, 60, 33], planes: &small };
-        augmenter.apply(small, Moment { index, ..MOMENT }, &mut scratch, &mut out).unwrap();
+        augmenter.apply(small, RandomKey { index, ..KEY }, &mut scratch, &mut out).unwrap();
     }
-    augmenter.apply(PictureRef { shape, planes: &planes }, MOMENT, &mut scratch, &mut out).unwrap();
+    augmenter.apply(PictureRef { shape, planes: &planes }, KEY, &mut scratch, &mut out).unwrap();
     assert_eq!(out, expected);
-    for other in [Moment { seed: 2, ..MOMENT }, Moment { epoch: 3, ..MOMENT }, Moment { index: 4, ..MOMENT }] {
+    for other in [RandomKey { seed: 2, ..KEY }, RandomKey { epoch: 3, ..KEY }, RandomKey { index: 4, ..KEY }] {
         assert_ne!(applied(&augmenter, &planes, shape, other), expected);
     }
 }
@@ -46,13 +46,13 @@ fn pictures_depend_on_seed_epoch_and_index_alone() {
 #[test]
 fn grey_pictures_go_through_everything_and_colour_ones_through_colour_noise() {
     let grey = augmenter(MANY, Given::Size([41, 50]), [1, 24, 20]);
-    applied(&grey, &picture([1, 41, 50], false), [1, 41, 50], MOMENT);
+    applied(&grey, &picture([1, 41, 50], false), [1, 41, 50], KEY);
     let noisy = augmenter("[\"pca_noise\"]", Given::Size([2, 2]), [3, 2, 2]);
-    let out = applied(&noisy, &[100; 12], [3, 2, 2], MOMENT);
+    let out = applied(&noisy, &[100; 12], [3, 2, 2], KEY);
     assert!(out.chunks(4).all(|plane| plane.iter().all(|&x| x == plane[0])) && out != [100; 12]);
     let grey = augmenter("[\"pca_noise\"]", Given::Size([2, 2]), [1, 2, 2]);
     let picture = PictureRef { shape: [1, 2, 2], planes: &[100; 4] };
-    let error = grey.apply(picture, MOMENT, &mut Scratch::default(), &mut [0; 4]).unwrap_err().to_string();
+    let error = grey.apply(picture, KEY, &mut Scratch::default(), &mut [0; 4]).unwrap_err().to_string();
     assert!(error.contains("transform 1 (pca_noise): expected pictures of 3 channels"), "{error}");
 }
 
@@ -62,7 +62,7 @@ fn one_more_transform_changes_no_others_draws() {
     let planes: Vec<u8> = (0..400).map(|i| (i % 251) as u8).collect();
     let flips = |text: &str| -> Vec<bool> {
         let augmenter = augmenter(text, Given::Size([1, 400]), shape);
-        (0..64).map(|index| applied(&augmenter, &planes, shape, Moment { index, ..MOMENT })[0] != 0).collect()
+        (0..64).map(|index| applied(&augmenter, &planes, shape, RandomKey { index, ..KEY })[0] != 0).collect()
     };
     let alone = flips("[\"horizontal_flip\"]");
     assert!(alone.contains(&true) && alone.contains(&false));
@@ -78,13 +78,13 @@ fn presets_lead_to_the_target_and_pictures_that_do_not_fit_are_refused() {
         let any = Augmenter::new(&preset(), Given::AnySize, [3, 12, 12], &Normalization::imagenet());
         assert_eq!(any.is_ok(), name != "none", "{name}");
         let same = Augmenter::new(&preset(), Given::Size([12, 12]), [3, 12, 12], &Normalization::imagenet()).unwrap();
-        applied(&same, &picture([3, 12, 12], true), [3, 12, 12], MOMENT);
+        applied(&same, &picture([3, 12, 12], true), [3, 12, 12], KEY);
     }
     let augmenter = augmenter("cifar", Given::AnySize, [3, 20, 20]);
     let refused = |shape: [usize; 3], bytes: usize, out: usize| {
         let planes = vec![0; bytes];
         let picture = PictureRef { shape, planes: &planes };
-        augmenter.apply(picture, MOMENT, &mut Scratch::default(), &mut vec![0; out]).unwrap_err().to_string()
+        augmenter.apply(picture, KEY, &mut Scratch::default(), &mut vec![0; out]).unwrap_err().to_string()
     };
     assert!(refused([3, 11, 20], 660, 1200).contains("a window of 20 pixels does not fit a side of 11"));
     assert!(refused([3, 20, 20], 1199, 1200).contains("1199 bytes"));
@@ -102,7 +102,7 @@ fn tiny_pictures_go_through_every_transform() {
         let augmenter = augmenter(&text, Given::AnySize, target);
         for shape in [[target[0], 1, 1], [target[0], 1, 3], [target[0], 2, 2]] {
             for index in 0..50 {
-                applied(&augmenter, &picture(shape, false), shape, Moment { index, ..MOMENT });
+                applied(&augmenter, &picture(shape, false), shape, RandomKey { index, ..KEY });
             }
         }
     }
@@ -148,8 +148,8 @@ fn pictures_per_second() {
         let (mut scratch, mut out) = (Scratch::default(), vec![0; target.iter().product()]);
         let (start, mut index) = (std::time::Instant::now(), 0);
         while start.elapsed().as_secs_f64() < 2.0 {
-            let moment = Moment { index, ..MOMENT };
-            augmenter.apply(PictureRef { shape, planes: &planes }, moment, &mut scratch, &mut out).unwrap();
+            let key = RandomKey { index, ..KEY };
+            augmenter.apply(PictureRef { shape, planes: &planes }, key, &mut scratch, &mut out).unwrap();
             index += 1;
         }
         println!("{text} {shape:?}: {:.0} pictures/s", index as f64 / start.elapsed().as_secs_f64());

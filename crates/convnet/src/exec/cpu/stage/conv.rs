@@ -5,7 +5,7 @@
 use super::norm::Norm;
 use super::norm_act::{self, Chained};
 use super::stem::StemStage;
-use super::{Backward, Compute, Forward, LeavesMoments};
+use super::{Backward, Compute, Forward, LeavesStatistics};
 use crate::Result;
 use crate::exec::cpu::lower::Lowering;
 use crate::exec::gradient_placement::Flow;
@@ -15,9 +15,9 @@ use crate::geometry::Window;
 use crate::ops::{Activation, Conv2d, Linear};
 use convnet_kernels::conv::{Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::moments::MomentParts;
 use convnet_kernels::precision::Precision;
 use convnet_kernels::reduce;
+use convnet_kernels::statistics::StatisticsParts;
 use convnet_kernels::stem::Stem;
 use convnet_kernels::threads::Threads;
 
@@ -124,7 +124,7 @@ impl Compute for ConvStage {
         Some(&self.conv)
     }
 
-    fn moments(&self) -> Option<&dyn LeavesMoments> {
+    fn statistics(&self) -> Option<&dyn LeavesStatistics> {
         Some(self)
     }
 
@@ -142,11 +142,11 @@ impl Compute for ConvStage {
         let reads = [x_view, addend_view].map(|view| view.span(count));
         let writes = [y_view.span(count), run.scratch(), run.step.parts.clone()];
         let ([x, other], [y, scratch, parts]) = run.arena.split(reads, writes);
-        let wanted = run.moments[run.index].is_some();
-        let moments = wanted.then(|| MomentParts::new(parts, self.conv.shape().out_channels));
+        let wanted = run.statistics[run.index].is_some();
+        let statistics = wanted.then(|| StatisticsParts::new(parts, self.conv.shape().out_channels));
         let bias = self.bias.map(|bias| run.weights.get(bias));
         let addend = self.addend.then(|| addend_view.maps(other));
-        let epilogue = Epilogue { bias, addend, activation: self.activation, moments };
+        let epilogue = Epilogue { bias, addend, activation: self.activation, statistics };
         let (x, y) = (x_view.maps(x), y_view.maps_mut(y));
         self.conv.forward(run.threads, count, x, run.weights.get(self.weight), &epilogue, y, scratch);
     }
@@ -175,12 +175,12 @@ impl Compute for ConvStage {
     }
 }
 
-impl LeavesMoments for ConvStage {
+impl LeavesStatistics for ConvStage {
     fn len(&self, batch: usize) -> usize {
-        self.conv.moments_len(batch)
+        self.conv.statistics_len(batch)
     }
 
     fn parts(&self, count: usize) -> usize {
-        self.conv.moment_parts(count)
+        self.conv.statistics_parts(count)
     }
 }

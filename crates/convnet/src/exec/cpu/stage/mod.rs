@@ -69,8 +69,8 @@ pub(in crate::exec) trait Compute: Debug + Send + Sync {
     /// Takes what it needs of parameters that never change again into its state, in inference.
     fn fix_parameters(&self, _fixed: Fixed<'_>) {}
 
-    /// The parts of the output's moments that forward leaves, where it does.
-    fn moments(&self) -> Option<&dyn LeavesMoments> {
+    /// The parts of the output's statistics that forward leaves, where it does.
+    fn statistics(&self) -> Option<&dyn LeavesStatistics> {
         None
     }
 
@@ -81,8 +81,8 @@ pub(in crate::exec) trait Compute: Debug + Send + Sync {
     fn set_gradient_stride(&mut self, _stride: usize) {}
 }
 
-/// A stage that leaves parts of its output's moments where it is asked to.
-pub(in crate::exec) trait LeavesMoments {
+/// A stage that leaves parts of its output's statistics where it is asked to.
+pub(in crate::exec) trait LeavesStatistics {
     /// Floats for up to so many pictures.
     fn len(&self, batch: usize) -> usize;
     /// Parts of so many pictures.

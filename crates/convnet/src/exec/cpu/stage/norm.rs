@@ -99,7 +99,7 @@ impl Norm {
         !self.frozen || [self.weight, self.bias].into_iter().any(|slot| run.weights.gradient(slot).is_some())
     }
 
-    /// Prepares `state` for a forward call: from the moments of the stage's input, where the batch's statistics are taken.
+    /// Prepares `state` for a forward call: from the statistics of the stage's input, where the batch's statistics are taken.
     pub(super) fn prepare(&self, run: &mut Forward<'_>, state: &mut NormState) {
         match (run.mode, self.frozen) {
             // Parameters are fixed, and folded already.
@@ -113,7 +113,7 @@ impl Norm {
             (Mode::Training { .. } | Mode::Evaluation, false) => {
                 for &(source, first) in &run.step.sources {
                     let [channels, _] = run.stages[source].output.channels_and_pixels();
-                    let found = run.moments[source].as_ref().expect("what a norm reads has moments");
+                    let found = run.statistics[source].as_ref().expect("what a norm reads has statistics");
                     state.mean[first..first + channels].copy_from_slice(&found.mean[..channels]);
                     state.var[first..first + channels].copy_from_slice(&found.var[..channels]);
                 }

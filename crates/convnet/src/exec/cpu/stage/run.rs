@@ -4,7 +4,7 @@ use super::State;
 use super::dropout::DropNode;
 use crate::exec::arena::{Arena, Span, View};
 use crate::exec::cpu::plan::Step;
-use crate::exec::cpu::statistics::Moments;
+use crate::exec::cpu::statistics::Statistics;
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::Stage;
 use crate::exec::parameters::{Slot, WeightsRef};
@@ -63,7 +63,7 @@ pub(in crate::exec) struct Forward<'a> {
     pub(in crate::exec) running: &'a mut [f32],
     pub(in crate::exec) running_slots: &'a [Slot],
     /// Of each stage's output that a norm reads.
-    pub(in crate::exec) moments: &'a [Option<Moments>],
+    pub(in crate::exec) statistics: &'a [Option<Statistics>],
     pub(in crate::exec) state: &'a mut State,
 }
 

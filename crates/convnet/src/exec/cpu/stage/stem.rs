@@ -68,7 +68,7 @@ impl Compute for StemStage {
             let scratch = run.scratch();
             let ([x], [scratch]) = run.arena.split([x_view.span(count)], [scratch]);
             let input = StemInput { batch: count, x: x_view.maps(x), weights, bias };
-            self.stem.moments(run.threads, &input, own, [&mut numbers.mean, &mut numbers.var], scratch);
+            self.stem.statistics(run.threads, &input, own, [&mut numbers.mean, &mut numbers.var], scratch);
             self.norm.take_batch(run, numbers);
             let scratch = run.scratch();
             let ([x], [y, scratch]) = run.arena.split([x_view.span(count)], [y_view.span(count), scratch]);

@@ -25,15 +25,15 @@ pub const fn parts_len(parts: usize, channels: usize) -> usize {
 
 /// Where a tensor's parts go.
 #[derive(Clone, Copy)]
-pub struct MomentParts<'a> {
+pub struct StatisticsParts<'a> {
     data: Parts<'a, f32>,
     blocks: usize,
 }
 
-impl<'a> MomentParts<'a> {
+impl<'a> StatisticsParts<'a> {
     /// Of a tensor of so many channels; `data` holds [`parts_len`] floats.
-    pub fn new(data: &'a mut [f32], channels: usize) -> MomentParts<'a> {
-        MomentParts { data: Parts::new(data), blocks: blocks(channels) }
+    pub fn new(data: &'a mut [f32], channels: usize) -> StatisticsParts<'a> {
+        StatisticsParts { data: Parts::new(data), blocks: blocks(channels) }
     }
 
     /// Whether there is room for so many parts of so many blocks of channels.
@@ -116,7 +116,7 @@ pub(crate) fn sum_pixels<S: Simd>(s: S, pixels: &[f32], part: &mut [f32]) {
 /// When a slice is shorter than its layout says.
 pub fn sum(isa: Isa, threads: &Threads, [batch, channels, pixels]: [usize; 3], x: Maps<'_>, parts: &mut [f32]) {
     let (blocks, plane) = (blocks(channels), pixels * LANES);
-    let parts = MomentParts::new(parts, channels);
+    let parts = StatisticsParts::new(parts, channels);
     threads.run(batch * blocks, &|task, _| {
         let (n, block) = (task / blocks, task % blocks);
         // SAFETY: each task has a block of a picture of its own.
@@ -224,7 +224,7 @@ mod tests {
         [mean, values().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count]
     }
 
-    fn moments(isa: Isa, threads: usize, x: &[f32], shape: [usize; 3]) -> [Vec<f32>; 2] {
+    fn statistics(isa: Isa, threads: usize, x: &[f32], shape: [usize; 3]) -> [Vec<f32>; 2] {
         let [batch, channels, pixels] = shape;
         let threads = Threads::new(threads).unwrap();
         let padded = blocks(channels) * LANES;
@@ -247,7 +247,7 @@ mod tests {
                 let x = pattern(7, batch * channels * pixels).into_iter().map(|x| (offset + deviation * x) as f32);
                 let x: Vec<f32> = x.collect();
                 for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
-                    let [mean, var] = moments(isa, 2, &x, shape);
+                    let [mean, var] = statistics(isa, 2, &x, shape);
                     for c in 0..channels {
                         let [want_mean, want_var] = expected(&x, shape, c);
                         let what = format!("{} {shape:?} {offset} ± {deviation}, channel {c}", isa.name());
@@ -266,9 +266,9 @@ mod tests {
     fn do_not_depend_on_the_threads() {
         let shape = [9, 50, 30];
         let x: Vec<f32> = pattern(3, 9 * 50 * 30).iter().map(|&x| x as f32).collect();
-        let one = moments(Isa::best(), 1, &x, shape);
+        let one = statistics(Isa::best(), 1, &x, shape);
         for threads in [2, 5] {
-            assert_eq!(one, moments(Isa::best(), threads, &x, shape));
+            assert_eq!(one, statistics(Isa::best(), threads, &x, shape));
         }
     }
 
