@@ -198,7 +198,7 @@ fn wherever_a_run_is_stopped_it_goes_on_to_the_same_end() {
     for optimizer in [Optimizer::Adam, Optimizer::Sgd] {
         let config = with(|recipe| {
             recipe.optimizer.name = optimizer;
-            recipe.schedule = ScheduleConfig { name: Schedule::OneCycle };
+            recipe.schedule = ScheduleConfig { name: Schedule::OneCycle, ..ScheduleConfig::default() };
         });
         let unbroken = begin(&folder.path().join(format!("{optimizer:?}")), config.clone()).fit(&mut ()).unwrap();
         for stop in [
@@ -218,6 +218,27 @@ fn wherever_a_run_is_stopped_it_goes_on_to_the_same_end() {
             assert_eq!((finished.ending, essence(&finished)), (Ending::Finished, essence(&unbroken)));
         }
     }
+}
+
+/// The loss of the validation pictures, in one of the checkpoints or in the other, decides about the rate.
+#[test]
+fn a_run_that_waits_on_a_plateau_goes_on_to_the_same_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let plateau = with(|recipe| {
+        recipe.epochs = 6;
+        recipe.optimizer.lr = 0.3;
+        let (name, warmup_epochs) = (Schedule::Plateau, 0.5);
+        recipe.schedule = ScheduleConfig { name, warmup_epochs, plateau_patience: 0, ..ScheduleConfig::default() };
+    });
+    let unbroken = begin(&folder.path().join("unbroken"), plateau.clone()).fit(&mut ()).unwrap();
+    assert!(unbroken.progress.plateau.reductions > 0, "{:?}", unbroken.progress);
+    let stop = StopAt { step: 33, ..StopAt::default() };
+    begin(&folder.path().join("stopped"), plateau.clone()).fit(&mut { stop }).unwrap();
+    let resumed = resume(&folder.path().join("stopped"), None).0.fit(&mut ()).unwrap();
+    assert_eq!((essence(&resumed), resumed.progress), (essence(&unbroken), unbroken.progress));
+    let tested = Splits { val: None, test: Some(dataset(20)), ..splits() };
+    let message = Trainer::new(classifier(&plateau), tested, plateau.recipe).err().unwrap().to_string();
+    assert!(message.starts_with("schedule plateau: expected validation pictures"), "{message}");
 }
 
 #[test]

@@ -10,9 +10,7 @@ use convnet::columns::thousands;
 use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
 use convnet::ops::Op;
-use convnet::train::{
-    Ending, EpochMetrics, Outcome, Prepared, Prologue, RunFolder, Schedule, Settings, TrainConfig, Trainer,
-};
+use convnet::train::{Ending, EpochMetrics, Outcome, Prepared, Prologue, RunFolder, Settings, TrainConfig, Trainer};
 use serde::Serialize;
 
 use crate::args::{source, tell_notes, tell_read, warn_of_emulation};
@@ -141,7 +139,7 @@ impl Args {
         let own = Settings::from_toml(&own.to_toml()?).map_err(anyhow::Error::msg)?;
         let mut config = TrainConfig::resolve([own, self.settings.layer().or_usage()?]).or_usage()?;
         let (epochs, epochs_before) = (config.recipe.epochs, before.recipe.epochs);
-        if epochs != epochs_before && config.recipe.schedule.name != Schedule::Constant {
+        if epochs != epochs_before && config.recipe.schedule.name.spans_the_run() {
             console.warn(&format!(
                 "the learning-rate schedule now spans {epochs} epochs instead of {epochs_before}: the learning rate goes on \
                  at another place of its curve, which may be above where it ended"

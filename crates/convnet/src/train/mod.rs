@@ -20,5 +20,5 @@ pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
 pub use prepare::{Prepared, Prologue};
 pub use progress::Progress;
 pub use run::RunFolder;
-pub use schedule::Schedule;
+pub use schedule::{Plateau, Schedule, Span};
 pub use trainer::{Ending, Observer, Outcome, Trainer};

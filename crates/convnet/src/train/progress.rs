@@ -3,12 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::EpochMetrics;
+use super::{EpochMetrics, Plateau};
 use crate::evaluate::Evaluation;
 use crate::exec::Step;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Epochs that have ended.
     pub epoch: usize,
@@ -29,6 +30,8 @@ pub struct Progress {
     pub best_epoch: usize,
     /// Its accuracy.
     pub best_accuracy: f64,
+    /// Whether the validation loss still falls, where the schedule asks.
+    pub plateau: Plateau,
 }
 
 impl Progress {
@@ -72,7 +75,8 @@ impl Progress {
         let best = !selects || self.best_epoch == 0 || accuracy > self.best_accuracy;
         let (best_epoch, best_accuracy) =
             if best { (metrics.epoch, accuracy) } else { (self.best_epoch, self.best_accuracy) };
-        *self = Progress { epoch: metrics.epoch, step: self.step, best_epoch, best_accuracy, ..Progress::default() };
+        let Progress { step, plateau, .. } = *self;
+        *self = Progress { epoch: metrics.epoch, step, best_epoch, best_accuracy, plateau, ..Progress::default() };
         (metrics, best)
     }
 }

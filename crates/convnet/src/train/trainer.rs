@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::groups::Groups;
 use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
-use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, TrainConfig};
+use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, Span, TrainConfig};
 use crate::classifier::{Classifier, Description};
 use crate::data::augment::Moment;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
@@ -140,6 +140,7 @@ impl Trainer {
     /// When net and data do not fit together, or a value of the recipe makes no sense.
     pub fn with_engine(classifier: Classifier, splits: Splits, recipe: Recipe, engine: &Engine) -> Result<Trainer> {
         recipe.check()?;
+        expect_validation(&recipe, &splits)?;
         let Classifier { description, weights } = classifier;
         description.check_data(&splits.train)?;
         if let Some(watched) = splits.watched() {
@@ -224,12 +225,15 @@ impl Trainer {
     /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is.
     pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let mut targets = TargetMaker::default();
-        let total = (self.recipe.epochs * self.train.len().div_ceil(self.recipe.batch_size)) as u64;
+        let epoch_steps = self.train.len().div_ceil(self.recipe.batch_size);
+        let span = Span { epochs: self.recipe.epochs, epoch_steps };
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() {
             let mut clock = Instant::now();
             for batch in self.batches()? {
                 let mut batch = batch?;
-                let lr = self.recipe.optimizer.lr * self.recipe.schedule.name.factor(self.progress.step, total);
+                let Progress { step, plateau, .. } = self.progress;
+                let factor = self.recipe.schedule.factor(step, span, plateau.reductions);
+                let lr = self.recipe.optimizer.lr * factor;
                 let step = self.step(&mut batch, &mut targets, lr)?;
                 self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
                 clock = Instant::now();
@@ -303,6 +307,9 @@ impl Trainer {
         let images_per_second = self.progress.images_per_second();
         let selects = matches!(self.watched, Some((Part::Val, _)));
         let (metrics, best) = self.progress.end_epoch(evaluation.as_ref(), selects);
+        if let (Schedule::Plateau, Some(loss)) = (self.recipe.schedule.name, metrics.val_loss) {
+            self.progress.plateau.add(loss, self.recipe.schedule.plateau_patience);
+        }
         self.epochs.push(metrics);
         if let Some(saved) = &self.saved {
             saved.write_epoch(&self.epochs)?;
@@ -402,5 +409,16 @@ impl Trainer {
     /// Where the run stands.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+}
+
+/// Some of a recipe is decided by validation pictures; test pictures decide nothing.
+fn expect_validation(recipe: &Recipe, splits: &Splits) -> Result<()> {
+    match (recipe.schedule.name, &splits.val) {
+        (Schedule::Plateau, None) => Err(Error::invalid(
+            "schedule plateau: expected validation pictures, whose loss decides, but the data have none; hold some out of the \
+             training pictures with val_split",
+        )),
+        _ => Ok(()),
     }
 }

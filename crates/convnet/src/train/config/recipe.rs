@@ -53,6 +53,12 @@ pub struct OptimizerConfig {
     /// Share of each weight taken off, times the learning rate. `None` is 0.01 for AdamW and 0 for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
+    /// The same of the parameters of norms, and `None` for no other than theirs; `bias_weight_decay` goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_weight_decay: Option<f64>,
+    /// The same of all biases, those of norms included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias_weight_decay: Option<f64>,
     /// Adam: decay of the running means of gradient and squared gradient.
     pub betas: [f64; 2],
     /// Adam: added to the denominator.
@@ -77,12 +83,29 @@ pub enum Optimizer {
     Sgd,
 }
 
-/// A learning-rate schedule and its settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A learning-rate schedule and its settings; those of others are ignored. Each factor is one of the learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleConfig {
     /// Which one.
     pub name: Schedule,
+    /// Epochs, whole or not, before the schedule begins, in which the rate rises in a straight line.
+    pub warmup_epochs: f64,
+    /// Factor at the beginning of the warm-up.
+    pub warmup_factor: f64,
+    /// Cosine, linear, polynomial: factor at the end. Step, multi-step, plateau: the lowest factor.
+    pub min_factor: f64,
+    /// Step: epochs between two reductions.
+    pub step_size: usize,
+    /// Multi-step: the epochs after which the rate is reduced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<usize>,
+    /// Step, multi-step, plateau: factor of a reduction.
+    pub gamma: f64,
+    /// Polynomial: exponent.
+    pub power: f64,
+    /// Plateau: epochs without a lower validation loss that are waited for.
+    pub plateau_patience: usize,
 }
 
 impl Default for Recipe {
@@ -102,6 +125,23 @@ impl Default for Recipe {
     }
 }
 
+impl Default for ScheduleConfig {
+    /// A constant rate; the other values are PyTorch's, or those of torchvision's `references/classification`.
+    fn default() -> ScheduleConfig {
+        ScheduleConfig {
+            name: Schedule::default(),
+            warmup_epochs: 0.0,
+            warmup_factor: 0.01,
+            min_factor: 0.0,
+            step_size: 30,
+            milestones: Vec::new(),
+            gamma: 0.1,
+            power: 0.9,
+            plateau_patience: 10,
+        }
+    }
+}
+
 impl Default for OptimizerConfig {
     fn default() -> OptimizerConfig {
         OptimizerConfig {
@@ -110,6 +150,8 @@ impl Default for OptimizerConfig {
             momentum: 0.9,
             nesterov: false,
             weight_decay: None,
+            norm_weight_decay: None,
+            bias_weight_decay: None,
             betas: [0.9, 0.999],
             eps: 1e-8,
             backbone_lr: 1.0,
@@ -153,7 +195,34 @@ impl OptimizerConfig {
         let clip = self.clip_grad_norm.unwrap_or(1.0);
         expect(is_positive(clip), "clip_grad_norm", "a number above 0", &clip)?;
         let decay = self.weight_decay();
-        expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)
+        expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)?;
+        for (name, own) in
+            [("norm_weight_decay", self.norm_weight_decay), ("bias_weight_decay", self.bias_weight_decay)]
+        {
+            let own = own.unwrap_or_default();
+            expect(own.is_finite() && own >= 0.0, name, "a number of at least 0", &own)?;
+            expect(own == 0.0 || decay > 0.0, name, "0 where weight_decay is 0", &own)?;
+        }
+        Ok(())
+    }
+}
+
+impl ScheduleConfig {
+    fn check(&self) -> Result<()> {
+        let (least_0, share) = ("a number of at least 0", "a number from 0 to 1");
+        let warmup = self.warmup_epochs;
+        expect(warmup.is_finite() && warmup >= 0.0, "warmup_epochs", least_0, &warmup)?;
+        for (name, factor) in
+            [("warmup_factor", self.warmup_factor), ("min_factor", self.min_factor), ("gamma", self.gamma)]
+        {
+            expect((0.0..=1.0).contains(&factor), name, share, &factor)?;
+        }
+        expect(self.step_size > 0, "step_size", "at least 1 epoch", &self.step_size)?;
+        expect(is_positive(self.power), "power", "a number above 0", &self.power)?;
+        let milestones = &self.milestones;
+        let named = !milestones.is_empty() || self.name != Schedule::MultiStep;
+        expect(named, "milestones", "at least one epoch with schedule multi-step", milestones)?;
+        expect(milestones.is_sorted_by(|a, b| a < b), "milestones", "epochs in ascending order", milestones)
     }
 }
 
@@ -169,6 +238,7 @@ impl Recipe {
         expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
         expect(is_share(self.label_smoothing), "label_smoothing", "a number from 0 to below 1", &self.label_smoothing)?;
         self.mixing.check()?;
+        self.schedule.check()?;
         self.optimizer.check()
     }
 }

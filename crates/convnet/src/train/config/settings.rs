@@ -160,13 +160,46 @@ pub const SETTINGS: &[Setting] = &[
         "Share of each weight taken off, times the learning rate",
     )
     .or("0; adamw: 0.01"),
+    setting("optimizer.norm_weight_decay", "norm_weight_decay", Kind::Number, "Weight decay of the parameters of norms")
+        .or("weight_decay"),
+    setting("optimizer.bias_weight_decay", "bias_weight_decay", Kind::Number, "Weight decay of biases, those of norms included")
+        .or("weight_decay"),
     setting("optimizer.betas", "betas", Kind::Numbers, "adam: decay of the means of gradient and squared gradient"),
     setting("optimizer.eps", "eps", Kind::Number, "adam: added to the denominator"),
     setting(
         "schedule.name",
         "schedule",
-        Kind::Choice(&["constant", "cosine", "one-cycle"]),
+        Kind::Choice(&["constant", "cosine", "one-cycle", "linear", "polynomial", "step", "multi-step", "plateau"]),
         "How the learning rate changes over the epochs",
+    ),
+    setting(
+        "schedule.warmup_epochs",
+        "warmup_epochs",
+        Kind::Number,
+        "Epochs in which the learning rate first rises in a straight line; the schedule begins after them",
+    ),
+    setting(
+        "schedule.warmup_factor",
+        "warmup_factor",
+        Kind::Number,
+        "Factor of the learning rate at the beginning of the warm-up",
+    ),
+    setting(
+        "schedule.min_factor",
+        "min_factor",
+        Kind::Number,
+        "Lowest factor of the learning rate in a schedule that lets it fall",
+    ),
+    setting("schedule.step_size", "step_size", Kind::Count, "step: epochs between two reductions"),
+    setting("schedule.milestones", "milestones", Kind::Counts, "multi-step: the epochs after which the rate is reduced")
+        .or("none"),
+    setting("schedule.gamma", "gamma", Kind::Number, "step, multi-step, plateau: factor of a reduction"),
+    setting("schedule.power", "power", Kind::Number, "polynomial: exponent, 1 for a straight line"),
+    setting(
+        "schedule.plateau_patience",
+        "plateau_patience",
+        Kind::Count,
+        "plateau: epochs without a lower validation loss before a reduction",
     ),
     setting("optimizer.backbone_lr", "backbone_lr", Kind::Number, "Factor of the learning rate below the layer that gives the classes"),
     setting("optimizer.clip_grad_norm", "clip_grad_norm", Kind::Number, "Gradients whose norm is larger are scaled to it")
@@ -492,7 +525,8 @@ mod tests {
             ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, got 'adagrad'"),
             (
                 "schedule.name = 'one_cycle'",
-                "schedule.name: expected one of constant, cosine, one-cycle, got 'one_cycle': did you mean 'one-cycle'?",
+                "schedule.name: expected one of constant, cosine, one-cycle, linear, polynomial, step, multi-step, plateau, got \
+                 'one_cycle': did you mean 'one-cycle'?",
             ),
             ("cdims = [1, -2]", "line 1: cdims: expected a whole number from 0"),
             ("epochs = ", "TOML parse error at line 1"),
