@@ -42,6 +42,7 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
     let (soft, by_output) = (vec![1.0 / 6.0; 36], vec![1.0; 36]);
     training.gradients(&images, &labels).unwrap();
     training.accumulate(&images, &labels).unwrap();
+    training.average(0.9);
     let counted = allocation_counter::measure(|| {
         for pictures in [6, 4, 6] {
             training.step(&images[..pictures * picture], &labels[..pictures], 1e-3).unwrap();
@@ -50,6 +51,7 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
             training.accumulate(&images, &soft).unwrap();
             training.clip_grad_norm(1e-3);
             training.update(1e-3);
+            training.average(0.9);
             tapped.run(&images[..pictures * picture], pictures).unwrap();
             gradients.forward(&images, 6).unwrap();
             gradients.backward(&by_output).unwrap();

@@ -13,7 +13,7 @@ use convnet::train::{
     Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, Recipe, RunFolder, Schedule,
     ScheduleConfig, TrainConfig, Trainer, read_metrics,
 };
-use convnet::weights::{Checkpoint, previous_path};
+use convnet::weights::{Checkpoint, previous_path, weights_sha256};
 use convnet::zoo;
 
 const SIDE: usize = 6;
@@ -239,6 +239,55 @@ fn a_run_that_waits_on_a_plateau_goes_on_to_the_same_end() {
     let tested = Splits { val: None, test: Some(dataset(20)), ..splits() };
     let message = Trainer::new(classifier(&plateau), tested, plateau.recipe).err().unwrap().to_string();
     assert!(message.starts_with("schedule plateau: expected validation pictures"), "{message}");
+}
+
+/// The average is what is evaluated and kept, and both it and the weights that are trained go on where they stopped.
+#[test]
+fn a_moving_average_is_kept_beside_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let averaged = with(|recipe| recipe.ema = Some(0.9));
+    let path = |name: &str| folder.path().join(name);
+    let unbroken = begin(&path("unbroken"), averaged.clone()).fit(&mut ()).unwrap();
+    for step in [1, 10] {
+        let stop = StopAt { step, ..StopAt::default() };
+        begin(&path(&step.to_string()), averaged.clone()).fit(&mut { stop }).unwrap();
+        let resumed = resume(&path(&step.to_string()), None).0.fit(&mut ()).unwrap();
+        assert_eq!(essence(&resumed), essence(&unbroken));
+        let last = |name: &str| Checkpoint::load(&path(name).join("last.safetensors")).unwrap();
+        let (resumed, unbroken) = (last(&step.to_string()), last("unbroken"));
+        assert_eq!((resumed.weights, resumed.optimizer), (unbroken.weights, unbroken.optimizer));
+    }
+    let last = Checkpoint::load(&path("unbroken").join("last.safetensors")).unwrap();
+    let plain = begin(&path("plain"), config()).fit(&mut ()).unwrap();
+    let plain_last = Checkpoint::load(&path("plain").join("last.safetensors")).unwrap();
+    for (name, tensor) in &plain_last.weights {
+        assert_eq!(&last.optimizer[&format!("trained.{name}")], tensor, "{name}");
+    }
+    assert_ne!(last.weights, plain_last.weights);
+    assert_eq!(weights_sha256(&last.weights), unbroken.weights_sha256);
+    let losses = |outcome: &Outcome| outcome.epochs.iter().map(|epoch| epoch.train_loss).collect::<Vec<_>>();
+    assert_eq!(losses(&plain), losses(&unbroken));
+    assert_ne!(plain.epochs[0].val_loss, unbroken.epochs[0].val_loss);
+}
+
+#[test]
+fn training_ends_when_patience_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let impatient = with(|recipe| {
+        // Nothing is learned any more.
+        (recipe.epochs, recipe.patience) = (9, Some(2));
+        recipe.schedule =
+            ScheduleConfig { name: Schedule::Step, step_size: 2, gamma: 0.0, ..ScheduleConfig::default() };
+    });
+    let outcome = begin(folder.path(), impatient.clone()).fit(&mut ()).unwrap();
+    let Progress { epoch, best_epoch, .. } = outcome.progress;
+    assert_eq!((outcome.ending, epoch), (Ending::OutOfPatience, best_epoch + 2));
+    assert!(epoch < 9);
+    let again = resume(folder.path(), None).0.fit(&mut ()).unwrap();
+    assert_eq!((again.ending, essence(&again)), (Ending::OutOfPatience, essence(&outcome)));
+    let alone = Splits { val: None, ..splits() };
+    let message = Trainer::new(classifier(&impatient), alone, impatient.recipe).err().unwrap().to_string();
+    assert!(message.starts_with("patience: expected validation pictures, which decide"), "{message}");
 }
 
 #[test]

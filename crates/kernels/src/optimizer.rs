@@ -68,6 +68,18 @@ impl Adam {
     }
 }
 
+/// One step of an exponential moving average: `a ← a + (1 - decay) · (w - a)`, which leaves an average that `w` does not leave
+/// (`torch.lerp`, as in `torch.optim.swa_utils.get_ema_multi_avg_fn`). The buffers have one length, a multiple of 16.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn average(isa: Isa, threads: &Threads, decay: f64, w: &[f32], average: &mut [f32]) {
+    let take = (1.0 - decay) as f32;
+    each_block(threads, w.len(), [average], w, &|[a], w| {
+        isa.run(AverageBlock { take, w, a });
+    });
+}
+
 /// Multiplies all gradients by a number.
 pub fn scale(threads: &Threads, g: &mut [f32], factor: f32) {
     let (len, parts) = (g.len(), Parts::new(g));
@@ -95,6 +107,25 @@ fn each_block<const N: usize>(
         let parts = changed.map(|buffer| unsafe { buffer.part(range.clone()) });
         task(parts, &g[range]);
     });
+}
+
+struct AverageBlock<'a> {
+    take: f32,
+    w: &'a [f32],
+    a: &'a mut [f32],
+}
+
+impl Kernel for AverageBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let take = s.splat(self.take);
+        for (a_line, w) in self.a.chunks_exact_mut(LANES).zip(self.w.chunks_exact(LANES)) {
+            let a = s.read(a_line);
+            s.write(a_line, s.fma(take, s.sub(s.read(w), a), a));
+        }
+    }
 }
 
 struct SgdBlock<'a> {
@@ -229,6 +260,25 @@ mod tests {
                     assert_close(&format!("sgd {}", isa.name()), &w, &want);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_average_follows_what_moves_and_keeps_what_does_not() {
+        let threads = Threads::new(2).unwrap();
+        let len = BLOCK + 48;
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            let mut want = pattern(1, len);
+            let mut got = narrow(&want);
+            for step in 2..5 {
+                let w = pattern(step, len);
+                want.iter_mut().zip(&w).for_each(|(a, w)| *a = 0.9 * *a + 0.1 * w);
+                average(isa, &threads, 0.9, &narrow(&w), &mut got);
+            }
+            assert_close(isa.name(), &got, &want);
+            let still = got.clone();
+            average(isa, &threads, 0.99997, &still, &mut got);
+            assert_eq!(got, still);
         }
     }
 

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads, --conv, --precision and --data
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --patience, --threads, --conv, --precision and --data
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
@@ -97,7 +97,7 @@ impl Args {
         }
         match outcome.ending {
             Ending::Stopped => Err(Interrupted.into()),
-            Ending::Finished | Ending::MaxSteps => Ok(()),
+            Ending::Finished | Ending::MaxSteps | Ending::OutOfPatience => Ok(()),
         }
     }
 
@@ -244,7 +244,12 @@ fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> Stri
     };
     let _ = match watched {
         Some(Part::Val) => {
-            writeln!(text, "{percent:.2} % of the validation pictures recognised, best after epoch {epoch}")
+            let last = outcome.progress.epoch;
+            let early = match outcome.ending {
+                Ending::OutOfPatience => format!("; stopped after epoch {last}, as none since was better"),
+                Ending::Finished | Ending::MaxSteps | Ending::Stopped => String::new(),
+            };
+            writeln!(text, "{percent:.2} % of the validation pictures recognised, best after epoch {epoch}{early}")
         }
         Some(_) => writeln!(text, "{percent:.2} % of the test pictures recognised after epoch {epoch}"),
         None => writeln!(text, "{percent:.2} % of the training pictures recognised in epoch {epoch}"),
@@ -271,7 +276,7 @@ fn next_steps(outcome: &Outcome, run: &RunFolder, sample: Option<&str>) -> Strin
         line(&format!("one of them (a \"{sample}\"):"), &format!("{program} predict --run {folder} {picture}"));
     }
     match outcome.ending {
-        Ending::Finished => {}
+        Ending::Finished | Ending::OutOfPatience => {}
         Ending::MaxSteps | Ending::Stopped => line("go on training:", &format!("{program} train --resume {folder}")),
     }
     text

@@ -70,6 +70,8 @@ pub struct Training {
     squares: Vec<f64>,
     /// Of the net's output and of the auxiliary ones.
     loss_weights: Vec<f32>,
+    /// The moving average, once there is one.
+    average: Option<Average>,
     /// Parameters of nodes that the output does not need, as they came.
     kept: StateDict,
     input_len: usize,
@@ -78,6 +80,13 @@ pub struct Training {
     steps: u64,
     /// Passes since the last update.
     passes: u64,
+}
+
+/// The moving average of parameters and running statistics.
+#[derive(Debug)]
+struct Average {
+    weights: Packed,
+    running: Buffer,
 }
 
 impl Training {
@@ -137,6 +146,7 @@ impl Training {
             losses: vec![0.0; batch],
             squares: vec![0.0; reduce::squares_len(len)],
             loss_weights: [1.0].into_iter().chain(net.auxiliaries().iter().map(|a| a.loss_weight)).collect(),
+            average: None,
             input_len: net.input_shape().elements(),
             classes,
             seed,
@@ -267,13 +277,51 @@ impl Training {
         self.steps
     }
 
+    /// Moves the exponential moving average of all parameters and running statistics towards them as they stand:
+    /// `a ← a + (1 - decay) · (w - a)`. The first call makes the average, a copy of them; later ones allocate nothing.
+    ///
+    /// This is torchvision's `ExponentialMovingAverage` (`references/classification`), which averages buffers, too.
+    pub fn average(&mut self, decay: f64) {
+        let engine = &self.session.plan.engine;
+        match &mut self.average {
+            Some(Average { weights, running }) => {
+                let average = |w: &[f32], a: &mut [f32]| optimizer::average(engine.set(), engine.pool(), decay, w, a);
+                average(&self.weights.flat, &mut weights.flat);
+                average(&self.running, running);
+            }
+            None => {
+                let weights = Packed::changing(self.weights.flat.clone());
+                self.average = Some(Average { weights, running: self.running.clone() });
+            }
+        }
+    }
+
+    /// The moving average, if [`Training::average`] has been called.
+    pub fn averaged_weights(&self) -> Option<StateDict> {
+        self.average.as_ref().map(|Average { weights, running }| self.state(&weights.flat, running))
+    }
+
+    /// Takes up an average where another training stopped.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a tensor is missing or has another shape; nothing has changed then.
+    pub fn restore_average(&mut self, average: &StateDict) -> Result<()> {
+        let (weights, running, _) = take(&self.session.plan, average)?;
+        self.average = Some(Average { weights, running });
+        Ok(())
+    }
+
     /// All parameters and running statistics as they stand.
     pub fn weights(&self) -> StateDict {
+        self.state(&self.weights.flat, &self.running)
+    }
+
+    /// Tensors by name from what lies as the parameters do, and as the running statistics do.
+    fn state(&self, weights: &[f32], running: &[f32]) -> StateDict {
         let mut state = self.kept.clone();
-        self.unpack_trained("", &self.weights.flat, &mut state);
+        self.unpack_trained("", weights, &mut state);
         let plan = &self.session.plan;
-        let buffers = &plan.graph.parameters.buffers;
-        unpack(buffers, |stage| plan.packing(stage), "", &self.running, &mut state);
+        unpack(&plan.graph.parameters.buffers, |stage| plan.packing(stage), "", running, &mut state);
         state
     }
 

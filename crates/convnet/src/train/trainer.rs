@@ -49,6 +49,8 @@ pub enum Ending {
     Finished,
     /// The recipe's `max_steps` have been made.
     MaxSteps,
+    /// The accuracy on the validation pictures has not become better for the recipe's `patience`.
+    OutOfPatience,
     /// The observer wanted it.
     Stopped,
 }
@@ -62,7 +64,7 @@ pub struct Outcome {
     pub epochs: Vec<EpochMetrics>,
     /// Where the run stands.
     pub progress: Progress,
-    /// Of the last weights.
+    /// Of the last weights, which are the moving average where one is kept.
     pub weights_sha256: String,
     best: Best,
 }
@@ -202,9 +204,10 @@ impl Trainer {
         let recipe = saved.config.recipe.clone();
         let (restored, problem) = saved.restore(&splits.train)?;
         let mut trainer = match restored {
-            Some(Restored { classifier, optimizer, progress, epochs }) => {
+            Some(Restored { classifier, average, optimizer, progress, epochs }) => {
                 let trainer = Trainer::with_engine(classifier, splits, recipe, engine).and_then(|mut trainer| {
                     trainer.training.restore(&optimizer, progress.step)?;
+                    average.iter().try_for_each(|average| trainer.training.restore_average(average))?;
                     Ok(Trainer { progress, epochs, ..trainer })
                 });
                 trainer.map_err(|error| Error::file(last, error.to_string()))?
@@ -227,7 +230,7 @@ impl Trainer {
         let mut targets = TargetMaker::default();
         let epoch_steps = self.train.len().div_ceil(self.recipe.batch_size);
         let span = Span { epochs: self.recipe.epochs, epoch_steps };
-        while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() {
+        while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             let mut clock = Instant::now();
             for batch in self.batches()? {
                 let mut batch = batch?;
@@ -253,11 +256,15 @@ impl Trainer {
             };
             self.end_epoch(weights, evaluation, observer)?;
         }
-        let ending = if self.progress.epoch < self.recipe.epochs { Ending::MaxSteps } else { Ending::Finished };
+        let ending = match self.progress.epoch < self.recipe.epochs {
+            true if self.is_out_of_patience() => Ending::OutOfPatience,
+            true => Ending::MaxSteps,
+            false => Ending::Finished,
+        };
         self.end(ending)
     }
 
-    /// Forward, backward, clipping and update on a batch.
+    /// Forward, backward, clipping, update and average on a batch.
     fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
         let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
         let moment = Moment { seed, epoch: epoch as u64, index: index as u64 };
@@ -267,6 +274,9 @@ impl Trainer {
             self.training.clip_grad_norm(largest as f32);
         }
         self.training.update(lr as f32);
+        if let Some(decay) = self.recipe.ema_decay(self.training.steps()) {
+            self.training.average(decay);
+        }
         Ok(step)
     }
 
@@ -280,6 +290,11 @@ impl Trainer {
 
     fn has_max_steps(&self) -> bool {
         self.recipe.max_steps.is_some_and(|most| self.progress.step >= most)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let waited = self.progress.epoch - self.progress.best_epoch;
+        self.recipe.patience.is_some_and(|patience| waited >= patience)
     }
 
     /// Evaluates the pictures that are watched, if there are any, unless the observer breaks it off.
@@ -345,13 +360,14 @@ impl Trainer {
     }
 
     fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
-        let optimizer = self.training.optimizer_state();
+        let trained = self.recipe.ema.map(|_| self.training.weights());
+        let optimizer = (self.training.optimizer_state(), trained);
         saved.save_last(&self.description, weights, optimizer, &self.progress, &self.train)
     }
 
-    /// The weights as they are now, if they are numbers.
+    /// The weights as they are now, or their average, if they are numbers.
     fn weights(&self) -> Result<StateDict> {
-        let weights = self.training.weights();
+        let weights = self.training.averaged_weights().unwrap_or_else(|| self.training.weights());
         for (name, tensor) in &weights {
             if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
                 self.expect_finite(value.into(), &format!("tensor '{name}'"))?;
@@ -414,11 +430,15 @@ impl Trainer {
 
 /// Some of a recipe is decided by validation pictures; test pictures decide nothing.
 fn expect_validation(recipe: &Recipe, splits: &Splits) -> Result<()> {
-    match (recipe.schedule.name, &splits.val) {
-        (Schedule::Plateau, None) => Err(Error::invalid(
-            "schedule plateau: expected validation pictures, whose loss decides, but the data have none; hold some out of the \
-             training pictures with val_split",
-        )),
-        _ => Ok(()),
-    }
+    let needs = match recipe.schedule.name {
+        _ if splits.val.is_some() => None,
+        Schedule::Plateau => Some("schedule plateau"),
+        _ => recipe.patience.map(|_| "patience"),
+    };
+    needs.map_or(Ok(()), |setting| {
+        Err(Error::invalid(format!(
+            "{setting}: expected validation pictures, which decide, but the data have none; hold some out of the training \
+             pictures with val_split"
+        )))
+    })
 }

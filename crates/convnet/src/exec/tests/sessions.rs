@@ -198,6 +198,36 @@ fn groups_have_their_own_rates_and_decay() {
 }
 
 #[test]
+fn an_average_holds_parameters_and_statistics() {
+    let (net, engine) = (residual(), engine());
+    let (state, images) = (state(&net), numbers(1, 3 * net.input_shape().elements()));
+    let mut training = Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    assert_eq!(training.averaged_weights(), None);
+    training.average(0.5);
+    let mut want = state.clone();
+    for _ in 0..3 {
+        training.step(&images, &[0, 1, 2], 0.01).unwrap();
+        training.average(0.75);
+        for (name, tensor) in training.weights() {
+            let average = want.get_mut(&name).unwrap().data_mut();
+            average.iter_mut().zip(tensor.data()).for_each(|(a, w)| *a += 0.25 * (w - *a));
+        }
+    }
+    let found = training.averaged_weights().unwrap();
+    assert!(found.keys().any(|name| name.ends_with("running_var")) && found.len() == want.len());
+    for (name, tensor) in &found {
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+        assert!(tensor.data().iter().zip(want[name].data()).all(close), "{name}");
+    }
+    let mut other = Training::new(&net, &engine, 3, &training.weights(), SGD, 1).unwrap();
+    other.restore_average(&found).unwrap();
+    training.average(0.9);
+    other.average(0.9);
+    assert_eq!(other.averaged_weights(), training.averaged_weights());
+    assert!(other.restore_average(&StateDict::new()).is_err());
+}
+
+#[test]
 fn gradients_are_read_changed_and_added_up() {
     let (net, engine) = (inception(), engine());
     let (state, one) = (state(&net), net.input_shape().elements());

@@ -235,6 +235,7 @@ mod tests {
         for (name, text) in [
             ("epochs", "2"),
             ("max_steps", "7"),
+            ("patience", "2"),
             ("batch_size", "32"),
             ("seed", "3"),
             ("data", "mnist"),
@@ -275,6 +276,7 @@ mod tests {
             ("mixup_alpha", "0.2"),
             ("cutmix_alpha", "1"),
             ("mixing_p", "0.5"),
+            ("ema", "0.99"),
             ("threads", "1"),
             ("conv", "direct"),
             ("precision", "bf16"),
@@ -325,6 +327,8 @@ mod tests {
         for (name, text, expected) in [
             ("batch_size", "0", "batch_size: expected at least 1, got 0"),
             ("epochs", "0", "epochs: "),
+            ("patience", "0", "patience: expected at least 1 epoch, got 0"),
+            ("ema", "1", "ema: expected a number from 0 to below 1, got 1.0"),
             ("lr", "NaN", "lr: expected a number above 0, got NaN"),
             ("betas", "0.9,1", "betas: "),
             ("schedule", "multi-step", "milestones: expected at least one epoch with schedule multi-step, got []"),

@@ -19,6 +19,9 @@ pub struct Recipe {
     /// Steps after which training stops, wherever in an epoch it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
+    /// Training stops after so many epochs without a better accuracy on the validation pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Pictures per step.
     pub batch_size: usize,
     /// Layers that are not trained, by name or its beginning; `backbone` is all but the layer that gives the classes.
@@ -36,6 +39,10 @@ pub struct Recipe {
     pub augment: Augmentation,
     /// How training pictures are mixed.
     pub mixing: Mixing,
+    /// Decay by step of an exponential moving average of the weights, running statistics included, which is evaluated and kept in
+    /// their place. See [`Recipe::ema_decay`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 /// An optimizer and its settings; those of others are ignored.
@@ -113,6 +120,7 @@ impl Default for Recipe {
         Recipe {
             epochs: 10,
             max_steps: None,
+            patience: None,
             batch_size: 256,
             freeze: Vec::new(),
             seed: 0,
@@ -121,6 +129,7 @@ impl Default for Recipe {
             label_smoothing: 0.0,
             augment: Augmentation::none(),
             mixing: Mixing::default(),
+            ema: None,
         }
     }
 }
@@ -227,6 +236,13 @@ impl ScheduleConfig {
 }
 
 impl Recipe {
+    /// How much of the moving average is kept after update number `step`, counted from 1, where there is one: the least of `ema`
+    /// and `(1 + step) / (10 + step)`, so that the first weights, which know nothing, do not stay in it for long (TensorFlow's
+    /// `ExponentialMovingAverage` with `num_updates`).
+    pub fn ema_decay(&self, step: u64) -> Option<f64> {
+        self.ema.map(|decay| decay.min((1.0 + step as f64) / (10.0 + step as f64)))
+    }
+
     /// Checks that each value makes sense by itself. Whether a net fits its data is the net's matter.
     ///
     /// # Errors
@@ -234,6 +250,13 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         expect(self.epochs > 0, "epochs", "at least 1", &self.epochs)?;
         expect(self.max_steps != Some(0), "max_steps", "at least 1", &0)?;
+        expect(self.patience != Some(0), "patience", "at least 1 epoch", &0)?;
+        expect(
+            is_share(self.ema.unwrap_or_default()),
+            "ema",
+            "a number from 0 to below 1",
+            &self.ema.unwrap_or_default(),
+        )?;
         expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
         expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
         expect(is_share(self.label_smoothing), "label_smoothing", "a number from 0 to below 1", &self.label_smoothing)?;

@@ -92,6 +92,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("max_steps", "max_steps", Kind::Count, "Stop after so many steps, counted from the run's beginning")
         .or("no limit")
         .changeable(),
+    setting(
+        "patience",
+        "patience",
+        Kind::Count,
+        "Stop after so many epochs without a better accuracy on the validation pictures",
+    )
+    .or("no limit")
+    .changeable(),
     setting("batch_size", "batch_size", Kind::Count, "Pictures per step"),
     setting(
         "freeze",
@@ -216,6 +224,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("mixing.mixup_alpha", "mixup_alpha", Kind::Number, "Mixup of a batch's pictures: parameter of the Beta distribution, 0 for none"),
     setting("mixing.cutmix_alpha", "cutmix_alpha", Kind::Number, "CutMix of a batch's pictures: parameter of the Beta distribution, 0 for none"),
     setting("mixing.p", "mixing_p", Kind::Number, "Probability that a batch is mixed"),
+    setting(
+        "ema",
+        "ema",
+        Kind::Number,
+        "Decay by step of an exponential moving average of the weights, which is evaluated and kept in their place, such as 0.999",
+    )
+    .or("none"),
     setting("engine.threads", "threads", Kind::Count, "Threads, 0 for one per core; results do not depend on it")
         .changeable(),
     setting(
