@@ -21,7 +21,16 @@ fn the_whole_path() {
     let report = place.train(&["--epochs", "2", "--out", "runs/a", "--json"]).json();
     assert_eq!(keys(&report), ["epochs", "run", "weights_sha256"]);
     let epoch = &report["epochs"][1];
-    let expected = ["epoch", "seconds", "train_accuracy", "train_loss", "val_accuracy", "val_loss"];
+    let expected = [
+        "epoch",
+        "seconds",
+        "train_accuracy",
+        "train_eval_accuracy",
+        "train_eval_loss",
+        "train_loss",
+        "val_accuracy",
+        "val_loss",
+    ];
     assert_eq!((&report["run"], &epoch["epoch"], keys(epoch)), (&json!("runs/a"), &json!(2), expected.to_vec()));
     let files = [
         "best.safetensors",

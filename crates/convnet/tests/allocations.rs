@@ -52,6 +52,7 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
             training.clip_grad_norm(1e-3);
             training.update(1e-3);
             training.average(0.9);
+            training.recompute_statistics(&images, 6, 1).unwrap();
             tapped.run(&images[..pictures * picture], pictures).unwrap();
             gradients.forward(&images, 6).unwrap();
             gradients.backward(&by_output).unwrap();

@@ -71,11 +71,11 @@ fn resume(folder: &Path, max_steps: Option<u64>) -> (Trainer, Option<convnet::Er
 }
 
 /// What must not depend on where a run was interrupted: everything but the time.
-fn essence(outcome: &Outcome) -> (String, Vec<[f64; 4]>) {
-    let numbers = outcome
-        .epochs
-        .iter()
-        .map(|m| [m.train_loss, m.train_accuracy, m.val_loss.unwrap_or_default(), m.val_accuracy.unwrap_or_default()]);
+fn essence(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>) {
+    let numbers = outcome.epochs.iter().map(|m| {
+        let trained = [Some(m.train_loss), Some(m.train_accuracy), m.train_eval_loss, m.train_eval_accuracy];
+        [trained[0], trained[1], trained[2], trained[3], m.val_loss, m.val_accuracy]
+    });
     (outcome.weights_sha256.clone(), numbers.collect())
 }
 
@@ -288,6 +288,55 @@ fn training_ends_when_patience_does() {
     let alone = Splits { val: None, ..splits() };
     let message = Trainer::new(classifier(&impatient), alone, impatient.recipe).err().unwrap().to_string();
     assert!(message.starts_with("patience: expected validation pictures, which decide"), "{message}");
+}
+
+/// Parameters and optimizer stay as they are, and after an epoch of seven steps both losses are lower than with running statistics.
+#[test]
+fn statistics_are_taken_anew_and_change_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let precise = with(|recipe| (recipe.precise_bn, recipe.epochs) = (3, 2));
+    let path = |name: &str| folder.path().join(name);
+    let unbroken = begin(&path("unbroken"), precise.clone()).fit(&mut ()).unwrap();
+    for (name, stop) in [
+        ("training", StopAt { step: 10, ..StopAt::default() }),
+        ("evaluation", StopAt { evaluated: 16, ..StopAt::default() }),
+    ] {
+        begin(&path(name), precise.clone()).fit(&mut { stop }).unwrap();
+        assert_eq!(essence(&resume(&path(name), None).0.fit(&mut ()).unwrap()), essence(&unbroken));
+    }
+    let plain = begin(&path("plain"), with(|recipe| recipe.epochs = 2)).fit(&mut ()).unwrap();
+    let last = |name: &str| Checkpoint::load(&path(name).join("last.safetensors")).unwrap();
+    let (with, without) = (last("unbroken"), last("plain"));
+    for (name, tensor) in &with.weights {
+        assert_eq!(tensor == &without.weights[name], !name.contains("running_"), "{name}");
+    }
+    assert_eq!(with.optimizer, without.optimizer);
+    let first = |outcome: &Outcome| (outcome.epochs[0].train_eval_loss.unwrap(), outcome.epochs[0].val_loss.unwrap());
+    let (precise, lagging) = (first(&unbroken), first(&plain));
+    assert!(precise.0 < lagging.0 && precise.1 < lagging.1, "{precise:?} {lagging:?}");
+}
+
+#[test]
+fn a_sample_of_the_training_pictures_is_measured_as_the_others_are() {
+    let fit = |train_eval: Option<usize>| {
+        let config = with(|recipe| (recipe.epochs, recipe.train_eval) = (1, train_eval));
+        let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe, &engine()).unwrap();
+        trainer.fit(&mut ()).unwrap()
+    };
+    let all = fit(Some(1_000));
+    let Classifier { description, weights } = all.classifier().unwrap();
+    let mut watch = |_| ControlFlow::Continue(());
+    let data = Arc::new(dataset(50));
+    let found = evaluate(&description, &weights, &data, &engine(), 8, &mut watch).unwrap().unwrap();
+    let epoch = &all.epochs[0];
+    assert_eq!((epoch.train_eval_loss, epoch.train_eval_accuracy), (Some(found.loss), Some(found.top1)));
+    assert_ne!(epoch.train_loss, found.loss);
+    let none = fit(Some(0));
+    assert_eq!((none.epochs[0].train_eval_loss, none.epochs[0].train_eval_accuracy), (None, None));
+    assert_eq!(none.weights_sha256, all.weights_sha256);
+    // A fifth of 50.
+    let tenths = 10.0 * fit(None).epochs[0].train_eval_accuracy.unwrap();
+    assert_eq!(tenths, tenths.round());
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --patience, --threads, --conv, --precision and --data
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --patience, --train-eval, --precise-bn, --threads, --conv, --precision and --data
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
@@ -240,7 +240,7 @@ fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> Stri
             let _ = writeln!(text, "stopped after step {}, before the first epoch ended", outcome.progress.step);
             return text;
         }
-        Some(epoch) => (100.0 * epoch.val_accuracy.unwrap_or(epoch.train_accuracy), epoch.epoch),
+        Some(epoch) => (100.0 * epoch.val_accuracy.unwrap_or(epoch.accuracy_in_training()), epoch.epoch),
     };
     let _ = match watched {
         Some(Part::Val) => {

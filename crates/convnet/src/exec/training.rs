@@ -311,6 +311,25 @@ impl Training {
         Ok(())
     }
 
+    /// Forward of `count` pictures for the sake of the running statistics alone, without dropout: after batches 0, 1, …, `batch`
+    /// they are the means of these batches' statistics, whatever they were before. Those of the moving average, where there is
+    /// one, since it is what is evaluated.
+    ///
+    /// Running statistics lag behind weights that change fast (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+    /// This is PyTorch's `torch.optim.swa_utils.update_bn`, but for dropout, which is off as it is when the net is used.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are more pictures than planned or none, or `images` has another length.
+    pub fn recompute_statistics(&mut self, images: &[f32], count: usize, batch: u64) -> Result<()> {
+        super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
+        let parameters = match &mut self.average {
+            Some(Average { weights, running }) => (&*weights, &mut running[..]),
+            None => (&self.weights, &mut self.running[..]),
+        };
+        self.session.forward(parameters, images, count, Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 });
+        Ok(())
+    }
+
     /// All parameters and running statistics as they stand.
     pub fn weights(&self) -> StateDict {
         self.state(&self.weights.flat, &self.running)

@@ -1,4 +1,5 @@
-//! The training loop. For each epoch: shuffled batches, each a step; then the validation pictures; then, where the run has a
+//! The training loop. For each epoch: shuffled batches, each a step; then the validation pictures and a sample of those that are
+//! trained on; then, where the run has a
 //! folder, the metrics, the curves, the weights if they are the best, and a checkpoint.
 //!
 //! Order and dropout of a step depend on seed, epoch and step alone, so a run that goes on from a checkpoint ends with the
@@ -9,14 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::groups::Groups;
+use super::progress::Found;
 use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
 use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, Span, TrainConfig};
 use crate::classifier::{Classifier, Description};
 use crate::data::augment::Moment;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, evaluate_in};
 use crate::exec::{Engine, Step, Training};
+use crate::ops::Op;
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
@@ -120,6 +123,8 @@ pub struct Trainer {
     watched: Option<(Part, Arc<Dataset>)>,
     engine: Engine,
     training: Training,
+    /// Batches from which the statistics of norms are taken anew.
+    statistics_batches: usize,
     progress: Progress,
     epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
@@ -158,6 +163,12 @@ impl Trainer {
             .parameters(|name| groups.of(name))
             .frozen_norms(|layer| groups.is_frozen(layer))
             .build(engine)?;
+        let takes_statistics = description
+            .net()
+            .nodes()
+            .iter()
+            .any(|node| matches!(node.op, Op::BatchNorm2d(_)) && !groups.is_frozen(&node.name));
+        let statistics_batches = if takes_statistics { recipe.precise_bn } else { 0 };
         let Splits { train, val, test } = splits;
         let watched = val.map(|val| (Part::Val, val)).or(test.map(|test| (Part::Test, test)));
         Ok(Trainer {
@@ -167,6 +178,7 @@ impl Trainer {
             watched: watched.map(|(part, data)| (part, Arc::new(data))),
             engine: engine.clone(),
             training,
+            statistics_batches,
             progress: Progress::default(),
             epochs: Vec::new(),
             best: None,
@@ -232,7 +244,7 @@ impl Trainer {
         let span = Span { epochs: self.recipe.epochs, epoch_steps };
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             let mut clock = Instant::now();
-            for batch in self.batches()? {
+            for batch in self.batches(self.progress.batch)? {
                 let mut batch = batch?;
                 let Progress { step, plateau, .. } = self.progress;
                 let factor = self.recipe.schedule.factor(step, span, plateau.reductions);
@@ -249,12 +261,16 @@ impl Trainer {
                     return self.end(Ending::MaxSteps);
                 }
             }
+            let start = Instant::now();
+            self.recompute_statistics()?;
             let weights = self.weights()?;
-            let evaluation = match self.evaluate(&weights, observer)? {
-                ControlFlow::Continue(evaluation) => evaluation,
+            match self.evaluate(&weights, observer)? {
+                ControlFlow::Continue(mut found) => {
+                    found.seconds = start.elapsed().as_secs_f64();
+                    self.end_epoch(weights, &found, observer)?;
+                }
                 ControlFlow::Break(()) => return self.end(Ending::Stopped),
-            };
-            self.end_epoch(weights, evaluation, observer)?;
+            }
         }
         let ending = match self.progress.epoch < self.recipe.epochs {
             true if self.is_out_of_patience() => Ending::OutOfPatience,
@@ -280,10 +296,10 @@ impl Trainer {
         Ok(step)
     }
 
-    /// What the running epoch has yet to train on, in its order.
-    fn batches(&self) -> Result<Loader> {
+    /// What the running epoch trains on, in its order, from a batch on.
+    fn batches(&self, start_batch: usize) -> Result<Loader> {
         let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
-        let (batch_size, start_batch) = (self.recipe.batch_size, self.progress.batch);
+        let batch_size = self.recipe.batch_size;
         let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };
         Loader::augmented(Arc::clone(&self.train), self.description.normalization(), options, &self.recipe.augment)
     }
@@ -297,31 +313,60 @@ impl Trainer {
         self.recipe.patience.is_some_and(|patience| waited >= patience)
     }
 
-    /// Evaluates the pictures that are watched, if there are any, unless the observer breaks it off.
-    fn evaluate(
+    /// Takes the statistics of norms anew from the first whole batches of the epoch, as it has trained on them, if that is wanted.
+    fn recompute_statistics(&mut self) -> Result<()> {
+        let whole = (self.train.len() / self.recipe.batch_size).max(1);
+        if self.statistics_batches == 0 {
+            return Ok(());
+        }
+        for (batch, index) in self.batches(0)?.take(self.statistics_batches.min(whole)).zip(0..) {
+            let batch = batch?;
+            self.training.recompute_statistics(batch.images(), batch.len(), index)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the pictures that are watched, if there are any, and a sample of those that are trained on, unless the observer
+    /// breaks it off.
+    fn evaluate(&self, weights: &StateDict, observer: &mut dyn Observer) -> Result<ControlFlow<(), Found>> {
+        let mut found = Found::default();
+        if let Some((_, data)) = &self.watched {
+            let mut watch = |images| {
+                observer.evaluated(images);
+                if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            found.watched = self.evaluate_in(Order::Sequential, weights, data, &mut watch)?;
+            if found.watched.is_none() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let count = self.recipe.train_sample(self.train.len());
+        if count > 0 {
+            let mut watch = |_| if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            let sample = Order::Sample { seed: self.recipe.seed, count };
+            found.train = self.evaluate_in(sample, weights, &self.train, &mut watch)?;
+            if found.train.is_none() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(found))
+    }
+
+    fn evaluate_in(
         &self,
+        order: Order,
         weights: &StateDict,
-        observer: &mut dyn Observer,
-    ) -> Result<ControlFlow<(), Option<Evaluation>>> {
-        let Some((_, data)) = &self.watched else { return Ok(ControlFlow::Continue(None)) };
-        let mut watch = |images| {
-            observer.evaluated(images);
-            if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let found = evaluate(&self.description, weights, data, &self.engine, self.recipe.batch_size, &mut watch)?;
-        Ok(found.map_or(ControlFlow::Break(()), |found| ControlFlow::Continue(Some(found))))
+        data: &Arc<Dataset>,
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Evaluation>> {
+        evaluate_in(order, &self.description, weights, data, &self.engine, self.recipe.batch_size, watch)
     }
 
     /// The checkpoint comes last: a kill before it leaves the epoch to be done again.
-    fn end_epoch(
-        &mut self,
-        weights: StateDict,
-        evaluation: Option<Evaluation>,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+    fn end_epoch(&mut self, weights: StateDict, found: &Found, observer: &mut dyn Observer) -> Result<()> {
         let images_per_second = self.progress.images_per_second();
         let selects = matches!(self.watched, Some((Part::Val, _)));
-        let (metrics, best) = self.progress.end_epoch(evaluation.as_ref(), selects);
+        let (metrics, best) = self.progress.end_epoch(found, selects);
         if let (Schedule::Plateau, Some(loss)) = (self.recipe.schedule.name, metrics.val_loss) {
             self.progress.plateau.add(loss, self.recipe.schedule.plateau_patience);
         }

@@ -228,6 +228,63 @@ fn an_average_holds_parameters_and_statistics() {
 }
 
 #[test]
+fn recomputed_statistics_are_the_means_over_batches() {
+    let engine = engine();
+    // A stem, norms behind sums, and dropout, which must not count.
+    let dropping = crate::zoo::ZooOptions { input: Some([1, 20, 20]), classes: Some(3), ..Default::default() };
+    for net in [residual(), inception(), crate::zoo::by_name("cnn", &dropping).unwrap()] {
+        let (state, one) = (state(&net), net.input_shape().elements());
+        let images = numbers(1, 9 * one);
+        let batches: Vec<&[f32]> = images.chunks(3 * one).collect();
+        let plan = || Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+        let of_one = |batch: &&[f32]| {
+            let mut training = plan();
+            training.recompute_statistics(batch, 3, 0).unwrap();
+            training.weights()
+        };
+        let each: Vec<StateDict> = batches.iter().map(of_one).collect();
+        let (mut all, mut moved) = (plan(), plan());
+        for (batch, index) in batches.iter().zip(0..) {
+            all.recompute_statistics(batch, 3, index).unwrap();
+        }
+        moved.gradients(batches[0], &[0, 1, 2]).unwrap();
+        let first = net.nodes().iter().find(|node| matches!(node.op, crate::ops::Op::BatchNorm2d(_))).unwrap();
+        let (all, moved) = (all.weights(), moved.weights());
+        for (name, found) in &all {
+            if !name.contains("running_") {
+                assert_eq!(found, &state[name], "{name}");
+                continue;
+            }
+            let mean = |i: usize| each.iter().map(|one| f64::from(one[name].data()[i])).sum::<f64>() / 3.0;
+            let close = |(i, x): (usize, &f32)| (f64::from(*x) - mean(i)).abs() < 1e-5 * mean(i).abs().max(1.0);
+            assert!(found.data().iter().enumerate().all(close), "{}: {name}", net.name());
+            // What training moves towards, at the first norm, above which nothing drops.
+            if name.starts_with(&format!("{}.", first.name)) {
+                let step = |i: usize| 0.9 * state[name].data()[i] + 0.1 * each[0][name].data()[i];
+                assert!((0..found.data().len()).all(|i| (moved[name].data()[i] - step(i)).abs() < 1e-5), "{name}");
+            }
+        }
+        assert!(plan().recompute_statistics(&images, 9, 0).is_err());
+    }
+}
+
+/// The statistics of an average are those of its own parameters.
+#[test]
+fn an_average_has_its_statistics_recomputed() {
+    let (net, engine) = (residual(), engine());
+    let (state, images) = (state(&net), numbers(1, 3 * net.input_shape().elements()));
+    let mut training = Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    training.average(0.9);
+    training.step(&images, &[0, 1, 2], 0.1).unwrap();
+    let trained = training.weights();
+    training.recompute_statistics(&images, 3, 0).unwrap();
+    assert_eq!(training.weights(), trained);
+    let mut alone = Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    alone.recompute_statistics(&images, 3, 0).unwrap();
+    assert_eq!(training.averaged_weights(), Some(alone.weights()));
+}
+
+#[test]
 fn gradients_are_read_changed_and_added_up() {
     let (net, engine) = (inception(), engine());
     let (state, one) = (state(&net), net.input_shape().elements());

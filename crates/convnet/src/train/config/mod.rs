@@ -277,6 +277,8 @@ mod tests {
             ("cutmix_alpha", "1"),
             ("mixing_p", "0.5"),
             ("ema", "0.99"),
+            ("train_eval", "100"),
+            ("precise_bn", "20"),
             ("threads", "1"),
             ("conv", "direct"),
             ("precision", "bf16"),

@@ -231,6 +231,21 @@ pub const SETTINGS: &[Setting] = &[
         "Decay by step of an exponential moving average of the weights, which is evaluated and kept in their place, such as 0.999",
     )
     .or("none"),
+    setting(
+        "train_eval",
+        "train_eval",
+        Kind::Count,
+        "Training pictures that are measured after each epoch as the validation pictures are, 0 for none",
+    )
+    .or("a fifth of them, at most 2000")
+    .changeable(),
+    setting(
+        "precise_bn",
+        "precise_bn",
+        Kind::Count,
+        "Batches from which the statistics of batch norm are taken anew before each evaluation, such as 50; 0 for the running ones",
+    )
+    .changeable(),
     setting("engine.threads", "threads", Kind::Count, "Threads, 0 for one per core; results do not depend on it")
         .changeable(),
     setting(
