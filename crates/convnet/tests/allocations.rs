@@ -33,6 +33,8 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
     let state = weights::init(&net, 0);
     let adam = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
     let mut training = Training::new(&net, engine, 6, &state, adam, 0).unwrap();
+    let lamb = Update::Lamb { betas: [0.9, 0.999], eps: 1e-6, weight_decay: 0.01 };
+    let mut adapted = Training::new(&net, engine, 6, &state, lamb, 0).unwrap();
     let mut inference = Inference::new(&net, engine, 6, &state).unwrap();
     let picture = net.input_shape().elements();
     let (images, labels) = (vec![0.5; 6 * picture], [0, 1, 2, 3, 4, 5]);
@@ -52,6 +54,7 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
             training.clip_grad_norm(1e-3);
             training.update(1e-3);
             training.average(0.9);
+            adapted.update(1e-3);
             training.recompute_statistics(&images, 6, 1).unwrap();
             tapped.run(&images[..pictures * picture], pictures).unwrap();
             gradients.forward(&images, 6).unwrap();

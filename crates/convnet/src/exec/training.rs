@@ -64,10 +64,11 @@ pub struct Training {
     update: Update,
     /// The ranges of the flat buffers that are updated alike.
     groups: Vec<(Range<usize>, ParameterGroup)>,
-    /// Adam's moments, or momentum's velocity and nothing.
+    /// Adam's moments, which are LAMB's, or momentum's velocity and nothing.
     moments: [Buffer; 2],
     losses: Vec<f32>,
-    squares: Vec<f64>,
+    /// Partial sums of norms.
+    sums: Vec<f64>,
     /// Of the net's output and of the auxiliary ones.
     loss_weights: Vec<f32>,
     /// The moving average, once there is one.
@@ -130,7 +131,7 @@ impl Training {
         let (packed, running, kept) = take(&plan, weights)?;
         let len = packed.flat.len();
         let second = match update {
-            Update::Adam { .. } => len,
+            Update::Adam { .. } | Update::Lamb { .. } => len,
             Update::Sgd { .. } => 0,
         };
         Ok(Training {
@@ -144,7 +145,7 @@ impl Training {
             groups,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
             losses: vec![0.0; batch],
-            squares: vec![0.0; reduce::squares_len(len)],
+            sums: vec![0.0; reduce::squares_len(len).max(optimizer::Lamb::norms_len(len))],
             loss_weights: [1.0].into_iter().chain(net.auxiliaries().iter().map(|a| a.loss_weight)).collect(),
             average: None,
             input_len: net.input_shape().elements(),
@@ -266,6 +267,12 @@ impl Training {
                     let adam = optimizer::Adam { lr, betas, eps, weight_decay, decoupled };
                     let second = &mut second[range.clone()];
                     adam.step(isa, threads, self.steps, weights, gradients, first, second);
+                }
+                Update::Lamb { betas, eps, weight_decay } => {
+                    let weight_decay = weight_decay * group.weight_decay;
+                    let lamb = optimizer::Lamb { lr, betas, eps, weight_decay };
+                    let moments = [first, &mut second[range.clone()]];
+                    lamb.step(isa, threads, self.steps, weights, gradients, moments, &mut self.sums);
                 }
             }
         }
@@ -417,7 +424,7 @@ impl Training {
     /// The 2-norm of all gradients together; the same bits for any number of threads.
     pub fn grad_norm(&mut self) -> f64 {
         let engine = &self.session.plan.engine;
-        reduce::sum_of_squares(engine.set(), engine.pool(), &self.gradients, &mut self.squares).sqrt()
+        reduce::sum_of_squares(engine.set(), engine.pool(), &self.gradients, &mut self.sums).sqrt()
     }
 
     /// Scales all gradients so that their norm is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`); the norm before. A norm
@@ -439,7 +446,7 @@ impl Training {
     /// Names of the optimizer's tensors, before the parameter's.
     fn moment_names(&self) -> &'static [&'static str] {
         match self.update {
-            Update::Adam { .. } => &["exp_avg.", "exp_avg_sq."],
+            Update::Adam { .. } | Update::Lamb { .. } => &["exp_avg.", "exp_avg_sq."],
             Update::Sgd { .. } => &["momentum_buffer."],
         }
     }

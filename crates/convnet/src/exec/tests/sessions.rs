@@ -7,6 +7,7 @@ use crate::exec::{Engine, Gradients, Inference, ParameterGroup, Precision, Train
 use crate::net::Net;
 use crate::{StateDict, Tensor, weights};
 use convnet_kernels::random;
+use convnet_kernels::reference::optimizer::{Lamb, Moments};
 use convnet_kernels::simd::Isa;
 
 const SGD: Update = Update::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.1 };
@@ -194,6 +195,32 @@ fn groups_have_their_own_rates_and_decay() {
             assert_eq!(tensor, &same[name], "{name}");
         }
         assert_ne!(found, all);
+    }
+}
+
+/// Against the reference with each parameter by itself, and its gradient as it is.
+#[test]
+fn lamb_adapts_each_parameter_by_itself() {
+    let (net, engine) = (residual(), engine());
+    let (state, images) = (state(&net), numbers(1, 3 * net.input_shape().elements()));
+    let update = Update::Lamb { betas: [0.9, 0.999], eps: 1e-6, weight_decay: 0.1 };
+    let no_decay = |name: &str| match name.ends_with("bias") {
+        true => ParameterGroup::NO_DECAY,
+        false => ParameterGroup::default(),
+    };
+    let builder = Training::builder(&net, &state).batch(3).update(update).parameters(no_decay);
+    let mut training = builder.build(&engine).unwrap();
+    training.step(&images, &[0, 1, 2], 0.01).unwrap();
+    let (found, gradients) = (training.weights(), training.last_gradients());
+    let wide = |x: f32| f64::from(x);
+    for (name, gradient) in &gradients {
+        let weight_decay = wide(0.1 * no_decay(name).weight_decay);
+        let lamb = Lamb { lr: wide(0.01), betas: [0.9, 0.999].map(wide), eps: wide(1e-6), weight_decay };
+        let widened = |tensor: &Tensor| tensor.data().iter().map(|&x| wide(x)).collect::<Vec<f64>>();
+        let mut want = widened(&state[name]);
+        lamb.step(&mut want, &widened(gradient), &mut Moments::new(gradient.data().len()));
+        let error = widened(&found[name]).iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(error < 1e-5, "{name}: {error}");
     }
 }
 

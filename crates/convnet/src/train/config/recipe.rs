@@ -63,7 +63,7 @@ pub struct OptimizerConfig {
     pub momentum: f64,
     /// SGD: Nesterov's form of momentum.
     pub nesterov: bool,
-    /// Share of each weight taken off, times the learning rate. `None` is 0.01 for AdamW and 0 for the others.
+    /// Share of each weight taken off, times the learning rate. `None` is 0.01 for AdamW and LAMB and 0 for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
     /// The same of the parameters of norms, and `None` for no other than theirs; `bias_weight_decay` goes before it.
@@ -72,9 +72,9 @@ pub struct OptimizerConfig {
     /// The same of all biases, those of norms included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias_weight_decay: Option<f64>,
-    /// Adam: decay of the running means of gradient and squared gradient.
+    /// Adam and LAMB: decay of the running means of gradient and squared gradient.
     pub betas: [f64; 2],
-    /// Adam: added to the denominator.
+    /// Adam and LAMB: added to the denominator.
     pub eps: f64,
     /// Factor of the learning rate below the layer that gives the classes.
     pub backbone_lr: f64,
@@ -94,6 +94,8 @@ pub enum Optimizer {
     AdamW,
     /// Stochastic gradient descent with momentum.
     Sgd,
+    /// You et al. 2020: AdamW whose steps are as long as each parameter is, for large batches.
+    Lamb,
 }
 
 /// A learning-rate schedule and its settings; those of others are ignored. Each factor is one of the learning rate.
@@ -181,7 +183,7 @@ impl OptimizerConfig {
     /// The weight decay that is set, or this optimizer's own.
     pub fn weight_decay(&self) -> f64 {
         self.weight_decay.unwrap_or(match self.name {
-            Optimizer::AdamW => 0.01,
+            Optimizer::AdamW | Optimizer::Lamb => 0.01,
             Optimizer::Adam | Optimizer::Sgd => 0.0,
         })
     }
@@ -197,6 +199,9 @@ impl OptimizerConfig {
                 weight_decay,
                 decoupled: self.name == Optimizer::AdamW,
             },
+            Optimizer::Lamb => {
+                Update::Lamb { betas: self.betas.map(|beta| beta as f32), eps: self.eps as f32, weight_decay }
+            }
         }
     }
 

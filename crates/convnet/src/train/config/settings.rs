@@ -157,7 +157,7 @@ pub const SETTINGS: &[Setting] = &[
         "resnet20 and its like: what carries a block's input past it, the paper's options",
     )
     .or("a"),
-    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd"]), "How gradients change weights"),
+    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd", "lamb"]), "How gradients change weights"),
     setting("optimizer.lr", "lr", Kind::Number, "Learning rate"),
     setting("optimizer.momentum", "momentum", Kind::Number, "sgd: share of the last step that is added to the next"),
     setting("optimizer.nesterov", "nesterov", Kind::Switch, "sgd: Nesterov's form of momentum"),
@@ -167,13 +167,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Number,
         "Share of each weight taken off, times the learning rate",
     )
-    .or("0; adamw: 0.01"),
+    .or("0; adamw, lamb: 0.01"),
     setting("optimizer.norm_weight_decay", "norm_weight_decay", Kind::Number, "Weight decay of the parameters of norms")
         .or("weight_decay"),
     setting("optimizer.bias_weight_decay", "bias_weight_decay", Kind::Number, "Weight decay of biases, those of norms included")
         .or("weight_decay"),
-    setting("optimizer.betas", "betas", Kind::Numbers, "adam: decay of the means of gradient and squared gradient"),
-    setting("optimizer.eps", "eps", Kind::Number, "adam: added to the denominator"),
+    setting("optimizer.betas", "betas", Kind::Numbers, "adam, lamb: decay of the means of gradient and squared gradient"),
+    setting("optimizer.eps", "eps", Kind::Number, "adam, lamb: added to the denominator"),
     setting(
         "schedule.name",
         "schedule",
@@ -552,7 +552,7 @@ mod tests {
             ),
             ("epochs = \"many\"", "line 1: epochs: expected a whole number from 0"),
             ("\n[data]\ninput = [3, 4]", "line 3: data.input: expected a size such as 3x224x224 or 28x28, got a list"),
-            ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, got 'adagrad'"),
+            ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, lamb, got 'adagrad'"),
             (
                 "schedule.name = 'one_cycle'",
                 "schedule.name: expected one of constant, cosine, one-cycle, linear, polynomial, step, multi-step, plateau, got \
@@ -580,7 +580,7 @@ mod tests {
             ("nesterov", "yes", Err("expected true or false, got 'yes'")),
             ("lr", "fast", Err("expected a number, got 'fast'")),
             ("epochs", "1\nlr = 2", Err("expected a whole number from 0 to 9223372036854775807, got '1\nlr = 2'")),
-            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, got 'adamax'")),
+            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, lamb, got 'adamax'")),
         ] {
             assert_eq!(
                 parsed(name, text).as_deref(),
