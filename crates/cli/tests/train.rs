@@ -370,6 +370,29 @@ fn weights_of_one_run_begin_another() {
 }
 
 #[test]
+fn recipes_lie_below_all_other_settings() {
+    let place = Place::with_data();
+    place.write("mine.toml", b"weight_decay = 0.25\nlabel_smoothing = 0.5\n");
+    let flags = ["--config", "mine.toml", "--lr", "0.125", "--max-steps", "1", "--out", "run", "-q"];
+    place.train(&[&["--recipe", "cifar"], &flags[..]].concat()).succeeds();
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    for line in ["name = \"sgd\"", "nesterov = true", "weight_decay = 0.25", "label_smoothing = 0.5", "lr = 0.125"] {
+        assert!(config.contains(line), "no {line} in {config}");
+    }
+    let recipe = place.run(&["recipes", "cifar"]).succeeds();
+    assert!(recipe.contains("Source: Zagoruyko and Komodakis 2016"), "{recipe}");
+    // What is printed is a recipe, too.
+    place.write("own.toml", recipe.as_bytes());
+    place.train(&["--recipe", "own.toml", "--max-steps", "1", "--out", "own", "-q"]).succeeds();
+    let list = place.run(&["recipes"]).succeeds();
+    assert!(list.lines().count() == 6 && list.contains("fine-tune"), "{list}");
+    let listed = place.run(&["recipes", "--json"]).json();
+    assert_eq!(listed["recipes"].as_array().unwrap().len(), 5);
+    place.run(&["recipes", "cifr"]).fails_with(2, "no recipe 'cifr': did you mean 'cifar'?");
+    place.train(&["--recipe", "cifr"]).fails_with(2, "no recipe and no file 'cifr'");
+}
+
+#[test]
 fn settings_can_be_given_by_their_keys() {
     let place = Place::with_data();
     place

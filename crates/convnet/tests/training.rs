@@ -10,7 +10,7 @@ use convnet::data::{Dataset, Splits};
 use convnet::evaluate::evaluate;
 use convnet::exec::Engine;
 use convnet::train::{
-    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, Recipe, RunFolder, Schedule,
+    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, RECIPES, Recipe, RunFolder, Schedule,
     ScheduleConfig, TrainConfig, Trainer, read_metrics,
 };
 use convnet::weights::{Checkpoint, previous_path, weights_sha256};
@@ -174,6 +174,19 @@ fn a_rich_recipe_goes_on_to_the_same_end_and_leaves_frozen_layers_alone() {
         assert_eq!(before[name], after[name], "{name}");
     }
     assert_ne!(before["linear1.weight"], after["linear1.weight"]);
+}
+
+/// Each on pictures of 6×6 in batches of 8.
+#[test]
+fn recipes_that_have_a_name_train() {
+    for named in RECIPES {
+        let mut config = TrainConfig::resolve([named.settings().unwrap()]).unwrap();
+        config.model = self::config().model;
+        (config.recipe.batch_size, config.recipe.max_steps) = (8, Some(9));
+        let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe.clone(), &engine()).unwrap();
+        let outcome = trainer.fit(&mut ()).unwrap();
+        assert_eq!((outcome.ending, outcome.epochs.len()), (Ending::MaxSteps, 1), "{}", named.name);
+    }
 }
 
 #[test]

@@ -29,11 +29,12 @@ use crate::usage::OrUsage;
 #[derive(clap::Args)]
 #[command(
     after_help = "Settings: flags win over environment variables (CONVNET_BATCH_SIZE=64), these over the file of\n\
-    --config. Its keys are those of a run's config.toml.\n\nExamples:\n  \
+    --config, this over --recipe. Their keys are those of a run's config.toml.\n\nExamples:\n  \
     convnet train\n  \
     convnet train --data mnist --download\n  \
     convnet train --data photos\n  \
-    convnet train --data photos --weights resnet18.pth --model resnet18 --freeze backbone\n  \
+    convnet train --data photos --weights resnet18.pth --model resnet18 --recipe fine-tune\n  \
+    convnet train --data cifar-10-batches-bin --model resnet20 --recipe cifar\n  \
     convnet train --data DIR --cdims 16,32 --hdims 128 --epochs 5 --out runs/small\n  \
     convnet train --resume runs/small --epochs 10"
 )]
@@ -44,6 +45,10 @@ pub(crate) struct Args {
     /// Fetch the pictures into the cache folder where they are missing; for mnist [default: stay offline]
     #[arg(long)]
     download: bool,
+
+    /// Recipe to begin with, by its name (see `convnet recipes`) or a TOML file of settings; all other settings go over it
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
+    recipe: Option<String>,
 
     /// TOML file with settings, such as a run's config.toml
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
@@ -102,12 +107,13 @@ impl Args {
     }
 
     fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
+        let recipe = self.recipe.as_deref().map(Settings::of_recipe).transpose().or_usage()?.unwrap_or_default();
         let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
         let environment = Settings::from_env(|name| env::var(name).ok())?;
         let flags = self.settings.layer().or_usage()?;
         // What makes no sense by itself is not the other layers' fault.
         TrainConfig::resolve([flags.clone()]).or_usage()?;
-        let mut config = TrainConfig::resolve([file, environment, flags])?;
+        let mut config = TrainConfig::resolve([recipe, file, environment, flags])?;
         let from = self.source(&mut config, console)?;
         for file in [&mut config.model.net, &mut config.model.weights].into_iter().flatten() {
             *file = absolute(file)?;
