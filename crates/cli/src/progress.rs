@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use convnet::columns::{bytes, thousands};
 use convnet::data::download;
+use convnet::net::Node;
+use convnet::ops::Op;
 use convnet::train::{EpochMetrics, Observer, Progress, Trainer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -15,6 +17,9 @@ const TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {images_per_second} im
 const DOWNLOAD_TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {bytes_per_second}/s, {eta} left";
 /// Without a bar, a line tells of a long epoch this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Accuracy by which a network is worse after an epoch than during it where its running statistics lag behind.
+const LAG: f64 = 0.1;
 
 /// Tells of a run while it is trained.
 pub(crate) struct Narrator<'a> {
@@ -28,6 +33,8 @@ pub(crate) struct Narrator<'a> {
     /// Pictures that had been trained on before.
     before: usize,
     last_line: Instant,
+    /// Whether the network has running statistics that are used as they are, and nothing was said of them yet.
+    may_lag: bool,
     stopping: bool,
 }
 
@@ -42,6 +49,8 @@ impl<'a> Narrator<'a> {
         let all = recipe.epochs.saturating_mul(images[0]).saturating_sub(before);
         let bar = bar(console, TEMPLATE, limit.min(all as u64));
         let part = watched.map_or("", |(part, _)| part.name());
+        let has_statistics = |node: &Node| matches!(node.op, Op::BatchNorm2d(_));
+        let may_lag = recipe.precise_bn == 0 && trainer.description().net().nodes().iter().any(has_statistics);
         Narrator {
             console,
             bar,
@@ -50,6 +59,7 @@ impl<'a> Narrator<'a> {
             images,
             before,
             last_line: Instant::now(),
+            may_lag,
             stopping: false,
         }
     }
@@ -102,14 +112,24 @@ impl Observer for Narrator<'_> {
     }
 
     fn epoch(&mut self, metrics: &EpochMetrics, images_per_second: f64) {
-        let EpochMetrics { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds } = metrics;
+        let EpochMetrics { epoch, train_loss, val_loss, val_accuracy, seconds, .. } = metrics;
         let mut line = format!("epoch {epoch:>width$}/{}", self.epochs, width = self.epochs.to_string().len());
-        let _ = write!(line, "  train loss {train_loss:.4}, accuracy {:6.2} %", 100.0 * train_accuracy);
+        let in_training = 100.0 * metrics.accuracy_in_training();
+        let _ = write!(line, "  train loss {train_loss:.4}, accuracy {in_training:6.2} %");
         if let (Some(loss), Some(accuracy)) = (val_loss, val_accuracy) {
             let _ = write!(line, "  {} loss {loss:.4}, accuracy {:6.2} %", self.part, 100.0 * accuracy);
         }
         let _ = write!(line, "  {seconds:.1} s, {} images/s", thousands(images_per_second as u64));
         self.say(&line);
+        if self.may_lag && metrics.accuracy_in_training() < metrics.train_accuracy - LAG {
+            self.may_lag = false;
+            self.bar.suspend(|| {
+                self.console.warn(
+                    "after the epoch the network recognises fewer of the training pictures than during it: batch norm's running \
+                     statistics lag behind; --precise-bn 50 takes them anew before each evaluation",
+                );
+            });
+        }
         self.last_line = Instant::now();
     }
 

@@ -21,7 +21,16 @@ fn the_whole_path() {
     let report = place.train(&["--epochs", "2", "--out", "runs/a", "--json"]).json();
     assert_eq!(keys(&report), ["epochs", "run", "weights_sha256"]);
     let epoch = &report["epochs"][1];
-    let expected = ["epoch", "seconds", "train_accuracy", "train_loss", "val_accuracy", "val_loss"];
+    let expected = [
+        "epoch",
+        "seconds",
+        "train_accuracy",
+        "train_eval_accuracy",
+        "train_eval_loss",
+        "train_loss",
+        "val_accuracy",
+        "val_loss",
+    ];
     assert_eq!((&report["run"], &epoch["epoch"], keys(epoch)), (&json!("runs/a"), &json!(2), expected.to_vec()));
     let files = [
         "best.safetensors",
@@ -358,6 +367,29 @@ fn weights_of_one_run_begin_another() {
     // The weights may be gone when the run goes on.
     fs::remove_dir_all(place.path("first-run")).unwrap();
     place.run(&["train", "--resume", "second-run", "--epochs", "2", "--json"]).json();
+}
+
+#[test]
+fn recipes_lie_below_all_other_settings() {
+    let place = Place::with_data();
+    place.write("mine.toml", b"weight_decay = 0.25\nlabel_smoothing = 0.5\n");
+    let flags = ["--config", "mine.toml", "--lr", "0.125", "--max-steps", "1", "--out", "run", "-q"];
+    place.train(&[&["--recipe", "cifar"], &flags[..]].concat()).succeeds();
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    for line in ["name = \"sgd\"", "nesterov = true", "weight_decay = 0.25", "label_smoothing = 0.5", "lr = 0.125"] {
+        assert!(config.contains(line), "no {line} in {config}");
+    }
+    let recipe = place.run(&["recipes", "cifar"]).succeeds();
+    assert!(recipe.contains("Source: Zagoruyko and Komodakis 2016"), "{recipe}");
+    // What is printed is a recipe, too.
+    place.write("own.toml", recipe.as_bytes());
+    place.train(&["--recipe", "own.toml", "--max-steps", "1", "--out", "own", "-q"]).succeeds();
+    let list = place.run(&["recipes"]).succeeds();
+    assert!(list.lines().count() == 6 && list.contains("fine-tune"), "{list}");
+    let listed = place.run(&["recipes", "--json"]).json();
+    assert_eq!(listed["recipes"].as_array().unwrap().len(), 5);
+    place.run(&["recipes", "cifr"]).fails_with(2, "no recipe 'cifr': did you mean 'cifar'?");
+    place.train(&["--recipe", "cifr"]).fails_with(2, "no recipe and no file 'cifr'");
 }
 
 #[test]

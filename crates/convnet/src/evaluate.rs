@@ -70,11 +70,24 @@ pub fn evaluate(
     batch_size: usize,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>> {
+    evaluate_in(Order::Sequential, description, weights, data, engine, batch_size, watch)
+}
+
+/// The same of the pictures that an order has.
+pub(crate) fn evaluate_in(
+    order: Order,
+    description: &Description,
+    weights: &StateDict,
+    data: &Arc<Dataset>,
+    engine: &Engine,
+    batch_size: usize,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Evaluation>> {
     let mut tally = Tally::new(description.classes().len());
     description.check_data(data)?;
     let batch_size = batch_size.min(data.len());
     let mut inference = Inference::new(description.net(), engine, batch_size, weights)?;
-    let options = LoaderOptions { batch_size, order: Order::Sequential, start_batch: 0, workers: 1 };
+    let options = LoaderOptions { batch_size, order, start_batch: 0, workers: 1 };
     for batch in Loader::new(Arc::clone(data), description.normalization(), options)? {
         let batch = batch?;
         let logits = inference.run(batch.images(), batch.len())?.chunks_exact(tally.classes);

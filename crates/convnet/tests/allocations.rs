@@ -48,6 +48,8 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
     let state = weights::init(&net, 0);
     let adam = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
     let mut training = Training::new(&net, engine, BATCH, &state, adam, 0).unwrap();
+    let lamb = Update::Lamb { betas: [0.9, 0.999], eps: 1e-6, weight_decay: 0.01 };
+    let mut adapted = Training::new(&net, engine, BATCH, &state, lamb, 0).unwrap();
     let mut inference = Inference::new(&net, engine, BATCH, &state).unwrap();
     let picture = net.input_shape().elements();
     let (images, labels) = (vec![0.5; BATCH * picture], [0, 1, 5]);
@@ -57,6 +59,7 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
     let (soft, by_output) = (vec![1.0 / 6.0; 6 * BATCH], vec![1.0; 6 * BATCH]);
     training.gradients(&images, &labels).unwrap();
     training.accumulate(&images, &labels).unwrap();
+    training.average(0.9);
     let counted = allocation_counter::measure(|| {
         for pictures in [BATCH, 2, BATCH] {
             training.step(&images[..pictures * picture], &labels[..pictures], 1e-3).unwrap();
@@ -65,6 +68,9 @@ fn check(name: &str, input: [usize; 3], engine: &Engine) {
             training.accumulate(&images, &soft).unwrap();
             training.clip_grad_norm(1e-3);
             training.update(1e-3);
+            training.average(0.9);
+            adapted.update(1e-3);
+            training.recompute_statistics(&images, BATCH, 1).unwrap();
             tapped.run(&images[..pictures * picture], pictures).unwrap();
             gradients.forward(&images, BATCH).unwrap();
             gradients.backward(&by_output).unwrap();

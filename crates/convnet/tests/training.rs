@@ -10,10 +10,10 @@ use convnet::data::{Dataset, Splits};
 use convnet::evaluate::evaluate;
 use convnet::exec::Engine;
 use convnet::train::{
-    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, Recipe, RunFolder, Schedule,
+    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, RECIPES, Recipe, RunFolder, Schedule,
     ScheduleConfig, TrainConfig, Trainer, read_metrics,
 };
-use convnet::weights::{Checkpoint, previous_path};
+use convnet::weights::{Checkpoint, previous_path, weights_sha256};
 use convnet::zoo;
 
 const SIDE: usize = 6;
@@ -71,11 +71,11 @@ fn resume(folder: &Path, max_steps: Option<u64>) -> (Trainer, Option<convnet::Er
 }
 
 /// What must not depend on where a run was interrupted: everything but the time.
-fn essence(outcome: &Outcome) -> (String, Vec<[f64; 4]>) {
-    let numbers = outcome
-        .epochs
-        .iter()
-        .map(|m| [m.train_loss, m.train_accuracy, m.val_loss.unwrap_or_default(), m.val_accuracy.unwrap_or_default()]);
+fn essence(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>) {
+    let numbers = outcome.epochs.iter().map(|m| {
+        let trained = [Some(m.train_loss), Some(m.train_accuracy), m.train_eval_loss, m.train_eval_accuracy];
+        [trained[0], trained[1], trained[2], trained[3], m.val_loss, m.val_accuracy]
+    });
     (outcome.weights_sha256.clone(), numbers.collect())
 }
 
@@ -176,6 +176,19 @@ fn a_rich_recipe_goes_on_to_the_same_end_and_leaves_frozen_layers_alone() {
     assert_ne!(before["linear1.weight"], after["linear1.weight"]);
 }
 
+/// Each on pictures of 6×6 in batches of 8.
+#[test]
+fn recipes_that_have_a_name_train() {
+    for named in RECIPES {
+        let mut config = TrainConfig::resolve([named.settings().unwrap()]).unwrap();
+        config.model = self::config().model;
+        (config.recipe.batch_size, config.recipe.max_steps) = (8, Some(9));
+        let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe.clone(), &engine()).unwrap();
+        let outcome = trainer.fit(&mut ()).unwrap();
+        assert_eq!((outcome.ending, outcome.epochs.len()), (Ending::MaxSteps, 1), "{}", named.name);
+    }
+}
+
 #[test]
 fn a_trained_net_is_fine_tuned_to_other_classes() {
     let first = Trainer::with_engine(classifier(&config()), splits(), config().recipe, &engine()).unwrap();
@@ -198,7 +211,7 @@ fn wherever_a_run_is_stopped_it_goes_on_to_the_same_end() {
     for optimizer in [Optimizer::Adam, Optimizer::Sgd] {
         let config = with(|recipe| {
             recipe.optimizer.name = optimizer;
-            recipe.schedule = ScheduleConfig { name: Schedule::OneCycle };
+            recipe.schedule = ScheduleConfig { name: Schedule::OneCycle, ..ScheduleConfig::default() };
         });
         let unbroken = begin(&folder.path().join(format!("{optimizer:?}")), config.clone()).fit(&mut ()).unwrap();
         for stop in [
@@ -218,6 +231,125 @@ fn wherever_a_run_is_stopped_it_goes_on_to_the_same_end() {
             assert_eq!((finished.ending, essence(&finished)), (Ending::Finished, essence(&unbroken)));
         }
     }
+}
+
+/// The loss of the validation pictures, in one of the checkpoints or in the other, decides about the rate.
+#[test]
+fn a_run_that_waits_on_a_plateau_goes_on_to_the_same_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let plateau = with(|recipe| {
+        recipe.epochs = 6;
+        recipe.optimizer.lr = 0.3;
+        let (name, warmup_epochs) = (Schedule::Plateau, 0.5);
+        recipe.schedule = ScheduleConfig { name, warmup_epochs, plateau_patience: 0, ..ScheduleConfig::default() };
+    });
+    let unbroken = begin(&folder.path().join("unbroken"), plateau.clone()).fit(&mut ()).unwrap();
+    assert!(unbroken.progress.plateau.reductions > 0, "{:?}", unbroken.progress);
+    let stop = StopAt { step: 33, ..StopAt::default() };
+    begin(&folder.path().join("stopped"), plateau.clone()).fit(&mut { stop }).unwrap();
+    let resumed = resume(&folder.path().join("stopped"), None).0.fit(&mut ()).unwrap();
+    assert_eq!((essence(&resumed), resumed.progress), (essence(&unbroken), unbroken.progress));
+    let tested = Splits { val: None, test: Some(dataset(20)), ..splits() };
+    let message = Trainer::new(classifier(&plateau), tested, plateau.recipe).err().unwrap().to_string();
+    assert!(message.starts_with("schedule plateau: expected validation pictures"), "{message}");
+}
+
+/// The average is what is evaluated and kept, and both it and the weights that are trained go on where they stopped.
+#[test]
+fn a_moving_average_is_kept_beside_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let averaged = with(|recipe| recipe.ema = Some(0.9));
+    let path = |name: &str| folder.path().join(name);
+    let unbroken = begin(&path("unbroken"), averaged.clone()).fit(&mut ()).unwrap();
+    for step in [1, 10] {
+        let stop = StopAt { step, ..StopAt::default() };
+        begin(&path(&step.to_string()), averaged.clone()).fit(&mut { stop }).unwrap();
+        let resumed = resume(&path(&step.to_string()), None).0.fit(&mut ()).unwrap();
+        assert_eq!(essence(&resumed), essence(&unbroken));
+        let last = |name: &str| Checkpoint::load(&path(name).join("last.safetensors")).unwrap();
+        let (resumed, unbroken) = (last(&step.to_string()), last("unbroken"));
+        assert_eq!((resumed.weights, resumed.optimizer), (unbroken.weights, unbroken.optimizer));
+    }
+    let last = Checkpoint::load(&path("unbroken").join("last.safetensors")).unwrap();
+    let plain = begin(&path("plain"), config()).fit(&mut ()).unwrap();
+    let plain_last = Checkpoint::load(&path("plain").join("last.safetensors")).unwrap();
+    for (name, tensor) in &plain_last.weights {
+        assert_eq!(&last.optimizer[&format!("trained.{name}")], tensor, "{name}");
+    }
+    assert_ne!(last.weights, plain_last.weights);
+    assert_eq!(weights_sha256(&last.weights), unbroken.weights_sha256);
+    let losses = |outcome: &Outcome| outcome.epochs.iter().map(|epoch| epoch.train_loss).collect::<Vec<_>>();
+    assert_eq!(losses(&plain), losses(&unbroken));
+    assert_ne!(plain.epochs[0].val_loss, unbroken.epochs[0].val_loss);
+}
+
+#[test]
+fn training_ends_when_patience_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let impatient = with(|recipe| {
+        // Nothing is learned any more.
+        (recipe.epochs, recipe.patience) = (9, Some(2));
+        recipe.schedule =
+            ScheduleConfig { name: Schedule::Step, step_size: 2, gamma: 0.0, ..ScheduleConfig::default() };
+    });
+    let outcome = begin(folder.path(), impatient.clone()).fit(&mut ()).unwrap();
+    let Progress { epoch, best_epoch, .. } = outcome.progress;
+    assert_eq!((outcome.ending, epoch), (Ending::OutOfPatience, best_epoch + 2));
+    assert!(epoch < 9);
+    let again = resume(folder.path(), None).0.fit(&mut ()).unwrap();
+    assert_eq!((again.ending, essence(&again)), (Ending::OutOfPatience, essence(&outcome)));
+    let alone = Splits { val: None, ..splits() };
+    let message = Trainer::new(classifier(&impatient), alone, impatient.recipe).err().unwrap().to_string();
+    assert!(message.starts_with("patience: expected validation pictures, which decide"), "{message}");
+}
+
+/// Parameters and optimizer stay as they are, and after an epoch of seven steps both losses are lower than with running statistics.
+#[test]
+fn statistics_are_taken_anew_and_change_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let precise = with(|recipe| (recipe.precise_bn, recipe.epochs) = (3, 2));
+    let path = |name: &str| folder.path().join(name);
+    let unbroken = begin(&path("unbroken"), precise.clone()).fit(&mut ()).unwrap();
+    for (name, stop) in [
+        ("training", StopAt { step: 10, ..StopAt::default() }),
+        ("evaluation", StopAt { evaluated: 16, ..StopAt::default() }),
+    ] {
+        begin(&path(name), precise.clone()).fit(&mut { stop }).unwrap();
+        assert_eq!(essence(&resume(&path(name), None).0.fit(&mut ()).unwrap()), essence(&unbroken));
+    }
+    let plain = begin(&path("plain"), with(|recipe| recipe.epochs = 2)).fit(&mut ()).unwrap();
+    let last = |name: &str| Checkpoint::load(&path(name).join("last.safetensors")).unwrap();
+    let (with, without) = (last("unbroken"), last("plain"));
+    for (name, tensor) in &with.weights {
+        assert_eq!(tensor == &without.weights[name], !name.contains("running_"), "{name}");
+    }
+    assert_eq!(with.optimizer, without.optimizer);
+    let first = |outcome: &Outcome| (outcome.epochs[0].train_eval_loss.unwrap(), outcome.epochs[0].val_loss.unwrap());
+    let (precise, lagging) = (first(&unbroken), first(&plain));
+    assert!(precise.0 < lagging.0 && precise.1 < lagging.1, "{precise:?} {lagging:?}");
+}
+
+#[test]
+fn a_sample_of_the_training_pictures_is_measured_as_the_others_are() {
+    let fit = |train_eval: Option<usize>| {
+        let config = with(|recipe| (recipe.epochs, recipe.train_eval) = (1, train_eval));
+        let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe, &engine()).unwrap();
+        trainer.fit(&mut ()).unwrap()
+    };
+    let all = fit(Some(1_000));
+    let Classifier { description, weights } = all.classifier().unwrap();
+    let mut watch = |_| ControlFlow::Continue(());
+    let data = Arc::new(dataset(50));
+    let found = evaluate(&description, &weights, &data, &engine(), 8, &mut watch).unwrap().unwrap();
+    let epoch = &all.epochs[0];
+    assert_eq!((epoch.train_eval_loss, epoch.train_eval_accuracy), (Some(found.loss), Some(found.top1)));
+    assert_ne!(epoch.train_loss, found.loss);
+    let none = fit(Some(0));
+    assert_eq!((none.epochs[0].train_eval_loss, none.epochs[0].train_eval_accuracy), (None, None));
+    assert_eq!(none.weights_sha256, all.weights_sha256);
+    // A fifth of 50.
+    let tenths = 10.0 * fit(None).epochs[0].train_eval_accuracy.unwrap();
+    assert_eq!(tenths, tenths.round());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod filter;
 mod lecture;
 mod models;
 mod predict;
+mod recipes;
 mod summary;
 mod train;
 
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Filter(filter::Args),
     Lecture(lecture::Args),
     Models(models::Args),
+    Recipes(recipes::Args),
     Completions(completions::Args),
 }
 
@@ -42,6 +44,7 @@ impl Command {
             Command::Filter(args) => args.run(console),
             Command::Lecture(args) => args.run(console),
             Command::Models(args) => args.run(console),
+            Command::Recipes(args) => args.run(console),
             Command::Completions(args) => args.run(),
         }
     }

@@ -10,9 +10,7 @@ use convnet::columns::thousands;
 use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
 use convnet::ops::Op;
-use convnet::train::{
-    Ending, EpochMetrics, Outcome, Prepared, Prologue, RunFolder, Schedule, Settings, TrainConfig, Trainer,
-};
+use convnet::train::{Ending, EpochMetrics, Outcome, Prepared, Prologue, RunFolder, Settings, TrainConfig, Trainer};
 use serde::Serialize;
 
 use crate::args::{source, tell_notes, tell_read, warn_of_emulation};
@@ -31,11 +29,12 @@ use crate::usage::OrUsage;
 #[derive(clap::Args)]
 #[command(
     after_help = "Settings: flags win over environment variables (CONVNET_BATCH_SIZE=64), these over the file of\n\
-    --config. Its keys are those of a run's config.toml.\n\nExamples:\n  \
+    --config, this over --recipe. Their keys are those of a run's config.toml.\n\nExamples:\n  \
     convnet train\n  \
     convnet train --data mnist --download\n  \
     convnet train --data photos\n  \
-    convnet train --data photos --weights resnet18.pth --model resnet18 --freeze backbone\n  \
+    convnet train --data photos --weights resnet18.pth --model resnet18 --recipe fine-tune\n  \
+    convnet train --data cifar-10-batches-bin --model resnet20 --recipe cifar\n  \
     convnet train --data DIR --cdims 16,32 --hdims 128 --epochs 5 --out runs/small\n  \
     convnet train --resume runs/small --epochs 10"
 )]
@@ -47,6 +46,10 @@ pub(crate) struct Args {
     #[arg(long)]
     download: bool,
 
+    /// Recipe to begin with, by its name (see `convnet recipes`) or a TOML file of settings; all other settings go over it
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
+    recipe: Option<String>,
+
     /// TOML file with settings, such as a run's config.toml
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
@@ -55,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --threads, --conv, --precision and --data
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --patience, --train-eval, --precise-bn, --threads, --conv, --precision and --data
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
@@ -99,17 +102,18 @@ impl Args {
         }
         match outcome.ending {
             Ending::Stopped => Err(Interrupted.into()),
-            Ending::Finished | Ending::MaxSteps => Ok(()),
+            Ending::Finished | Ending::MaxSteps | Ending::OutOfPatience => Ok(()),
         }
     }
 
     fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
+        let recipe = self.recipe.as_deref().map(Settings::of_recipe).transpose().or_usage()?.unwrap_or_default();
         let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
         let environment = Settings::from_env(|name| env::var(name).ok())?;
         let flags = self.settings.layer().or_usage()?;
         // What makes no sense by itself is not the other layers' fault.
         TrainConfig::resolve([flags.clone()]).or_usage()?;
-        let mut config = TrainConfig::resolve([file, environment, flags])?;
+        let mut config = TrainConfig::resolve([recipe, file, environment, flags])?;
         let from = self.source(&mut config, console)?;
         for file in [&mut config.model.net, &mut config.model.weights].into_iter().flatten() {
             *file = absolute(file)?;
@@ -141,7 +145,7 @@ impl Args {
         let own = Settings::from_toml(&own.to_toml()?).map_err(anyhow::Error::msg)?;
         let mut config = TrainConfig::resolve([own, self.settings.layer().or_usage()?]).or_usage()?;
         let (epochs, epochs_before) = (config.recipe.epochs, before.recipe.epochs);
-        if epochs != epochs_before && config.recipe.schedule.name != Schedule::Constant {
+        if epochs != epochs_before && config.recipe.schedule.name.spans_the_run() {
             console.warn(&format!(
                 "the learning-rate schedule now spans {epochs} epochs instead of {epochs_before}: the learning rate goes on \
                  at another place of its curve, which may be above where it ended"
@@ -242,11 +246,16 @@ fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> Stri
             let _ = writeln!(text, "stopped after step {}, before the first epoch ended", outcome.progress.step);
             return text;
         }
-        Some(epoch) => (100.0 * epoch.val_accuracy.unwrap_or(epoch.train_accuracy), epoch.epoch),
+        Some(epoch) => (100.0 * epoch.val_accuracy.unwrap_or(epoch.accuracy_in_training()), epoch.epoch),
     };
     let _ = match watched {
         Some(Part::Val) => {
-            writeln!(text, "{percent:.2} % of the validation pictures recognised, best after epoch {epoch}")
+            let last = outcome.progress.epoch;
+            let early = match outcome.ending {
+                Ending::OutOfPatience => format!("; stopped after epoch {last}, as none since was better"),
+                Ending::Finished | Ending::MaxSteps | Ending::Stopped => String::new(),
+            };
+            writeln!(text, "{percent:.2} % of the validation pictures recognised, best after epoch {epoch}{early}")
         }
         Some(_) => writeln!(text, "{percent:.2} % of the test pictures recognised after epoch {epoch}"),
         None => writeln!(text, "{percent:.2} % of the training pictures recognised in epoch {epoch}"),
@@ -273,7 +282,7 @@ fn next_steps(outcome: &Outcome, run: &RunFolder, sample: Option<&str>) -> Strin
         line(&format!("one of them (a \"{sample}\"):"), &format!("{program} predict --run {folder} {picture}"));
     }
     match outcome.ending {
-        Ending::Finished => {}
+        Ending::Finished | Ending::OutOfPatience => {}
         Ending::MaxSteps | Ending::Stopped => line("go on training:", &format!("{program} train --resume {folder}")),
     }
     text

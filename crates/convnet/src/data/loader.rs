@@ -29,6 +29,13 @@ pub enum Order {
         /// Number of the epoch.
         epoch: u64,
     },
+    /// Some of them, as they lie: which ones depends on the two numbers and the size of the set alone.
+    Sample {
+        /// Seed of the run.
+        seed: u64,
+        /// How many, if there are that many.
+        count: usize,
+    },
 }
 
 /// What a [`Loader`] does.
@@ -130,11 +137,11 @@ impl Loader {
             false => Some(Augmenter::new(augmentation, Given::Size([height, width]), target, normalization)?),
         };
         let key = match order {
-            Order::Sequential => [0, 0],
+            Order::Sequential | Order::Sample { .. } => [0, 0],
             Order::Shuffled { seed, epoch } => [seed, epoch],
         };
         let order = order.of(data.len())?;
-        let end = data.len().div_ceil(batch_size);
+        let end = order.len().div_ceil(batch_size);
         let epoch = Arc::new(Epoch { data, normalizer, augmenter, key, order, batch_size });
         let start = start_batch.min(end);
         let workers = workers.min(end - start);
@@ -180,8 +187,14 @@ impl Order {
     fn of(self, len: usize) -> Result<Vec<u32>> {
         let len = u32::try_from(len).map_err(|_| Error::invalid(format!("{len} pictures: at most {}", u32::MAX)))?;
         let mut order: Vec<u32> = (0..len).collect();
-        if let Order::Shuffled { seed, epoch } = self {
-            Random::stream(seed, *b"shuffle.", epoch).shuffle(&mut order);
+        match self {
+            Order::Sequential => {}
+            Order::Shuffled { seed, epoch } => Random::stream(seed, *b"shuffle.", epoch).shuffle(&mut order),
+            Order::Sample { seed, count } => {
+                Random::stream(seed, *b"sampled.", 0).shuffle(&mut order);
+                order.truncate(count);
+                order.sort_unstable();
+            }
         }
         Ok(order)
     }

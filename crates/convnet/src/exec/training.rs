@@ -63,12 +63,15 @@ pub struct Training {
     update: Update,
     /// The ranges of the flat buffers that are updated alike.
     groups: Vec<(Range<usize>, ParameterGroup)>,
-    /// Adam's moments, or momentum's velocity and nothing.
+    /// Adam's moments, which are LAMB's, or momentum's velocity and nothing.
     moments: [Buffer; 2],
     losses: Vec<f32>,
-    squares: Vec<f64>,
+    /// Partial sums of norms.
+    sums: Vec<f64>,
     /// Of the net's output and of the auxiliary ones.
     loss_weights: Vec<f32>,
+    /// The moving average, once there is one.
+    average: Option<Average>,
     /// Parameters of nodes that the output does not need, as they came.
     kept: StateDict,
     input_len: usize,
@@ -77,6 +80,13 @@ pub struct Training {
     steps: u64,
     /// Passes since the last update.
     passes: u64,
+}
+
+/// The moving average of parameters and running statistics.
+#[derive(Debug)]
+struct Average {
+    weights: Packed,
+    running: Buffer,
 }
 
 impl Training {
@@ -120,7 +130,7 @@ impl Training {
         let (packed, running, kept) = take(&plan, weights)?;
         let len = packed.flat.len();
         let second = match update {
-            Update::Adam { .. } => len,
+            Update::Adam { .. } | Update::Lamb { .. } => len,
             Update::Sgd { .. } => 0,
         };
         Ok(Training {
@@ -134,8 +144,9 @@ impl Training {
             groups,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
             losses: vec![0.0; batch],
-            squares: vec![0.0; reduce::squares_len(len)],
+            sums: vec![0.0; reduce::squares_len(len).max(optimizer::Lamb::norms_len(len))],
             loss_weights: [1.0].into_iter().chain(net.auxiliaries().iter().map(|a| a.loss_weight)).collect(),
+            average: None,
             input_len: net.input_shape().elements(),
             classes,
             seed,
@@ -255,6 +266,12 @@ impl Training {
                     let second = &mut second[range.clone()];
                     adam.step(isa, threads, self.steps, weights, gradients, first, second);
                 }
+                Update::Lamb { betas, eps, weight_decay } => {
+                    let weight_decay = weight_decay * group.weight_decay;
+                    let lamb = optimizer::Lamb { lr, betas, eps, weight_decay };
+                    let moments = [first, &mut second[range.clone()]];
+                    lamb.step(isa, threads, self.steps, weights, gradients, moments, &mut self.sums);
+                }
             }
         }
         self.session.profile.stop(start, "optimizer", "update", 0);
@@ -265,13 +282,70 @@ impl Training {
         self.steps
     }
 
+    /// Moves the exponential moving average of all parameters and running statistics towards them as they stand:
+    /// `a ← a + (1 - decay) · (w - a)`. The first call makes the average, a copy of them; later ones allocate nothing.
+    ///
+    /// This is torchvision's `ExponentialMovingAverage` (`references/classification`), which averages buffers, too.
+    pub fn average(&mut self, decay: f64) {
+        let engine = &self.session.plan.engine;
+        match &mut self.average {
+            Some(Average { weights, running }) => {
+                let average = |w: &[f32], a: &mut [f32]| optimizer::average(engine.set(), engine.pool(), decay, w, a);
+                average(&self.weights.flat, &mut weights.flat);
+                average(&self.running, running);
+            }
+            None => {
+                let weights = Packed::changing(self.weights.flat.clone());
+                self.average = Some(Average { weights, running: self.running.clone() });
+            }
+        }
+    }
+
+    /// The moving average, if [`Training::average`] has been called.
+    pub fn averaged_weights(&self) -> Option<StateDict> {
+        self.average.as_ref().map(|Average { weights, running }| self.state(&weights.flat, running))
+    }
+
+    /// Takes up an average where another training stopped.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a tensor is missing or has another shape; nothing has changed then.
+    pub fn restore_average(&mut self, average: &StateDict) -> Result<()> {
+        let (weights, running, _) = take(&self.session.plan, average)?;
+        self.average = Some(Average { weights, running });
+        Ok(())
+    }
+
+    /// Forward of `count` pictures for the sake of the running statistics alone, without dropout: after batches 0, 1, …, `batch`
+    /// they are the means of these batches' statistics, whatever they were before. Those of the moving average, where there is
+    /// one, since it is what is evaluated.
+    ///
+    /// Running statistics lag behind weights that change fast (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+    /// This is PyTorch's `torch.optim.swa_utils.update_bn`, but for dropout, which is off as it is when the net is used.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are more pictures than planned or none, or `images` has another length.
+    pub fn recompute_statistics(&mut self, images: &[f32], count: usize, batch: u64) -> Result<()> {
+        super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
+        let parameters = match &mut self.average {
+            Some(Average { weights, running }) => (&*weights, &mut running[..]),
+            None => (&self.weights, &mut self.running[..]),
+        };
+        self.session.forward(parameters, images, count, Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 });
+        Ok(())
+    }
+
     /// All parameters and running statistics as they stand.
     pub fn weights(&self) -> StateDict {
+        self.state(&self.weights.flat, &self.running)
+    }
+
+    /// Tensors by name from what lies as the parameters do, and as the running statistics do.
+    fn state(&self, weights: &[f32], running: &[f32]) -> StateDict {
         let mut state = self.kept.clone();
-        self.unpack_trained("", &self.weights.flat, &mut state);
+        self.unpack_trained("", weights, &mut state);
         let plan = &self.session.plan;
-        let buffers = &plan.graph.parameters.buffers;
-        unpack(buffers, |stage| plan.packing(stage), "", &self.running, &mut state);
+        unpack(&plan.graph.parameters.buffers, |stage| plan.packing(stage), "", running, &mut state);
         state
     }
 
@@ -346,7 +420,7 @@ impl Training {
     /// The 2-norm of all gradients together; the same bits for any number of threads.
     pub fn grad_norm(&mut self) -> f64 {
         let engine = &self.session.plan.engine;
-        reduce::sum_of_squares(engine.set(), engine.pool(), &self.gradients, &mut self.squares).sqrt()
+        reduce::sum_of_squares(engine.set(), engine.pool(), &self.gradients, &mut self.sums).sqrt()
     }
 
     /// Scales all gradients so that their norm is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`); the norm before. A norm
@@ -368,7 +442,7 @@ impl Training {
     /// Names of the optimizer's tensors, before the parameter's.
     fn moment_names(&self) -> &'static [&'static str] {
         match self.update {
-            Update::Adam { .. } => &["exp_avg.", "exp_avg_sq."],
+            Update::Adam { .. } | Update::Lamb { .. } => &["exp_avg.", "exp_avg_sq."],
             Update::Sgd { .. } => &["momentum_buffer."],
         }
     }

@@ -30,6 +30,16 @@ pub enum Update {
         /// AdamW.
         decoupled: bool,
     },
+    /// LAMB (You et al. 2020), with each parameter as a layer of its own; where its weight decay is 0, a parameter's step is
+    /// AdamW's.
+    Lamb {
+        /// Decay of the first and of the second moment.
+        betas: [f32; 2],
+        /// Added to the root of the second moment.
+        eps: f32,
+        /// Taken from the weight, as a part of the direction whose length is adapted.
+        weight_decay: f32,
+    },
 }
 
 impl Update {
@@ -170,14 +180,21 @@ impl<'a> TrainingBuilder<'a> {
         (self.groups)(parameter).trained
     }
 
-    /// The ranges of the flat buffer of parameters that are trained alike, in order.
+    /// The ranges of the flat buffer of parameters that are trained alike, in order; each parameter's own where the update looks
+    /// at one at a time.
     pub(super) fn ranges(&self, slots: &[Slot]) -> Result<Vec<(Range<usize>, ParameterGroup)>> {
+        let one_by_one = match self.update {
+            Update::Lamb { .. } => true,
+            Update::Sgd { .. } | Update::Adam { .. } => false,
+        };
         let mut ranges: Vec<(Range<usize>, ParameterGroup)> = Vec::new();
         for slot in slots {
             let group = (self.groups)(&slot.name);
             group.check(&slot.name)?;
             match ranges.last_mut() {
-                Some((range, last)) if *last == group && range.end == slot.range.start => range.end = slot.range.end,
+                Some((range, last)) if !one_by_one && *last == group && range.end == slot.range.start => {
+                    range.end = slot.range.end;
+                }
                 _ if group.trained => ranges.push((slot.range.clone(), group)),
                 _ => {}
             }

@@ -102,6 +102,7 @@ fn training(net: &crate::net::Net) -> Result<Vec<Block>> {
         Optimizer::Adam => "Adam",
         Optimizer::AdamW => "AdamW",
         Optimizer::Sgd => "SGD",
+        Optimizer::Lamb => "LAMB",
     };
     Ok(vec![
         Block::Words(Text::new(

@@ -1,9 +1,13 @@
-//! How a recipe trains each parameter: frozen layers, and another learning rate below the head.
+//! How a recipe trains each parameter: frozen layers, another learning rate below the head, another weight decay of norms and
+//! biases.
+
+use std::collections::BTreeSet;
 
 use crate::exec::ParameterGroup;
 use crate::net::Net;
+use crate::ops::Op;
 use crate::suggest::hint;
-use crate::train::Recipe;
+use crate::train::{OptimizerConfig, Recipe};
 use crate::weights::is_below;
 use crate::{Error, Result};
 
@@ -15,6 +19,10 @@ pub(super) struct Groups {
     frozen: Vec<String>,
     heads: Vec<String>,
     backbone_lr: f32,
+    /// The names of all norms.
+    norms: BTreeSet<String>,
+    /// Factors of the weight decay of the parameters of norms, and of biases, where these have their own.
+    decays: [Option<f32>; 2],
 }
 
 impl Groups {
@@ -32,14 +40,23 @@ impl Groups {
         let needs_heads = backbone_lr != 1.0 || frozen.iter().any(|layer| layer == BACKBONE);
         let heads = if needs_heads { net.heads()? } else { Vec::new() };
         let heads = heads.into_iter().map(|head| net.node(head).name.clone()).collect();
-        Ok(Groups { frozen, heads, backbone_lr })
+        let is_norm = |op: &Op| matches!(op, Op::BatchNorm2d(_) | Op::LayerNorm2d(_));
+        let norms = net.nodes().iter().filter(|node| is_norm(&node.op)).map(|node| node.name.clone()).collect();
+        let OptimizerConfig { norm_weight_decay, bias_weight_decay, .. } = recipe.optimizer;
+        let decay = recipe.optimizer.weight_decay();
+        let factor = |own: f64| if own == 0.0 { 0.0 } else { (own / decay) as f32 };
+        let decays = [norm_weight_decay, bias_weight_decay].map(|own| own.map(factor));
+        Ok(Groups { frozen, heads, backbone_lr, norms, decays })
     }
 
     /// How a parameter is trained.
     pub(super) fn of(&self, parameter: &str) -> ParameterGroup {
-        let layer = parameter.rsplit_once('.').map_or(parameter, |(layer, _)| layer);
+        let (layer, name) = parameter.rsplit_once('.').unwrap_or((parameter, ""));
         let lr = if self.heads.iter().any(|head| head == layer) { 1.0 } else { self.backbone_lr };
-        ParameterGroup { lr, trained: !self.is_frozen(layer), ..ParameterGroup::default() }
+        let [of_norm, of_bias] = self.decays;
+        let of_bias = of_bias.filter(|_| name == "bias");
+        let weight_decay = of_bias.or(of_norm.filter(|_| self.norms.contains(layer))).unwrap_or(1.0);
+        ParameterGroup { lr, weight_decay, trained: !self.is_frozen(layer) }
     }
 
     /// Whether a layer stays as it is; norms keep their running statistics then.
@@ -52,7 +69,6 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::OptimizerConfig;
     use crate::zoo;
 
     #[test]
@@ -73,5 +89,22 @@ mod tests {
         assert_eq!(some.of("fc.bias"), ParameterGroup::default());
         let problem = groups(&["layr1"], 1.0).err().unwrap().to_string();
         assert!(problem.starts_with("freeze: net 'resnet18' has no layer 'layr1'"), "{problem}");
+    }
+    /// torchvision's `references/classification/utils.py`, `set_weight_decay`: the biases go first.
+    #[test]
+    fn norms_and_biases_have_their_own_decay() {
+        let net = zoo::by_name("vgg11_bn", &Default::default()).unwrap();
+        let decays = |norm_weight_decay, bias_weight_decay| {
+            let weight_decay = Some(0.5);
+            let optimizer =
+                OptimizerConfig { weight_decay, norm_weight_decay, bias_weight_decay, ..OptimizerConfig::default() };
+            let groups = Groups::new(&net, &Recipe { optimizer, ..Recipe::default() }).unwrap();
+            let of = |name: &str| groups.of(name).weight_decay;
+            ["features.0.weight", "features.0.bias", "features.1.weight", "features.1.bias"].map(of)
+        };
+        assert_eq!(decays(None, None), [1.0; 4]);
+        assert_eq!(decays(Some(0.0), None), [1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(decays(None, Some(0.0)), [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(decays(Some(0.0), Some(0.25)), [1.0, 0.5, 0.0, 0.5]);
     }
 }

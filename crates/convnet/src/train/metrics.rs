@@ -17,8 +17,15 @@ pub struct EpochMetrics {
     /// Mean cross-entropy over the training pictures, while they were learned from. NaN is written as `null`.
     #[serde(deserialize_with = "nan_for_null")]
     pub train_loss: f64,
-    /// Share of training pictures recognised, 0 to 1.
+    /// Share of training pictures recognised while they were learned from, 0 to 1.
     pub train_accuracy: f64,
+    /// Mean cross-entropy over a sample of the training pictures after the epoch, as they are and measured as the validation
+    /// pictures are; `null` where none is measured, or it is not finite.
+    #[serde(default)]
+    pub train_eval_loss: Option<f64>,
+    /// Share of this sample recognised, 0 to 1.
+    #[serde(default)]
+    pub train_eval_accuracy: Option<f64>,
     /// Mean cross-entropy over the validation pictures after the epoch, or over the test pictures where there are none of
     /// these; `null` where there are neither, or it is not finite.
     pub val_loss: Option<f64>,
@@ -26,6 +33,13 @@ pub struct EpochMetrics {
     pub val_accuracy: Option<f64>,
     /// Time the epoch took.
     pub seconds: f64,
+}
+
+impl EpochMetrics {
+    /// Share of the training pictures recognised after the epoch, where that is measured, else while they were learned from.
+    pub fn accuracy_in_training(&self) -> f64 {
+        self.train_eval_accuracy.unwrap_or(self.train_accuracy)
+    }
 }
 
 fn nan_for_null<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
@@ -103,6 +117,8 @@ mod tests {
             epoch,
             train_loss: loss,
             train_accuracy: 0.9,
+            train_eval_loss: Some(loss * 0.9),
+            train_eval_accuracy: Some(0.92),
             val_loss: Some(loss * 1.1),
             val_accuracy: Some(0.95),
             seconds: 1.5,
@@ -122,7 +138,7 @@ mod tests {
         assert_eq!(read_metrics(&path).unwrap(), [epoch(1), epoch(2), epoch(3)]);
         let text = fs::read_to_string(&path).unwrap();
         assert!(
-            text.starts_with(r#"{"epoch":1,"train_loss":0.3333333333333333,"train_accuracy":0.9,"val_loss":"#),
+            text.starts_with(r#"{"epoch":1,"train_loss":0.3333333333333333,"train_accuracy":0.9,"train_eval_loss":"#),
             "{text}"
         );
     }

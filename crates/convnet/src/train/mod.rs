@@ -9,6 +9,7 @@ mod metrics;
 pub mod plots;
 mod prepare;
 mod progress;
+mod recipes;
 mod run;
 mod saved;
 mod schedule;
@@ -22,6 +23,7 @@ pub use config::{
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
 pub use prepare::{Prepared, Prologue};
 pub use progress::Progress;
+pub use recipes::{NamedRecipe, RECIPES};
 pub use run::RunFolder;
-pub use schedule::Schedule;
+pub use schedule::{Plateau, Schedule, Span};
 pub use trainer::{Ending, Observer, Outcome, Trainer};

@@ -3,12 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::EpochMetrics;
+use super::{EpochMetrics, Plateau};
 use crate::evaluate::Evaluation;
 use crate::exec::Step;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Epochs that have ended.
     pub epoch: usize,
@@ -29,6 +30,19 @@ pub struct Progress {
     pub best_epoch: usize,
     /// Its accuracy.
     pub best_accuracy: f64,
+    /// Whether the validation loss still falls, where the schedule asks.
+    pub plateau: Plateau,
+}
+
+/// What was found after an epoch.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// On the pictures that are watched.
+    pub(super) watched: Option<Evaluation>,
+    /// On a sample of the training pictures.
+    pub(super) train: Option<Evaluation>,
+    /// Time it took.
+    pub(super) seconds: f64,
 }
 
 impl Progress {
@@ -59,20 +73,24 @@ impl Progress {
 
     /// Ends the epoch. Says what it came to, and whether its weights are to be kept: the best where the evaluation chooses,
     /// else the last.
-    pub(super) fn end_epoch(&mut self, evaluation: Option<&Evaluation>, selects: bool) -> (EpochMetrics, bool) {
+    pub(super) fn end_epoch(&mut self, found: &Found, selects: bool) -> (EpochMetrics, bool) {
+        let (watched, train) = (found.watched.as_ref(), found.train.as_ref());
         let metrics = EpochMetrics {
             epoch: self.epoch + 1,
             train_loss: self.mean_loss(),
             train_accuracy: self.accuracy(),
-            val_loss: evaluation.map(|found| found.loss),
-            val_accuracy: evaluation.map(|found| found.top1),
-            seconds: self.seconds + evaluation.map_or(0.0, |found| found.seconds),
+            train_eval_loss: train.map(|found| found.loss),
+            train_eval_accuracy: train.map(|found| found.top1),
+            val_loss: watched.map(|found| found.loss),
+            val_accuracy: watched.map(|found| found.top1),
+            seconds: self.seconds + found.seconds,
         };
-        let accuracy = metrics.val_accuracy.unwrap_or(metrics.train_accuracy);
+        let accuracy = metrics.val_accuracy.unwrap_or(metrics.accuracy_in_training());
         let best = !selects || self.best_epoch == 0 || accuracy > self.best_accuracy;
         let (best_epoch, best_accuracy) =
             if best { (metrics.epoch, accuracy) } else { (self.best_epoch, self.best_accuracy) };
-        *self = Progress { epoch: metrics.epoch, step: self.step, best_epoch, best_accuracy, ..Progress::default() };
+        let Progress { step, plateau, .. } = *self;
+        *self = Progress { epoch: metrics.epoch, step, best_epoch, best_accuracy, plateau, ..Progress::default() };
         (metrics, best)
     }
 }
@@ -87,17 +105,23 @@ mod tests {
         progress.add(Step { loss: 1.0, correct: 3 }, 4, 0.5);
         progress.add(Step { loss: 4.0, correct: 0 }, 2, 0.5);
         assert_eq!((progress.mean_loss(), progress.accuracy(), progress.images_per_second()), (2.0, 0.5, 6.0));
-        let evaluation = |top1| Evaluation { images: 2, top1, loss: 0.25, seconds: 1.0, ..Evaluation::default() };
-        let (metrics, best) = progress.end_epoch(Some(&evaluation(0.5)), true);
+        let found = |top1| {
+            let watched = Evaluation { images: 2, top1, loss: 0.25, ..Evaluation::default() };
+            let train = Evaluation { top1: 0.75, loss: 0.125, ..watched.clone() };
+            Found { watched: Some(watched), train: Some(train), seconds: 1.0 }
+        };
+        let (metrics, best) = progress.end_epoch(&found(0.5), true);
+        assert_eq!((metrics.train_eval_loss, metrics.train_eval_accuracy), (Some(0.125), Some(0.75)));
+        assert_eq!((metrics.train_accuracy, metrics.accuracy_in_training()), (0.5, 0.75));
         assert_eq!(
             (metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds),
             (1, 2.0, Some(0.5), 2.0)
         );
         assert!(best);
         assert_eq!(progress, Progress { epoch: 1, step: 2, best_epoch: 1, best_accuracy: 0.5, ..Progress::default() });
-        assert!(!progress.clone().end_epoch(Some(&evaluation(0.5)), true).1);
-        assert!(progress.clone().end_epoch(Some(&evaluation(0.5)), false).1, "nothing is chosen by test pictures");
-        assert!(progress.clone().end_epoch(None, false).1);
-        assert!(progress.end_epoch(Some(&evaluation(0.6)), true).1);
+        assert!(!progress.clone().end_epoch(&found(0.5), true).1);
+        assert!(progress.clone().end_epoch(&found(0.5), false).1, "nothing is chosen by test pictures");
+        assert!(progress.clone().end_epoch(&Found::default(), false).1);
+        assert!(progress.end_epoch(&found(0.6), true).1);
     }
 }

@@ -1,7 +1,8 @@
 //! What a run leaves in its folder while it is trained: metrics, curves, the best weights, a checkpoint, pictures.
 //!
 //! A checkpoint (`last.safetensors`) holds weights, optimizer state and [`Progress`], and as strings the description of
-//! the classifier and the configuration.
+//! the classifier and the configuration. Where a moving average is kept, the weights are the average, as everything that reads a
+//! run expects, and those that are trained stand in the optimizer state.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +20,9 @@ const PROGRESS_KEY: &str = "progress";
 /// Metadata key of the number of training pictures, by which another data set shows.
 const IMAGES_KEY: &str = "train_images";
 
+/// Before the names of weights that are trained, among the optimizer's tensors, where the weights are an average of them.
+const TRAINED: &str = "trained.";
+
 /// A run's folder and the configuration that is written into it.
 pub(super) struct Saved {
     pub(super) folder: RunFolder,
@@ -27,7 +31,10 @@ pub(super) struct Saved {
 
 /// Where a run stood.
 pub(super) struct Restored {
+    /// With the weights that are trained.
     pub(super) classifier: Classifier,
+    /// Their moving average, where there is one.
+    pub(super) average: Option<StateDict>,
     pub(super) optimizer: StateDict,
     pub(super) progress: Progress,
     pub(super) epochs: Vec<EpochMetrics>,
@@ -63,9 +70,20 @@ impl Saved {
         let progress = read_progress(&checkpoint.metadata, train)?;
         let description = Description::from_metadata(None, &checkpoint.metadata)?;
         let weights = weights::fitting(description.net(), checkpoint.weights)?;
+        let (mut trained, mut optimizer) = (StateDict::new(), StateDict::new());
+        for (name, tensor) in checkpoint.optimizer {
+            match name.strip_prefix(TRAINED) {
+                Some(name) => trained.insert(name.into(), tensor),
+                None => optimizer.insert(name, tensor),
+            };
+        }
+        let (weights, average) = match trained.is_empty() {
+            true => (weights, None),
+            false => (weights::fitting(description.net(), trained)?, Some(weights)),
+        };
         let epochs = resume_metrics(&self.folder.metrics_jsonl(), progress.epoch)?;
         let classifier = Classifier { description, weights };
-        Ok(Restored { classifier, optimizer: checkpoint.optimizer, progress, epochs })
+        Ok(Restored { classifier, average, optimizer, progress, epochs })
     }
 
     /// Adds an epoch to the metrics and draws the curves anew.
@@ -90,12 +108,13 @@ impl Saved {
         Ok(best.weights)
     }
 
-    /// Writes a checkpoint; the one before it stays beside it.
+    /// Writes a checkpoint; the one before it stays beside it. `trained` holds the weights that are trained, where `weights` is
+    /// their average.
     pub(super) fn save_last(
         &self,
         of: &Description,
         weights: StateDict,
-        optimizer: StateDict,
+        (mut optimizer, trained): (StateDict, Option<StateDict>),
         progress: &Progress,
         train: &Dataset,
     ) -> Result<StateDict> {
@@ -103,6 +122,8 @@ impl Saved {
         let text = serde_json::to_string(progress).map_err(|e| Error::invalid(e.to_string()))?;
         metadata.insert(PROGRESS_KEY.into(), text);
         metadata.insert(IMAGES_KEY.into(), train.len().to_string());
+        let trained = trained.into_iter().flatten();
+        optimizer.extend(trained.map(|(name, tensor)| (format!("{TRAINED}{name}"), tensor)));
         let last = Checkpoint { weights, optimizer, metadata };
         last.save_keeping_previous(&self.folder.last_safetensors())?;
         Ok(last.weights)

@@ -1,4 +1,5 @@
-//! The training loop. For each epoch: shuffled batches, each a step; then the validation pictures; then, where the run has a
+//! The training loop. For each epoch: shuffled batches, each a step; then the validation pictures and a sample of those that are
+//! trained on; then, where the run has a
 //! folder, the metrics, the curves, the weights if they are the best, and a checkpoint.
 //!
 //! Order and dropout of a step depend on seed, epoch and step alone, so a run that goes on from a checkpoint ends with the
@@ -12,14 +13,16 @@ use std::time::Instant;
 use super::groups::Groups;
 #[cfg(feature = "plots")]
 use super::plots;
+use super::progress::Found;
 use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
-use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, TrainConfig};
+use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, Span, TrainConfig};
 use crate::classifier::{Classifier, Description};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, evaluate_in};
 use crate::exec::{Engine, Step, Training};
+use crate::ops::Op;
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
@@ -52,6 +55,8 @@ pub enum Ending {
     Finished,
     /// The recipe's `max_steps` have been made.
     MaxSteps,
+    /// The accuracy on the validation pictures has not become better for the recipe's `patience`.
+    OutOfPatience,
     /// The observer wanted it.
     Stopped,
 }
@@ -65,7 +70,7 @@ pub struct Outcome {
     pub epochs: Vec<EpochMetrics>,
     /// Where the run stands.
     pub progress: Progress,
-    /// Of the last weights.
+    /// Of the last weights, which are the moving average where one is kept.
     pub weights_sha256: String,
     best: Best,
 }
@@ -121,6 +126,8 @@ pub struct Trainer {
     watched: Option<(Part, Arc<Dataset>)>,
     engine: Engine,
     training: Training,
+    /// Batches from which the statistics of norms are taken anew.
+    statistics_batches: usize,
     progress: Progress,
     epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
@@ -154,6 +161,7 @@ impl Trainer {
     /// When net and data do not fit together, or a value of the recipe makes no sense.
     pub fn with_engine(classifier: Classifier, splits: Splits, recipe: Recipe, engine: &Engine) -> Result<Trainer> {
         recipe.check()?;
+        expect_validation(&recipe, &splits)?;
         let Classifier { description, weights } = classifier;
         description.check_data(&splits.train)?;
         if let Some(watched) = splits.watched() {
@@ -169,6 +177,12 @@ impl Trainer {
             .parameters(|name| groups.of(name))
             .frozen_norms(|layer| groups.is_frozen(layer))
             .build(engine)?;
+        let takes_statistics = description
+            .net()
+            .nodes()
+            .iter()
+            .any(|node| matches!(node.op, Op::BatchNorm2d(_)) && !groups.is_frozen(&node.name));
+        let statistics_batches = if takes_statistics { recipe.precise_bn } else { 0 };
         let Splits { train, val, test } = splits;
         let watched = val.map(|val| (Part::Val, val)).or(test.map(|test| (Part::Test, test)));
         Ok(Trainer {
@@ -178,6 +192,7 @@ impl Trainer {
             watched: watched.map(|(part, data)| (part, Arc::new(data))),
             engine: engine.clone(),
             training,
+            statistics_batches,
             progress: Progress::default(),
             epochs: Vec::new(),
             best: None,
@@ -215,9 +230,10 @@ impl Trainer {
         let recipe = saved.config.recipe.clone();
         let (restored, problem) = saved.restore(&splits.train)?;
         let mut trainer = match restored {
-            Some(Restored { classifier, optimizer, progress, epochs }) => {
+            Some(Restored { classifier, average, optimizer, progress, epochs }) => {
                 let trainer = Trainer::with_engine(classifier, splits, recipe, engine).and_then(|mut trainer| {
                     trainer.training.restore(&optimizer, progress.step)?;
+                    average.iter().try_for_each(|average| trainer.training.restore_average(average))?;
                     Ok(Trainer { progress, epochs, ..trainer })
                 });
                 trainer.map_err(|error| Error::file(last, error.to_string()))?
@@ -238,12 +254,15 @@ impl Trainer {
     /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is.
     pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let mut targets = TargetMaker::default();
-        let total = (self.recipe.epochs * self.train.len().div_ceil(self.recipe.batch_size)) as u64;
-        while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() {
+        let epoch_steps = self.train.len().div_ceil(self.recipe.batch_size);
+        let span = Span { epochs: self.recipe.epochs, epoch_steps };
+        while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             let mut clock = Instant::now();
-            for batch in self.batches()? {
+            for batch in self.batches(self.progress.batch)? {
                 let mut batch = batch?;
-                let lr = self.recipe.optimizer.lr * self.recipe.schedule.name.factor(self.progress.step, total);
+                let Progress { step, plateau, .. } = self.progress;
+                let factor = self.recipe.schedule.factor(step, span, plateau.reductions);
+                let lr = self.recipe.optimizer.lr * factor;
                 let step = self.step(&mut batch, &mut targets, lr)?;
                 self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
                 clock = Instant::now();
@@ -256,18 +275,26 @@ impl Trainer {
                     return self.end(Ending::MaxSteps);
                 }
             }
+            let start = Instant::now();
+            self.recompute_statistics()?;
             let weights = self.weights()?;
-            let evaluation = match self.evaluate(&weights, observer)? {
-                ControlFlow::Continue(evaluation) => evaluation,
+            match self.evaluate(&weights, observer)? {
+                ControlFlow::Continue(mut found) => {
+                    found.seconds = start.elapsed().as_secs_f64();
+                    self.end_epoch(weights, &found, observer)?;
+                }
                 ControlFlow::Break(()) => return self.end(Ending::Stopped),
-            };
-            self.end_epoch(weights, evaluation, observer)?;
+            }
         }
-        let ending = if self.progress.epoch < self.recipe.epochs { Ending::MaxSteps } else { Ending::Finished };
+        let ending = match self.progress.epoch < self.recipe.epochs {
+            true if self.is_out_of_patience() => Ending::OutOfPatience,
+            true => Ending::MaxSteps,
+            false => Ending::Finished,
+        };
         self.end(ending)
     }
 
-    /// Forward, backward, clipping and update on a batch.
+    /// Forward, backward, clipping, update and average on a batch.
     fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
         let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
         let key = RandomKey { seed, epoch: epoch as u64, index: index as u64 };
@@ -277,13 +304,16 @@ impl Trainer {
             self.training.clip_grad_norm(largest as f32);
         }
         self.training.update(lr as f32);
+        if let Some(decay) = self.recipe.ema_decay(self.training.steps()) {
+            self.training.average(decay);
+        }
         Ok(step)
     }
 
-    /// What the running epoch has yet to train on, in its order.
-    fn batches(&self) -> Result<Loader> {
+    /// What the running epoch trains on, in its order, from a batch on.
+    fn batches(&self, start_batch: usize) -> Result<Loader> {
         let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
-        let (batch_size, start_batch) = (self.recipe.batch_size, self.progress.batch);
+        let batch_size = self.recipe.batch_size;
         let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };
         Loader::augmented(Arc::clone(&self.train), self.description.normalization(), options, &self.recipe.augment)
     }
@@ -292,31 +322,68 @@ impl Trainer {
         self.recipe.max_steps.is_some_and(|most| self.progress.step >= most)
     }
 
-    /// Evaluates the pictures that are watched, if there are any, unless the observer breaks it off.
-    fn evaluate(
+    fn is_out_of_patience(&self) -> bool {
+        let waited = self.progress.epoch - self.progress.best_epoch;
+        self.recipe.patience.is_some_and(|patience| waited >= patience)
+    }
+
+    /// Takes the statistics of norms anew from the first whole batches of the epoch, as it has trained on them, if that is wanted.
+    fn recompute_statistics(&mut self) -> Result<()> {
+        let whole = (self.train.len() / self.recipe.batch_size).max(1);
+        if self.statistics_batches == 0 {
+            return Ok(());
+        }
+        for (batch, index) in self.batches(0)?.take(self.statistics_batches.min(whole)).zip(0..) {
+            let batch = batch?;
+            self.training.recompute_statistics(batch.images(), batch.len(), index)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the pictures that are watched, if there are any, and a sample of those that are trained on, unless the observer
+    /// breaks it off.
+    fn evaluate(&self, weights: &StateDict, observer: &mut dyn Observer) -> Result<ControlFlow<(), Found>> {
+        let mut found = Found::default();
+        if let Some((_, data)) = &self.watched {
+            let mut watch = |images| {
+                observer.evaluated(images);
+                if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            found.watched = self.evaluate_in(Order::Sequential, weights, data, &mut watch)?;
+            if found.watched.is_none() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let count = self.recipe.train_sample(self.train.len());
+        if count > 0 {
+            let mut watch = |_| if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            let sample = Order::Sample { seed: self.recipe.seed, count };
+            found.train = self.evaluate_in(sample, weights, &self.train, &mut watch)?;
+            if found.train.is_none() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(found))
+    }
+
+    fn evaluate_in(
         &self,
+        order: Order,
         weights: &StateDict,
-        observer: &mut dyn Observer,
-    ) -> Result<ControlFlow<(), Option<Evaluation>>> {
-        let Some((_, data)) = &self.watched else { return Ok(ControlFlow::Continue(None)) };
-        let mut watch = |images| {
-            observer.evaluated(images);
-            if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let found = evaluate(&self.description, weights, data, &self.engine, self.recipe.batch_size, &mut watch)?;
-        Ok(found.map_or(ControlFlow::Break(()), |found| ControlFlow::Continue(Some(found))))
+        data: &Arc<Dataset>,
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Evaluation>> {
+        evaluate_in(order, &self.description, weights, data, &self.engine, self.recipe.batch_size, watch)
     }
 
     /// The checkpoint comes last: a kill before it leaves the epoch to be done again.
-    fn end_epoch(
-        &mut self,
-        weights: StateDict,
-        evaluation: Option<Evaluation>,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+    fn end_epoch(&mut self, weights: StateDict, found: &Found, observer: &mut dyn Observer) -> Result<()> {
         let images_per_second = self.progress.images_per_second();
         let selects = matches!(self.watched, Some((Part::Val, _)));
-        let (metrics, best) = self.progress.end_epoch(evaluation.as_ref(), selects);
+        let (metrics, best) = self.progress.end_epoch(found, selects);
+        if let (Schedule::Plateau, Some(loss)) = (self.recipe.schedule.name, metrics.val_loss) {
+            self.progress.plateau.add(loss, self.recipe.schedule.plateau_patience);
+        }
         self.epochs.push(metrics);
         if let Some(saved) = &self.saved {
             saved.write_epoch(&self.epochs)?;
@@ -351,13 +418,14 @@ impl Trainer {
     }
 
     fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
-        let optimizer = self.training.optimizer_state();
+        let trained = self.recipe.ema.map(|_| self.training.weights());
+        let optimizer = (self.training.optimizer_state(), trained);
         saved.save_last(&self.description, weights, optimizer, &self.progress, &self.train)
     }
 
-    /// The weights as they are now, if they are numbers.
+    /// The weights as they are now, or their average, if they are numbers.
     fn weights(&self) -> Result<StateDict> {
-        let weights = self.training.weights();
+        let weights = self.training.averaged_weights().unwrap_or_else(|| self.training.weights());
         for (name, tensor) in &weights {
             if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
                 self.expect_finite(value.into(), &format!("tensor '{name}'"))?;
@@ -416,4 +484,19 @@ impl Trainer {
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
+}
+
+/// Some of a recipe is decided by validation pictures; test pictures decide nothing.
+fn expect_validation(recipe: &Recipe, splits: &Splits) -> Result<()> {
+    let needs = match recipe.schedule.name {
+        _ if splits.val.is_some() => None,
+        Schedule::Plateau => Some("schedule plateau"),
+        _ => recipe.patience.map(|_| "patience"),
+    };
+    needs.map_or(Ok(()), |setting| {
+        Err(Error::invalid(format!(
+            "{setting}: expected validation pictures, which decide, but the data have none; hold some out of the training \
+             pictures with val_split"
+        )))
+    })
 }

@@ -7,6 +7,7 @@ use crate::exec::{Engine, Gradients, Inference, ParameterGroup, Precision, Train
 use crate::net::Net;
 use crate::{StateDict, Tensor, weights};
 use convnet_kernels::random;
+use convnet_kernels::reference::optimizer::{Lamb, Moments};
 use convnet_kernels::simd::Isa;
 
 const SGD: Update = Update::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.1 };
@@ -195,6 +196,119 @@ fn groups_have_their_own_rates_and_decay() {
         }
         assert_ne!(found, all);
     }
+}
+
+/// Against the reference with each parameter by itself, and its gradient as it is.
+#[test]
+fn lamb_adapts_each_parameter_by_itself() {
+    let (net, engine) = (residual(), engine());
+    let (state, images) = (state(&net), numbers(1, 3 * net.input_shape().elements()));
+    let update = Update::Lamb { betas: [0.9, 0.999], eps: 1e-6, weight_decay: 0.1 };
+    let no_decay = |name: &str| match name.ends_with("bias") {
+        true => ParameterGroup::NO_DECAY,
+        false => ParameterGroup::default(),
+    };
+    let builder = Training::builder(&net, &state).batch(3).update(update).parameters(no_decay);
+    let mut training = builder.build(&engine).unwrap();
+    training.step(&images, &[0, 1, 2], 0.01).unwrap();
+    let (found, gradients) = (training.weights(), training.last_gradients());
+    let wide = |x: f32| f64::from(x);
+    for (name, gradient) in &gradients {
+        let weight_decay = wide(0.1 * no_decay(name).weight_decay);
+        let lamb = Lamb { lr: wide(0.01), betas: [0.9, 0.999].map(wide), eps: wide(1e-6), weight_decay };
+        let widened = |tensor: &Tensor| tensor.data().iter().map(|&x| wide(x)).collect::<Vec<f64>>();
+        let mut want = widened(&state[name]);
+        lamb.step(&mut want, &widened(gradient), &mut Moments::new(gradient.data().len()));
+        let error = widened(&found[name]).iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(error < 1e-5, "{name}: {error}");
+    }
+}
+
+#[test]
+fn an_average_holds_parameters_and_statistics() {
+    let (net, engine) = (residual(), engine());
+    let (state, images) = (state(&net), numbers(1, 3 * net.input_shape().elements()));
+    let mut training = Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    assert_eq!(training.averaged_weights(), None);
+    training.average(0.5);
+    let mut want = state.clone();
+    for _ in 0..3 {
+        training.step(&images, &[0, 1, 2], 0.01).unwrap();
+        training.average(0.75);
+        for (name, tensor) in training.weights() {
+            let average = want.get_mut(&name).unwrap().data_mut();
+            average.iter_mut().zip(tensor.data()).for_each(|(a, w)| *a += 0.25 * (w - *a));
+        }
+    }
+    let found = training.averaged_weights().unwrap();
+    assert!(found.keys().any(|name| name.ends_with("running_var")) && found.len() == want.len());
+    for (name, tensor) in &found {
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+        assert!(tensor.data().iter().zip(want[name].data()).all(close), "{name}");
+    }
+    let mut other = Training::new(&net, &engine, 3, &training.weights(), SGD, 1).unwrap();
+    other.restore_average(&found).unwrap();
+    training.average(0.9);
+    other.average(0.9);
+    assert_eq!(other.averaged_weights(), training.averaged_weights());
+    assert!(other.restore_average(&StateDict::new()).is_err());
+}
+
+#[test]
+fn recomputed_statistics_are_the_means_over_batches() {
+    let engine = engine();
+    // A stem, norms behind sums, and dropout, which must not count.
+    let dropping = crate::zoo::ZooOptions { input: Some([1, 20, 20]), classes: Some(3), ..Default::default() };
+    for net in [residual(), inception(), crate::zoo::by_name("cnn", &dropping).unwrap()] {
+        let (state, one) = (state(&net), net.input_shape().elements());
+        let images = numbers(1, 9 * one);
+        let batches: Vec<&[f32]> = images.chunks(3 * one).collect();
+        let plan = || Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+        let of_one = |batch: &&[f32]| {
+            let mut training = plan();
+            training.recompute_statistics(batch, 3, 0).unwrap();
+            training.weights()
+        };
+        let each: Vec<StateDict> = batches.iter().map(of_one).collect();
+        let (mut all, mut moved) = (plan(), plan());
+        for (batch, index) in batches.iter().zip(0..) {
+            all.recompute_statistics(batch, 3, index).unwrap();
+        }
+        moved.gradients(batches[0], &[0, 1, 2]).unwrap();
+        let first = net.nodes().iter().find(|node| matches!(node.op, crate::ops::Op::BatchNorm2d(_))).unwrap();
+        let (all, moved) = (all.weights(), moved.weights());
+        for (name, found) in &all {
+            if !name.contains("running_") {
+                assert_eq!(found, &state[name], "{name}");
+                continue;
+            }
+            let mean = |i: usize| each.iter().map(|one| f64::from(one[name].data()[i])).sum::<f64>() / 3.0;
+            let close = |(i, x): (usize, &f32)| (f64::from(*x) - mean(i)).abs() < 1e-5 * mean(i).abs().max(1.0);
+            assert!(found.data().iter().enumerate().all(close), "{}: {name}", net.name());
+            // What training moves towards, at the first norm, above which nothing drops.
+            if name.starts_with(&format!("{}.", first.name)) {
+                let step = |i: usize| 0.9 * state[name].data()[i] + 0.1 * each[0][name].data()[i];
+                assert!((0..found.data().len()).all(|i| (moved[name].data()[i] - step(i)).abs() < 1e-5), "{name}");
+            }
+        }
+        assert!(plan().recompute_statistics(&images, 9, 0).is_err());
+    }
+}
+
+/// The statistics of an average are those of its own parameters.
+#[test]
+fn an_average_has_its_statistics_recomputed() {
+    let (net, engine) = (residual(), engine());
+    let (state, images) = (state(&net), numbers(1, 3 * net.input_shape().elements()));
+    let mut training = Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    training.average(0.9);
+    training.step(&images, &[0, 1, 2], 0.1).unwrap();
+    let trained = training.weights();
+    training.recompute_statistics(&images, 3, 0).unwrap();
+    assert_eq!(training.weights(), trained);
+    let mut alone = Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    alone.recompute_statistics(&images, 3, 0).unwrap();
+    assert_eq!(training.averaged_weights(), Some(alone.weights()));
 }
 
 #[test]

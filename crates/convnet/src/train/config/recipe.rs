@@ -19,6 +19,9 @@ pub struct Recipe {
     /// Steps after which training stops, wherever in an epoch it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
+    /// Training stops after so many epochs without a better accuracy on the validation pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Pictures per step.
     pub batch_size: usize,
     /// Layers that are not trained, by name or its beginning; `backbone` is all but the layer that gives the classes.
@@ -36,6 +39,16 @@ pub struct Recipe {
     pub augment: Augmentation,
     /// How training pictures are mixed.
     pub mixing: Mixing,
+    /// Decay by step of an exponential moving average of the weights, running statistics included, which is evaluated and kept in
+    /// their place. See [`Recipe::ema_decay`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Training pictures that are measured after each epoch as the validation pictures are, a sample by the seed; 0 for none.
+    /// `None` is a fifth of them, at most 2,000. See [`Recipe::train_sample`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_eval: Option<usize>,
+    /// Batches from which the statistics of batch norm are taken anew before each evaluation; 0 leaves the running ones.
+    pub precise_bn: usize,
 }
 
 /// An optimizer and its settings; those of others are ignored.
@@ -50,12 +63,18 @@ pub struct OptimizerConfig {
     pub momentum: f64,
     /// SGD: Nesterov's form of momentum.
     pub nesterov: bool,
-    /// Share of each weight taken off, times the learning rate. `None` is 0.01 for AdamW and 0 for the others.
+    /// Share of each weight taken off, times the learning rate. `None` is 0.01 for AdamW and LAMB and 0 for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
-    /// Adam: decay of the running means of gradient and squared gradient.
+    /// The same of the parameters of norms, and `None` for no other than theirs; `bias_weight_decay` goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_weight_decay: Option<f64>,
+    /// The same of all biases, those of norms included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias_weight_decay: Option<f64>,
+    /// Adam and LAMB: decay of the running means of gradient and squared gradient.
     pub betas: [f64; 2],
-    /// Adam: added to the denominator.
+    /// Adam and LAMB: added to the denominator.
     pub eps: f64,
     /// Factor of the learning rate below the layer that gives the classes.
     pub backbone_lr: f64,
@@ -75,14 +94,33 @@ pub enum Optimizer {
     AdamW,
     /// Stochastic gradient descent with momentum.
     Sgd,
+    /// You et al. 2020: AdamW whose steps are as long as each parameter is, for large batches.
+    Lamb,
 }
 
-/// A learning-rate schedule and its settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A learning-rate schedule and its settings; those of others are ignored. Each factor is one of the learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleConfig {
     /// Which one.
     pub name: Schedule,
+    /// Epochs, whole or not, before the schedule begins, in which the rate rises in a straight line.
+    pub warmup_epochs: f64,
+    /// Factor at the beginning of the warm-up.
+    pub warmup_factor: f64,
+    /// Cosine, linear, polynomial: factor at the end. Step, multi-step, plateau: the lowest factor.
+    pub min_factor: f64,
+    /// Step: epochs between two reductions.
+    pub step_size: usize,
+    /// Multi-step: the epochs after which the rate is reduced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<usize>,
+    /// Step, multi-step, plateau: factor of a reduction.
+    pub gamma: f64,
+    /// Polynomial: exponent.
+    pub power: f64,
+    /// Plateau: epochs without a lower validation loss that are waited for.
+    pub plateau_patience: usize,
 }
 
 impl Default for Recipe {
@@ -90,6 +128,7 @@ impl Default for Recipe {
         Recipe {
             epochs: 10,
             max_steps: None,
+            patience: None,
             batch_size: 256,
             freeze: Vec::new(),
             seed: 0,
@@ -98,6 +137,26 @@ impl Default for Recipe {
             label_smoothing: 0.0,
             augment: Augmentation::none(),
             mixing: Mixing::default(),
+            ema: None,
+            train_eval: None,
+            precise_bn: 0,
+        }
+    }
+}
+
+impl Default for ScheduleConfig {
+    /// A constant rate; the other values are PyTorch's, or those of torchvision's `references/classification`.
+    fn default() -> ScheduleConfig {
+        ScheduleConfig {
+            name: Schedule::default(),
+            warmup_epochs: 0.0,
+            warmup_factor: 0.01,
+            min_factor: 0.0,
+            step_size: 30,
+            milestones: Vec::new(),
+            gamma: 0.1,
+            power: 0.9,
+            plateau_patience: 10,
         }
     }
 }
@@ -110,6 +169,8 @@ impl Default for OptimizerConfig {
             momentum: 0.9,
             nesterov: false,
             weight_decay: None,
+            norm_weight_decay: None,
+            bias_weight_decay: None,
             betas: [0.9, 0.999],
             eps: 1e-8,
             backbone_lr: 1.0,
@@ -122,7 +183,7 @@ impl OptimizerConfig {
     /// The weight decay that is set, or this optimizer's own.
     pub fn weight_decay(&self) -> f64 {
         self.weight_decay.unwrap_or(match self.name {
-            Optimizer::AdamW => 0.01,
+            Optimizer::AdamW | Optimizer::Lamb => 0.01,
             Optimizer::Adam | Optimizer::Sgd => 0.0,
         })
     }
@@ -138,6 +199,9 @@ impl OptimizerConfig {
                 weight_decay,
                 decoupled: self.name == Optimizer::AdamW,
             },
+            Optimizer::Lamb => {
+                Update::Lamb { betas: self.betas.map(|beta| beta as f32), eps: self.eps as f32, weight_decay }
+            }
         }
     }
 
@@ -153,11 +217,56 @@ impl OptimizerConfig {
         let clip = self.clip_grad_norm.unwrap_or(1.0);
         expect(is_positive(clip), "clip_grad_norm", "a number above 0", &clip)?;
         let decay = self.weight_decay();
-        expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)
+        expect(decay.is_finite() && decay >= 0.0, "weight_decay", "a number of at least 0", &decay)?;
+        for (name, own) in
+            [("norm_weight_decay", self.norm_weight_decay), ("bias_weight_decay", self.bias_weight_decay)]
+        {
+            let own = own.unwrap_or_default();
+            expect(own.is_finite() && own >= 0.0, name, "a number of at least 0", &own)?;
+            expect(own == 0.0 || decay > 0.0, name, "0 where weight_decay is 0", &own)?;
+        }
+        Ok(())
+    }
+}
+
+impl ScheduleConfig {
+    fn check(&self) -> Result<()> {
+        let (least_0, share) = ("a number of at least 0", "a number from 0 to 1");
+        let warmup = self.warmup_epochs;
+        expect(warmup.is_finite() && warmup >= 0.0, "warmup_epochs", least_0, &warmup)?;
+        for (name, factor) in
+            [("warmup_factor", self.warmup_factor), ("min_factor", self.min_factor), ("gamma", self.gamma)]
+        {
+            expect((0.0..=1.0).contains(&factor), name, share, &factor)?;
+        }
+        expect(self.step_size > 0, "step_size", "at least 1 epoch", &self.step_size)?;
+        expect(is_positive(self.power), "power", "a number above 0", &self.power)?;
+        let milestones = &self.milestones;
+        let named = !milestones.is_empty() || self.name != Schedule::MultiStep;
+        expect(named, "milestones", "at least one epoch with schedule multi-step", milestones)?;
+        expect(milestones.is_sorted_by(|a, b| a < b), "milestones", "epochs in ascending order", milestones)
     }
 }
 
 impl Recipe {
+    /// Largest sample of the training pictures where nothing is said, and the largest share of them. A picture costs about a third
+    /// of what it costs to learn from it, so that measuring takes some 7 % of an epoch at most.
+    const SAMPLE: usize = 2_000;
+    const SAMPLED: usize = 5;
+
+    /// How many of the training pictures are measured after each epoch.
+    pub fn train_sample(&self, images: usize) -> usize {
+        let customary = images.div_ceil(Recipe::SAMPLED).min(Recipe::SAMPLE);
+        self.train_eval.unwrap_or(customary).min(images)
+    }
+
+    /// How much of the moving average is kept after update number `step`, counted from 1, where there is one: the least of `ema`
+    /// and `(1 + step) / (10 + step)`, so that the first weights, which know nothing, do not stay in it for long (TensorFlow's
+    /// `ExponentialMovingAverage` with `num_updates`).
+    pub fn ema_decay(&self, step: u64) -> Option<f64> {
+        self.ema.map(|decay| decay.min((1.0 + step as f64) / (10.0 + step as f64)))
+    }
+
     /// Checks that each value makes sense by itself. Whether a net fits its data is the net's matter.
     ///
     /// # Errors
@@ -165,10 +274,18 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         expect(self.epochs > 0, "epochs", "at least 1", &self.epochs)?;
         expect(self.max_steps != Some(0), "max_steps", "at least 1", &0)?;
+        expect(self.patience != Some(0), "patience", "at least 1 epoch", &0)?;
+        expect(
+            is_share(self.ema.unwrap_or_default()),
+            "ema",
+            "a number from 0 to below 1",
+            &self.ema.unwrap_or_default(),
+        )?;
         expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
         expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
         expect(is_share(self.label_smoothing), "label_smoothing", "a number from 0 to below 1", &self.label_smoothing)?;
         self.mixing.check()?;
+        self.schedule.check()?;
         self.optimizer.check()
     }
 }

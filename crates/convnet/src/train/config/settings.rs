@@ -92,6 +92,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("max_steps", "max_steps", Kind::Count, "Stop after so many steps, counted from the run's beginning")
         .or("no limit")
         .changeable(),
+    setting(
+        "patience",
+        "patience",
+        Kind::Count,
+        "Stop after so many epochs without a better accuracy on the validation pictures",
+    )
+    .or("no limit")
+    .changeable(),
     setting("batch_size", "batch_size", Kind::Count, "Pictures per step"),
     setting(
         "freeze",
@@ -149,7 +157,7 @@ pub const SETTINGS: &[Setting] = &[
         "resnet20 and its like: what carries a block's input past it, the paper's options",
     )
     .or("a"),
-    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd"]), "How gradients change weights"),
+    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd", "lamb"]), "How gradients change weights"),
     setting("optimizer.lr", "lr", Kind::Number, "Learning rate"),
     setting("optimizer.momentum", "momentum", Kind::Number, "sgd: share of the last step that is added to the next"),
     setting("optimizer.nesterov", "nesterov", Kind::Switch, "sgd: Nesterov's form of momentum"),
@@ -159,14 +167,47 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Number,
         "Share of each weight taken off, times the learning rate",
     )
-    .or("0; adamw: 0.01"),
-    setting("optimizer.betas", "betas", Kind::Numbers, "adam: decay of the means of gradient and squared gradient"),
-    setting("optimizer.eps", "eps", Kind::Number, "adam: added to the denominator"),
+    .or("0; adamw, lamb: 0.01"),
+    setting("optimizer.norm_weight_decay", "norm_weight_decay", Kind::Number, "Weight decay of the parameters of norms")
+        .or("weight_decay"),
+    setting("optimizer.bias_weight_decay", "bias_weight_decay", Kind::Number, "Weight decay of biases, those of norms included")
+        .or("weight_decay"),
+    setting("optimizer.betas", "betas", Kind::Numbers, "adam, lamb: decay of the means of gradient and squared gradient"),
+    setting("optimizer.eps", "eps", Kind::Number, "adam, lamb: added to the denominator"),
     setting(
         "schedule.name",
         "schedule",
-        Kind::Choice(&["constant", "cosine", "one-cycle"]),
+        Kind::Choice(&["constant", "cosine", "one-cycle", "linear", "polynomial", "step", "multi-step", "plateau"]),
         "How the learning rate changes over the epochs",
+    ),
+    setting(
+        "schedule.warmup_epochs",
+        "warmup_epochs",
+        Kind::Number,
+        "Epochs in which the learning rate first rises in a straight line; the schedule begins after them",
+    ),
+    setting(
+        "schedule.warmup_factor",
+        "warmup_factor",
+        Kind::Number,
+        "Factor of the learning rate at the beginning of the warm-up",
+    ),
+    setting(
+        "schedule.min_factor",
+        "min_factor",
+        Kind::Number,
+        "Lowest factor of the learning rate in a schedule that lets it fall",
+    ),
+    setting("schedule.step_size", "step_size", Kind::Count, "step: epochs between two reductions"),
+    setting("schedule.milestones", "milestones", Kind::Counts, "multi-step: the epochs after which the rate is reduced")
+        .or("none"),
+    setting("schedule.gamma", "gamma", Kind::Number, "step, multi-step, plateau: factor of a reduction"),
+    setting("schedule.power", "power", Kind::Number, "polynomial: exponent, 1 for a straight line"),
+    setting(
+        "schedule.plateau_patience",
+        "plateau_patience",
+        Kind::Count,
+        "plateau: epochs without a lower validation loss before a reduction",
     ),
     setting("optimizer.backbone_lr", "backbone_lr", Kind::Number, "Factor of the learning rate below the layer that gives the classes"),
     setting("optimizer.clip_grad_norm", "clip_grad_norm", Kind::Number, "Gradients whose norm is larger are scaled to it")
@@ -183,6 +224,28 @@ pub const SETTINGS: &[Setting] = &[
     setting("mixing.mixup_alpha", "mixup_alpha", Kind::Number, "Mixup of a batch's pictures: parameter of the Beta distribution, 0 for none"),
     setting("mixing.cutmix_alpha", "cutmix_alpha", Kind::Number, "CutMix of a batch's pictures: parameter of the Beta distribution, 0 for none"),
     setting("mixing.p", "mixing_p", Kind::Number, "Probability that a batch is mixed"),
+    setting(
+        "ema",
+        "ema",
+        Kind::Number,
+        "Decay by step of an exponential moving average of the weights, which is evaluated and kept in their place, such as 0.999",
+    )
+    .or("none"),
+    setting(
+        "train_eval",
+        "train_eval",
+        Kind::Count,
+        "Training pictures that are measured after each epoch as the validation pictures are, 0 for none",
+    )
+    .or("a fifth of them, at most 2000")
+    .changeable(),
+    setting(
+        "precise_bn",
+        "precise_bn",
+        Kind::Count,
+        "Batches from which the statistics of batch norm are taken anew before each evaluation, such as 50; 0 for the running ones",
+    )
+    .changeable(),
     setting("engine.threads", "threads", Kind::Count, "Threads, 0 for one per core; results do not depend on it")
         .changeable(),
     setting(
@@ -489,10 +552,11 @@ mod tests {
             ),
             ("epochs = \"many\"", "line 1: epochs: expected a whole number from 0"),
             ("\n[data]\ninput = [3, 4]", "line 3: data.input: expected a size such as 3x224x224 or 28x28, got a list"),
-            ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, got 'adagrad'"),
+            ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, lamb, got 'adagrad'"),
             (
                 "schedule.name = 'one_cycle'",
-                "schedule.name: expected one of constant, cosine, one-cycle, got 'one_cycle': did you mean 'one-cycle'?",
+                "schedule.name: expected one of constant, cosine, one-cycle, linear, polynomial, step, multi-step, plateau, got \
+                 'one_cycle': did you mean 'one-cycle'?",
             ),
             ("cdims = [1, -2]", "line 1: cdims: expected a whole number from 0"),
             ("epochs = ", "TOML parse error at line 1"),
@@ -516,7 +580,7 @@ mod tests {
             ("nesterov", "yes", Err("expected true or false, got 'yes'")),
             ("lr", "fast", Err("expected a number, got 'fast'")),
             ("epochs", "1\nlr = 2", Err("expected a whole number from 0 to 9223372036854775807, got '1\nlr = 2'")),
-            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, got 'adamax'")),
+            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, lamb, got 'adamax'")),
         ] {
             assert_eq!(
                 parsed(name, text).as_deref(),

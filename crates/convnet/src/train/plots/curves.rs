@@ -44,7 +44,7 @@ pub fn curves(path: &Path, metrics: &[EpochMetrics]) -> Result<()> {
     let accuracy = Panel {
         title: "Accuracy",
         left: PANEL[0],
-        training: of(|m| 100.0 * m.train_accuracy, PERCENT),
+        training: of(|m| 100.0 * m.accuracy_in_training(), PERCENT),
         validation: of(|m| m.val_accuracy.map_or(f64::NAN, |share| 100.0 * share), PERCENT),
         best: |all| all.iter().copied().rev().max_by(|a, b| a.1.total_cmp(&b.1)),
         described: |(epoch, accuracy)| format!("validation, best {accuracy:.2} % in epoch {epoch}"),
@@ -226,6 +226,8 @@ mod tests {
             epoch,
             train_loss,
             train_accuracy,
+            train_eval_loss: None,
+            train_eval_accuracy: None,
             val_loss: Some(loss),
             val_accuracy: Some(accuracy),
             seconds: 1.0,

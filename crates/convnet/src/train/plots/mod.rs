@@ -28,6 +28,8 @@ mod tests {
                     epoch,
                     train_loss,
                     train_accuracy,
+                    train_eval_loss: None,
+                    train_eval_accuracy: Some(train_accuracy + 0.01),
                     val_loss: Some(val_loss),
                     val_accuracy: Some(val_accuracy),
                     seconds: 4.2,

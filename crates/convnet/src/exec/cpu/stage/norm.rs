@@ -104,13 +104,13 @@ impl Norm {
         match (run.mode, self.frozen) {
             // Parameters are fixed, and folded already.
             (Mode::Inference, _) => {}
-            (Mode::Training { .. } | Mode::Evaluation, true) => {
+            (Mode::Training { .. } | Mode::Statistics { .. } | Mode::Evaluation, true) => {
                 let [mean, var] = self.running.map(|slot| &run.running[run.running_slots[slot].range.clone()]);
                 state.mean.copy_from_slice(mean);
                 state.var.copy_from_slice(var);
                 state.fold(self.eps, run.weights.get(self.weight), run.weights.get(self.bias));
             }
-            (Mode::Training { .. } | Mode::Evaluation, false) => {
+            (Mode::Training { .. } | Mode::Statistics { .. } | Mode::Evaluation, false) => {
                 for &(source, first) in &run.step.sources {
                     let [channels, _] = run.stages[source].output.channels_and_pixels();
                     let found = run.statistics[source].as_ref().expect("what a norm reads has statistics");
@@ -127,16 +127,8 @@ impl Norm {
         state.fold(self.eps, run.weights.get(self.weight), run.weights.get(self.bias));
         let running = self.running.map(|slot| run.running_slots[slot].range.clone());
         let [mean, var] = run.running.get_disjoint_mut(running).expect("slots do not overlap");
-        self.update_running(run.part.count * self.pixels, state, mean, var);
-    }
-
-    /// Moves the running mean and variance towards the batch's (PyTorch: the variance is the unbiased one).
-    fn update_running(&self, elements: usize, batch: &NormState, mean: &mut [f32], var: &mut [f32]) {
-        let unbiased = elements as f32 / (elements.max(2) - 1) as f32;
-        for c in 0..batch.mean.len() {
-            mean[c] = (1.0 - self.momentum) * mean[c] + self.momentum * batch.mean[c];
-            var[c] = (1.0 - self.momentum) * var[c] + self.momentum * batch.var[c] * unbiased;
-        }
+        let elements = run.part.count * self.pixels;
+        update_running(run.mode.momentum(self.momentum), elements, state, mean, var);
     }
 
     /// Folds the running statistics into the stage's state, for an inference.
@@ -171,5 +163,14 @@ impl Norm {
                 run.weight_gradients[range].copy_from_slice(gradient);
             }
         }
+    }
+}
+
+/// Moves the running mean and variance towards the batch's (PyTorch: the variance is the unbiased one).
+fn update_running(momentum: f32, elements: usize, batch: &NormState, mean: &mut [f32], var: &mut [f32]) {
+    let unbiased = elements as f32 / (elements.max(2) - 1) as f32;
+    for c in 0..batch.mean.len() {
+        mean[c] = (1.0 - momentum) * mean[c] + momentum * batch.mean[c];
+        var[c] = (1.0 - momentum) * var[c] + momentum * batch.var[c] * unbiased;
     }
 }

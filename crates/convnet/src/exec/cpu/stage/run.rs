@@ -21,6 +21,8 @@ use std::any::Any;
 pub(in crate::exec) enum Mode {
     /// With dropout of this seed, which is the step's, and moving running statistics.
     Training { seed: u64 },
+    /// Without dropout, for the sake of the running statistics, which move towards the batch's by this share.
+    Statistics { momentum: f32 },
     /// With running statistics and no dropout, backward included.
     Evaluation,
     /// The same of parameters that are fixed.
@@ -34,7 +36,15 @@ impl Mode {
             (Mode::Training { seed }, Some(DropNode { node, p })) => {
                 Some(Drop { seed: random::mix(seed, node as u64), p })
             }
-            (Mode::Training { .. }, None) | (Mode::Evaluation | Mode::Inference, _) => None,
+            (Mode::Training { .. }, None) | (Mode::Statistics { .. } | Mode::Evaluation | Mode::Inference, _) => None,
+        }
+    }
+
+    /// The share by which running statistics move towards the batch's, where a norm's own is that.
+    pub(super) fn momentum(self, own: f32) -> f32 {
+        match self {
+            Mode::Statistics { momentum } => momentum,
+            Mode::Training { .. } | Mode::Evaluation | Mode::Inference => own,
         }
     }
 }
