@@ -31,6 +31,7 @@ fn the_whole_path() {
         "last.safetensors",
         "metrics.jsonl",
         "predictions.png",
+        "report.html",
         "sample.png",
     ];
     assert_eq!(place.list("runs/a"), files);

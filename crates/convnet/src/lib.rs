@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod axis;
 mod canvas;
 pub mod classifier;
 pub mod columns;
@@ -15,12 +16,14 @@ pub mod exec;
 pub mod files;
 pub mod filter;
 pub mod lecture;
+mod markup;
 pub mod net;
 pub mod ops;
 pub mod pairing;
 pub mod predictor;
 pub mod prelude;
 mod random;
+pub mod report;
 pub mod roofline;
 mod suggest;
 mod tensor;

@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use convnet::Error;
 use convnet::classifier::{Classifier, Description};
 use convnet::columns::{Columns, Style, thousands};
-use convnet::data::Part;
+use convnet::data::{HeldOut, Part};
 use convnet::evaluate::{Evaluation, PredictionsCsv, Seen, Told, evaluate_pictures};
 use convnet::files::AtomicFile;
 use convnet::pairing::{self, By, Pairing};
 use convnet::predictor::Predictor;
-use convnet::train::TrainConfig;
+use convnet::report::{Gallery, Report};
+use convnet::train::{RunFolder, TrainConfig, read_metrics};
+use convnet::{Error, StateDict};
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, DataArgs, EngineArgs};
@@ -34,7 +36,7 @@ const CONFUSED: usize = 5;
     convnet eval --run runs/cnn-1\n  \
     convnet eval --run runs/cnn-1 --data DIR --json\n  \
     convnet eval --run runs/cnn-1 --data DIR/test --per-class\n  \
-    convnet eval --run runs/cnn-1 --predictions seen.csv\n  \
+    convnet eval --run runs/cnn-1 --predictions seen.csv --html report.html\n  \
     convnet eval --model cnn --weights weights.safetensors --data mnist")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -66,6 +68,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     predictions: Option<PathBuf>,
 
+    /// Write a report as one HTML file: all figures, curves of the run, confusions, calibration, mistakes with their pictures
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    html: Option<PathBuf>,
+
     /// Print one JSON document and nothing else on stdout [default: some lines of text]
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -76,7 +82,7 @@ pub(crate) struct Args {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Document<'a> {
     data: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     split: Option<&'static str>,
@@ -89,8 +95,8 @@ struct Report<'a> {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, run) = self.classifier.load(console)?;
-        let config = run.map(|run| run.config()).transpose()?;
+        let (classifier, run) = self.classifier.load(console)?;
+        let config = run.as_ref().map(RunFolder::config).transpose()?;
         let data = match (self.data.name(), &config) {
             (Some(data), _) => data.to_owned(),
             (None, Some(config)) => config.data.source.clone(),
@@ -98,26 +104,24 @@ impl Args {
                 return Err(Usage::new("--weights alone says nothing of the data: name them with --data").into());
             }
         };
-        let description = self.pictures.apply(description, console)?;
+        let description = self.pictures.apply(classifier.description, console)?;
+        let classifier = Classifier { description, ..classifier };
         let engine = self.engine.engine(console)?;
-        let source = self.data.source(&data, console)?;
-        let is_of = |config: &TrainConfig| {
-            let place = |path: &Path| fs::canonicalize(path).ok();
-            source.path().is_none_or(|path| place(path) == place(Path::new(&config.data.source)))
-        };
-        let split = config.filter(is_of).map(|config| config.val_split());
-        let held_out = source.held_out(self.split, split)?;
-        held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
+        let held_out = self.held_out(&data, config.as_ref(), console)?;
         let (part, count) = (held_out.part(), held_out.len());
-        let pairing = self.pair(held_out.classes(), &description, console)?;
-        let classifier = Classifier { description: description.clone(), weights };
-        let predictor = Predictor::with_engine(classifier, &engine)?;
+        let pairing = self.pair(held_out.classes(), &classifier.description, console)?;
+        let mut page = self.html.as_deref().map(|path| Page::begin(path, &classifier)).transpose()?;
+        let description = classifier.description.clone();
+        let mut table = self.predictions.as_deref().map(|path| Table::begin(path, &description)).transpose()?;
+        let predictor = Predictor::with_engine(classifier, &engine)?.planes(page.is_some());
         let predictor = predictor.batch_size(self.batch_size.min(count)).strict(self.pictures.strict);
         let mut unusable = Unusable::default();
-        let mut table = self.predictions.as_deref().map(|path| Table::begin(path, &description)).transpose()?;
         let mut told = |told: Told| {
             match told {
-                Told::Seen(seen) => return table.iter_mut().try_for_each(|table| table.add(&seen)),
+                Told::Seen(seen) => {
+                    page.iter_mut().for_each(|page| page.gallery.add(&seen));
+                    return table.iter_mut().try_for_each(|table| table.add(&seen));
+                }
                 Told::Damaged { name, warnings } => tell_damage(console, name, warnings),
                 Told::Unusable(error) => unusable.tell(console, error),
             }
@@ -126,8 +130,25 @@ impl Args {
         let pictures = held_out.into_inputs().map(|(input, label)| (input, pairing.classes[label as usize]));
         let evaluation = evaluate_pictures(predictor, pictures, &mut told)?;
         table.map(Table::finish).transpose()?;
+        if let Some(Page { path, file, gallery, weights }) = page {
+            let epochs = run.as_ref().map(|run| read_metrics(&run.metrics_jsonl())).transpose()?.unwrap_or_default();
+            let name = || format!("{} on {data}", description.net().name());
+            let report = Report {
+                title: &run.as_ref().map_or_else(name, RunFolder::title),
+                description: &description,
+                weights: &weights,
+                engine: &engine,
+                data: &data,
+                part,
+                evaluation: Some(&evaluation),
+                gallery: Some(&gallery),
+                epochs: &epochs,
+                config: config.as_ref(),
+            };
+            write_page(file, path, &report)?;
+        }
         if self.json {
-            print_json(&Report {
+            print_json(&Document {
                 data: &data,
                 split: part.map(Part::name),
                 unusable: unusable.count(),
@@ -138,6 +159,19 @@ impl Args {
             print(&self.text(&data, part, &evaluation))?;
         }
         Ok(unusable.end(count)?)
+    }
+
+    /// The pictures to measure with: for a run's own data those that it has held out.
+    fn held_out(&self, data: &str, config: Option<&TrainConfig>, console: &Console) -> anyhow::Result<HeldOut> {
+        let source = self.data.source(data, console)?;
+        let is_of = |config: &&TrainConfig| {
+            let place = |path: &Path| fs::canonicalize(path).ok();
+            source.path().is_none_or(|path| place(path) == place(Path::new(&config.data.source)))
+        };
+        let split = config.filter(is_of).map(TrainConfig::val_split);
+        let held_out = source.held_out(self.split, split)?;
+        held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
+        Ok(held_out)
     }
 
     /// Which class of the network each class of the data is.
@@ -225,4 +259,26 @@ impl<'a> Table<'a> {
     fn finish(self) -> convnet::Result<()> {
         self.csv.into_inner().finish()
     }
+}
+
+/// The file of `--html`, begun before anything is measured, so that a folder that cannot be written to shows at once.
+struct Page<'a> {
+    path: &'a Path,
+    file: AtomicFile,
+    gallery: Gallery,
+    /// The classifier itself goes to the predictor.
+    weights: StateDict,
+}
+
+impl<'a> Page<'a> {
+    fn begin(path: &'a Path, classifier: &Classifier) -> convnet::Result<Page<'a>> {
+        let Classifier { description, weights } = classifier;
+        let gallery = Gallery::new(description.input(), description.classes().len());
+        Ok(Page { path, file: AtomicFile::create(path)?, gallery, weights: weights.clone() })
+    }
+}
+
+fn write_page(mut file: AtomicFile, path: &Path, report: &Report) -> convnet::Result<()> {
+    file.write_all(report.to_html().as_bytes()).map_err(Error::io("writing", path))?;
+    file.finish()
 }

@@ -6,6 +6,7 @@ mod metrics;
 pub mod plots;
 mod prepare;
 mod progress;
+mod report;
 mod run;
 mod saved;
 mod schedule;
