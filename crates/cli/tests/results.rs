@@ -49,3 +49,47 @@ fn figures_are_told_with_their_interval() {
     assert!(text.contains("95 % interval") && text.contains("calibration error"), "{text}");
     assert!(text.contains("taken for it"), "{text}");
 }
+
+#[test]
+fn a_report_is_one_file_and_the_same_again() {
+    let place = trained();
+    let times = |name: &str| {
+        let html = String::from_utf8(place.read(name)).unwrap();
+        assert!(html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"), "{name} is whole");
+        // The time of the evaluation is the one thing that differs.
+        let (before, after) = html.split_once("<tr><th scope=\"row\">part</th>").unwrap();
+        let (_, after) = after.split_once("</table>").unwrap();
+        before.to_owned() + after
+    };
+    evaluated(&place, &["--html", "a.html"]);
+    evaluated(&place, &["--html", "b.html"]);
+    let own = times("run/report.html");
+    assert_eq!(times("a.html"), times("b.html"));
+    for part in
+        ["<h1>Run run</h1>", "n = 20", "id=\"confusion\"", "id=\"samples\"", "data:image/png;base64,", "epochs = 2"]
+    {
+        assert!(own.contains(part) && times("a.html").contains(part), "{part}");
+    }
+    let unwritable = place.run(&["eval", "--run", "run", "--html", "none/a.html"]);
+    unwritable.fails_with(1, "the folder does not exist; create it first");
+}
+
+#[test]
+fn runs_are_compared() {
+    let place = trained();
+    place.train(&["--epochs", "1", "--out", "other", "--lr", "0.01", "--tensorboard", "--json"]).json();
+    let flags = ["compare", "run", "other", "--html", "c.html", "--csv", "c.csv", "-q"];
+    let text = place.run(&flags).succeeds();
+    assert!(text.contains("best accuracy") && text.contains("optimizer.lr"), "{text}");
+    assert!(place.read("c.html").starts_with(b"<!DOCTYPE html>"));
+    assert_eq!(String::from_utf8(place.read("c.csv")).unwrap().lines().count(), 4);
+    let json = place.run(&["compare", "run", "other", "--json"]).json();
+    assert_eq!((&json["runs"][0]["run"], json["runs"][0]["epochs"].as_array().unwrap().len()), (&"run".into(), 2));
+    let keys: Vec<_> =
+        json["settings"].as_array().unwrap().iter().map(|setting| setting["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["epochs", "optimizer.lr", "output.tensorboard"]);
+    let events: Vec<String> =
+        place.list("other").into_iter().filter(|name| name.starts_with("events.out.tfevents.")).collect();
+    assert_eq!((events.len(), place.list("run").iter().any(|name| name.starts_with("events"))), (1, false));
+    place.run(&["compare", "run", "none"]).fails_with(1, "expected the folder of a run, found nothing of that name");
+}

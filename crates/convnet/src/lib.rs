@@ -9,6 +9,8 @@ mod axis;
 mod canvas;
 pub mod classifier;
 pub mod columns;
+pub mod compare;
+mod csv;
 pub mod data;
 mod error;
 pub mod evaluate;

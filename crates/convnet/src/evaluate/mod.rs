@@ -92,8 +92,21 @@ pub fn evaluate(
     batch_size: usize,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>> {
+    evaluate_in(Order::Sequential, description, weights, data, engine, batch_size, watch)
+}
+
+/// The same of the pictures that an order has.
+pub(crate) fn evaluate_in(
+    order: Order,
+    description: &Description,
+    weights: &StateDict,
+    data: &Arc<Dataset>,
+    engine: &Engine,
+    batch_size: usize,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Evaluation>> {
     let mut tally = Tally::new(description.classes().len());
-    show(description, weights, data, engine, batch_size, &mut |first, logits, labels| {
+    show(order, description, weights, data, engine, batch_size, &mut |first, logits, labels| {
         let rows = logits.chunks_exact(description.classes().len());
         rows.zip(labels).for_each(|(row, &label)| tally.add(row, label as usize));
         watch(first + labels.len())
@@ -114,7 +127,7 @@ pub fn evaluate_each(
     each: &mut dyn FnMut(Seen),
 ) -> Result<Evaluation> {
     let mut tally = Tally::new(description.classes().len());
-    let _ = show(description, weights, data, engine, batch_size, &mut |first, logits, labels| {
+    let _ = show(Order::Sequential, description, weights, data, engine, batch_size, &mut |first, logits, labels| {
         let rows = logits.chunks_exact(description.classes().len());
         for ((logits, &label), index) in rows.zip(labels).zip(first..) {
             let label = label as usize;
@@ -129,6 +142,7 @@ pub fn evaluate_each(
 /// Hands out the net's outputs of batch after batch, with the number of its first picture and the labels, until the receiver
 /// breaks off.
 fn show(
+    order: Order,
     description: &Description,
     weights: &StateDict,
     data: &Arc<Dataset>,
@@ -139,7 +153,7 @@ fn show(
     description.check_data(data)?;
     let batch_size = batch_size.min(data.len());
     let mut inference = Inference::new(description.net(), engine, batch_size, weights)?;
-    let options = LoaderOptions { batch_size, order: Order::Sequential, start_batch: 0, workers: 1 };
+    let options = LoaderOptions { batch_size, order, start_batch: 0, workers: 1 };
     let mut first = 0;
     for batch in Loader::new(Arc::clone(data), description.normalization(), options)? {
         let batch = batch?;

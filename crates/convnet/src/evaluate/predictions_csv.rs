@@ -1,9 +1,9 @@
-//! What a net saw in each picture, as CSV by RFC 4180: lines end with CR LF, and a field with a comma, a quote or a line break
-//! in it stands between quotes.
+//! What a net saw in each picture, as CSV by RFC 4180.
 
 use std::io::{self, Write};
 
 use super::{NEAR, Seen, ranking, softmax};
+use crate::csv::field;
 
 /// Writes a line for each picture: its name, its class with the probability that the net gives it, and the first five
 /// guesses, each with its probability.
@@ -55,30 +55,9 @@ impl<'a, W: Write> PredictionsCsv<'a, W> {
     }
 }
 
-/// A text as a field.
-fn field(text: &str) -> String {
-    match text.contains([',', '"', '\r', '\n']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_are_quoted_where_they_must_be() {
-        for (text, expected) in [
-            ("a b", "a b"),
-            ("a,b", "\"a,b\""),
-            ("say \"hi\"", "\"say \"\"hi\"\"\""),
-            ("two\nlines", "\"two\nlines\""),
-            ("", ""),
-        ] {
-            assert_eq!(field(text), expected);
-        }
-    }
 
     #[test]
     fn five_of_many_classes_are_guessed() {

@@ -87,7 +87,7 @@ fn table(bins: &[CalibrationBin]) -> Markup {
         let range = format!("{} to {}", percent(bin.from, 1), percent(bin.to, 1));
         let cells = [thousands(bin.images), percent(bin.accuracy, 2), percent(bin.confidence, 2)];
         let cells: Markup = cells.into_iter().map(|cell| element("td", &[], text(cell))).sum();
-        element("tr", &[], element("th", &[("scope", &"row"), ("class", &"name")], text(range)) + cells).line()
+        element("tr", &[], element("th", &[("scope", &"row"), ("class", &"name range")], text(range)) + cells).line()
     };
     let rows = bins.iter().filter(|bin| bin.images > 0).map(row).sum();
     let table = element("thead", &[], element("tr", &[], head)) + element("tbody", &[], rows);

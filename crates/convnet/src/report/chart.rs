@@ -12,7 +12,7 @@ const MARKED: usize = 40;
 /// Most points of a curve; of more, some are left out.
 const MOST_POINTS: usize = 1000;
 /// Colours that the style has.
-pub(crate) const COLOURS: usize = 8;
+const COLOURS: usize = 8;
 
 /// A plot of some curves.
 pub(crate) struct Chart {
@@ -46,6 +46,11 @@ impl Curve {
         Curve { name: name.into(), colour: colour % COLOURS, points }
     }
 
+    /// Whether there is nothing to draw.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
     /// Every so many points and the last.
     fn drawn(&self) -> Vec<(f64, f64)> {
         let step = self.points.len().div_ceil(MOST_POINTS).max(1);
@@ -58,7 +63,7 @@ impl Curve {
 impl Chart {
     /// The figure: title, legend and drawing. Nothing where no curve has points.
     pub(crate) fn draw(&self) -> Markup {
-        if self.curves.iter().all(|curve| curve.points.is_empty()) {
+        if self.curves.iter().all(Curve::is_empty) {
             return Markup::default();
         }
         let entry = |curve: &Curve| element("li", &[], swatch(curve.colour) + text(&curve.name));

@@ -20,7 +20,7 @@ pub(super) fn curves(epochs: &[EpochMetrics], config: Option<&TrainConfig>) -> O
     };
     let pair = |limits, training: &dyn Fn(&EpochMetrics) -> f64, held_out: &dyn Fn(&EpochMetrics) -> f64| {
         let both = [curve("training", TRAINING, limits, training), curve("held-out", HELD_OUT, limits, held_out)];
-        both.into_iter().filter(|curve| !curve.points.is_empty()).collect()
+        both.into_iter().filter(|curve| !curve.is_empty()).collect()
     };
     let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
     let mut charts = vec![

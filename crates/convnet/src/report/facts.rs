@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::page::{Section, section};
-use crate::columns::thousands;
+use crate::columns::{duration, thousands};
 use crate::markup::{Markup, element, lines, text};
 use crate::roofline::processor;
 use crate::weights::weights_sha256;
@@ -74,25 +74,4 @@ fn group((title, facts): &Group) -> Markup {
     };
     let table = element("table", &[], element("tbody", &[], facts.iter().map(row).sum()));
     element("div", &[], element("h3", &[], text(title)) + table).line()
-}
-
-/// `3 h 07 min`, `2 min 05 s`, `12.3 s`.
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_for_people() {
-        let texts = [0.04, 59.4, 59.96, 125.0, 11_229.0].map(duration);
-        assert_eq!(texts, ["0.0 s", "59.4 s", "1 min 00 s", "2 min 05 s", "3 h 07 min"]);
-    }
 }

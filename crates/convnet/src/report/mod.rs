@@ -13,7 +13,7 @@ mod classes;
 mod confusion;
 mod curves;
 mod data_uri;
-pub(crate) mod facts;
+mod facts;
 mod filters;
 mod gallery;
 pub(crate) mod page;

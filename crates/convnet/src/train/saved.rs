@@ -8,6 +8,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::plots::{self, Prediction};
+use super::tensorboard::write_events;
 use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, Loader, LoaderOptions, Order, picture};
@@ -76,6 +77,9 @@ impl Saved {
     pub(super) fn write_epoch(&self, epochs: &[EpochMetrics]) -> Result<()> {
         if let Some(metrics) = epochs.last() {
             append_metrics(&self.folder.metrics_jsonl(), metrics)?;
+        }
+        if self.config.output.tensorboard {
+            write_events(self.folder.path(), epochs)?;
         }
         plots::curves(&self.folder.curves_png(), epochs)
     }

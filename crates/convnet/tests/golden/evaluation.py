@@ -1,4 +1,4 @@
-"""Figures of an evaluation by scikit-learn 1.7 and NumPy, for crates/convnet/src/evaluate/tally.rs.
+"""Figures of an evaluation by scikit-learn 1.9 and NumPy, for crates/convnet/src/evaluate/tally.rs.
 
 The logits of picture i and class c are ((i * 37 + c * 101 + i * c * 13) % 64) / 16, and 1.25 more for the class
 (i * 5 + i // 7) % 6, which is the label.
