@@ -40,23 +40,30 @@ fn the_whole_path() {
         "last.safetensors",
         "metrics.jsonl",
         "predictions.png",
+        "report.html",
         "sample.png",
     ];
     assert_eq!(place.list("runs/a"), files);
 
     let by_run = place.run(&["eval", "--run", "runs/a", "--json"]).json();
     let expected = [
+        "calibration",
         "classes",
+        "confused",
         "confusion",
         "data",
         "images",
         "loss",
+        "macro_mean",
         "preprocessing",
         "seconds",
         "split",
         "top1",
+        "top1_interval",
         "top5",
+        "top5_interval",
         "unusable",
+        "weighted_mean",
     ];
     assert_eq!(keys(&by_run), expected);
     let best = report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["val_accuracy"].as_f64().unwrap());

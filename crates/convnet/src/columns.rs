@@ -88,6 +88,16 @@ pub fn bytes(number: u64) -> String {
     if unit == "B" { format!("{number} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// `3 h 07 min`, `2 min 05 s`, `12.3 s`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +121,12 @@ mod tests {
             columns.render(Style::Plain),
             " 층          값\n ──────────────\n 합성곱       7\n pool    가중치\n"
         );
+    }
+
+    #[test]
+    fn durations_for_people() {
+        let texts = [0.04, 59.4, 59.96, 125.0, 11_229.0].map(duration);
+        assert_eq!(texts, ["0.0 s", "59.4 s", "1 min 00 s", "2 min 05 s", "3 h 07 min"]);
     }
 
     #[test]

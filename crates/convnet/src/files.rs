@@ -56,7 +56,7 @@ pub(crate) fn replace<S: Sink>(
     create: impl FnOnce(&Path) -> io::Result<S>,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    try_replace(path, previous, create, fill).map_err(advise).map_err(Error::io("writing", path))
+    try_replace(path, previous, create, fill).map_err(failed(path))
 }
 
 fn try_replace<S: Sink>(
@@ -65,24 +65,99 @@ fn try_replace<S: Sink>(
     create: impl FnOnce(&Path) -> io::Result<S>,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::Error::new(ErrorKind::IsADirectory, "expected a file, found a folder of that name"));
+    let mut replacement = Replacement::begin(path, create)?;
+    fill(&mut replacement.writer)?;
+    replacement.finish(previous)
+}
+
+/// A file that is written piece by piece, and takes its name once it is whole: dropped before that, it leaves nothing.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("notes.txt");
+/// use std::io::Write;
+/// let mut file = convnet::files::AtomicFile::create(&path).unwrap();
+/// file.write_all(b"whole or ").unwrap();
+/// assert!(!path.exists());
+/// file.write_all(b"absent").unwrap();
+/// file.finish().unwrap();
+/// assert_eq!(std::fs::read(&path).unwrap(), b"whole or absent");
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    replacement: Replacement<File>,
+}
+
+impl AtomicFile {
+    /// Begins a file, in the place of an older one of that name once it is finished.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder is missing or read-only, or `path` is a folder.
+    pub fn create(path: &Path) -> Result<AtomicFile> {
+        let replacement = Replacement::begin(path, |temporary| File::create(temporary));
+        Ok(AtomicFile { path: path.into(), replacement: replacement.map_err(failed(path))? })
     }
-    let temporary = Temporary::beside(path)?;
-    let mut writer = BufWriter::new(create(&temporary.0)?);
-    fill(&mut writer)?;
-    let mut sink = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    sink.flush()?;
-    sink.sync()?;
-    drop(sink);
-    if let Some(previous) = previous.filter(|_| path.exists()) {
-        fs::rename(path, previous)?;
+
+    /// Flushes it to the disk and gives it its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk is full; then nothing has changed.
+    pub fn finish(self) -> Result<()> {
+        self.replacement.finish(None).map_err(failed(&self.path))
     }
-    fs::rename(&temporary.0, path)?;
-    sync_folder(path)
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.replacement.writer.write(bytes).map_err(advise)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.replacement.writer.flush().map_err(advise)
+    }
+}
+
+/// For `map_err`: an error of writing this file, with what to do about it.
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let error = Error::io("writing", path);
+    move |source| error(advise(source))
+}
+
+/// A file under its temporary name, which is closed before that is removed.
+#[derive(Debug)]
+struct Replacement<S: Write> {
+    path: PathBuf,
+    writer: BufWriter<S>,
+    temporary: Temporary,
+}
+
+impl<S: Sink> Replacement<S> {
+    fn begin(path: &Path, create: impl FnOnce(&Path) -> io::Result<S>) -> io::Result<Replacement<S>> {
+        if path.is_dir() {
+            return Err(io::Error::new(ErrorKind::IsADirectory, "expected a file, found a folder of that name"));
+        }
+        let temporary = Temporary::beside(path)?;
+        let writer = BufWriter::new(create(&temporary.0)?);
+        Ok(Replacement { path: path.into(), writer, temporary })
+    }
+
+    fn finish(self, previous: Option<&Path>) -> io::Result<()> {
+        let Replacement { path, writer, temporary } = self;
+        let mut sink = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        sink.flush()?;
+        sink.sync()?;
+        drop(sink);
+        if let Some(previous) = previous.filter(|_| path.exists()) {
+            fs::rename(&path, previous)?;
+        }
+        fs::rename(&temporary.0, &path)?;
+        sync_folder(&path)
+    }
 }
 
 /// Name of the temporary file; removed on drop, which does nothing once it has been renamed.
+#[derive(Debug)]
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -199,6 +274,19 @@ pub(crate) mod tests {
             assert!(faults.count() > 30, "writes, flush and sync were all to fail once");
             assert_eq!(fs::read(&path).unwrap().len(), 30 * 997);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["file".to_owned()], b"old".to_vec()));
+        let missing = AtomicFile::create(&folder.path().join("missing/file")).map(drop).unwrap_err().to_string();
+        assert!(missing.contains("create it first"), "{missing}");
     }
 
     #[test]

@@ -39,7 +39,7 @@
 //! | `image` | [`predictor::Input`] from an `image::DynamicImage` | none: its version of `image` becomes part of the interface |
 //! | `jpeg` | reading and writing JPEG | libjpeg-turbo-rs |
 //! | `lecture` | the lecture's rows, computed ([`lecture`]) | none |
-//! | `plots` | the pictures of a run, sheets of filters ([`train::plots`]) | plotters, a font |
+//! | `plots` | the pictures and the page of a run, comparisons, sheets of filters ([`train::plots`], [`mod@report`], [`compare`]) | plotters, a font |
 //!
 //! # Errors
 //!
@@ -56,9 +56,14 @@
 #![warn(missing_debug_implementations, missing_docs)]
 
 #[cfg(feature = "plots")]
+mod axis;
+#[cfg(feature = "plots")]
 mod canvas;
 pub mod classifier;
 pub mod columns;
+#[cfg(feature = "plots")]
+pub mod compare;
+mod csv;
 pub mod data;
 mod error;
 pub mod evaluate;
@@ -67,12 +72,16 @@ pub mod files;
 pub mod filter;
 #[cfg(feature = "lecture")]
 pub mod lecture;
+#[cfg_attr(not(feature = "plots"), allow(dead_code, reason = "a drawing escapes its text, and no more"))]
+mod markup;
 pub mod net;
 pub mod ops;
 pub mod pairing;
 pub mod predictor;
 pub mod prelude;
 mod random;
+#[cfg(feature = "plots")]
+pub mod report;
 pub mod roofline;
 mod suggest;
 mod tensor;

@@ -87,7 +87,7 @@ fn machine(engine: &Engine) -> String {
 }
 
 /// The processor's name where the system tells, else its architecture.
-fn processor() -> String {
+pub(crate) fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map_or(std::env::consts::ARCH, |(_, name)| name.trim()).to_owned()

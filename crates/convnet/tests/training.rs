@@ -112,6 +112,10 @@ fn a_run_learns_and_leaves_its_folder() {
     for file in [run.curves_png(), run.predictions_png(), run.sample_png(), run.last_safetensors()] {
         assert!(file.is_file(), "{}", file.display());
     }
+    let report = fs::read_to_string(run.report_html()).unwrap();
+    for part in ["<h1>Run run</h1>", "n = 20<", "id=\"curves\"", "id=\"samples\"", "batch_size = 8\n"] {
+        assert!(report.contains(part), "no {part} in the report");
+    }
     let Classifier { description, weights } = Classifier::of_run(&run).unwrap();
     assert_eq!(description.classes(), ["top", "middle", "bottom"]);
     let mut watch = |_| ControlFlow::Continue(());

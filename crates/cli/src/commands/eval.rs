@@ -2,15 +2,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use convnet::classifier::{Classifier, Description};
-use convnet::columns::thousands;
-use convnet::data::Part;
-use convnet::evaluate::{Evaluation, Told, evaluate_pictures};
+use convnet::columns::{Columns, Style, thousands};
+use convnet::data::{HeldOut, Part};
+use convnet::evaluate::{Evaluation, PredictionsCsv, Seen, Told, evaluate_pictures};
+use convnet::files::AtomicFile;
 use convnet::pairing::{self, By, Pairing};
 use convnet::predictor::Predictor;
-use convnet::train::TrainConfig;
+use convnet::report::{Gallery, Report};
+use convnet::train::{RunFolder, TrainConfig, read_metrics};
+use convnet::{Error, StateDict};
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, DataArgs, EngineArgs};
@@ -18,16 +22,21 @@ use crate::console::{Console, print, print_json};
 use crate::pictures::{PictureArgs, Shown, Unusable, tell_damage};
 use crate::usage::Usage;
 
+/// Pairs of classes that are named in a line of text.
+const CONFUSED: usize = 5;
+
 /// Measure how many held-out pictures a trained network recognises
 ///
 /// top-1 counts a picture as recognised when its class is the first guess, top-5 when it is among the first five; of five
-/// classes or fewer, top-5 says nothing. Classes of the data and of the network are paired by name; the data may have some
-/// of them alone.
+/// classes or fewer, top-5 says nothing. The interval beside a share is where the share among all such pictures lies with
+/// 95 % confidence. The calibration error is how far the probability of the first guess is from the share of right guesses.
+/// Classes of the data and of the network are paired by name; the data may have some of them alone.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet eval --run runs/cnn-1\n  \
     convnet eval --run runs/cnn-1 --data DIR --json\n  \
     convnet eval --run runs/cnn-1 --data DIR/test --per-class\n  \
+    convnet eval --run runs/cnn-1 --predictions seen.csv --html report.html\n  \
     convnet eval --model cnn --weights weights.safetensors --data mnist")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -55,7 +64,15 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Output")]
     per_class: bool,
 
-    /// Print one JSON document and nothing else on stdout [default: a line of text]
+    /// Write a CSV file with a line for each picture: its name, its class, and five guesses with their probabilities
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    predictions: Option<PathBuf>,
+
+    /// Write a report as one HTML file: all figures, curves of the run, confusions, calibration, mistakes with their pictures
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    html: Option<PathBuf>,
+
+    /// Print one JSON document and nothing else on stdout [default: some lines of text]
     #[arg(long, help_heading = "Output")]
     json: bool,
 
@@ -65,7 +82,7 @@ pub(crate) struct Args {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Document<'a> {
     data: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     split: Option<&'static str>,
@@ -78,8 +95,8 @@ struct Report<'a> {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, run) = self.classifier.load(console)?;
-        let config = run.map(|run| run.config()).transpose()?;
+        let (classifier, run) = self.classifier.load(console)?;
+        let config = run.as_ref().map(RunFolder::config).transpose()?;
         let data = match (self.data.name(), &config) {
             (Some(data), _) => data.to_owned(),
             (None, Some(config)) => config.data.source.clone(),
@@ -87,30 +104,51 @@ impl Args {
                 return Err(Usage::new("--weights alone says nothing of the data: name them with --data").into());
             }
         };
-        let description = self.pictures.apply(description, console)?;
+        let description = self.pictures.apply(classifier.description, console)?;
+        let classifier = Classifier { description, ..classifier };
         let engine = self.engine.engine(console)?;
-        let source = self.data.source(&data, console)?;
-        let is_of = |config: &TrainConfig| {
-            let place = |path: &Path| fs::canonicalize(path).ok();
-            source.path().is_none_or(|path| place(path) == place(Path::new(&config.data.source)))
-        };
-        let split = config.filter(is_of).map(|config| config.val_split());
-        let held_out = source.held_out(self.split, split)?;
-        held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
+        let held_out = self.held_out(&data, config.as_ref(), console)?;
         let (part, count) = (held_out.part(), held_out.len());
-        let pairing = self.pair(held_out.classes(), &description, console)?;
-        let classifier = Classifier { description: description.clone(), weights };
-        let predictor = Predictor::with_engine(classifier, &engine)?;
+        let pairing = self.pair(held_out.classes(), &classifier.description, console)?;
+        let mut page = self.html.as_deref().map(|path| Page::begin(path, &classifier)).transpose()?;
+        let description = classifier.description.clone();
+        let mut table = self.predictions.as_deref().map(|path| Table::begin(path, &description)).transpose()?;
+        let predictor = Predictor::with_engine(classifier, &engine)?.planes(page.is_some());
         let predictor = predictor.batch_size(self.batch_size.min(count)).strict(self.pictures.strict);
         let mut unusable = Unusable::default();
-        let mut told = |told: Told| match told {
-            Told::Damaged { name, warnings } => tell_damage(console, name, warnings),
-            Told::Unusable(error) => unusable.tell(console, error),
+        let mut told = |told: Told| {
+            match told {
+                Told::Seen(seen) => {
+                    page.iter_mut().for_each(|page| page.gallery.add(&seen));
+                    return table.iter_mut().try_for_each(|table| table.add(&seen));
+                }
+                Told::Damaged { name, warnings } => tell_damage(console, name, warnings),
+                Told::Unusable(error) => unusable.tell(console, error),
+            }
+            Ok(())
         };
         let pictures = held_out.into_inputs().map(|(input, label)| (input, pairing.classes[label as usize]));
         let evaluation = evaluate_pictures(predictor, pictures, &mut told)?;
+        table.map(Table::finish).transpose()?;
+        if let Some(Page { path, file, gallery, weights }) = page {
+            let epochs = run.as_ref().map(|run| read_metrics(&run.metrics_jsonl())).transpose()?.unwrap_or_default();
+            let name = || format!("{} on {data}", description.net().name());
+            let report = Report {
+                title: &run.as_ref().map_or_else(name, RunFolder::title),
+                description: &description,
+                weights: &weights,
+                engine: &engine,
+                data: &data,
+                part,
+                evaluation: Some(&evaluation),
+                gallery: Some(&gallery),
+                epochs: &epochs,
+                config: config.as_ref(),
+            };
+            write_page(file, path, &report)?;
+        }
         if self.json {
-            print_json(&Report {
+            print_json(&Document {
                 data: &data,
                 split: part.map(Part::name),
                 unusable: unusable.count(),
@@ -121,6 +159,19 @@ impl Args {
             print(&self.text(&data, part, &evaluation))?;
         }
         Ok(unusable.end(count)?)
+    }
+
+    /// The pictures to measure with: for a run's own data those that it has held out.
+    fn held_out(&self, data: &str, config: Option<&TrainConfig>, console: &Console) -> anyhow::Result<HeldOut> {
+        let source = self.data.source(data, console)?;
+        let is_of = |config: &&TrainConfig| {
+            let place = |path: &Path| fs::canonicalize(path).ok();
+            source.path().is_none_or(|path| place(path) == place(Path::new(&config.data.source)))
+        };
+        let split = config.filter(is_of).map(TrainConfig::val_split);
+        let held_out = source.held_out(self.split, split)?;
+        held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
+        Ok(held_out)
     }
 
     /// Which class of the network each class of the data is.
@@ -154,22 +205,80 @@ impl Args {
     }
 
     fn text(&self, data: &str, part: Option<Part>, evaluation: &Evaluation) -> String {
-        let Evaluation { images, top1, top5, loss, seconds, classes, .. } = evaluation;
+        let Evaluation { images, top1, top1_interval, top5, loss, seconds, classes, .. } = evaluation;
         let part = part.map_or(String::new(), |part| format!(" ({})", part.name()));
-        let mut text = format!("{} pictures of {data}{part}: top-1 {:.2} %", thousands(*images as u64), 100.0 * top1);
+        let [low, high] = top1_interval.map(|share| 100.0 * share);
+        let mut text = format!(
+            "{} pictures of {data}{part}: top-1 {:.2} % (95 % interval {low:.2} to {high:.2} %)",
+            thousands(*images as u64),
+            100.0 * top1
+        );
         if let Some(top5) = top5 {
             let _ = write!(text, ", top-5 {:.2} %", 100.0 * top5);
         }
         let _ = writeln!(text, ", loss {loss:.4}, {seconds:.2} s");
+        let [mean, error] = [evaluation.macro_mean.f1, evaluation.calibration.expected_error].map(|x| 100.0 * x);
+        let _ = writeln!(text, "mean F1 of the classes {mean:.2} %, calibration error {error:.2} %");
+        let pairs = evaluation.confused.iter().take(CONFUSED);
+        let pairs: Vec<String> = pairs
+            .map(|p| format!("{} as {} ({}, {:.1} %)", p.label, p.predicted, thousands(p.images), 100.0 * p.share))
+            .collect();
+        if !pairs.is_empty() {
+            let _ = writeln!(text, "most confused: {}", pairs.join("; "));
+        }
         if self.per_class {
-            let width = classes.iter().map(|class| class.label.chars().count()).max().unwrap_or(0).max(5);
-            let _ = writeln!(text, "{:width$}  pictures  precision   recall       F1", "class");
+            let mut columns = Columns::new(1, &["class", "pictures", "taken for it", "precision", "recall", "F1"]);
             for class in classes {
-                let [precision, recall, f1] = [class.precision, class.recall, class.f1].map(|share| 100.0 * share);
-                let (label, images) = (&class.label, thousands(class.images));
-                let _ = writeln!(text, "{label:width$}  {images:>8}  {precision:>7.2} %  {recall:>5.2} %  {f1:>5.2} %");
+                let [precision, recall, f1] =
+                    [class.precision, class.recall, class.f1].map(|share| format!("{:.2} %", 100.0 * share));
+                let [images, predicted] = [class.images, class.predicted].map(thousands);
+                columns.row([class.label.clone(), images, predicted, precision, recall, f1]);
             }
+            text += &columns.render(Style::Plain);
         }
         text
     }
+}
+
+/// The file of `--predictions`.
+struct Table<'a> {
+    path: &'a Path,
+    csv: PredictionsCsv<'a, AtomicFile>,
+}
+
+impl<'a> Table<'a> {
+    fn begin(path: &'a Path, description: &'a Description) -> convnet::Result<Table<'a>> {
+        let csv = PredictionsCsv::begin(AtomicFile::create(path)?, description.classes());
+        Ok(Table { path, csv: csv.map_err(Error::io("writing", path))? })
+    }
+
+    fn add(&mut self, seen: &Seen) -> convnet::Result<()> {
+        self.csv.add(seen).map_err(Error::io("writing", self.path))
+    }
+
+    fn finish(self) -> convnet::Result<()> {
+        self.csv.into_inner().finish()
+    }
+}
+
+/// The file of `--html`, begun before anything is measured, so that a folder that cannot be written to shows at once.
+struct Page<'a> {
+    path: &'a Path,
+    file: AtomicFile,
+    gallery: Gallery,
+    /// The classifier itself goes to the predictor.
+    weights: StateDict,
+}
+
+impl<'a> Page<'a> {
+    fn begin(path: &'a Path, classifier: &Classifier) -> convnet::Result<Page<'a>> {
+        let Classifier { description, weights } = classifier;
+        let gallery = Gallery::new(description.input(), description.classes().len());
+        Ok(Page { path, file: AtomicFile::create(path)?, gallery, weights: weights.clone() })
+    }
+}
+
+fn write_page(mut file: AtomicFile, path: &Path, report: &Report) -> convnet::Result<()> {
+    file.write_all(report.to_html().as_bytes()).map_err(Error::io("writing", path))?;
+    file.finish()
 }

@@ -1,6 +1,7 @@
 //! The subcommands, one file each: its arguments, and what it does with them.
 
 mod bench;
+mod compare;
 mod completions;
 mod convert;
 mod eval;
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Compare(compare::Args),
     Convert(convert::Args),
     Bench(bench::Args),
     Summary(summary::Args),
@@ -38,6 +40,7 @@ impl Command {
             Command::Train(args) => args.run(console),
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
+            Command::Compare(args) => args.run(console),
             Command::Convert(args) => args.run(console),
             Command::Bench(args) => args.run(console),
             Command::Summary(args) => args.run(console),

@@ -24,7 +24,7 @@ use crate::usage::OrUsage;
 ///
 /// Without any flags: the lecture's CNN on built-in handwritten-looking digits. With --data DIR: a network for the pictures in
 /// its folders, a class in each, a share of which is held out for validation. Everything goes into the folder of the run: the
-/// resolved configuration, metrics, curves, predictions, the best weights, and a checkpoint after each epoch, from which
+/// resolved configuration, metrics, curves, predictions, a report as HTML, the best weights, and a checkpoint after each epoch, from which
 /// --resume goes on. Ctrl-C writes a checkpoint and stops.
 #[derive(clap::Args)]
 #[command(
@@ -270,7 +270,11 @@ fn next_steps(outcome: &Outcome, run: &RunFolder, sample: Option<&str>) -> Strin
     let mut line = |what: &str, how: &str| {
         let _ = writeln!(text, "  {what:<25} {how}");
     };
-    let pictures = [("loss and accuracy:", run.curves_png()), ("what it recognises:", run.predictions_png())];
+    let pictures = [
+        ("all of it on a page:", run.report_html()),
+        ("loss and accuracy:", run.curves_png()),
+        ("what it recognises:", run.predictions_png()),
+    ];
     for (what, path) in pictures.iter().filter(|(_, path)| path.is_file()) {
         line(what, &path.display().to_string());
     }

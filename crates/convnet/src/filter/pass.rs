@@ -458,7 +458,7 @@ mod tests {
         let picture = noise([1, 4, 4]);
         let [sobel, blur] = ["sobel-x", "box-blur-5x5"].map(|name| find(name).unwrap());
         let error = |filters: &[Filter], placement: Placement| {
-            Pass::new(&engine, &picture, filters, &placement).err().expect("refused").to_string()
+            Pass::new(&engine, &picture, filters, &placement).unwrap_err().to_string()
         };
         let default = Placement::default();
         assert!(error(&[], default).contains("at least one filter"));

@@ -62,6 +62,7 @@ pub struct Predictor {
     batch: usize,
     top: usize,
     logits: bool,
+    planes: bool,
     strict: bool,
 }
 
@@ -72,6 +73,9 @@ pub struct Prediction {
     pub top: Vec<Guess>,
     /// The net's outputs before softmax, where they were asked for.
     pub logits: Option<Vec<f32>>,
+    /// The picture as the net saw it, before it was normalised, where that was asked for and it was no array: channels ×
+    /// height × width bytes.
+    pub planes: Option<Vec<u8>>,
     /// What is damaged in the picture's file.
     pub warnings: Vec<String>,
 }
@@ -128,6 +132,7 @@ impl Predictor {
             batch: BATCH,
             top: GUESSES,
             logits: false,
+            planes: false,
             strict: false,
         })
     }
@@ -148,6 +153,12 @@ impl Predictor {
     #[must_use]
     pub fn logits(self, logits: bool) -> Predictor {
         Predictor { logits, ..self }
+    }
+
+    /// The same with the pictures as the net sees them, or without.
+    #[must_use]
+    pub fn planes(self, planes: bool) -> Predictor {
+        Predictor { planes, ..self }
     }
 
     /// The same that refuses damaged pictures, or reads them with a warning as libjpeg does.
@@ -199,8 +210,8 @@ impl Predictor {
         let classes = self.classifier.description.classes().len();
         let mut rows = logits.as_ref().map(|logits| logits.chunks_exact(classes.max(1)));
         let mut answer = |(name, prepared): (String, Result<Prepared>)| {
-            let result = prepared.and_then(|Prepared { warnings, .. }| match &mut rows {
-                Ok(rows) => self.prediction(&name, rows.next().unwrap_or_default(), warnings),
+            let result = prepared.and_then(|prepared| match &mut rows {
+                Ok(rows) => self.prediction(&name, rows.next().unwrap_or_default(), prepared),
                 Err(error) => Err(Error::invalid(error.to_string())),
             });
             Answer { name, result }
@@ -232,7 +243,7 @@ impl Predictor {
         Ok(inference.run(&images, pictures.len())?.to_vec())
     }
 
-    fn prediction(&self, name: &str, logits: &[f32], warnings: Vec<String>) -> Result<Prediction> {
+    fn prediction(&self, name: &str, logits: &[f32], prepared: Prepared) -> Result<Prediction> {
         let Classifier { description, weights } = &self.classifier;
         if let Some(class) = logits.iter().position(|logit| !logit.is_finite()) {
             let problem = PictureError::Output {
@@ -243,7 +254,12 @@ impl Predictor {
             return Err(Error::Picture { name: name.to_owned(), problem });
         }
         let top = if self.top == 0 { Vec::new() } else { self.guesses(logits) };
-        Ok(Prediction { top, logits: self.logits.then(|| logits.to_vec()), warnings })
+        let Prepared { values, warnings } = prepared;
+        let planes = match values {
+            Values::Planes(planes) => self.planes.then_some(planes),
+            Values::Array(_) => None,
+        };
+        Ok(Prediction { top, logits: self.logits.then(|| logits.to_vec()), planes, warnings })
     }
 
     fn guesses(&self, logits: &[f32]) -> Vec<Guess> {

@@ -69,6 +69,15 @@ fn every_way_in_gives_the_same_answer() {
 }
 
 #[test]
+fn pictures_come_back_as_they_were_seen() {
+    let mut predictor = predictor().planes(true);
+    let seen = predictor.predict(plain([0, 51, 255], 30, 20)).unwrap().planes;
+    assert_eq!(seen, Some([[0; 16], [51; 16], [255; 16]].concat()));
+    assert_eq!(predictor.predict(Input::array(vec![0.5; 48])).unwrap().planes, None);
+    assert_eq!(predictor.planes(false).predict(plain([0; 3], 4, 4)).unwrap().planes, None);
+}
+
+#[test]
 fn answers_come_in_order_whatever_is_bad() {
     let colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255]];
     let labels = ["red", "green", "blue"];

@@ -10,15 +10,18 @@ pub mod plots;
 mod prepare;
 mod progress;
 mod recipes;
+#[cfg(feature = "plots")]
+mod report;
 mod run;
 mod saved;
 mod schedule;
 mod targets;
+mod tensorboard;
 mod trainer;
 
 pub use config::{
-    DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, Recipe, SETTINGS, ScheduleConfig, Setting,
-    Settings, TrainConfig,
+    DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, OutputConfig, Recipe, SETTINGS,
+    ScheduleConfig, Setting, Settings, TrainConfig,
 };
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
 pub use prepare::{Prepared, Prologue};

@@ -1,4 +1,4 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `curves.png`, `predictions.png`, `sample.png`,
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `report.html`, `curves.png`, `predictions.png`, `sample.png`,
 //! `best.safetensors` and `last.safetensors`.
 
 use std::fs;
@@ -105,6 +105,12 @@ impl RunFolder {
         &self.path
     }
 
+    /// What to call the run: `Run` and the folder's name.
+    pub fn title(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        format!("Run {}", name.to_string_lossy())
+    }
+
     /// The resolved configuration.
     pub fn config_toml(&self) -> PathBuf {
         self.path.join("config.toml")
@@ -118,6 +124,11 @@ impl RunFolder {
     /// Loss and accuracy over the epochs.
     pub fn curves_png(&self) -> PathBuf {
         self.path.join("curves.png")
+    }
+
+    /// A page on what the run came to: see [`Report`](crate::report::Report).
+    pub fn report_html(&self) -> PathBuf {
+        self.path.join("report.html")
     }
 
     /// Held-out pictures with what was recognised.

@@ -9,6 +9,7 @@ use std::fs;
 
 #[cfg(feature = "plots")]
 use super::plots;
+use super::tensorboard::write_events;
 use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, picture};
@@ -90,6 +91,9 @@ impl Saved {
     pub(super) fn write_epoch(&self, epochs: &[EpochMetrics]) -> Result<()> {
         if let Some(metrics) = epochs.last() {
             append_metrics(&self.folder.metrics_jsonl(), metrics)?;
+        }
+        if self.config.output.tensorboard {
+            write_events(self.folder.path(), epochs)?;
         }
         #[cfg(feature = "plots")]
         plots::curves(&self.folder.curves_png(), epochs)?;

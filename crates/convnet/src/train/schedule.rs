@@ -128,7 +128,7 @@ impl Plateau {
     const THRESHOLD: f64 = 1e-4;
 
     /// Takes an epoch's loss.
-    pub(super) fn add(&mut self, loss: f64, patience: usize) {
+    pub(crate) fn add(&mut self, loss: f64, patience: usize) {
         if self.best.is_none_or(|best| loss < best * (1.0 - Plateau::THRESHOLD)) {
             (self.best, self.waited) = (Some(loss), 0);
         } else {

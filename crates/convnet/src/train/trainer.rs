@@ -396,15 +396,20 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ends training: with a checkpoint when an epoch is under way, and with pictures unless somebody wants it to stop.
+    /// Ends training: with a checkpoint when an epoch is under way, and with pictures and a report unless somebody wants it to
+    /// stop.
     fn end(self, ending: Ending) -> Result<Outcome> {
         let mut weights = self.weights()?;
         let weights_sha256 = weights_sha256(&weights);
         if let Some(saved) = &self.saved {
             weights = if self.progress.batch > 0 { self.save_last(saved, weights)? } else { weights };
             #[cfg(feature = "plots")]
-            if let (true, Some((_, data))) = (ending != Ending::Stopped, &self.watched) {
-                plots::answers(&saved.folder.predictions_png(), &self.description, &weights, data, &self.engine)?;
+            if ending != Ending::Stopped {
+                if let Some((_, data)) = &self.watched {
+                    plots::answers(&saved.folder.predictions_png(), &self.description, &weights, data, &self.engine)?;
+                }
+                let watched = self.watched.as_ref().map(|(part, data)| (*part, data));
+                saved.write_report(&self.description, &weights, watched, &self.epochs, &self.engine)?;
             }
         }
         let best = match (self.saved, self.best) {

@@ -41,6 +41,17 @@ pub fn read(path: &Path) -> Result<Contents> {
     read_chosen(path, &mut |offers| default_choice(offers, None))
 }
 
+/// Reads a file's metadata strings and nothing else.
+///
+/// # Errors
+/// As [`read`], but for the elements of tensors.
+#[cfg(feature = "plots")]
+pub(crate) fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let (mut file, length) = open(path)?;
+    let header = read_header(path, &mut file, length)?;
+    Ok(header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
 /// The same, once `choose` has seen what the file holds.
 pub(super) fn read_chosen(path: &Path, choose: Choose) -> Result<Contents> {
     let (file, length) = open(path)?;

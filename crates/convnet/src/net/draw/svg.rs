@@ -2,6 +2,7 @@
 
 use super::layout::{Point, Rect, Route, layout};
 use super::{Card, Figure, Kind, cut};
+use crate::markup::escaped;
 
 /// Around the drawing, and inside cards.
 const MARGIN: f64 = 24.0;
@@ -154,22 +155,4 @@ fn text_width(text: &str, size: f64) -> f64 {
         _ => 1.05,
     };
     text.chars().map(width).sum::<f64>() * size
-}
-
-/// For text and attributes; what XML 1.0 does not allow becomes a replacement character.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&#39;",
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -34,6 +34,9 @@ pub struct TrainConfig {
     /// On what it is computed.
     #[serde(default)]
     pub engine: EngineConfig,
+    /// What it leaves beside what every run leaves.
+    #[serde(default)]
+    pub output: OutputConfig,
 }
 
 /// Which pictures.
@@ -87,6 +90,14 @@ pub struct ModelConfig {
     /// `cnn`: whether each convolution is followed by batch norm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_norm: Option<bool>,
+}
+
+/// What a run leaves in its folder beside what every run leaves there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutputConfig {
+    /// Whether there are TensorBoard's event files.
+    pub tensorboard: bool,
 }
 
 /// On what a run is computed.
@@ -282,6 +293,7 @@ mod tests {
             ("threads", "1"),
             ("conv", "direct"),
             ("precision", "bf16"),
+            ("tensorboard", "true"),
         ] {
             layer.set(name, text).unwrap();
         }

@@ -262,6 +262,13 @@ pub const SETTINGS: &[Setting] = &[
         "What products are computed with: f32, or bf16, which is faster on a CPU with AVX512-BF16 and less precise",
     )
     .changeable(),
+    setting(
+        "output.tensorboard",
+        "tensorboard",
+        Kind::Switch,
+        "Write TensorBoard's event files into the run's folder, too: tensorboard --logdir runs",
+    )
+    .changeable(),
 ];
 
 /// The setting of that path or short name.
@@ -475,6 +482,12 @@ impl Settings {
     /// Whether this one is set.
     pub fn has(&self, setting: &Setting) -> bool {
         get(&self.0, setting.path).is_some()
+    }
+
+    /// What a setting is set to, in words.
+    pub fn text(&self, setting: &Setting) -> Option<String> {
+        let value = get(&self.0, setting.path)?;
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 
     /// Lays another layer over this one.

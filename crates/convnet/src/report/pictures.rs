@@ -1,0 +1,55 @@
+//! The worst mistakes and some samples, each a picture with what was seen in it.
+
+use super::data_uri;
+use super::gallery::{Gallery, Shot};
+use super::page::{Section, percent, section};
+use crate::markup::{Markup, element, text, void};
+
+/// Pictures up to this side are enlarged with their pixels kept square.
+const SMALL: usize = 64;
+
+pub(super) fn mistakes(gallery: &Gallery, classes: &[String]) -> Option<Section> {
+    let shots = gallery.mistakes();
+    if shots.is_empty() {
+        return None;
+    }
+    let note = "The mistakes with the lowest probability for the true class, as the network sees the pictures.";
+    Some(section("mistakes", "Worst mistakes", note, shown(shots.iter(), classes)))
+}
+
+pub(super) fn samples(gallery: &Gallery, classes: &[String]) -> Option<Section> {
+    gallery.samples().next()?;
+    let note = "Pictures drawn at random for each class, or for some of many, with what is predicted; mistakes in red.";
+    Some(section("samples", "Samples", note, shown(gallery.samples(), classes)))
+}
+
+fn shown<'a>(shots: impl Iterator<Item = &'a Shot>, classes: &[String]) -> Markup {
+    element("ul", &[("class", &"pictures")], shots.map(|shot| picture(shot, classes)).sum())
+}
+
+fn picture(shot: &Shot, classes: &[String]) -> Markup {
+    let (truth, predicted) = (&classes[shot.label], &classes[shot.predicted]);
+    let [first, own] = shot.probabilities;
+    let wrong = shot.label != shot.predicted;
+    let described = format!("{}: predicted {predicted}, true {truth}", shot.name);
+    let class = if shot.size.iter().all(|&side| side <= SMALL) { "small" } else { "large" };
+    let address = data_uri::png(shot.size, &shot.rgb);
+    let image = void(
+        "img",
+        &[
+            ("class", &class),
+            ("src", &address),
+            ("alt", &described),
+            ("width", &shot.size[0]),
+            ("height", &shot.size[1]),
+            ("loading", &"lazy"),
+        ],
+    );
+    let mut caption = element("b", &[], text(predicted)) + text(format!(", {}", percent(first, 1)));
+    if wrong {
+        caption += void("br", &[]) + text(format!("true: {truth}, {}", percent(own, 1)));
+    }
+    caption += void("br", &[]) + element("span", &[("class", &"file")], text(&shot.name));
+    let figure = element("figure", &[], image + element("figcaption", &[], caption));
+    element("li", &[("class", &if wrong { "wrong" } else { "right" })], figure).line()
+}
