@@ -139,8 +139,10 @@ pub fn evaluate_each(
     Ok(tally.evaluation(description.classes()))
 }
 
-/// Hands out the net's outputs of batch after batch, with the number of its first picture and the labels, until the receiver
-/// breaks off.
+/// Takes a batch: the number of its first picture, the net's outputs and the labels.
+type Receive<'a> = dyn FnMut(usize, &[f32], &[u32]) -> ControlFlow<()> + 'a;
+
+/// Hands out the net's outputs of batch after batch, until the receiver breaks off.
 fn show(
     order: Order,
     description: &Description,
@@ -148,7 +150,7 @@ fn show(
     data: &Arc<Dataset>,
     engine: &Engine,
     batch_size: usize,
-    receive: &mut dyn FnMut(usize, &[f32], &[u32]) -> ControlFlow<()>,
+    receive: &mut Receive,
 ) -> Result<ControlFlow<()>> {
     description.check_data(data)?;
     let batch_size = batch_size.min(data.len());
