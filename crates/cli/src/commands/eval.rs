@@ -132,7 +132,8 @@ impl Args {
         table.map(Table::finish).transpose()?;
         if let Some(Page { path, file, gallery, weights }) = page {
             let epochs = run.as_ref().map(|run| read_metrics(&run.metrics_jsonl())).transpose()?.unwrap_or_default();
-            let name = || format!("{} on {data}", description.net().name());
+            let of_path = Path::new(&data).file_name().map_or(data.as_str().into(), |name| name.to_string_lossy());
+            let name = || format!("{} on {of_path}", description.net().name());
             let report = Report {
                 title: &run.as_ref().map_or_else(name, RunFolder::title),
                 description: &description,

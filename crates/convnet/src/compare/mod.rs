@@ -78,8 +78,8 @@ impl Comparison {
 
     /// What each run came to, a row each.
     pub fn results(&self) -> Table {
-        let headings = ["run", "network", "parameters", "epochs", "best accuracy", "in epoch", "its loss"];
-        let of_the_last = ["last accuracy", "last loss", "last training loss", "time"];
+        let headings = ["run", "network", "parameters", "epochs", "best accuracy", "in epoch", "loss"];
+        let of_the_last = ["last accuracy", "loss", "training loss", "time"];
         let headings = headings.iter().chain(&of_the_last).map(|&heading| heading.to_owned());
         Table { headings: headings.collect(), names: 2, rows: self.runs.iter().map(ComparedRun::cells).collect() }
     }

@@ -139,10 +139,10 @@ pub fn evaluate_each(
     Ok(tally.evaluation(description.classes()))
 }
 
-/// Takes the number of a batch's first picture, the net's outputs and the labels.
-type Receive<'a> = &'a mut dyn FnMut(usize, &[f32], &[u32]) -> ControlFlow<()>;
+/// Takes a batch: the number of its first picture, the net's outputs and the labels.
+type Receive<'a> = dyn FnMut(usize, &[f32], &[u32]) -> ControlFlow<()> + 'a;
 
-/// Hands out the net's outputs of batch after batch until the receiver breaks off.
+/// Hands out the net's outputs of batch after batch, until the receiver breaks off.
 fn show(
     order: Order,
     description: &Description,
@@ -150,7 +150,7 @@ fn show(
     data: &Arc<Dataset>,
     engine: &Engine,
     batch_size: usize,
-    receive: Receive<'_>,
+    receive: &mut Receive,
 ) -> Result<ControlFlow<()>> {
     description.check_data(data)?;
     let batch_size = batch_size.min(data.len());

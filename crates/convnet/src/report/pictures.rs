@@ -27,6 +27,12 @@ fn shown<'a>(shots: impl Iterator<Item = &'a Shot>, classes: &[String]) -> Marku
     element("ul", &[("class", &"pictures")], shots.map(|shot| picture(shot, classes)).sum())
 }
 
+/// A file's name with its folder, which is mostly its class.
+fn short(name: &str) -> &str {
+    let folder = name.rmatch_indices(std::path::MAIN_SEPARATOR).nth(1);
+    folder.map_or(name, |(place, separator)| &name[place + separator.len()..])
+}
+
 fn picture(shot: &Shot, classes: &[String]) -> Markup {
     let (truth, predicted) = (&classes[shot.label], &classes[shot.predicted]);
     let [first, own] = shot.probabilities;
@@ -49,7 +55,19 @@ fn picture(shot: &Shot, classes: &[String]) -> Markup {
     if wrong {
         caption += void("br", &[]) + text(format!("true: {truth}, {}", percent(own, 1)));
     }
-    caption += void("br", &[]) + element("span", &[("class", &"file")], text(&shot.name));
+    caption += void("br", &[]) + element("span", &[("class", &"file"), ("title", &shot.name)], text(short(&shot.name)));
     let figure = element("figure", &[], image + element("figcaption", &[], caption));
     element("li", &[("class", &if wrong { "wrong" } else { "right" })], figure).line()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn files_keep_their_folder() {
+        let name = |parts: &[&str]| parts.join(std::path::MAIN_SEPARATOR_STR);
+        assert_eq!(short(&name(&["", "data", "val", "cat", "1.png"])), name(&["cat", "1.png"]));
+        assert_eq!((short(&name(&["cat", "1.png"])), short("digits[3]")), (&*name(&["cat", "1.png"]), "digits[3]"));
+    }
 }

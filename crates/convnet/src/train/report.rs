@@ -12,7 +12,8 @@ use crate::report::{Gallery, Report};
 use crate::{Result, StateDict};
 
 impl Saved {
-    /// Measures the best weights, or these where no epoch has ended, and writes the report.
+    /// Measures the best weights and writes the report. Where no epoch has ended, or the file of the best has been damaged,
+    /// these weights take their place; the report has the hash of those that it is about.
     pub(super) fn write_report(
         &self,
         description: &Description,
@@ -21,7 +22,8 @@ impl Saved {
         epochs: &[EpochMetrics],
         engine: &Engine,
     ) -> Result<()> {
-        let best = self.folder.best_safetensors().exists().then(|| Classifier::of_run(&self.folder)).transpose()?;
+        let exists = self.folder.best_safetensors().exists();
+        let best = exists.then(|| Classifier::of_run(&self.folder)).and_then(Result::ok);
         let weights = best.as_ref().map_or(weights, |best| &best.weights);
         let mut gallery = Gallery::new(description.input(), description.classes().len());
         let measure = |(_, data): (Part, &Arc<Dataset>)| {

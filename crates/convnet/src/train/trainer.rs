@@ -1,6 +1,5 @@
 //! The training loop. For each epoch: shuffled batches, each a step; then the validation pictures and a sample of those that are
-//! trained on; then, where the run has a
-//! folder, the metrics, the curves, the weights if they are the best, and a checkpoint.
+//! trained on; then, where the run has a folder, the metrics, the curves, the weights if they are the best, and a checkpoint.
 //!
 //! Order and dropout of a step depend on seed, epoch and step alone, so a run that goes on from a checkpoint ends with the
 //! same bits as one that never stopped (with the same number of epochs, where the learning-rate schedule looks at it).
