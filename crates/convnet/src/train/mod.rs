@@ -1,6 +1,7 @@
 //! The training loop, and what surrounds it: its configuration, the run folder, and what that folder holds.
 
 mod config;
+mod find_lr;
 mod groups;
 mod metrics;
 pub mod plots;
@@ -17,6 +18,7 @@ pub use config::{
     DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, Recipe, SETTINGS, ScheduleConfig, Setting,
     Settings, TrainConfig,
 };
+pub use find_lr::{RateSearch, TriedRate};
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
 pub use prepare::{Prepared, Prologue};
 pub use progress::Progress;

@@ -125,7 +125,7 @@ pub struct Trainer {
     training: Training,
     /// Batches from which the statistics of norms are taken anew.
     statistics_batches: usize,
-    progress: Progress,
+    pub(super) progress: Progress,
     epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
     best: Option<StateDict>,
@@ -281,7 +281,7 @@ impl Trainer {
     }
 
     /// Forward, backward, clipping, update and average on a batch.
-    fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
+    pub(super) fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
         let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
         let moment = Moment { seed, epoch: epoch as u64, index: index as u64 };
         let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), moment)?;
@@ -297,7 +297,7 @@ impl Trainer {
     }
 
     /// What the running epoch trains on, in its order, from a batch on.
-    fn batches(&self, start_batch: usize) -> Result<Loader> {
+    pub(super) fn batches(&self, start_batch: usize) -> Result<Loader> {
         let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
         let batch_size = self.recipe.batch_size;
         let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };

@@ -92,14 +92,8 @@ impl Panel {
     }
 
     fn draw_axes(&self, canvas: &Canvas, x: &Axis, y: &Axis) -> Drawn {
-        for &tick in &y.ticks {
-            let height = y.place(tick);
-            canvas.line(&[(x.ends[0], height), (x.ends[1], height)], GRID, 1.5)?;
-            let label = format!("{tick:.*}{}", y.decimals, self.unit);
-            canvas.text(&label, TEXT, (x.ends[0] - 14.0, height), HPos::Right, GREY)?;
-        }
+        y.draw_levels(canvas, x, self.unit)?;
         let floor = y.ends[0];
-        canvas.line(&[(x.ends[0], floor), (x.ends[1], floor)], GREY, 1.5)?;
         for &tick in &x.ticks {
             canvas.line(&[(x.place(tick), floor), (x.place(tick), floor + 7.0)], GREY, 1.5)?;
             canvas.text(&tick.to_string(), TEXT, (x.place(tick), floor + 22.0), HPos::Center, GREY)?;
@@ -152,12 +146,12 @@ impl Look {
 }
 
 /// Maps values to pixels.
-struct Axis {
+pub(super) struct Axis {
     /// First and last value.
     range: [f64; 2],
     /// Where those are.
-    ends: [f64; 2],
-    ticks: Vec<f64>,
+    pub(super) ends: [f64; 2],
+    pub(super) ticks: Vec<f64>,
     /// Digits after the point that the ticks need.
     decimals: usize,
 }
@@ -171,8 +165,15 @@ impl Axis {
         Axis { range: [first - room, last + room], ends, ticks: multiples(step, first, last), decimals: 0 }
     }
 
+    /// Logarithms, with a tick at each whole one.
+    pub(super) fn of_powers(logarithms: impl Iterator<Item = f64>, ends: [f64; 2]) -> Axis {
+        let [first, last] = extent(logarithms).unwrap_or([-1.0, 0.0]);
+        let room = if first == last { 0.5 } else { 0.02 * (last - first) };
+        Axis { range: [first - room, last + room], ends, ticks: multiples(1.0, first, last), decimals: 0 }
+    }
+
     /// From the tick below the least value to the one above the largest, but never beyond the limits.
-    fn of_values(values: impl Iterator<Item = f64>, ends: [f64; 2], limits: [f64; 2]) -> Axis {
+    pub(super) fn of_values(values: impl Iterator<Item = f64>, ends: [f64; 2], limits: [f64; 2]) -> Axis {
         let [mut low, mut high] = extent(values).unwrap_or([0.0, 1.0]);
         if high - low < 1e-3 * high.abs().max(1.0) {
             let room = 0.01 * high.abs().max(0.1);
@@ -189,7 +190,18 @@ impl Axis {
         Axis { range: [low, high], ends, ticks: multiples(step, low, high), decimals }
     }
 
-    fn place(&self, value: f64) -> f64 {
+    /// Lines at the ticks of a vertical axis, with their labels, and the horizontal axis below them.
+    pub(super) fn draw_levels(&self, canvas: &Canvas, x: &Axis, unit: &str) -> Drawn {
+        for &tick in &self.ticks {
+            let height = self.place(tick);
+            canvas.line(&[(x.ends[0], height), (x.ends[1], height)], GRID, 1.5)?;
+            let label = format!("{tick:.*}{unit}", self.decimals);
+            canvas.text(&label, TEXT, (x.ends[0] - 14.0, height), HPos::Right, GREY)?;
+        }
+        canvas.line(&[(x.ends[0], self.ends[0]), (x.ends[1], self.ends[0])], GREY, 1.5)
+    }
+
+    pub(super) fn place(&self, value: f64) -> f64 {
         let share = (value - self.range[0]) / (self.range[1] - self.range[0]);
         self.ends[0] + share * (self.ends[1] - self.ends[0])
     }

@@ -1,10 +1,12 @@
-//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG.
+//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG; and [`rates()`] of a search.
 
 mod curves;
 mod predictions;
+mod rates;
 
 pub use curves::curves;
 pub use predictions::{Prediction, predictions};
+pub use rates::rates;
 
 #[cfg(test)]
 mod tests {
