@@ -200,8 +200,8 @@ impl Trainer {
     }
 
     /// Goes on with a run from its last checkpoint, or from its beginning when it was killed before the first. `config` is
-    /// the run's own, in which `epochs`, `max_steps`, engine and data may be others. When the last checkpoint is missing or
-    /// damaged and the previous one took its place, the error beside the trainer says why.
+    /// the run's own, in which `epochs`, `max_steps`, `patience`, `train_eval`, `precise_bn`, engine and data may be others. When the
+    /// last checkpoint is missing or damaged and the previous one took its place, the error beside the trainer says why.
     ///
     /// # Errors
     /// When neither checkpoint can be loaded, or the data do not fit.
