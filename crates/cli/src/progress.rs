@@ -123,12 +123,10 @@ impl Observer for Narrator<'_> {
         self.say(&line);
         if self.may_lag && metrics.accuracy_in_training() < metrics.train_accuracy - LAG {
             self.may_lag = false;
-            self.bar.suspend(|| {
-                self.console.warn(
-                    "after the epoch the network recognises fewer of the training pictures than during it: batch norm's running \
-                     statistics lag behind; --precise-bn 50 takes them anew before each evaluation",
-                );
-            });
+            self.say(
+                "After the epoch the network recognises fewer of the training pictures than during it: batch norm's running statistics \
+                 lag behind. --precise-bn 50 takes them anew before each evaluation.",
+            );
         }
         self.last_line = Instant::now();
     }

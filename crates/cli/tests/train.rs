@@ -377,6 +377,18 @@ fn weights_of_one_run_begin_another() {
 }
 
 #[test]
+fn a_search_for_a_rate_leaves_a_table_and_a_drawing() {
+    let place = Place::with_data();
+    let table = place.train(&["--find-lr", "--opt", "sgd"]).succeeds();
+    assert!(table.contains("smoothed") && table.contains("1.0e-7") && table.contains("find-lr.png"), "{table}");
+    assert!(place.read("find-lr.png").starts_with(b"\x89PNG") && !place.path("runs").exists());
+    let found = place.train(&["--find-lr", "--out", "search", "--json"]).json();
+    assert_eq!(keys(&found), ["suggestion", "tried"]);
+    assert_eq!(place.list("search"), ["find-lr.png"]);
+    place.train(&["--find-lr", "--resume", "search"]).fails_with(2, "cannot be used with");
+}
+
+#[test]
 fn recipes_lie_below_all_other_settings() {
     let place = Place::with_data();
     place.write("mine.toml", b"weight_decay = 0.25\nlabel_smoothing = 0.5\n");
@@ -392,7 +404,7 @@ fn recipes_lie_below_all_other_settings() {
     place.write("own.toml", recipe.as_bytes());
     place.train(&["--recipe", "own.toml", "--max-steps", "1", "--out", "own", "-q"]).succeeds();
     let list = place.run(&["recipes"]).succeeds();
-    assert!(list.lines().count() == 6 && list.contains("fine-tune"), "{list}");
+    assert!(list.lines().count() == 7 && list.contains("fine-tune"), "{list}");
     let listed = place.run(&["recipes", "--json"]).json();
     assert_eq!(listed["recipes"].as_array().unwrap().len(), 5);
     place.run(&["recipes", "cifr"]).fails_with(2, "no recipe 'cifr': did you mean 'cifar'?");

@@ -26,6 +26,13 @@ impl Axis {
         Axis { range: [first - room, last + room], ends, ticks: multiples(step, first, last), decimals: 0 }
     }
 
+    /// Logarithms, with a tick at each whole one.
+    pub(crate) fn of_powers(logarithms: impl Iterator<Item = f64>, ends: [f64; 2]) -> Axis {
+        let [first, last] = extent(logarithms).unwrap_or([-1.0, 0.0]);
+        let room = if first == last { 0.5 } else { 0.02 * (last - first) };
+        Axis { range: [first - room, last + room], ends, ticks: multiples(1.0, first, last), decimals: 0 }
+    }
+
     /// From the tick below the least value to the one above the largest, but never beyond the limits.
     pub(crate) fn of_values(values: impl Iterator<Item = f64>, ends: [f64; 2], limits: [f64; 2]) -> Axis {
         let [mut low, mut high] = extent(values).unwrap_or([0.0, 1.0]);

@@ -193,6 +193,23 @@ fn recipes_that_have_a_name_train() {
     }
 }
 
+/// Seven batches an epoch, so that the search goes through them again and again.
+#[test]
+fn a_rate_is_found_at_which_training_learns() {
+    let search = |stop: &mut dyn Observer| {
+        let trainer = Trainer::with_engine(classifier(&config()), splits(), config().recipe, &engine()).unwrap();
+        trainer.find_lr(stop).unwrap()
+    };
+    let found = search(&mut ());
+    let suggestion = found.suggestion.unwrap();
+    assert!((1e-4..1.0).contains(&suggestion), "{suggestion}");
+    assert_eq!(search(&mut ()), found);
+    assert_eq!(search(&mut StopAt { step: 5, ..StopAt::default() }).tried, found.tried[..5]);
+    let learns = with(|recipe| recipe.optimizer.lr = suggestion);
+    let trainer = Trainer::with_engine(classifier(&learns), splits(), learns.recipe, &engine()).unwrap();
+    assert!(trainer.fit(&mut ()).unwrap().progress.best_accuracy > 0.9);
+}
+
 #[test]
 fn a_trained_net_is_fine_tuned_to_other_classes() {
     let first = Trainer::with_engine(classifier(&config()), splits(), config().recipe, &engine()).unwrap();

@@ -2,15 +2,18 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{self, Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use convnet::columns::thousands;
+use convnet::columns::{Columns, Style, thousands};
 use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
 use convnet::ops::Op;
-use convnet::train::{Ending, EpochMetrics, Outcome, Prepared, Prologue, RunFolder, Settings, TrainConfig, Trainer};
+use convnet::train::{
+    Ending, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TrainConfig, Trainer, plots,
+};
 use serde::Serialize;
 
 use crate::args::{source, tell_notes, tell_read, warn_of_emulation};
@@ -54,6 +57,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
 
+    /// Instead of training, try learning rates from 1e-7 to 10, one a step, and print the losses and the rate at which the loss falls
+    /// fastest; find-lr.png in the folder of --out or in this one shows them
+    #[arg(long, conflicts_with = "resume")]
+    find_lr: bool,
+
     /// Folder for the run; a new or an empty one [default: runs/NAME-NUMBER]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
@@ -67,6 +75,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Of the rates that are tried, every so manieth is listed.
+const LISTED: usize = 4;
+
+/// Stops on Ctrl-C and says nothing.
+struct UntilInterrupted;
+
+impl Observer for UntilInterrupted {
+    fn stop(&mut self) -> bool {
+        interrupt::requested()
+    }
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -77,6 +97,9 @@ struct Report<'a> {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        if self.find_lr {
+            return self.find_lr(console);
+        }
         let (trainer, engine) = match &self.resume {
             Some(run) => self.resume(run, console)?,
             None => self.begin(console)?,
@@ -107,6 +130,45 @@ impl Args {
     }
 
     fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
+        let (trainer, config, engine) = self.prepare(console)?;
+        let folder = match &self.out {
+            Some(path) => RunFolder::create(path, &config)?,
+            None => RunFolder::create_next(&config)?,
+        };
+        Ok((trainer.in_folder(folder, config)?, engine))
+    }
+
+    /// Tries learning rates.
+    fn find_lr(&self, console: &Console) -> anyhow::Result<()> {
+        let (trainer, _, engine) = self.prepare(console)?;
+        warn_of_emulation(&engine, console);
+        warn_of_little(&trainer, console);
+        interrupt::tell();
+        let found = trainer.find_lr(&mut UntilInterrupted)?;
+        if interrupt::requested() {
+            return Err(Interrupted.into());
+        }
+        let folder = self.out.as_deref().unwrap_or(".".as_ref());
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let drawing = folder.join("find-lr.png");
+        plots::rates(&drawing, &found)?;
+        if self.json {
+            return print_json(&found);
+        }
+        let mut columns = Columns::new(0, &["lr", "loss", "smoothed"]);
+        for tried in found.tried.iter().step_by(LISTED) {
+            columns.row([format!("{:.1e}", tried.lr), format!("{:.4}", tried.loss), format!("{:.4}", tried.smoothed)]);
+        }
+        print(&columns.render(Style::Plain))?;
+        print(&match found.suggestion {
+            Some(lr) => format!("\nThe loss falls fastest at --lr {lr:.1e}; {} shows it\n", drawing.display()),
+            None => format!("\nThe loss does not fall at any rate; {} shows it\n", drawing.display()),
+        })?;
+        Ok(())
+    }
+
+    /// Everything but the folder of a run.
+    fn prepare(&self, console: &Console) -> anyhow::Result<(Trainer, TrainConfig, Engine)> {
         let recipe = self.recipe.as_deref().map(Settings::of_recipe).transpose().or_usage()?.unwrap_or_default();
         let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
         let environment = Settings::from_env(|name| env::var(name).ok())?;
@@ -129,11 +191,7 @@ impl Args {
             }
         }
         let trainer = Trainer::with_engine(classifier, splits, config.recipe.clone(), &engine)?;
-        let folder = match &self.out {
-            Some(path) => RunFolder::create(path, &config)?,
-            None => RunFolder::create_next(&config)?,
-        };
-        Ok((trainer.in_folder(folder, config)?, engine))
+        Ok((trainer, config, engine))
     }
 
     fn resume(&self, run: &Path, console: &Console) -> anyhow::Result<(Trainer, Engine)> {

@@ -5,12 +5,16 @@ use crate::csv::field;
 
 /// A line for each epoch; what was not measured, or is not finite, is empty.
 pub(super) fn csv(comparison: &Comparison) -> String {
-    let mut text = String::from("run,epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds\r\n");
+    let mut text = String::from(
+        "run,epoch,train_loss,train_accuracy,train_eval_loss,train_eval_accuracy,val_loss,val_accuracy,seconds\r\n",
+    );
     for run in &comparison.runs {
         for epoch in &run.epochs {
             let numbers = [
                 Some(epoch.train_loss),
                 Some(epoch.train_accuracy),
+                epoch.train_eval_loss,
+                epoch.train_eval_accuracy,
                 epoch.val_loss,
                 epoch.val_accuracy,
                 Some(epoch.seconds),

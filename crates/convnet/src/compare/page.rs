@@ -50,7 +50,7 @@ fn curves(runs: &[ComparedRun]) -> Section {
     let charts = [
         chart("Held-out accuracy", " %", 2, PERCENT, |e| e.val_accuracy.map_or(f64::NAN, |share| 100.0 * share)),
         chart("Held-out loss", "", 4, LOSSES, |e| e.val_loss.unwrap_or(f64::NAN)),
-        chart("Training accuracy", " %", 2, PERCENT, |e| 100.0 * e.train_accuracy),
+        chart("Training accuracy", " %", 2, PERCENT, |e| 100.0 * e.accuracy_in_training()),
         chart("Training loss", "", 4, LOSSES, |e| e.train_loss),
     ];
     let drawn = element("div", &[("class", &"charts")], charts.iter().map(Chart::draw).sum());

@@ -79,7 +79,7 @@ fn table(epochs: &[EpochMetrics]) -> Markup {
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".into());
         let cells = [
             format!("{:.4}", epoch.train_loss),
-            percent(epoch.train_accuracy, 2),
+            percent(epoch.accuracy_in_training(), 2),
             or_dash(epoch.val_loss.map(|loss| format!("{loss:.4}"))),
             or_dash(epoch.val_accuracy.map(|accuracy| percent(accuracy, 2))),
             format!("{:.1}", epoch.seconds),

@@ -3,6 +3,7 @@
 //! [`Trainer`] has an example; a loop of one's own is made of [`crate::exec::Training`].
 
 mod config;
+mod find_lr;
 mod groups;
 mod metrics;
 #[cfg(feature = "plots")]
@@ -23,6 +24,7 @@ pub use config::{
     DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, OutputConfig, Recipe, SETTINGS,
     ScheduleConfig, Setting, Settings, TrainConfig,
 };
+pub use find_lr::{RateSearch, TriedRate};
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
 pub use prepare::{Prepared, Prologue};
 pub use progress::Progress;

@@ -67,7 +67,7 @@ fn events(start: u64, epochs: &[EpochMetrics]) -> Vec<u8> {
         let scalars = [
             ("loss/train", Some(epoch.train_loss)),
             ("loss/val", epoch.val_loss),
-            ("accuracy/train", Some(epoch.train_accuracy)),
+            ("accuracy/train", Some(epoch.accuracy_in_training())),
             ("accuracy/val", epoch.val_accuracy),
         ];
         let values: Vec<u8> = scalars

@@ -127,7 +127,7 @@ pub struct Trainer {
     training: Training,
     /// Batches from which the statistics of norms are taken anew.
     statistics_batches: usize,
-    progress: Progress,
+    pub(super) progress: Progress,
     epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
     best: Option<StateDict>,
@@ -213,8 +213,8 @@ impl Trainer {
     }
 
     /// Goes on with a run from its last checkpoint, or from its beginning when it was killed before the first. `config` is
-    /// the run's own, in which `epochs`, `max_steps`, engine and data may be others. When the last checkpoint is missing or
-    /// damaged and the previous one took its place, the error beside the trainer says why.
+    /// the run's own, in which `epochs`, `max_steps`, `patience`, `train_eval`, `precise_bn`, engine and data may be others. When the
+    /// last checkpoint is missing or damaged and the previous one took its place, the error beside the trainer says why.
     ///
     /// # Errors
     /// When neither checkpoint can be loaded, or the data do not fit.
@@ -294,7 +294,7 @@ impl Trainer {
     }
 
     /// Forward, backward, clipping, update and average on a batch.
-    fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
+    pub(super) fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
         let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
         let key = RandomKey { seed, epoch: epoch as u64, index: index as u64 };
         let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), key)?;
@@ -310,7 +310,7 @@ impl Trainer {
     }
 
     /// What the running epoch trains on, in its order, from a batch on.
-    fn batches(&self, start_batch: usize) -> Result<Loader> {
+    pub(super) fn batches(&self, start_batch: usize) -> Result<Loader> {
         let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
         let batch_size = self.recipe.batch_size;
         let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };

@@ -88,14 +88,8 @@ impl Panel {
     }
 
     fn draw_axes(&self, canvas: &Canvas, x: &Axis, y: &Axis) -> Drawn {
-        for &tick in &y.ticks {
-            let height = y.place(tick);
-            canvas.line(&[(x.ends[0], height), (x.ends[1], height)], GRID, 1.5)?;
-            let label = format!("{tick:.*}{}", y.decimals, self.unit);
-            canvas.text(&label, TEXT, (x.ends[0] - 14.0, height), HPos::Right, GREY)?;
-        }
+        draw_levels(canvas, x, y, self.unit)?;
         let floor = y.ends[0];
-        canvas.line(&[(x.ends[0], floor), (x.ends[1], floor)], GREY, 1.5)?;
         for &tick in &x.ticks {
             canvas.line(&[(x.place(tick), floor), (x.place(tick), floor + 7.0)], GREY, 1.5)?;
             canvas.text(&tick.to_string(), TEXT, (x.place(tick), floor + 22.0), HPos::Center, GREY)?;
@@ -118,6 +112,17 @@ impl Panel {
         }
         Ok(())
     }
+}
+
+/// Lines at the ticks of a vertical axis, with their labels, and the horizontal axis below them.
+pub(super) fn draw_levels(canvas: &Canvas, x: &Axis, y: &Axis, unit: &str) -> Drawn {
+    for &tick in &y.ticks {
+        let height = y.place(tick);
+        canvas.line(&[(x.ends[0], height), (x.ends[1], height)], GRID, 1.5)?;
+        let label = format!("{tick:.*}{unit}", y.decimals);
+        canvas.text(&label, TEXT, (x.ends[0] - 14.0, height), HPos::Right, GREY)?;
+    }
+    canvas.line(&[(x.ends[0], y.ends[0]), (x.ends[1], y.ends[0])], GREY, 1.5)
 }
 
 /// What a curve looks like: shape tells the two apart as colour does.

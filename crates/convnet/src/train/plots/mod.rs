@@ -1,12 +1,14 @@
-//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG.
+//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG; and [`rates()`] of a search.
 
 mod answers;
 mod curves;
 mod predictions;
+mod rates;
 
 pub(super) use answers::answers;
 pub use curves::curves;
 pub use predictions::{Prediction, predictions};
+pub use rates::rates;
 
 #[cfg(test)]
 mod tests {
