@@ -7,6 +7,7 @@ use convnet::weights::{Misfit, Problem};
 pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     let problem = match error.downcast_ref::<Error>()? {
         Error::Weights { problem, .. } => problem,
+        Error::NotDownloaded { set, .. } => return Some(format!(" with --data {set} --download")),
         Error::Diverged { .. } => return Some("; the flag is --lr".into()),
         _ => return None,
     };

@@ -40,6 +40,7 @@ impl<T> OrUsage<T> for convnet::Result<T> {
     fn or_usage(self) -> anyhow::Result<T> {
         self.map_err(|error| match error {
             Error::File { .. }
+            | Error::NotDownloaded { .. }
             | Error::Picture { .. }
             | Error::Pictures(_)
             | Error::Classes { .. }

@@ -214,7 +214,7 @@ fn pictures_that_do_not_fit_the_net() {
     place.write("data/t10k-images-idx3-ubyte", &images(20, 9));
     place.write("data/train-images-idx3-ubyte", &images(50, 9));
     assert_eq!(place.run(&["eval", "--run", "run", "--json"]).json()["images"], 20);
-    place.run(&["train", "--resume", "run"]).fails_with(1, "pictures of 1x9x9, but the net 'cnn' takes 1x8x8");
+    place.run(&["train", "--resume", "run"]).fails_with(1, "for net 'cnn': expected shape [1, 8, 8], got [1, 9, 9]");
 }
 
 /// A limit on the size of files is met as a full disk is: writing fails half-way.

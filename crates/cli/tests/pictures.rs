@@ -44,7 +44,8 @@ fn pictures_of_any_size_are_learned_and_recognised() {
     place.write("names.txt", b"Blau\nRot\n");
     assert!(predict(&["--labels", "names.txt"]).succeeds().contains(": Rot ("));
     place.write("names.txt", b"Blau\n");
-    predict(&["--labels", "names.txt"]).fails_with(1, "names.txt: net 'cnn': expected an output for each of 1 classes");
+    predict(&["--labels", "names.txt"])
+        .fails_with(1, "names.txt: classes for net 'cnn', which has an output for each: expected 2, got 1");
     // The held-out part alone.
     fs::remove_dir_all(place.path("pictures/train")).unwrap();
     assert_eq!(place.run(&["eval", "--run", "run", "--json"]).json()["top1"], 1.0);

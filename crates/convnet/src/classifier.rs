@@ -70,7 +70,7 @@ impl Description {
     /// Checks that the net turns pictures that are prepared so into these classes.
     ///
     /// # Errors
-    /// [`Error::Shape`] when its outputs are not as many as the classes, [`Error::Setting`] when its input is no picture or
+    /// [`Error::Length`] when its outputs are not as many as the classes, [`Error::Setting`] when its input is no picture or
     /// the preprocessing cannot be done.
     pub fn new(net: Net, preprocessing: Preprocessing, classes: Vec<String>) -> Result<Description> {
         let input = picture_shape(&net)?;
@@ -80,8 +80,8 @@ impl Description {
                 Ok(Description { net, input, preprocessing, assumed: false, classes })
             }
             output => {
-                let of = format!("outputs of net '{}' for {} classes", net.name(), classes.len());
-                Err(Error::Shape { of, expected: vec![classes.len()], found: output.dims().to_vec() })
+                let of = format!("classes for net '{}', which has an output for each", net.name());
+                Err(Error::Length { of, expected: output.elements(), found: classes.len() })
             }
         }
     }
@@ -398,7 +398,7 @@ mod tests {
         let named = loaded.description.with_classes(names()).unwrap();
         assert_eq!(named.classes(), names());
         let error = named.with_classes(vec!["one".into()]).unwrap_err();
-        assert!(matches!(error, Error::Shape { expected, found, .. } if expected == [1] && found == [2]));
+        assert!(matches!(error, Error::Length { expected: 2, found: 1, .. }));
     }
 
     #[test]
@@ -444,7 +444,7 @@ mod tests {
             (PREPROCESSING_KEY, "{\"mean\": [0], \"std\": [1], \"resize\": 27}", "expected 28"),
             (PREPROCESSING_KEY, "{\"mean\": [0], \"std\": [1], \"resize\": -1}", "metadata 'preprocessing'"),
             (PREPROCESSING_KEY, "{\"mean\": [0, 0], \"std\": [1]}", "for each of 1 channels, got 2 means"),
-            (CLASSES_KEY, "[\"a\"]", "for 1 classes: expected shape [1], got [2]"),
+            (CLASSES_KEY, "[\"a\"]", "an output for each: expected 2, got 1"),
             (CLASSES_KEY, "cat", "metadata 'classes': expected value"),
             (NORMALIZATION_KEY, "{\"mean\": [0], \"std\": [0]}", "deviation above 0"),
             (NET_KEY, "input = 3", "metadata 'net'"),

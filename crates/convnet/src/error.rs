@@ -44,6 +44,17 @@ pub enum Error {
         /// What was expected and what came.
         problem: String,
     },
+    /// A data set that could be downloaded and is not there.
+    #[error("{}: {problem}", folder.display())]
+    #[non_exhaustive]
+    NotDownloaded {
+        /// What it is called: "mnist".
+        set: &'static str,
+        /// The folder that should have it.
+        folder: PathBuf,
+        /// What is missing.
+        problem: String,
+    },
     /// A picture that cannot be used.
     #[error("{name}: {problem}")]
     #[non_exhaustive]
@@ -313,7 +324,7 @@ impl Error {
         match self {
             Error::Weights { problem, .. } => problem.in_file(path),
             Error::File { .. } | Error::Io { .. } | Error::Picture { .. } | Error::Pictures(_) => self,
-            Error::Feature { .. } | Error::Thread { .. } => self,
+            Error::Feature { .. } | Error::Thread { .. } | Error::NotDownloaded { .. } => self,
             other => Error::file(path, other.to_string()),
         }
     }

@@ -470,7 +470,7 @@ fn what_does_not_fit_is_refused() {
     let other = zoo::cnn(&zoo::Cnn { ydim: 3, ..zoo::Cnn::default() }).unwrap();
     let other = Classifier::untrained(other, 0).unwrap();
     let message = Trainer::new(other, splits(), config().recipe).err().unwrap().to_string();
-    assert!(message.contains("pictures of 1x6x6, but the net 'cnn' takes 1x28x28"), "{message}");
+    assert!(message.contains("for net 'cnn': expected shape [1, 28, 28], got [1, 6, 6]"), "{message}");
     let message = Trainer::new(classifier(&config()), splits(), with(|recipe| recipe.epochs = 0).recipe).err().unwrap();
     assert!(message.to_string().starts_with("epochs: expected at least 1"));
 }

@@ -36,7 +36,7 @@ impl Kernel {
         }
         if let Some(i) = rows.iter().position(|row| row.len() != width) {
             let (row, found) = (i + 1, rows[i].len());
-            return Err(Error::Length { of: format!("numbers in row {row} of the kernel"), expected: width, found });
+            return Err(Error::Length { of: format!("row {row} of the kernel"), expected: width, found });
         }
         if height > MAX_SIDE || width > MAX_SIDE {
             return Err(Error::setting("kernel", format!("at most {MAX_SIDE}x{MAX_SIDE} numbers"), times(&size)));

@@ -19,7 +19,7 @@
 //! let picture = Bitmap::new([1, 8, 8], (0..64).map(|i| if i % 8 < 4 { 0 } else { 255 }).collect())?;
 //! let (engine, sobel) = (Engine::new(1)?, filter::find("sobel-x")?);
 //! let pass = Pass::new(&engine, &picture, &[sobel], &Placement::default())?;
-//! assert_eq!(pass.shape(), [1, 6, 6]);
+//! assert_eq!(pass.shape(), [1, 8, 8]);
 //! # Ok(())
 //! # }
 //! ```

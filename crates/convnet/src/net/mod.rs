@@ -5,8 +5,8 @@
 //!
 //! # fn main() -> Result<()> {
 //! let mut net = Net::new("residual", Shape::Map([3, 32, 32]))?;
-//! let stem = net.then("stem", Conv2d::new(16, Window::same(3)))?;
-//! net.then("conv", Conv2d::new(16, Window::same(3)))?;
+//! let stem = net.then("stem", Conv2d::new(16, Window::square(3).padding(1)))?;
+//! net.then("conv", Conv2d::new(16, Window::square(3).padding(1)))?;
 //! let conv = net.then("relu", Activation::Relu)?;
 //! net.add("sum", Op::Add, &[stem, conv])?;
 //! assert_eq!(net.output_shape(), Shape::Map([16, 32, 32]));

@@ -370,12 +370,13 @@ fn unknown(value: &str) -> Error {
     ))
 }
 
-/// Adds what can be done about a file of the cache folder.
+/// Says what can be done about a file of the cache folder, or that MNIST is not there.
 fn redownload(error: Error) -> Error {
     match error {
         Error::File { path, problem } if path.is_file() => {
             Error::file(path, format!("{problem}. Delete it to download it again"))
         }
+        Error::File { path: folder, problem } => Error::NotDownloaded { set: "mnist", folder, problem },
         other => other,
     }
 }
