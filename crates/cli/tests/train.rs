@@ -407,8 +407,8 @@ fn recipes_lie_below_all_other_settings() {
     assert!(list.lines().count() == 7 && list.contains("fine-tune"), "{list}");
     let listed = place.run(&["recipes", "--json"]).json();
     assert_eq!(listed["recipes"].as_array().unwrap().len(), 5);
-    place.run(&["recipes", "cifr"]).fails_with(2, "no recipe 'cifr': did you mean 'cifar'?");
-    place.train(&["--recipe", "cifr"]).fails_with(2, "no recipe and no file 'cifr'");
+    place.run(&["recipes", "cifr"]).fails_with(2, "unknown recipe 'cifr': did you mean 'cifar'?");
+    place.train(&["--recipe", "cifr"]).fails_with(2, "unknown recipe 'cifr': did you mean 'cifar'?");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How a run is configured: defaults, then layers of [`Settings`] (a TOML file, the environment, flags), of which later ones
 //! win, give a [`TrainConfig`]. [`SETTINGS`] lists them all.
 
+mod kind;
 mod recipe;
 mod settings;
 
@@ -8,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::kind::Kind;
 pub use self::recipe::{Optimizer, OptimizerConfig, Recipe, ScheduleConfig};
 use self::recipe::{expect, is_share};
-pub use self::settings::{Kind, SETTINGS, Setting, Settings};
+pub use self::settings::{SETTINGS, Setting, Settings};
 use crate::exec::{ConvChoice, Engine, Precision};
 use crate::zoo::{self, Shortcut, ZooOptions};
 use crate::{Error, Result};

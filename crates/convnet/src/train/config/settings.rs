@@ -9,8 +9,7 @@ use std::sync::LazyLock;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::TrainConfig;
-use crate::data::augment::Augmentation;
+use super::{Kind, TrainConfig};
 use crate::suggest::hint;
 use crate::{Error, Result};
 
@@ -32,33 +31,6 @@ pub struct Setting {
     pub otherwise: Option<&'static str>,
     /// Whether a run can go on with another value.
     pub may_change: bool,
-}
-
-/// What the value of a setting looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `true` or `false`.
-    Switch,
-    /// A whole number from 0.
-    Count,
-    /// A number.
-    Number,
-    /// A text.
-    Text,
-    /// The name of a file.
-    File,
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// Whole numbers.
-    Counts,
-    /// Numbers.
-    Numbers,
-    /// Channels, height and width; as a text `3x224x224`, or `224x224` for colour.
-    Size,
-    /// Texts.
-    Texts,
-    /// The name of an augmentation, or a list of transforms.
-    Augmentation,
 }
 
 const fn setting(path: &'static str, name: &'static str, kind: Kind, help: &'static str) -> Setting {
@@ -283,117 +255,6 @@ pub(super) fn find(key: &str) -> Result<&'static Setting, String> {
     })
 }
 
-impl Kind {
-    /// What is expected, in words.
-    pub fn expected(self) -> String {
-        match self {
-            Kind::Switch => "true or false".into(),
-            Kind::Count => "a whole number from 0 to 9223372036854775807".into(),
-            Kind::Number => "a number".into(),
-            Kind::Text => "a text".into(),
-            Kind::File => "the name of a file".into(),
-            Kind::Choice(words) => format!("one of {}", words.join(", ")),
-            Kind::Counts => "whole numbers, such as 32,64".into(),
-            Kind::Numbers => "numbers, such as 0.9,0.999".into(),
-            Kind::Size => "a size such as 3x224x224 or 28x28".into(),
-            Kind::Texts => "names between commas".into(),
-            Kind::Augmentation => "the name of an augmentation or a list of transforms".into(),
-        }
-    }
-
-    /// A value of this kind from a text, as flags and the environment have it.
-    ///
-    /// # Errors
-    /// What was expected and what came.
-    ///
-    /// ```
-    /// use convnet::train::Kind;
-    /// assert_eq!(Kind::Size.parse("224x224").unwrap().to_string(), "[3, 224, 224]");
-    /// assert_eq!(Kind::Count.parse("-1").unwrap_err(), "expected a whole number from 0 to 9223372036854775807, got '-1'");
-    /// ```
-    pub fn parse(self, text: &str) -> Result<Value, String> {
-        let trimmed = text.trim();
-        let items = || {
-            let inside = trimmed.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(trimmed);
-            inside.split(',').map(str::trim).filter(|_| !inside.trim().is_empty())
-        };
-        let count = |text: &str| text.parse().ok().filter(|&number: &i64| number >= 0).map(Value::Integer);
-        let number = |text: &str| text.parse().ok().map(Value::Float);
-        let value = match self {
-            Kind::Switch => trimmed.parse().ok().map(Value::Boolean),
-            Kind::Count => count(trimmed),
-            Kind::Number => number(trimmed),
-            Kind::Text | Kind::File => Some(Value::String(text.into())),
-            Kind::Choice(_) => Some(Value::String(trimmed.into())),
-            Kind::Counts => items().map(count).collect::<Option<_>>().map(Value::Array),
-            Kind::Numbers => items().map(number).collect::<Option<_>>().map(Value::Array),
-            Kind::Texts => Some(Value::Array(items().map(|item| Value::String(item.into())).collect())),
-            Kind::Size => size(trimmed),
-            Kind::Augmentation => return augmentation(text),
-        };
-        value.ok_or_else(|| format!("expected {}, got '{text}'", self.expected())).and_then(|value| self.check(value))
-    }
-
-    /// The same value if it is of this kind; whole numbers are numbers, too.
-    fn check(self, value: Value) -> Result<Value, String> {
-        let problem = |value: &Value| Err(format!("expected {}, got {}", self.expected(), shown(value)));
-        match (self, value) {
-            (Kind::Number, Value::Integer(number)) => Ok(Value::Float(number as f64)),
-            (Kind::Count, Value::Integer(number)) if number < 0 => problem(&Value::Integer(number)),
-            (Kind::Switch, value @ Value::Boolean(_))
-            | (Kind::Count, value @ Value::Integer(_))
-            | (Kind::Number, value @ Value::Float(_))
-            | (Kind::Text | Kind::File, value @ Value::String(_)) => Ok(value),
-            (Kind::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(Value::String(word)),
-            (Kind::Choice(words), Value::String(word)) => {
-                let hint = hint(&word, words.iter().copied());
-                Err(format!("expected {}, got '{word}'{hint}", self.expected()))
-            }
-            (Kind::Size, Value::String(text)) => self.parse(&text),
-            (Kind::Size, Value::Array(items)) if items.len() == 3 => {
-                each(items, Kind::Count).map_err(|_| format!("expected {}", self.expected()))
-            }
-            (Kind::Counts, Value::Array(items)) => each(items, Kind::Count),
-            (Kind::Numbers, Value::Array(items)) => each(items, Kind::Number),
-            (Kind::Texts, Value::Array(items)) => each(items, Kind::Text),
-            (Kind::Augmentation, Value::String(name)) => augmentation(&name),
-            (Kind::Augmentation, list @ Value::Array(_)) => augmentation(&list.to_string()),
-            (_, value) => problem(&value),
-        }
-    }
-}
-
-fn each(items: Vec<Value>, kind: Kind) -> Result<Value, String> {
-    items.into_iter().map(|item| kind.check(item)).collect::<Result<_, _>>().map(Value::Array)
-}
-
-/// Channels, height and width; three channels where none are named.
-fn size(text: &str) -> Option<Value> {
-    let numbers = text.split(['x', 'X']).map(|number| number.parse().ok().filter(|&number: &i64| number > 0));
-    let numbers: Vec<i64> = numbers.collect::<Option<_>>()?;
-    let size = match numbers[..] {
-        [height, width] => [3, height, width],
-        [channels, height, width] => [channels, height, width],
-        _ => return None,
-    };
-    Some(Value::Array(size.map(Value::Integer).to_vec()))
-}
-
-/// The list of transforms, whatever it is called.
-fn augmentation(text: &str) -> Result<Value, String> {
-    let parsed: Augmentation = text.parse().map_err(|error: Error| error.to_string())?;
-    Value::try_from(parsed).map_err(|error| error.to_string())
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("'{text}'"),
-        Value::Array(_) => "a list".into(),
-        Value::Table(_) => "a table".into(),
-        value => value.to_string(),
-    }
-}
-
 /// A layer of settings over the defaults: those that are set, each of its kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings(Table);
@@ -576,30 +437,6 @@ mod tests {
         ] {
             let problem = Settings::from_toml(text).unwrap_err();
             assert!(problem.contains(expected), "{problem}");
-        }
-    }
-
-    #[test]
-    fn texts_are_read_by_kind() {
-        let parsed = |name: &str, text: &str| find(name).unwrap().kind.parse(text).map(|value| value.to_string());
-        for (name, text, expected) in [
-            ("cdims", "", Ok("[]")),
-            ("cdims", "64, 32", Ok("[64, 32]")),
-            ("hdims", "[8]", Ok("[8]")),
-            ("betas", "0.9,1", Ok("[0.9, 1.0]")),
-            ("lr", "1", Ok("1.0")),
-            ("input", "1x28x28", Ok("[1, 28, 28]")),
-            ("nesterov", "true", Ok("true")),
-            ("nesterov", "yes", Err("expected true or false, got 'yes'")),
-            ("lr", "fast", Err("expected a number, got 'fast'")),
-            ("epochs", "1\nlr = 2", Err("expected a whole number from 0 to 9223372036854775807, got '1\nlr = 2'")),
-            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, lamb, got 'adamax'")),
-        ] {
-            assert_eq!(
-                parsed(name, text).as_deref(),
-                expected.map_err(str::to_owned).as_ref().map(|text| *text),
-                "{name} {text}"
-            );
         }
     }
 

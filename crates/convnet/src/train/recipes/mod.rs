@@ -6,7 +6,6 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Settings;
-use crate::suggest::suggest;
 use crate::{Error, Result};
 
 /// A recipe that has a name.
@@ -31,14 +30,10 @@ impl NamedRecipe {
     /// The recipe of that name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for another name; the message has a suggestion or all names.
+    /// [`Error::Unknown`] for another name.
     pub fn find(name: &str) -> Result<NamedRecipe> {
-        let found = RECIPES.into_iter().find(|recipe| recipe.name == name);
-        found.ok_or_else(|| Error::invalid(format!("no recipe '{name}': {}", NamedRecipe::suggestion(name))))
-    }
-
-    fn suggestion(name: &str) -> String {
-        suggest(name, RECIPES.iter().map(|recipe| recipe.name))
+        let unknown = || Error::unknown("recipe", name, RECIPES.iter().map(|recipe| recipe.name));
+        RECIPES.into_iter().find(|recipe| recipe.name == name).ok_or_else(unknown)
     }
 
     /// What it is for, in a line: the first of its comments.
@@ -67,15 +62,11 @@ impl Settings {
     /// Those of a recipe that has a name, or of a TOML file.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is neither; as [`Settings::read`] for a file.
+    /// [`Error::Unknown`] when it is neither; as [`Settings::read`] for a file.
     pub fn of_recipe(name_or_file: &str) -> Result<Settings> {
-        match NamedRecipe::find(name_or_file) {
-            Ok(recipe) => recipe.settings(),
-            Err(_) if Path::new(name_or_file).is_file() => Settings::read(Path::new(name_or_file)),
-            Err(_) => {
-                let suggestion = NamedRecipe::suggestion(name_or_file);
-                Err(Error::invalid(format!("no recipe and no file '{name_or_file}': {suggestion}")))
-            }
+        match Path::new(name_or_file) {
+            file if file.is_file() && NamedRecipe::find(name_or_file).is_err() => Settings::read(file),
+            _ => NamedRecipe::find(name_or_file)?.settings(),
         }
     }
 }
@@ -120,6 +111,6 @@ mod tests {
         std::fs::write(&path, "epochs = 3").unwrap();
         assert_eq!(recipe(path.to_str().unwrap()).epochs, 3);
         let message = Settings::of_recipe("cifr").unwrap_err().to_string();
-        assert_eq!(message, "no recipe and no file 'cifr': did you mean 'cifar'?");
+        assert_eq!(message, "unknown recipe 'cifr': did you mean 'cifar'?");
     }
 }
