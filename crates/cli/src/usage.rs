@@ -41,6 +41,7 @@ impl<T> OrUsage<T> for convnet::Result<T> {
         self.map_err(|error| match error {
             Error::File { .. }
             | Error::NotDownloaded { .. }
+            | Error::Locked { .. }
             | Error::Picture { .. }
             | Error::Pictures(_)
             | Error::Classes { .. }

@@ -104,6 +104,15 @@ pub enum Error {
         /// Why.
         problem: Box<weights::Problem>,
     },
+    /// A run's folder in which a training is under way.
+    #[error("{}: a training is under way in this folder{}: wait for it, or stop it", folder.display(), held_by(holder))]
+    #[non_exhaustive]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+        /// Who trains there, as far as is known: "process 123".
+        holder: String,
+    },
     /// Training whose numbers are no longer finite.
     #[error(
         "the {what} is {value} after step {step}, in epoch {epoch}: training has diverged. Try a smaller learning rate than \
@@ -266,6 +275,11 @@ pub(crate) fn times(shape: &[usize]) -> String {
 /// Of an unknown name, so many letters are shown.
 const LONGEST: usize = 100;
 
+/// Names who trains in a folder.
+fn held_by(holder: &str) -> String {
+    if holder.is_empty() { String::new() } else { format!(" ({holder})") }
+}
+
 /// Names the checkpoint that is left.
 fn before_that(kept: &Option<PathBuf>) -> String {
     kept.as_ref().map(|path| format!(". {} is from before", path.display())).unwrap_or_default()
@@ -324,7 +338,7 @@ impl Error {
         match self {
             Error::Weights { problem, .. } => problem.in_file(path),
             Error::File { .. } | Error::Io { .. } | Error::Picture { .. } | Error::Pictures(_) => self,
-            Error::Feature { .. } | Error::Thread { .. } | Error::NotDownloaded { .. } => self,
+            Error::Feature { .. } | Error::Thread { .. } | Error::NotDownloaded { .. } | Error::Locked { .. } => self,
             other => Error::file(path, other.to_string()),
         }
     }

@@ -386,6 +386,43 @@ fn a_run_without_a_checkpoint_begins_again() {
     assert_eq!(essence(&trainer.fit(&mut ()).unwrap()), essence(&unbroken));
 }
 
+/// Breaks off without a chance to save, as a kill does.
+struct KillAt(u64);
+
+impl Observer for KillAt {
+    fn step(&mut self, progress: &Progress, _loss: f64) {
+        assert!(progress.step < self.0, "killed");
+    }
+}
+
+#[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint_within_an_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let unbroken = begin(&folder.path().join("unbroken"), config()).fit(&mut ()).unwrap();
+    let mut config = config();
+    config.output.checkpoint_every = Some(2);
+    let path = folder.path().join("run");
+    let trainer = begin(&path, config);
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| trainer.fit(&mut KillAt(12))));
+    assert!(killed.is_err());
+    // Seven steps an epoch: there were checkpoints after steps 2, 4, 6, 7, 9 and 11.
+    let (trainer, problem) = resume(&path, None);
+    assert!(problem.is_none());
+    assert_eq!((trainer.progress().step, trainer.progress().epoch, trainer.progress().batch), (11, 1, 4));
+    assert_eq!(essence(&trainer.fit(&mut ()).unwrap()), essence(&unbroken));
+}
+
+#[test]
+fn a_folder_takes_one_training_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = begin(folder.path(), config());
+    let run = RunFolder::open(folder.path()).unwrap();
+    let second = Trainer::resume(run, config(), splits(), &engine()).err().unwrap();
+    assert!(matches!(&second, convnet::Error::Locked { holder, .. } if holder.starts_with("process ")), "{second}");
+    drop(trainer);
+    resume(folder.path(), None).0.fit(&mut ()).unwrap();
+}
+
 #[test]
 fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 mod config;
 mod find_lr;
 mod groups;
+mod lock;
 mod metrics;
 #[cfg(feature = "plots")]
 pub mod plots;

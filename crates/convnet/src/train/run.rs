@@ -1,16 +1,22 @@
 //! The folder of a run: `config.toml`, `metrics.jsonl`, `report.html`, `curves.png`, `predictions.png`, `sample.png`,
 //! `best.safetensors` and `last.safetensors`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::TrainConfig;
+use super::{TrainConfig, lock};
 use crate::files::write_atomic;
 use crate::{Error, Result};
 
 /// Where runs go that are given no folder.
 const RUNS: &str = "runs";
+
+/// Whether a run may have left this where it was killed before there was a `config.toml`.
+fn is_remainder(name: &OsStr) -> bool {
+    [lock::FILE, ".config.toml.tmp"].iter().any(|own| name == *own)
+}
 
 /// A run's folder and the names in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +25,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder, parents included, and writes `config.toml`. An empty folder may be there already.
+    /// Makes the folder, parents included, and writes `config.toml`. An empty folder may be there already, or what is left of a run
+    /// that was killed as it was made.
     ///
     /// # Errors
     /// [`Error::File`] when there is a file, or a folder that is not empty; [`Error::Io`] when it cannot be made.
@@ -28,8 +35,8 @@ impl RunFolder {
             ErrorKind::AlreadyExists => Error::file(path, "expected a new folder, found a file of that name"),
             _ => Error::io("creating", path)(error),
         })?;
-        let mut entries = fs::read_dir(path).map_err(Error::io("reading", path))?;
-        if entries.next().is_some() {
+        let entries = fs::read_dir(path).map_err(Error::io("reading", path))?;
+        if entries.filter_map(|entry| entry.ok()).any(|entry| !is_remainder(&entry.file_name())) {
             let problem =
                 "expected a new or empty folder, this one holds files; choose another, or resume the run in it";
             return Err(Error::file(path, problem));
@@ -191,6 +198,16 @@ mod tests {
         let message = RunFolder::create(&folder.path().join("file"), &config).unwrap_err().to_string();
         assert!(message.ends_with("found a file of that name"), "{message}");
         RunFolder::create(&folder.path().join("file/below"), &config).unwrap_err();
+    }
+
+    #[test]
+    fn what_a_killed_run_leaves_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [lock::FILE, ".config.toml.tmp"] {
+            fs::write(folder.path().join(name), "epo").unwrap();
+        }
+        let run = RunFolder::create(folder.path(), &TrainConfig::default()).unwrap();
+        assert_eq!(run.config().unwrap(), TrainConfig::default());
     }
 
     #[test]

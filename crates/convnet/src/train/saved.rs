@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
+use super::lock::RunLock;
 #[cfg(feature = "plots")]
 use super::plots;
 use super::tensorboard::write_events;
@@ -24,10 +26,14 @@ const IMAGES_KEY: &str = "train_images";
 /// Before the names of weights that are trained, among the optimizer's tensors, where the weights are an average of them.
 const TRAINED: &str = "trained.";
 
-/// A run's folder and the configuration that is written into it.
+/// Time after which a checkpoint is due, unless the configuration says steps.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(600);
+
+/// A run's folder, which nobody else writes into, and the configuration that is written into it.
 pub(super) struct Saved {
     pub(super) folder: RunFolder,
     pub(super) config: TrainConfig,
+    _lock: RunLock,
 }
 
 /// Where a run stood.
@@ -42,6 +48,20 @@ pub(super) struct Restored {
 }
 
 impl Saved {
+    /// Takes a folder for a training.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another one is under way there.
+    pub(super) fn take(folder: RunFolder, config: TrainConfig) -> Result<Saved> {
+        let lock = RunLock::take(folder.path())?;
+        Ok(Saved { folder, config, _lock: lock })
+    }
+
+    /// Whether a checkpoint is due, so many steps and so much time after the last one.
+    pub(super) fn is_due(&self, steps: u64, time: Duration) -> bool {
+        self.config.output.checkpoint_every.map_or(time >= CHECKPOINT_TIME, |every| steps >= every)
+    }
+
     /// Writes a picture to try the run out with.
     pub(super) fn write_sample(&self, data: &Dataset) -> Result<()> {
         match data.shape()[0] {

@@ -205,7 +205,7 @@ impl Trainer {
     /// # Errors
     /// When the folder cannot be written.
     pub fn in_folder(mut self, folder: RunFolder, config: TrainConfig) -> Result<Trainer> {
-        let saved = Saved { folder, config: TrainConfig { recipe: self.recipe.clone(), ..config } };
+        let saved = Saved::take(folder, TrainConfig { recipe: self.recipe.clone(), ..config })?;
         saved.folder.write_config(&saved.config)?;
         saved.write_sample(self.shown())?;
         self.saved = Some(saved);
@@ -225,7 +225,7 @@ impl Trainer {
         engine: &Engine,
     ) -> Result<(Trainer, Option<Error>)> {
         let last = folder.last_safetensors();
-        let saved = Saved { folder, config };
+        let saved = Saved::take(folder, config)?;
         let recipe = saved.config.recipe.clone();
         let (restored, problem) = saved.restore(&splits.train)?;
         let mut trainer = match restored {
@@ -255,6 +255,7 @@ impl Trainer {
         let mut targets = TargetMaker::default();
         let epoch_steps = self.train.len().div_ceil(self.recipe.batch_size);
         let span = Span { epochs: self.recipe.epochs, epoch_steps };
+        let mut saved = (self.progress.step, Instant::now());
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             let mut clock = Instant::now();
             for batch in self.batches(self.progress.batch)? {
@@ -270,8 +271,14 @@ impl Trainer {
                 if observer.stop() {
                     return self.end(Ending::Stopped);
                 }
-                if self.has_max_steps() && self.progress.images < self.train.len() {
+                if self.progress.images >= self.train.len() {
+                    continue;
+                }
+                if self.has_max_steps() {
                     return self.end(Ending::MaxSteps);
+                }
+                if self.saves_after(saved)? {
+                    saved = (self.progress.step, Instant::now());
                 }
             }
             let start = Instant::now();
@@ -281,6 +288,7 @@ impl Trainer {
                 ControlFlow::Continue(mut found) => {
                     found.seconds = start.elapsed().as_secs_f64();
                     self.end_epoch(weights, &found, observer)?;
+                    saved = (self.progress.step, Instant::now());
                 }
                 ControlFlow::Break(()) => return self.end(Ending::Stopped),
             }
@@ -419,6 +427,16 @@ impl Trainer {
             }
         };
         Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, best })
+    }
+
+    /// Writes a checkpoint within an epoch where one is due after this step and time.
+    fn saves_after(&self, (step, time): (u64, Instant)) -> Result<bool> {
+        match &self.saved {
+            Some(saved) if saved.is_due(self.progress.step - step, time.elapsed()) => {
+                self.save_last(saved, self.weights()?).map(|_| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {

@@ -100,6 +100,9 @@ pub struct ModelConfig {
 pub struct OutputConfig {
     /// Whether there are TensorBoard's event files.
     pub tensorboard: bool,
+    /// Steps after which there is a checkpoint within an epoch. `None` is every ten minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
 }
 
 /// On what a run is computed.
@@ -228,6 +231,8 @@ impl TrainConfig {
         self.recipe.check()?;
         self.model.check()?;
         let (threads, most) = (self.engine.threads, Engine::MAX_THREADS);
+        let every = self.output.checkpoint_every.unwrap_or(1);
+        expect(every > 0, "checkpoint_every", "a number of steps from 1", &every)?;
         expect(threads <= most, "threads", &format!("a whole number from 0 to {most}"), &threads)?;
         let input = self.data.input.unwrap_or([1; 3]);
         expect(!input.contains(&0), "input", "channels, height and width above 0", &input)?;
@@ -296,6 +301,7 @@ mod tests {
             ("conv", "direct"),
             ("precision", "bf16"),
             ("tensorboard", "true"),
+            ("checkpoint_every", "500"),
         ] {
             layer.set(name, text).unwrap();
         }

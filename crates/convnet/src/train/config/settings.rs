@@ -241,6 +241,14 @@ pub const SETTINGS: &[Setting] = &[
         "Write TensorBoard's event files into the run's folder, too: tensorboard --logdir runs",
     )
     .changeable(),
+    setting(
+        "output.checkpoint_every",
+        "checkpoint_every",
+        Kind::Count,
+        "Steps after which there is a checkpoint, beside those after each epoch",
+    )
+    .or("every ten minutes")
+    .changeable(),
 ];
 
 /// The setting of that path or short name.

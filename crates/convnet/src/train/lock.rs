@@ -1,0 +1,59 @@
+//! One training at a time in a folder: a lock of the operating system on a file in it, which ends with the process that holds
+//! it, however that ends. The file stays.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// The file in a run's folder.
+pub(super) const FILE: &str = ".lock";
+
+/// The right to write into a run's folder, until it is dropped.
+#[derive(Debug)]
+pub(super) struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes it. Where the file system knows no locks there is none, and nobody is kept out.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process, or another trainer of this one, has it.
+    pub(super) fn take(folder: &Path) -> Result<RunLock> {
+        let path = folder.join(FILE);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(Error::io("opening", &path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                let written = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
+                written.map_err(Error::io("writing", &path))?;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Who it is helps, but is not needed to say that there is somebody.
+                let _ = Read::by_ref(&mut file).take(100).read_to_string(&mut holder);
+                return Err(Error::Locked { folder: folder.into(), holder });
+            }
+            Err(TryLockError::Error(_)) => {}
+        }
+        Ok(RunLock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_holder_who_is_named_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunLock::take(folder.path()).unwrap();
+        let second = RunLock::take(folder.path()).unwrap_err();
+        let process = format!("process {}", std::process::id());
+        assert!(matches!(&second, Error::Locked { holder, .. } if *holder == process), "{second}");
+        drop(first);
+        RunLock::take(folder.path()).unwrap();
+    }
+}
