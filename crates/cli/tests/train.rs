@@ -33,6 +33,7 @@ fn the_whole_path() {
     ];
     assert_eq!((&report["run"], &epoch["epoch"], keys(epoch)), (&json!("runs/a"), &json!(2), expected.to_vec()));
     let files = [
+        ".lock",
         "best.safetensors",
         "config.toml",
         "curves.png",
