@@ -13,7 +13,7 @@ const TRAINING: usize = 0;
 const HELD_OUT: usize = 1;
 
 pub(super) fn curves(epochs: &[EpochMetrics], config: Option<&TrainConfig>) -> Option<Section> {
-    epochs.last()?;
+    let last = epochs.last()?;
     let percent = |share: f64| 100.0 * share;
     let curve = |name: &str, colour: usize, limits: [f64; 2], value: &dyn Fn(&EpochMetrics) -> f64| {
         Curve::new(name, colour, limits, epochs.iter().map(|epoch| (epoch.epoch, value(epoch))))
@@ -42,8 +42,16 @@ pub(super) fn curves(epochs: &[EpochMetrics], config: Option<&TrainConfig>) -> O
     if let Some(config) = config.filter(|config| config.recipe.schedule != Default::default()) {
         charts.push(learning_rate(config, epochs));
     }
-    let note = "Training loss and accuracy are those of the pictures as the network learns from them, augmented, while its \
-                weights change; held-out pictures are measured after the epoch.";
+    let note = match last.train_eval_accuracy {
+        Some(_) => {
+            "Training loss is the mean over the pictures as the network learns from them, augmented, while its weights change. \
+             Accuracy in training is that of a sample of them after the epoch, measured as that of the held-out pictures."
+        }
+        None => {
+            "Training loss and accuracy are those of the pictures as the network learns from them, augmented, while its weights \
+             change; held-out pictures are measured after the epoch."
+        }
+    };
     let drawn = element("div", &[("class", &"charts")], charts.iter().map(Chart::draw).sum()).line();
     Some(section("curves", "Training", note, drawn + table(epochs)))
 }
