@@ -10,7 +10,7 @@ use super::cpu::session::Session;
 use super::cpu::stage::Mode;
 use super::graph::Purpose;
 use super::inference::Structure;
-use super::parameters::{Packed, pack};
+use super::parameters::{Packed, Slot, pack};
 use super::taps::Taps;
 use crate::net::{Net, rewrite};
 use crate::ops::Shape;
@@ -169,7 +169,7 @@ impl Gradients {
 }
 
 fn packed(plan: &Plan, parameters: &rewrite::Parameters<'_>) -> Result<(Packed, Buffer)> {
-    let (slots, packing) = (&plan.graph.parameters, |stage: usize| plan.packing(stage));
+    let (slots, packing) = (&plan.graph.parameters, |slot: &Slot| plan.packing(slot));
     let flat = pack(&slots.trained, packing, "", parameters)?;
     Ok((Packed::changing(flat), pack(&slots.buffers, packing, "", parameters)?))
 }

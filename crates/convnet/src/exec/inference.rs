@@ -8,7 +8,7 @@ use super::cpu::plan::Plan;
 use super::cpu::session::Session;
 use super::cpu::stage::Mode;
 use super::graph::Purpose;
-use super::parameters::{Packed, pack};
+use super::parameters::{Packed, Slot, pack};
 use super::profile::ProfileRow;
 use super::taps::Taps;
 use super::{Engine, Gradients, batch_tiling};
@@ -123,7 +123,7 @@ struct Fixed {
 impl Fixed {
     fn pack(plan: &Plan, parameters: &rewrite::Parameters<'_>) -> Result<Fixed> {
         let slots = &plan.graph.parameters;
-        let packing = |stage: usize| plan.packing(stage);
+        let packing = |slot: &Slot| plan.packing(slot);
         let flat = pack(&slots.trained, packing, "", parameters)?;
         let running = pack(&slots.buffers, packing, "", parameters)?;
         Ok(Fixed { packed: Packed::fixed(flat, &slots.trained, packing, plan.engine.pool()), running })

@@ -35,6 +35,8 @@ pub(super) struct Slot {
     pub(super) stage: usize,
     /// Whether the stage packs it; a number per channel or feature lies as it is.
     pub(super) packed: bool,
+    /// Its number among those that the stage packs.
+    pub(super) weight: usize,
     /// Whether its gradient is asked for.
     pub(super) trained: bool,
     /// Whether it is read as [`Packing::words`].
@@ -59,11 +61,11 @@ impl Packed {
     pub(super) fn fixed<'p>(
         mut flat: Buffer,
         slots: &[Slot],
-        packing: impl Fn(usize) -> &'p dyn Packing,
+        packing: impl Fn(&Slot) -> &'p dyn Packing,
         threads: &Threads,
     ) -> Packed {
         let mut words = |slot: &Slot| {
-            let packing = slot.packed.then(|| packing(slot.stage))?;
+            let packing = slot.packed.then(|| packing(slot))?;
             let target = &mut flat[slot.range.clone()];
             let words = packing.words(threads, target);
             if words.is_none() {
@@ -118,17 +120,17 @@ pub(super) struct Parameters {
 
 impl Slot {
     /// Brings a tensor of its shape into its place.
-    pub(super) fn pack<'p>(&self, packing: impl Fn(usize) -> &'p dyn Packing, plain: &[f32], target: &mut [f32]) {
+    pub(super) fn pack<'p>(&self, packing: impl Fn(&Slot) -> &'p dyn Packing, plain: &[f32], target: &mut [f32]) {
         match self.packed {
-            true => packing(self.stage).pack(plain, target),
+            true => packing(self).pack(plain, target),
             false => target[..plain.len()].copy_from_slice(plain),
         }
     }
 
     /// The reverse.
-    pub(super) fn unpack<'p>(&self, packing: impl Fn(usize) -> &'p dyn Packing, source: &[f32], plain: &mut [f32]) {
+    pub(super) fn unpack<'p>(&self, packing: impl Fn(&Slot) -> &'p dyn Packing, source: &[f32], plain: &mut [f32]) {
         match self.packed {
-            true => packing(self.stage).unpack(source, plain),
+            true => packing(self).unpack(source, plain),
             false => plain.copy_from_slice(&source[..plain.len()]),
         }
     }
@@ -143,7 +145,8 @@ impl Parameters {
     /// Gives a node's weight, which a stage packs, a place of `len` floats; its index among the trained ones.
     pub(super) fn add_packed(&mut self, net: &Net, node: usize, name: &str, stage: usize, len: usize) -> usize {
         let index = self.add(net, node, name, stage, len);
-        self.trained[index].packed = true;
+        let before = self.trained[..index].iter().filter(|slot| slot.packed && slot.stage == stage).count();
+        (self.trained[index].packed, self.trained[index].weight) = (true, before);
         index
     }
 
@@ -167,17 +170,17 @@ impl Parameters {
         };
         let start = flat_len(slots);
         let range = start..start + len.next_multiple_of(LANES);
-        let (packed, trained, words) = (false, false, false);
-        slots.push(Slot { name: full, shape: parameter.shape, range, stage, packed, trained, words });
+        let (packed, weight, trained, words) = (false, 0, false, false);
+        slots.push(Slot { name: full, shape: parameter.shape, range, stage, packed, weight, trained, words });
         slots.len() - 1
     }
 }
 
 /// A flat buffer with every slot's tensor from a state, under its name with `prefix` before it; `packing` finds what
-/// packs a stage's weight.
+/// packs a weight.
 pub(super) fn pack<'p, T: Borrow<Tensor>>(
     slots: &[Slot],
-    packing: impl Fn(usize) -> &'p dyn Packing,
+    packing: impl Fn(&Slot) -> &'p dyn Packing,
     prefix: &str,
     state: &BTreeMap<String, T>,
 ) -> Result<Buffer> {
@@ -198,7 +201,7 @@ pub(super) fn pack<'p, T: Borrow<Tensor>>(
 /// The reverse of [`pack`]: every slot's tensor, added to `state`.
 pub(super) fn unpack<'p>(
     slots: &[Slot],
-    packing: impl Fn(usize) -> &'p dyn Packing,
+    packing: impl Fn(&Slot) -> &'p dyn Packing,
     prefix: &str,
     flat: &[f32],
     state: &mut StateDict,

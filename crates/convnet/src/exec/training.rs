@@ -5,7 +5,7 @@ use super::cpu::plan::Plan;
 use super::cpu::session::Session;
 use super::cpu::stage::Mode;
 use super::graph::{Layout, Purpose};
-use super::parameters::{Packed, pack, unpack};
+use super::parameters::{Packed, Slot, pack, unpack};
 use super::profile::ProfileRow;
 use super::training_options::{ParameterGroup, TrainingBuilder, count};
 use super::{Engine, Targets, Update};
@@ -345,7 +345,7 @@ impl Training {
         let mut state = self.kept.clone();
         self.unpack_trained("", weights, &mut state);
         let plan = &self.session.plan;
-        unpack(&plan.graph.parameters.buffers, |stage| plan.packing(stage), "", running, &mut state);
+        unpack(&plan.graph.parameters.buffers, |slot| plan.packing(slot), "", running, &mut state);
         state
     }
 
@@ -373,7 +373,7 @@ impl Training {
         let plan = &self.session.plan;
         let slot = &plan.graph.parameters.trained[self.slot(parameter)?];
         let mut tensor = Tensor::zeros(slot.shape.clone());
-        slot.unpack(|stage| plan.packing(stage), &self.gradients[slot.range.clone()], tensor.data_mut());
+        slot.unpack(|slot| plan.packing(slot), &self.gradients[slot.range.clone()], tensor.data_mut());
         Ok(tensor)
     }
 
@@ -388,7 +388,7 @@ impl Training {
             let of = format!("gradient of '{parameter}'");
             return Err(Error::Shape { of, expected: slot.shape.clone(), found: gradient.shape().to_vec() });
         }
-        slot.pack(|stage| plan.packing(stage), gradient.data(), &mut self.gradients[slot.range.clone()]);
+        slot.pack(|slot| plan.packing(slot), gradient.data(), &mut self.gradients[slot.range.clone()]);
         self.touched = true;
         Ok(())
     }
@@ -436,7 +436,7 @@ impl Training {
     /// Tensors that lie as the trained parameters do, added to `state` under their names with `prefix` before them.
     fn unpack_trained(&self, prefix: &str, flat: &[f32], state: &mut StateDict) {
         let plan = &self.session.plan;
-        unpack(&plan.graph.parameters.trained, |stage| plan.packing(stage), prefix, flat, state);
+        unpack(&plan.graph.parameters.trained, |slot| plan.packing(slot), prefix, flat, state);
     }
 
     /// Names of the optimizer's tensors, before the parameter's.
@@ -465,8 +465,7 @@ impl Training {
         let mut moments = std::mem::take(&mut self.moments);
         let plan = &self.session.plan;
         let slots = &plan.graph.parameters.trained;
-        let packed =
-            self.moment_names().iter().map(|prefix| pack(slots, |stage| plan.packing(stage), prefix, optimizer));
+        let packed = self.moment_names().iter().map(|prefix| pack(slots, |slot| plan.packing(slot), prefix, optimizer));
         let packed: Result<Vec<Buffer>> = packed.collect();
         let packed = packed.map(|packed| {
             for (target, packed) in moments.iter_mut().zip(packed) {
@@ -496,7 +495,7 @@ impl Training {
 
 /// Parameters and running statistics as a plan has them, and whatever else the weights hold.
 fn take(plan: &Plan, weights: &StateDict) -> Result<(Packed, Buffer, StateDict)> {
-    let (parameters, packing) = (&plan.graph.parameters, |stage: usize| plan.packing(stage));
+    let (parameters, packing) = (&plan.graph.parameters, |slot: &Slot| plan.packing(slot));
     let flat = pack(&parameters.trained, packing, "", weights)?;
     let running = pack(&parameters.buffers, packing, "", weights)?;
     let slots = parameters.trained.iter().chain(&parameters.buffers);

@@ -1,8 +1,8 @@
 //! Activations: functions of single elements, in place or as the end of another kernel.
 //!
 //! A kernel takes an activation as data. Each is a type of its own (`function.rs`), for which a kernel's loop is compiled;
-//! `math.rs` has what they compute with. Results have the same bits on every instruction set, NaN stays NaN, and an input of
-//! ±∞ gives the limit.
+//! `math.rs` has what they compute with. Results have the same bits on AVX2 and AVX-512, NaN stays NaN, and an input of ±∞
+//! gives the limit.
 //!
 //! Lanes past the last channel stay 0. Where an activation of 0 is not 0, a kernel clears those lanes of the last block again
 //! (`ragged`); the other activations need not know about channels.

@@ -356,7 +356,7 @@ impl Correlation {
         let cut = self.cut(call.batch, threads.count(), call.statistics.is_some());
         let strips = self.axes[0].count().div_ceil(cut.rows);
         let placing = y.placing();
-        let (y, scratch) = (Parts::new(y.data), Parts::new(scratch));
+        let (onto, scratch) = (Onto::Maps(Parts::new(y.data), placing), Parts::new(scratch));
         let most = self.pictures(call.batch, threads.count());
         let [copied_len, sums_len] = [self.copied_len(), self.sums_len].map(|len| most * len);
         let scratch_len = copied_len + sums_len;
@@ -371,12 +371,49 @@ impl Correlation {
             let pictures = first..(first + cut.pictures).min(call.batch);
             let (from, rows, panels) = (strip * cut.rows, cut.rows, &self.panels[share(part)..share(part + 1)]);
             let element = PhantomData::<E>;
-            E::run(
-                isa,
-                StripTask { element, plan: self, call, y, placing, copied, sums, pictures, from, rows, panels },
-            );
+            E::run(isa, StripTask { element, plan: self, call, onto, copied, sums, pictures, from, rows, panels });
         });
     }
+
+    /// Whether inputs are read where they lie and sums wait in the output, so that strips need no scratch.
+    pub(super) fn works_in_place(&self) -> bool {
+        self.precision == Precision::F32 && self.phases.len() == 1 && self.copy.is_none()
+    }
+
+    /// Rows `from` on, at most a strip's, of one panel of a picture, by a correlation that works in place.
+    pub(super) fn run_panel(
+        &self,
+        isa: Isa,
+        call: &Call<'_>,
+        onto: Onto<'_>,
+        [picture, from, rows]: [usize; 3],
+        panel: &Panel,
+    ) {
+        assert!(self.works_in_place() && rows <= self.strip);
+        let (sums, pictures, panels) = (Parts::new(&mut []), picture..picture + 1, std::slice::from_ref(panel));
+        let (element, copied) = (PhantomData::<F32>, &mut [][..]);
+        isa.run(StripTask { element, plan: self, call, onto, copied, sums, pictures, from, rows, panels });
+    }
+}
+
+/// Where the results of a task go.
+#[derive(Clone, Copy)]
+pub(super) enum Onto<'a> {
+    /// Maps of whole pictures.
+    Maps(Parts<'a, f32>, Placing),
+    /// The task's rows alone, in `f32`, of one panel, whose blocks are so many floats apart.
+    Rows(Parts<'a, f32>, usize),
+}
+
+/// Where a panel's rows are written.
+struct Place {
+    /// Numbers of a picture before them; they are as many as `len`.
+    first: usize,
+    len: usize,
+    out: *mut f32,
+    stored: Precision,
+    /// Numbers from one block to the next.
+    plane: usize,
 }
 
 /// Some panels of one strip of a picture, or of some pictures.
@@ -384,8 +421,7 @@ struct StripTask<'a, E> {
     element: PhantomData<E>,
     plan: &'a Correlation,
     call: &'a Call<'a>,
-    y: Parts<'a, f32>,
-    placing: Placing,
+    onto: Onto<'a>,
     /// The pictures' copied strips, and sums that are not complete yet.
     copied: &'a mut [f32],
     sums: Parts<'a, f32>,
@@ -447,11 +483,8 @@ impl<E: Element> StripTask<'_, E> {
     #[inline(always)]
     fn add_chunk<S: Simd>(&self, s: S, i: usize, panel: &Panel, phase: &PhasePair, taps: Range<usize>, view: &[f32]) {
         let StripTask { plan, call, from, .. } = *self;
-        let [vertical, horizontal] = &plan.axes;
         let picture = self.pictures.start + i;
-        let out_plane = vertical.output * horizontal.output * LANES;
-        let out_row = from * vertical.step * horizontal.output * LANES;
-        let (first, len) = (panel.block * out_plane + out_row, panel.width * out_plane - out_row);
+        let Place { first, len, out, stored, plane } = self.place(picture, panel);
         let lanes = panel.width * LANES;
         let rows = self.rows.min(phase.counts[0].saturating_sub(from));
         let pixels = &phase.pixels[..rows * phase.counts[1]];
@@ -460,10 +493,9 @@ impl<E: Element> StripTask<'_, E> {
         let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
         let weights = &call.weights[weights..][..products * plan.unit * lanes];
         let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
-        let out = self.y.pointer(self.placing.range(picture, first, len));
         // Where a sum waits for its next chunk.
         let (sums, lane) = match plan.sums_len {
-            0 => (out, out_plane),
+            0 => (out, plane),
             len => (self.sums.pointer(i * len..(i + 1) * len), plan.sums_plane()),
         };
         let start = match call.bias {
@@ -475,12 +507,12 @@ impl<E: Element> StripTask<'_, E> {
             true => {
                 let addend = call.addend.map(|addend| {
                     let from = addend.part(picture, first, len).as_ptr();
-                    Addend { from, stored: addend.stored, lane: out_plane }
+                    Addend { from, stored: addend.stored, lane: plane }
                 });
                 // What an activation's pass reads is not rounded before.
                 let (out, stored, lane) = match call.ending.pass {
                     Some(_) => (sums, Precision::F32, lane),
-                    None => (out, self.placing.stored, out_plane),
+                    None => (out, stored, plane),
                 };
                 Target { out, stored, lane, start, addend, bounds: call.ending.bounds }
             }
@@ -496,22 +528,41 @@ impl<E: Element> StripTask<'_, E> {
 }
 
 impl<E: Element> StripTask<'_, E> {
+    /// Where the task's rows of a panel go.
+    #[inline(always)]
+    fn place(&self, picture: usize, panel: &Panel) -> Place {
+        let [vertical, horizontal] = &self.plan.axes;
+        let (row, plane) = (horizontal.output * LANES, vertical.output * horizontal.output * LANES);
+        let first = self.from * vertical.step;
+        let rows = (self.rows * vertical.step).min(vertical.output - first);
+        let len = |plane: usize| (panel.width - 1) * plane + rows * row;
+        let first = panel.block * plane + first * row;
+        match self.onto {
+            Onto::Maps(y, placing) => {
+                let out = y.pointer(placing.range(picture, first, len(plane)));
+                Place { first, len: len(plane), out, stored: placing.stored, plane }
+            }
+            Onto::Rows(rows, plane) => {
+                let out = rows.pointer(0..len(plane));
+                Place { first, len: len(plane), out, stored: Precision::F32, plane }
+            }
+        }
+    }
+
     /// The activation of the finished strip of the task's picture `i`, where it takes a pass: in place, or from the scratch in
     /// which sums wait.
     #[inline(always)]
     fn activate<S: Simd>(&self, s: S, i: usize, panel: &Panel) {
-        let StripTask { plan, call, from, .. } = *self;
+        let StripTask { plan, call, .. } = *self;
         let Some(pass) = call.ending.pass else { return };
-        let [vertical, horizontal] = &plan.axes;
-        let (row, plane) = (horizontal.output * LANES, vertical.output * horizontal.output * LANES);
-        let (first, len) = (panel.block * plane + from * row, self.rows.min(vertical.output - from) * row);
-        let place = self.placing.range(self.pictures.start + i, first, (panel.width - 1) * plane + len);
-        let to = Rows { first: self.y.pointer(place), stride: plane };
+        let Place { len, out, stored, plane, .. } = self.place(self.pictures.start + i, panel);
+        let len = len - (panel.width - 1) * plane;
+        let to = Rows { first: out, stride: plane };
         let shape = [panel.width, len];
         let last = pass.ragged.filter(|ragged| ragged.block + 1 == panel.block + panel.width);
         // SAFETY: a task has its strips of its panels' blocks to itself, and scratch in which their sums wait.
         unsafe {
-            if E::PER_WORD == 2 && self.placing.stored == Precision::Bf16 {
+            if E::PER_WORD == 2 && stored == Precision::Bf16 {
                 let sums = self.sums.pointer(i * plan.sums_len..(i + 1) * plan.sums_len);
                 let sums = Rows { first: sums.cast_const(), stride: plan.sums_plane() };
                 pass.activation.apply_rows::<S, E>(s, shape, sums, to);
@@ -533,14 +584,14 @@ impl<E: Element> StripTask<'_, E> {
     #[inline(always)]
     fn sum_statistics<S: Simd>(&self, s: S, picture: usize, panel: &Panel) {
         let StripTask { plan, call, from, .. } = *self;
-        let Some(statistics) = call.statistics else { return };
+        let (Some(statistics), Onto::Maps(y, placing)) = (call.statistics, self.onto) else { return };
         let [vertical, horizontal] = &plan.axes;
         let (row, rows) = (horizontal.output * LANES, self.rows.min(vertical.output - from));
         for block in panel.block..panel.block + panel.width {
-            let place = self.placing.range(picture, (block * vertical.output + from) * row, rows * row);
+            let place = placing.range(picture, (block * vertical.output + from) * row, rows * row);
             // SAFETY: a task has its strips of its panels' blocks, and their parts, to itself.
             unsafe {
-                let pixels = self.y.part(place);
+                let pixels = y.part(place);
                 statistics::sum_pixels(s, pixels, statistics.part(picture * plan.strips() + from / plan.strip, block));
             }
         }

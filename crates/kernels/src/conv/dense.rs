@@ -172,6 +172,11 @@ impl Dense {
         words
     }
 
+    /// What computes forward, unless Winograd's algorithm does, or weights are paired in each call.
+    pub(super) fn direct_forward(&self) -> Option<&Correlation> {
+        (self.winograd.forward.is_none() && self.own_words() == 0).then_some(&self.forward)
+    }
+
     /// Parts of the statistics of the output of `batch` pictures.
     pub(super) fn statistics_parts(&self, batch: usize) -> usize {
         match &self.winograd.forward {

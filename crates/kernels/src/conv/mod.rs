@@ -13,6 +13,7 @@
 mod axis;
 mod backward_weights;
 mod choice;
+mod conv_depthwise;
 pub(crate) mod copy;
 mod correlation;
 mod cut;
@@ -24,6 +25,7 @@ pub(crate) mod tile;
 mod winograd;
 
 pub use choice::{Choice, Setting, least_products};
+pub use conv_depthwise::{ConvDepthwise, Layer};
 
 use crate::activation::{Activation, Ending};
 use crate::geometry::{TooSmall, Window};

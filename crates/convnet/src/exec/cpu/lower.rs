@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | `stage/conv.rs` | convolution, activation | both |
 //! | `stage/conv.rs` | convolution, the sum that waits for it, activation | inference |
+//! | `stage/conv_depthwise.rs` | 1×1 convolution, activation, depthwise convolution, activation | inference |
 //! | `stage/linear.rs`, `stage/add.rs` | linear layer or sum, activation | both |
 //! | `stage/norm_act.rs` | batch norm, activation, 2×2 pooling, channel dropout | both |
 //! | `stage/norm_add.rs` | batch norm, the sum that waits for it, activation | training |
@@ -122,7 +123,8 @@ pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
     let Lowering { mut stages, computes, mut parameters, .. } = lowering;
     for slot in &mut parameters.trained {
         slot.trained = trained(&slot.name);
-        slot.words = computes[slot.stage].packing().is_some_and(|packing| slot.packed && packing.reads_words());
+        slot.words =
+            computes[slot.stage].packing(slot.weight).is_some_and(|packing| slot.packed && packing.reads_words());
         stages[slot.stage].trained |= slot.trained;
     }
     Ok(Lowered { graph: Graph { stages, parameters, outputs, taps }, computes })
@@ -236,6 +238,12 @@ impl<'a> Lowering<'a> {
         self.of_node[self.node(node).inputs[input].index()].expect("nodes stand in running order")
     }
 
+    /// Whether a node reads the net's input as it is given.
+    pub(super) fn reads_plain(&self, node: usize) -> bool {
+        let stage = self.of_node[self.node(node).inputs[0].index()];
+        stage.is_some_and(|stage| matches!(self.stages[stage].output, Layout::Plain(_)))
+    }
+
     /// How a node's input lies.
     pub(super) fn input_layout(&self, node: usize, input: usize) -> Layout {
         self.stages[self.input_stage(node, input)].output
@@ -330,17 +338,17 @@ impl<'a> Lowering<'a> {
             inputs: (0..node.inputs.len()).map(|input| self.input_stage(first, input)).collect(),
             output,
             stored: Precision::F32,
-            macs: self.net.macs(NodeId(first)),
+            macs: 0,
             pictures: (self.pictures[first] * self.caches).min(self.conv.batch),
             trained: false,
         });
         self.computes.push(compute);
-        let mut node = first;
-        while node != last {
+        let next = |&node: &usize| (node != last).then(|| self.only_reader(node).expect("fused nodes have one reader"));
+        let nodes: Vec<usize> = std::iter::successors(Some(first), next).collect();
+        for node in nodes {
             self.of_node[node] = Some(index);
-            node = self.only_reader(node).expect("fused nodes have one reader");
+            self.stages[index].macs += self.net.macs(NodeId(node));
         }
-        self.of_node[last] = Some(index);
         Ok(())
     }
 

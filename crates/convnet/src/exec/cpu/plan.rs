@@ -8,7 +8,7 @@ use crate::exec::arena::{ArenaLayout, Span, View};
 use crate::exec::batch_tiling::TileGroup;
 use crate::exec::gradient_placement::{Flow, Gradients, backward_time};
 use crate::exec::graph::{Graph, Purpose};
-use crate::exec::parameters::Packing;
+use crate::exec::parameters::{Packing, Slot};
 use crate::exec::placement::copied_inputs;
 use crate::exec::values::Values;
 
@@ -94,9 +94,9 @@ impl Plan {
         Plan { engine, graph, computes, views, groups, steps, backward, layout, batch }
     }
 
-    /// What packs a stage's weight.
-    pub(in crate::exec) fn packing(&self, stage: usize) -> &dyn Packing {
-        self.computes[stage].packing().expect("a stage with a packed weight says how it packs")
+    /// What packs a weight.
+    pub(in crate::exec) fn packing(&self, slot: &Slot) -> &dyn Packing {
+        self.computes[slot.stage].packing(slot.weight).expect("a stage with a packed weight says how it packs")
     }
 }
 

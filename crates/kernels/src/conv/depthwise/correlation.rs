@@ -97,10 +97,9 @@ impl Correlation {
     }
 
     fn widened_len(&self) -> usize {
-        let [vertical, horizontal] = &self.axes;
         match self.stored[0] {
             Precision::F32 => 0,
-            Precision::Bf16 => vertical.reach(self.rows).min(vertical.input) * horizontal.input * LANES,
+            Precision::Bf16 => self.reach(self.rows) * self.axes[1].input * LANES,
         }
     }
 
@@ -117,8 +116,14 @@ impl Correlation {
         rows.start * step..(rows.end * step).min(output)
     }
 
+    /// Rows of the input that so many rows `q` read, at most.
+    pub(super) fn reach(&self, rows: usize) -> usize {
+        let vertical = &self.axes[0];
+        vertical.reach(rows).min(vertical.input)
+    }
+
     /// The rows of the input that rows `q` read.
-    fn input_rows(&self, rows: Range<usize>) -> Range<usize> {
+    pub(super) fn input_rows(&self, rows: Range<usize>) -> Range<usize> {
         let vertical = &self.axes[0];
         let begin = (rows.start * vertical.stride) as isize + vertical.first_shift();
         let end = begin + vertical.reach(rows.len()) as isize;
@@ -156,9 +161,7 @@ impl Correlation {
         let (strips, count) = (self.strips(), self.axes[0].count());
         let (picture, block, strip) = (unit / strips / self.blocks, unit / strips % self.blocks, unit % strips);
         let rows = strip * self.rows..((strip + 1) * self.rows).min(count);
-        let (widened_len, scratch_len) = (self.widened_len(), self.scratch_len());
-        let (x_row, y_row) = (self.axes[1].input * LANES, self.axes[1].output * LANES);
-
+        let x_row = self.axes[1].input * LANES;
         let reads = self.input_rows(rows.clone());
         let x = call.x.part(picture, block * self.input_plane() + reads.start * x_row, reads.len() * x_row);
         let x = match self.stored[0] {
@@ -170,14 +173,37 @@ impl Correlation {
                 floats
             }
         };
+        let place = self.run_rows(isa, call, [y, scratch], placing, [picture, block], rows, x);
+        if let Some(statistics) = call.statistics {
+            // SAFETY: a unit has its strip of its block, and their part of the statistics, to itself.
+            unsafe {
+                let part = statistics.part(picture * strips + strip, block);
+                isa.run(SumPixels { pixels: y.part(place), part });
+            }
+        }
+    }
 
+    /// Rows `q` of one block of one picture, from `x`, all the rows of the block's input that they read, in `f32`
+    /// ([`Correlation::input_rows`]); gives their place in the output. Sums wait in the scratch where it has room for them.
+    #[expect(clippy::too_many_arguments, reason = "what one strip is computed from")]
+    pub(super) fn run_rows(
+        &self,
+        isa: Isa,
+        call: &Call<'_>,
+        [y, scratch]: [Parts<'_, f32>; 2],
+        placing: Placing,
+        [picture, block]: [usize; 2],
+        rows: Range<usize>,
+        x: &[f32],
+    ) -> Range<usize> {
+        let (top, y_row) = (self.input_rows(rows.clone()).start, self.axes[1].output * LANES);
         let writes = self.output_rows(rows.clone());
         let (from, len) = (block * self.output_plane() + writes.start * y_row, writes.len() * y_row);
         let place = placing.range(picture, from, len);
         let out = y.pointer(place.clone());
         let sums = match self.stored[1] {
             Precision::F32 => out,
-            Precision::Bf16 => scratch.pointer(widened_len..scratch_len),
+            Precision::Bf16 => scratch.pointer(self.widened_len()..self.scratch_len()),
         };
         let finishes = self.stored[1] == Precision::Bf16 || call.addend.is_some() || call.ending.pass.is_some();
         let bounds = if finishes { Bounds::default() } else { call.ending.bounds };
@@ -188,7 +214,7 @@ impl Correlation {
         };
         let taps = self.kernel[0] * self.kernel[1] * LANES;
         let weights = &call.weights[block * taps..][..taps];
-        isa.run(Strip { plan: self, x, top: reads.start, weights, start, bounds, rows, out: sums });
+        isa.run(Strip { plan: self, x, top, weights, start, bounds, rows, out: sums });
         if finishes {
             let addend = call.addend.map(|addend| (addend.part(picture, from, len), addend.stored));
             let (ending, pixels) = (call.ending, len / LANES);
@@ -201,13 +227,7 @@ impl Correlation {
                 }
             }
         }
-        if let Some(statistics) = call.statistics {
-            // SAFETY: a unit has its strip of its block, and their part of the statistics, to itself.
-            unsafe {
-                let part = statistics.part(picture * strips + strip, block);
-                isa.run(SumPixels { pixels: y.part(place), part });
-            }
-        }
+        place
     }
 }
 

@@ -16,12 +16,13 @@ mod tile;
 use super::ConvShape;
 use super::axis::Axis;
 use super::correlation::Call;
-use crate::layout::{Maps, MapsMut, blocks};
+use crate::layout::{Maps, MapsMut, Placing, blocks};
 use crate::precision::Precision;
 use crate::simd::{Isa, LANES};
-use crate::threads::Threads;
+use crate::threads::{Parts, Threads};
 use backward_weights::BackwardWeights;
 use correlation::Correlation;
+use std::ops::Range;
 
 /// Tables for all three directions.
 #[derive(Clone, Debug)]
@@ -114,6 +115,29 @@ impl Depthwise {
     /// `y = x ∗ weights`, then the epilogue.
     pub(super) fn forward(&self, threads: &Threads, call: &Call<'_>, y: MapsMut<'_>, scratch: &mut [f32]) {
         self.forward.run(self.isa, threads, call, y, scratch);
+    }
+
+    /// Rows of the input, padding among them, that so many rows of the output read.
+    pub(super) fn forward_reach(&self, rows: usize) -> usize {
+        self.forward.reach(rows)
+    }
+
+    /// The rows of the input that rows of the output read.
+    pub(super) fn forward_reads(&self, rows: Range<usize>) -> Range<usize> {
+        self.forward.input_rows(rows)
+    }
+
+    /// Rows of one block of one picture's output from `x`, the rows of the block's input that they read, all in `f32`.
+    pub(super) fn forward_rows(
+        &self,
+        call: &Call<'_>,
+        places: [Parts<'_, f32>; 2],
+        placing: Placing,
+        [picture, block]: [usize; 2],
+        rows: Range<usize>,
+        x: &[f32],
+    ) {
+        self.forward.run_rows(self.isa, call, places, placing, [picture, block], rows, x);
     }
 
     /// `dx` from `dy`, which the call names `x`.

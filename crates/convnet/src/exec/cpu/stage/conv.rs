@@ -58,27 +58,22 @@ impl Packing for Conv {
 
 /// Adds the stage of a convolution.
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &Conv2d) -> Result<()> {
-    let [in_channels, h, w] = lowering.map(node);
-    let [out_channels, _] = Layout::of(lowering.node(node).shape).channels_and_pixels();
-    let window = super::pool::explicit(op.window, [h, w]);
-    let shape = ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window };
-    let plain = matches!(lowering.input_layout(node, 0), Layout::Plain(_));
+    let (shape, plain) = (shape(lowering, node, op), lowering.reads_plain(node));
     let norm = norm_act::norm_after(lowering, node)
         .filter(|&(after, _)| plain && Stem::takes(&shape) && !lowering.is_frozen(after))
         .filter(|&(after, _)| lowering.trained_as_one([node, after]))
         .filter(|&(after, _)| Stem::takes_activation(norm_act::chain_after(lowering, after).chain.activation()));
     // A stem has too few products to gain from rounding them.
     let precision = if norm.is_some() { Precision::F32 } else { lowering.setting().precision };
-    // What is chosen may not depend on the threads.
-    let setting = Setting { batch: lowering.pictures(node), precision, ..lowering.setting() };
-    let conv = Conv::new(shape, plain, lowering.isa(), setting);
-    let conv = conv.map_err(|problem| lowering.problem(node, problem.to_string()))?;
-    let weight = lowering.packed(node, "weight", conv.weights_len());
-    let bias = op.bias.then(|| lowering.vector(node, "bias"));
+    let conv = plan(lowering, node, op, Setting { precision, ..lowering.setting() })?;
+    if super::conv_depthwise::lower(lowering, node, op, &conv)? {
+        return Ok(());
+    }
+    let (weight, bias) = parameters(lowering, node, op, &conv);
     if let Some((after, norm)) = norm {
         let norm = Norm::lower(lowering, after, &norm);
         let Chained { chain, drop, last } = norm_act::chain_after(lowering, after);
-        let stem = StemStage { stem: Stem::new(conv, chain), channels: out_channels, weight, bias, norm, drop };
+        let stem = StemStage { stem: Stem::new(conv, chain), channels: shape.out_channels, weight, bias, norm, drop };
         let layout = Layout::of(lowering.node(last).shape);
         return lowering.push(node, last, Box::new(stem), layout);
     }
@@ -91,6 +86,28 @@ pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: 
         lowering.add_input(addend);
     }
     Ok(())
+}
+
+/// What a convolution computes.
+fn shape(lowering: &Lowering<'_>, node: usize, op: &Conv2d) -> ConvShape {
+    let [in_channels, h, w] = lowering.map(node);
+    let [out_channels, _] = Layout::of(lowering.node(node).shape).channels_and_pixels();
+    let window = super::pool::explicit(op.window, [h, w]);
+    ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window }
+}
+
+/// Plans a convolution; its batch is the node's.
+pub(super) fn plan(lowering: &Lowering<'_>, node: usize, op: &Conv2d, setting: Setting) -> Result<Conv> {
+    // What is chosen may not depend on the threads.
+    let setting = Setting { batch: lowering.pictures(node), ..setting };
+    let conv = Conv::new(shape(lowering, node, op), lowering.reads_plain(node), lowering.isa(), setting);
+    conv.map_err(|problem| lowering.problem(node, problem.to_string()))
+}
+
+/// Places for a convolution's weight and bias.
+pub(super) fn parameters(lowering: &mut Lowering<'_>, node: usize, op: &Conv2d, conv: &Conv) -> (usize, Option<usize>) {
+    let weight = lowering.packed(node, "weight", conv.weights_len());
+    (weight, op.bias.then(|| lowering.vector(node, "bias")))
 }
 
 /// Adds the stage of a linear layer at each pixel.
@@ -120,7 +137,7 @@ impl Compute for ConvStage {
         self.conv.backward_weights_scratch(batch, threads).max(self.conv.backward_data_scratch(batch, threads))
     }
 
-    fn packing(&self) -> Option<&dyn Packing> {
+    fn packing(&self, _weight: usize) -> Option<&dyn Packing> {
         Some(&self.conv)
     }
 

@@ -77,7 +77,7 @@ impl Compute for LinearStage {
         self.linear.scratch_len(threads)
     }
 
-    fn packing(&self) -> Option<&dyn Packing> {
+    fn packing(&self, _weight: usize) -> Option<&dyn Packing> {
         Some(&self.linear)
     }
 

@@ -8,6 +8,7 @@ pub(super) mod add;
 pub(super) mod channel_shuffle;
 pub(super) mod concat;
 pub(super) mod conv;
+mod conv_depthwise;
 pub(super) mod dropout;
 pub(super) mod flatten;
 pub(super) mod layer_norm;
@@ -61,8 +62,8 @@ pub(in crate::exec) trait Compute: Debug + Send + Sync {
         State::none()
     }
 
-    /// How the weight lies, for a stage that has one.
-    fn packing(&self) -> Option<&dyn Packing> {
+    /// How a weight lies, by its number among those that the stage packs.
+    fn packing(&self, _weight: usize) -> Option<&dyn Packing> {
         None
     }
 

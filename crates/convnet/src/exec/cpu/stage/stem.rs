@@ -57,7 +57,7 @@ impl Compute for StemStage {
         State::new(Kept { norm: NormState::identity(blocks(self.channels) * LANES), stem }, bytes)
     }
 
-    fn packing(&self) -> Option<&dyn Packing> {
+    fn packing(&self, _weight: usize) -> Option<&dyn Packing> {
         Some(self.stem.conv() as &ConvPacking)
     }
 
