@@ -115,20 +115,22 @@ pub enum Error {
     },
     /// Training whose numbers are no longer finite.
     #[error(
-        "the {what} is {value} after step {step}, in epoch {epoch}: training has diverged. Try a smaller learning rate than \
-         {lr}{}",
+        "the {what} is {value} in step {step}, batch {batch} of epoch {epoch}: training has diverged. Try a smaller learning \
+         rate than {lr}{}",
         before_that(kept)
     )]
     #[non_exhaustive]
     Diverged {
-        /// What is not finite: the loss, or a tensor by name.
+        /// What is the first not to be finite: the output of a layer or a tensor by name, else the loss.
         what: String,
         /// Its value.
         value: f64,
-        /// Steps made so far.
+        /// The step in which it became so, counted from 1; 0 where training began with it.
         step: u64,
-        /// The running epoch, counted from 1.
+        /// The epoch of this step, counted from 1.
         epoch: usize,
+        /// The batch of pictures of this step, counted from 1 in its epoch; 0 as for `step`.
+        batch: usize,
         /// The recipe's learning rate.
         lr: f64,
         /// The last checkpoint, which is from before.

@@ -3,16 +3,21 @@
 //! old file stays readable; only a kill can leave the temporary (`.<name>.tmp`) behind, and the next write reuses it.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+pub(crate) mod disk;
+
+use self::disk::DiskFile;
+pub(crate) use self::disk::sync_folder;
 use crate::{Error, Result};
 
 /// Writes a file atomically; an older one of that name is replaced.
 ///
 /// # Errors
-/// [`Error::Io`] when the folder is missing or read-only, the disk is full, or `fill` fails; then nothing has changed.
+/// [`Error::Io`] when the folder is missing or read-only, the disk is full, or `fill` fails; then the older file is as it was,
+/// or, where nothing but the flush of the folder has failed, replaced.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -21,7 +26,7 @@ use crate::{Error, Result};
 /// assert_eq!(std::fs::read(&path).unwrap(), b"whole or absent");
 /// ```
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    replace(path, None, |temporary| File::create(temporary), fill)
+    replace(path, None, fill)
 }
 
 /// As [`write_atomic`], but an older file of that name is kept as `previous`. At any moment at least one of the two is
@@ -34,40 +39,17 @@ pub fn write_atomic_keeping(
     previous: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    replace(path, Some(previous), |temporary| File::create(temporary), fill)
+    replace(path, Some(previous), fill)
 }
 
-/// Where bytes go and how they reach the disk. Tests put faults here.
-pub(crate) trait Sink: Write {
-    /// Returns once everything written is on the disk.
-    fn sync(&self) -> io::Result<()>;
-}
-
-impl Sink for File {
-    fn sync(&self) -> io::Result<()> {
-        self.sync_all()
-    }
-}
-
-/// The one way in which files are replaced; `create` opens the temporary file.
-pub(crate) fn replace<S: Sink>(
-    path: &Path,
-    previous: Option<&Path>,
-    create: impl FnOnce(&Path) -> io::Result<S>,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<()> {
-    try_replace(path, previous, create, fill).map_err(failed(path))
-}
-
-fn try_replace<S: Sink>(
-    path: &Path,
-    previous: Option<&Path>,
-    create: impl FnOnce(&Path) -> io::Result<S>,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut replacement = Replacement::begin(path, create)?;
-    fill(&mut replacement.writer)?;
-    replacement.finish(previous)
+/// The one way in which files are replaced.
+fn replace(path: &Path, previous: Option<&Path>, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let write = || {
+        let mut replacement = Replacement::begin(path)?;
+        fill(&mut replacement.writer)?;
+        replacement.finish(previous)
+    };
+    write().map_err(failed(path))
 }
 
 /// A file that is written piece by piece, and takes its name once it is whole: dropped before that, it leaves nothing.
@@ -86,7 +68,7 @@ fn try_replace<S: Sink>(
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    replacement: Replacement<File>,
+    replacement: Replacement,
 }
 
 impl AtomicFile {
@@ -95,8 +77,8 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`] when the folder is missing or read-only, or `path` is a folder.
     pub fn create(path: &Path) -> Result<AtomicFile> {
-        let replacement = Replacement::begin(path, |temporary| File::create(temporary));
-        Ok(AtomicFile { path: path.into(), replacement: replacement.map_err(failed(path))? })
+        let replacement = Replacement::begin(path).map_err(failed(path))?;
+        Ok(AtomicFile { path: path.into(), replacement })
     }
 
     /// Flushes it to the disk and gives it its name.
@@ -126,32 +108,37 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// A file under its temporary name, which is closed before that is removed.
 #[derive(Debug)]
-struct Replacement<S: Write> {
+struct Replacement {
     path: PathBuf,
-    writer: BufWriter<S>,
+    writer: BufWriter<DiskFile>,
     temporary: Temporary,
 }
 
-impl<S: Sink> Replacement<S> {
-    fn begin(path: &Path, create: impl FnOnce(&Path) -> io::Result<S>) -> io::Result<Replacement<S>> {
+impl Replacement {
+    fn begin(path: &Path) -> io::Result<Replacement> {
         if path.is_dir() {
             return Err(io::Error::new(ErrorKind::IsADirectory, "expected a file, found a folder of that name"));
         }
         let temporary = Temporary::beside(path)?;
-        let writer = BufWriter::new(create(&temporary.0)?);
+        let writer = BufWriter::new(DiskFile::create(&temporary.0)?);
         Ok(Replacement { path: path.into(), writer, temporary })
     }
 
     fn finish(self, previous: Option<&Path>) -> io::Result<()> {
         let Replacement { path, writer, temporary } = self;
-        let mut sink = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        sink.flush()?;
-        sink.sync()?;
-        drop(sink);
-        if let Some(previous) = previous.filter(|_| path.exists()) {
-            fs::rename(&path, previous)?;
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync()?;
+        drop(file);
+        let kept = previous.filter(|_| path.exists());
+        if let Some(previous) = kept {
+            disk::rename(&path, previous)?;
         }
-        fs::rename(&temporary.0, &path)?;
+        disk::rename(&temporary.0, &path).inspect_err(|_| {
+            if let Some(previous) = kept {
+                // Where this fails, too, the older file is still there, under its other name.
+                let _ = disk::rename(previous, &path);
+            }
+        })?;
         sync_folder(&path)
     }
 }
@@ -177,15 +164,6 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes the rename of `path` itself last. Only Unix can open a folder to flush it.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
 /// Adds what to do to the errors that a user can mend.
 fn advise(error: io::Error) -> io::Error {
     let advice = match error.kind() {
@@ -201,48 +179,20 @@ fn advise(error: io::Error) -> io::Error {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::cell::Cell;
-    use std::rc::Rc;
-
+    use super::disk::{Fault, with_fault};
     use super::*;
 
-    /// A file whose call number `calls` (write, flush or sync; 0 is the next) fails with `kind`, and whose writes are
-    /// all short.
-    pub(crate) struct Faulty {
-        file: File,
-        calls: Rc<Cell<usize>>,
+    /// Calls `attempt` with its first, second, … call failing, until it makes no more; how many failed. Writes are short.
+    pub(crate) fn each_fault(
         kind: ErrorKind,
-    }
-
-    impl Faulty {
-        pub(crate) fn create(path: &Path, nth: usize, kind: ErrorKind) -> io::Result<Faulty> {
-            Ok(Faulty { file: File::create(path)?, calls: Rc::new(Cell::new(nth)), kind })
-        }
-
-        fn call(&self) -> io::Result<()> {
-            let left = self.calls.get();
-            self.calls.set(left.wrapping_sub(1));
-            if left == 0 { Err(self.kind.into()) } else { Ok(()) }
-        }
-    }
-
-    impl Write for Faulty {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.call()?;
-            self.file.write(&bytes[..bytes.len().min(1000)])
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            self.call()?;
-            self.file.flush()
-        }
-    }
-
-    impl Sink for Faulty {
-        fn sync(&self) -> io::Result<()> {
-            self.call()?;
-            self.file.sync_all()
-        }
+        mut attempt: impl FnMut() -> Result<()>,
+        mut check: impl FnMut(Error),
+    ) -> usize {
+        let faults = (0..).take_while(|&nth| {
+            let fault = Fault { after: nth / 2, lasts: nth % 2 == 1, kind, longest_write: 1000 };
+            with_fault(fault, &mut attempt).map_err(&mut check).is_err()
+        });
+        faults.count()
     }
 
     /// Names in a folder, sorted.
@@ -257,21 +207,22 @@ pub(crate) mod tests {
     fn a_fault_at_any_call_leaves_the_old_file_and_no_temporary() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last");
-        for kind in [ErrorKind::StorageFull, ErrorKind::WriteZero, ErrorKind::Other] {
+        for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
             fs::write(&path, "old").unwrap();
             let fill = |out: &mut dyn Write| (0..30).try_for_each(|i| out.write_all(&[i; 997]));
-            let attempt = |nth| replace(&path, None, |temporary| Faulty::create(temporary, nth, kind), fill);
-            let faults = (0..).take_while(|&nth| match attempt(nth) {
-                Ok(()) => false,
-                Err(error) => {
+            let faults = each_fault(
+                kind,
+                || write_atomic(&path, fill),
+                |error| {
                     assert!(error.to_string().starts_with("writing "), "{error}");
                     assert_eq!(kind == ErrorKind::StorageFull, error.to_string().contains("free some space"));
-                    assert_eq!(fs::read(&path).unwrap(), b"old");
                     assert_eq!(names(folder.path()), ["last"]);
-                    true
-                }
-            });
-            assert!(faults.count() > 30, "writes, flush and sync were all to fail once");
+                    // The flush of the folder comes after the rename.
+                    let content = fs::read(&path).unwrap();
+                    assert!(content == b"old" || content.len() == 30 * 997);
+                },
+            );
+            assert!(faults > 30, "writes, flush and renames were all to fail once: {faults}");
             assert_eq!(fs::read(&path).unwrap().len(), 30 * 997);
         }
     }
@@ -321,8 +272,8 @@ pub(crate) mod tests {
     fn a_full_disk_is_explained() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let full = |_: &Path| File::options().write(true).open("/dev/full");
-        let error = replace(&path, None, full, |out| out.write_all(b"x")).unwrap_err();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join(".file.tmp")).unwrap();
+        let error = write_atomic(&path, |out| out.write_all(b"x")).unwrap_err();
         assert!(error.to_string().contains("the disk is full"), "{error}");
     }
 }

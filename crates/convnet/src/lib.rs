@@ -30,11 +30,13 @@
 //!
 //! # Features
 //!
-//! All are on unless `default-features = false`, which leaves what training and inference need, and pictures as PNG.
+//! All but `failpoints` are on unless `default-features = false`, which leaves what training and inference need, and pictures as
+//! PNG.
 //!
 //! | feature | what it adds | crates |
 //! | --- | --- | --- |
 //! | `download` | fetching MNIST ([`data::download`]) | ureq, rustls |
+//! | `failpoints` | for tests of programs: `CONVNET_FAIL_AT=12` makes the call number 12 that writes to the disk fail | none |
 //! | `formats` | reading BMP, GIF, TIFF and WebP | decoders of `image` |
 //! | `image` | [`predictor::Input`] from an `image::DynamicImage` | none: its version of `image` becomes part of the interface |
 //! | `jpeg` | reading and writing JPEG | libjpeg-turbo-rs |

@@ -457,7 +457,7 @@ fn a_loss_that_is_no_number_ends_training_and_leaves_the_checkpoint() {
     config.model.batch_norm = Some(false);
     let path = folder.path().join("new");
     let message = begin(&path, config.clone()).fit(&mut ()).unwrap_err().to_string();
-    assert!(message.contains("in epoch 1: training has diverged"), "{message}");
+    assert!(message.contains("of epoch 1: training has diverged"), "{message}");
     let run = RunFolder::open(&path).unwrap();
     assert!(!run.last_safetensors().exists() && !run.best_safetensors().exists());
 
@@ -472,8 +472,62 @@ fn a_loss_that_is_no_number_ends_training_and_leaves_the_checkpoint() {
     let last = run.last_safetensors();
     let trainer = Trainer::resume(run, wild, splits(), &engine()).unwrap().0;
     let message = trainer.fit(&mut ()).unwrap_err().to_string();
-    assert!(message.contains("in epoch 2") && message.ends_with("is from before"), "{message}");
+    assert!(message.contains("of epoch 2") && message.ends_with("is from before"), "{message}");
     assert_eq!(fs::read(last).unwrap(), before);
+}
+
+/// A last checkpoint, changed and resumed from: what the error says, and whether the checkpoint is as it was.
+fn diverge(config: &TrainConfig, change: impl FnOnce(&mut Checkpoint)) -> (convnet::Error, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    begin(
+        folder.path(),
+        TrainConfig { recipe: Recipe { max_steps: Some(9), ..config.recipe.clone() }, ..config.clone() },
+    )
+    .fit(&mut ())
+    .unwrap();
+    let last = RunFolder::open(folder.path()).unwrap().last_safetensors();
+    let mut checkpoint = Checkpoint::load(&last).unwrap();
+    change(&mut checkpoint);
+    checkpoint.save(&last).unwrap();
+    let before = fs::read(&last).unwrap();
+    let error = resume(folder.path(), None).0.fit(&mut ()).unwrap_err();
+    (error, fs::read(last).unwrap() == before)
+}
+
+/// Seven steps an epoch; the checkpoint is that of the ninth.
+#[test]
+fn what_is_no_number_is_named_by_layer_step_and_batch() {
+    let mut config = config();
+    config.output.checkpoint_every = Some(1);
+    let huge = |name: &'static str| {
+        move |checkpoint: &mut Checkpoint| {
+            checkpoint.weights.get_mut(name).unwrap().data_mut().iter_mut().for_each(|w| *w = w.signum() * 3e38);
+        }
+    };
+    let facts = |(error, kept): (convnet::Error, bool)| match error {
+        convnet::Error::Diverged { what, step, epoch, batch, kept: Some(_), .. } => (what, step, epoch, batch, kept),
+        other => panic!("{other}"),
+    };
+    // A convolution whose sums overflow, in the tenth step, the third of the second epoch.
+    for (name, layer) in [("linear1.weight", "linear1"), ("head.weight", "head")] {
+        let found = facts(diverge(&config, huge(name)));
+        assert_eq!(found, (format!("output of layer '{layer}'"), 10, 2, 3, true));
+    }
+    // An update whose weights overflow is named itself, before the next pictures; nothing is saved.
+    let infinite = |checkpoint: &mut Checkpoint| {
+        checkpoint.optimizer.get_mut("exp_avg.head.bias").unwrap().data_mut()[0] = f32::INFINITY;
+    };
+    assert_eq!(facts(diverge(&config, infinite)), ("tensor 'head.bias'".into(), 10, 2, 3, true));
+    // The same where no checkpoint is due: the next step finds it.
+    config.output.checkpoint_every = None;
+    assert_eq!(facts(diverge(&config, infinite)), ("tensor 'head.bias'".into(), 10, 2, 3, true));
+    // A second moment without end stops its weight for ever, though every weight is a number.
+    config.output.checkpoint_every = Some(1);
+    let stuck = |checkpoint: &mut Checkpoint| {
+        checkpoint.optimizer.get_mut("exp_avg_sq.head.bias").unwrap().data_mut()[0] = f32::INFINITY;
+    };
+    let (what, step, .., kept) = facts(diverge(&config, stuck));
+    assert_eq!((what.as_str(), step, kept), ("optimizer's 'exp_avg_sq.head.bias'", 10, true));
 }
 
 #[test]

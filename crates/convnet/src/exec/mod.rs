@@ -46,7 +46,7 @@ pub use engine::{ConvChoice, Engine, Precision};
 pub use gradients::Gradients;
 pub use inference::{Inference, InferenceBuilder};
 pub use profile::ProfileRow;
-pub use training::{Step, Training};
+pub use training::{NotFinite, Place, Step, Training};
 pub use training_options::{ParameterGroup, TrainingBuilder, Update};
 
 use crate::net::Net;

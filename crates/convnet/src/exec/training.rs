@@ -16,6 +16,7 @@ use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::{loss, merge, optimizer, random, reduce};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 
 /// What one pass found, before the update.
@@ -25,6 +26,37 @@ pub struct Step {
     pub loss: f64,
     /// Pictures whose largest logit is their label's, or that of their likeliest class.
     pub correct: usize,
+}
+
+/// A number that should be finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NotFinite {
+    /// Where it was found first.
+    pub place: Place,
+    /// Infinity, its negative, or NaN.
+    pub value: f32,
+}
+
+/// Where a number that is not finite can be found in training.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// In the pictures.
+    Input,
+    /// In a parameter or running statistic of that name, which an earlier update has changed.
+    Tensor(String),
+    /// In the output of that layer, though everything before it is finite.
+    Layer(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Input => f.write_str("input"),
+            Place::Tensor(name) => write!(f, "tensor '{name}'"),
+            Place::Layer(name) => write!(f, "output of layer '{name}'"),
+        }
+    }
 }
 
 /// Something is trained, and auxiliary outputs give what the output gives and are others.
@@ -198,7 +230,7 @@ impl Training {
         if self.touched {
             self.gradients.fill(0.0);
         }
-        let mode = Mode::Training { seed: self.pass_seed() };
+        let mode = Mode::Training { seed: self.pass_seed(self.passes) };
         self.session.forward((&self.weights, &mut self.running), images, count, mode);
         let start = self.session.profile.start();
         let step = self.losses(targets, count);
@@ -215,9 +247,41 @@ impl Training {
     }
 
     /// Each pass drops other values, and the first of a step what the step drops.
-    fn pass_seed(&self) -> u64 {
+    fn pass_seed(&self, pass: u64) -> u64 {
         let of_step = random::mix(self.seed, self.steps);
-        if self.passes == 0 { of_step } else { random::mix(of_step, self.passes) }
+        if pass == 0 { of_step } else { random::mix(of_step, pass) }
+    }
+
+    /// After a pass whose loss was no finite number, and before an update: what is the first not to be finite, in the order of
+    /// computation. These are the parameters and running statistics, then the outputs of the layers, for which forward runs
+    /// once more as it did, on the same pictures.
+    ///
+    /// # Errors
+    /// As [`Training::gradients`].
+    pub fn find_not_finite(&mut self, images: &[f32], count: usize) -> Result<Option<NotFinite>> {
+        super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
+        if let Some(found) = self.first_tensor_not_finite() {
+            return Ok(Some(found));
+        }
+        if let Some(&value) = images.iter().find(|value| !value.is_finite()) {
+            return Ok(Some(NotFinite { place: Place::Input, value }));
+        }
+        let mode = Mode::Training { seed: self.pass_seed(self.passes.saturating_sub(1)) };
+        let mut running = self.running.clone();
+        let found = self.session.first_not_finite((&self.weights, &mut running), images, count, mode);
+        Ok(found.map(|(layer, value)| NotFinite { place: Place::Layer(layer), value }))
+    }
+
+    /// The first parameter or running statistic, as they are trained, that is not finite.
+    pub fn first_tensor_not_finite(&self) -> Option<NotFinite> {
+        let parameters = &self.session.plan.graph.parameters;
+        let slots = parameters.trained.iter().map(|slot| (slot, &self.weights.flat));
+        let slots = slots.chain(parameters.buffers.iter().map(|slot| (slot, &self.running)));
+        let mut found = slots.filter_map(|(slot, flat)| {
+            let value = *flat[slot.range.clone()].iter().find(|value| !value.is_finite())?;
+            Some(NotFinite { place: Place::Tensor(slot.name.clone()), value })
+        });
+        found.next()
     }
 
     /// The losses of all outputs, and their gradients by the outputs.

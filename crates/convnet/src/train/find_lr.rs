@@ -88,7 +88,8 @@ impl Trainer {
             for batch in self.batches(0)? {
                 let Some(lr) = search.next() else { return Ok(search.concluded()) };
                 let mut batch = batch?;
-                let step = self.step(&mut batch, &mut targets, lr)?;
+                let step = self.gradients(&mut batch, &mut targets)?;
+                self.update(lr);
                 self.progress.add(step, batch.len(), 0.0);
                 observer.step(&self.progress, step.loss);
                 if !search.add(lr, step.loss) || observer.stop() {

@@ -1,10 +1,11 @@
 //! One training at a time in a folder: a lock of the operating system on a file in it, which ends with the process that holds
 //! it, however that ends. The file stays.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
+use crate::files::disk::DiskFile;
 use crate::{Error, Result};
 
 /// The file in a run's folder.
@@ -13,7 +14,7 @@ pub(super) const FILE: &str = ".lock";
 /// The right to write into a run's folder, until it is dropped.
 #[derive(Debug)]
 pub(super) struct RunLock {
-    _file: File,
+    _file: DiskFile,
 }
 
 impl RunLock {
@@ -23,9 +24,9 @@ impl RunLock {
     /// [`Error::Locked`] when another process, or another trainer of this one, has it.
     pub(super) fn take(folder: &Path) -> Result<RunLock> {
         let path = folder.join(FILE);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = DiskFile::open(File::options().read(true).write(true).create(true).truncate(false), &path);
         let mut file = open.map_err(Error::io("opening", &path))?;
-        match file.try_lock() {
+        match file.file().try_lock() {
             Ok(()) => {
                 let written = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
                 written.map_err(Error::io("writing", &path))?;
@@ -33,7 +34,7 @@ impl RunLock {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // Who it is helps, but is not needed to say that there is somebody.
-                let _ = Read::by_ref(&mut file).take(100).read_to_string(&mut holder);
+                let _ = Read::by_ref(file.file()).take(100).read_to_string(&mut holder);
                 return Err(Error::Locked { folder: folder.into(), holder });
             }
             Err(TryLockError::Error(_)) => {}

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::files::disk::DiskFile;
 use crate::{Error, Result};
 
 /// What an epoch came to. Also the form in which the command line prints it.
@@ -54,9 +55,9 @@ pub fn append_metrics(path: &Path, metrics: &EpochMetrics) -> Result<()> {
     let mut line = serde_json::to_vec(metrics).map_err(|e| Error::file(path, e.to_string()))?;
     line.push(b'\n');
     let write = || {
-        let mut file = File::options().create(true).append(true).open(path)?;
+        let mut file = DiskFile::open(File::options().create(true).append(true), path)?;
         file.write_all(&line)?;
-        file.sync_data()
+        file.sync()
     };
     write().map_err(Error::io("writing", path))
 }
@@ -78,12 +79,12 @@ pub fn resume_metrics(path: &Path, epoch: usize) -> Result<Vec<EpochMetrics>> {
     let kept = lines.iter().take_while(|(metrics, _)| metrics.epoch <= epoch).count();
     lines.truncate(kept);
     let end = lines.last().map_or(0, |&(_, end)| end);
-    let cut = || match File::options().write(true).open(path) {
+    let cut = || match DiskFile::open(File::options().write(true), path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         file => {
             let file = file?;
             file.set_len(end)?;
-            file.sync_all()
+            file.sync()
         }
     };
     cut().map_err(Error::io("writing", path))?;

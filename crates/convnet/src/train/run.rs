@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{TrainConfig, lock};
-use crate::files::write_atomic;
+use crate::files::{disk, write_atomic};
 use crate::{Error, Result};
 
 /// Where runs go that are given no folder.
@@ -31,7 +31,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::File`] when there is a file, or a folder that is not empty; [`Error::Io`] when it cannot be made.
     pub fn create(path: &Path, config: &TrainConfig) -> Result<RunFolder> {
-        fs::create_dir_all(path).map_err(|error| match error.kind() {
+        disk::create_dir_all(path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => Error::file(path, "expected a new folder, found a file of that name"),
             _ => Error::io("creating", path)(error),
         })?;
@@ -53,11 +53,11 @@ impl RunFolder {
     }
 
     fn create_numbered(runs: &Path, name: &str, config: &TrainConfig) -> Result<RunFolder> {
-        fs::create_dir_all(runs).map_err(Error::io("creating", runs))?;
+        disk::create_dir_all(runs).map_err(Error::io("creating", runs))?;
         let mut number = next_number(runs, name)?;
         loop {
             let path = runs.join(format!("{name}-{number}"));
-            match fs::create_dir(&path) {
+            match disk::create_dir(&path) {
                 Ok(()) => return RunFolder::begin(path, config),
                 // Another run was faster.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,

@@ -5,7 +5,6 @@
 //! run expects, and those that are trained stand in the optimizer state.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use super::lock::RunLock;
@@ -15,6 +14,7 @@ use super::tensorboard::write_events;
 use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, picture};
+use crate::files::disk;
 use crate::weights::{self, Checkpoint, Recovered, previous_path};
 use crate::{Error, Result, StateDict};
 
@@ -82,7 +82,7 @@ impl Saved {
         let restored = self.restored(checkpoint, train).map_err(|error| Error::file(&path, error.to_string()))?;
         if problem.is_some() {
             // Else the next save would keep the damaged file and drop this one.
-            fs::rename(&path, &last).map_err(Error::io("renaming", path))?;
+            disk::rename(&path, &last).map_err(Error::io("renaming", path))?;
         }
         Ok((Some(restored), problem))
     }

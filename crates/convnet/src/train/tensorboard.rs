@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::EpochMetrics;
+use crate::files::disk::DiskFile;
 use crate::files::write_atomic;
 use crate::{Error, Result};
 
@@ -35,9 +36,9 @@ pub(super) fn write_events(folder: &Path, epochs: &[EpochMetrics]) -> Result<()>
         // A TensorBoard that looks on keeps the file open.
         Some(new) => {
             let append = || {
-                let mut file = File::options().append(true).open(&path)?;
+                let mut file = DiskFile::open(File::options().append(true), &path)?;
                 file.write_all(new)?;
-                file.sync_data()
+                file.sync()
             };
             append().map_err(Error::io("writing", &path))
         }

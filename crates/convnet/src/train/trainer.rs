@@ -20,7 +20,7 @@ use crate::classifier::{Classifier, Description};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
 use crate::evaluate::{Evaluation, evaluate_in};
-use crate::exec::{Engine, Step, Training};
+use crate::exec::{Engine, NotFinite, Place, Step, Training};
 use crate::ops::Op;
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
@@ -263,10 +263,11 @@ impl Trainer {
                 let Progress { step, plateau, .. } = self.progress;
                 let factor = self.recipe.schedule.factor(step, span, plateau.reductions);
                 let lr = self.recipe.optimizer.lr * factor;
-                let step = self.step(&mut batch, &mut targets, lr)?;
+                let step = self.gradients(&mut batch, &mut targets)?;
+                self.expect_finite_loss(&batch, step.loss)?;
+                self.update(lr);
                 self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
                 clock = Instant::now();
-                self.expect_finite(step.loss, "loss")?;
                 observer.step(&self.progress, step.loss);
                 if observer.stop() {
                     return self.end(Ending::Stopped);
@@ -301,12 +302,16 @@ impl Trainer {
         self.end(ending)
     }
 
-    /// Forward, backward, clipping, update and average on a batch.
-    pub(super) fn step(&mut self, batch: &mut Batch, targets: &mut TargetMaker, lr: f64) -> Result<Step> {
+    /// Forward and backward on a batch, which may be mixed for that.
+    pub(super) fn gradients(&mut self, batch: &mut Batch, targets: &mut TargetMaker) -> Result<Step> {
         let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
         let key = RandomKey { seed, epoch: epoch as u64, index: index as u64 };
         let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), key)?;
-        let step = self.training.gradients(images, targets)?;
+        self.training.gradients(images, targets)
+    }
+
+    /// Clipping, update and average.
+    pub(super) fn update(&mut self, lr: f64) {
         if let Some(largest) = self.recipe.optimizer.clip_grad_norm {
             self.training.clip_grad_norm(largest as f32);
         }
@@ -314,7 +319,6 @@ impl Trainer {
         if let Some(decay) = self.recipe.ema_decay(self.training.steps()) {
             self.training.average(decay);
         }
-        Ok(step)
     }
 
     /// What the running epoch trains on, in its order, from a batch on.
@@ -441,34 +445,56 @@ impl Trainer {
 
     fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
         let trained = self.recipe.ema.map(|_| self.training.weights());
-        let optimizer = (self.training.optimizer_state(), trained);
+        let optimizer = self.training.optimizer_state();
+        self.expect_finite_tensors("optimizer's", &optimizer)?;
+        let optimizer = (optimizer, trained);
         saved.save_last(&self.description, weights, optimizer, &self.progress, &self.train)
     }
 
     /// The weights as they are now, or their average, if they are numbers.
     fn weights(&self) -> Result<StateDict> {
         let weights = self.training.averaged_weights().unwrap_or_else(|| self.training.weights());
-        for (name, tensor) in &weights {
-            if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
-                self.expect_finite(value.into(), &format!("tensor '{name}'"))?;
-            }
-        }
+        self.expect_finite_tensors("tensor", &weights)?;
         Ok(weights)
     }
 
-    fn expect_finite(&self, value: f64, what: &str) -> Result<()> {
-        if value.is_finite() {
+    /// What the last update has made.
+    fn expect_finite_tensors(&self, what: &str, tensors: &StateDict) -> Result<()> {
+        for (name, tensor) in tensors {
+            if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
+                return Err(self.diverged(format!("{what} '{name}'"), value.into(), self.progress));
+            }
+        }
+        Ok(())
+    }
+
+    /// The loss of the next step; where it is no number, the error names the layer in which that begins.
+    fn expect_finite_loss(&mut self, batch: &Batch, loss: f64) -> Result<()> {
+        if loss.is_finite() {
             return Ok(());
         }
+        let done = self.progress;
+        let next = Progress { step: done.step + 1, batch: done.batch + 1, ..done };
+        Err(match self.training.find_not_finite(batch.images(), batch.len())? {
+            Some(NotFinite { place, value }) => {
+                let when = if matches!(place, Place::Tensor(_)) { done } else { next };
+                self.diverged(place.to_string(), value.into(), when)
+            }
+            None => self.diverged("loss".into(), loss, next),
+        })
+    }
+
+    fn diverged(&self, what: String, value: f64, when: Progress) -> Error {
         let last = self.saved.as_ref().map(|saved| saved.folder.last_safetensors());
-        Err(Error::Diverged {
-            what: what.into(),
+        Error::Diverged {
+            what,
             value,
-            step: self.progress.step,
-            epoch: self.progress.epoch + 1,
+            step: when.step,
+            epoch: when.epoch + 1,
+            batch: when.batch,
             lr: self.recipe.optimizer.lr,
             kept: last.filter(|last| last.exists()),
-        })
+        }
     }
 
     /// Pictures to show: those that are watched, else those that are trained on.

@@ -11,6 +11,7 @@ use crate::exec::parameters::Packed;
 use crate::exec::profile::Profile;
 use convnet_kernels::layout::{from_blocked, to_blocked};
 use convnet_kernels::statistics::{merge as merge_statistics, sum as sum_statistics};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What a plan needs to run.
@@ -68,6 +69,39 @@ impl Session {
         count: usize,
         mode: Mode,
     ) {
+        let all: ControlFlow<()> = self.forward_each(parameters, images, count, mode, |_, _| ControlFlow::Continue(()));
+        debug_assert!(all.is_continue());
+    }
+
+    /// The name of the first stage whose output is not finite, and the first such number.
+    pub(in crate::exec) fn first_not_finite(
+        &mut self,
+        parameters: (&Packed, &mut [f32]),
+        images: &[f32],
+        count: usize,
+        mode: Mode,
+    ) -> Option<(String, f32)> {
+        let found = self.forward_each(parameters, images, count, mode, |session, index| {
+            let stage = &session.plan.graph.stages[index];
+            let mut values = vec![0.0; count * stage.output.elements()];
+            session.read_output(index, count, &mut values);
+            match values.into_iter().find(|value| !value.is_finite()) {
+                Some(value) => ControlFlow::Break((stage.name.clone(), value)),
+                None => ControlFlow::Continue(()),
+            }
+        });
+        found.break_value()
+    }
+
+    /// Runs stage after stage, and lets `watch` look at the session after each.
+    fn forward_each<T>(
+        &mut self,
+        parameters: (&Packed, &mut [f32]),
+        images: &[f32],
+        count: usize,
+        mode: Mode,
+        watch: impl Fn(&Session, usize) -> ControlFlow<T>,
+    ) -> ControlFlow<T> {
         let image = images.len() / count;
         let (plan, (weights, running)) = (self.plan.clone(), parameters);
         for TileGroup { stages, pictures } in &plan.groups {
@@ -81,9 +115,11 @@ impl Session {
                     self.copy_value(&plan, index, part);
                     let stage = &plan.graph.stages[index];
                     self.profile.stop(start, &stage.name, "forward", stage.macs * part.count as u64);
+                    watch(self, index)?;
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn forward_stage(

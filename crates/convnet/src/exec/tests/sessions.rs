@@ -5,7 +5,7 @@ use super::{ADAM, ROUNDING, assert_close, largest_error, numbers, size, state};
 use crate::exec::reference::{Mode, Reference};
 use crate::exec::{Engine, Gradients, Inference, ParameterGroup, Precision, Training, Update};
 use crate::net::Net;
-use crate::{StateDict, Tensor, weights};
+use crate::{StateDict, Tensor, weights, zoo};
 use convnet_kernels::random;
 use convnet_kernels::reference::optimizer::{Lamb, Moments};
 use convnet_kernels::simd::Isa;
@@ -356,6 +356,42 @@ fn gradients_are_read_changed_and_added_up() {
     both.set_weights(&state).unwrap();
     both.gradients(first, &[0, 1, 2]).unwrap();
     assert_eq!(both.flat_gradients(), fresh.flat_gradients());
+}
+
+/// As processes do that each learn from a share of a batch.
+#[test]
+fn trainings_that_average_their_gradients_stay_the_same() {
+    // Without dropout, which is another in each training.
+    let options = zoo::ZooOptions { input: Some([3, 8, 8]), ..Default::default() };
+    let (net, engine) = (zoo::by_name("resnet20", &options).unwrap(), engine());
+    let (state, one) = (state(&net), net.input_shape().elements());
+    let images = numbers(1, 6 * one);
+    let shares = [(&images[..3 * one], [0, 1, 2]), (&images[3 * one..], [2, 1, 0])];
+    let plan = || Training::new(&net, &engine, 3, &state, SGD, 1).unwrap();
+    let (mut both, mut alone) = ([plan(), plan()], plan());
+    for _ in 0..3 {
+        for (training, (images, labels)) in both.iter_mut().zip(&shares) {
+            training.gradients(images, labels).unwrap();
+            alone.accumulate(images, labels).unwrap();
+        }
+        alone.scale_gradients(0.5);
+        let [first, second] = &mut both;
+        for (a, b) in first.flat_gradients_mut().iter_mut().zip(second.flat_gradients_mut()) {
+            let mean = 0.5 * (*a + *b);
+            (*a, *b) = (mean, mean);
+        }
+        both.iter_mut().chain([&mut alone]).for_each(|training| training.update(0.1));
+    }
+    let parameters = |training: &Training| {
+        let mut weights = training.weights();
+        // Each has the statistics of its own pictures.
+        weights.retain(|name, _| !name.contains("running_"));
+        weights
+    };
+    let [first, second] = both.each_ref().map(parameters);
+    assert_ne!(first, parameters(&plan()));
+    assert_eq!(first, second);
+    assert_eq!(first, parameters(&alone));
 }
 
 #[test]
