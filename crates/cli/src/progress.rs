@@ -14,12 +14,18 @@ use crate::console::Console;
 use crate::interrupt;
 
 const TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {images_per_second} images/s, {eta} left, {msg}";
+const PICTURES_TEMPLATE: &str = "{prefix} {bar:24} {pos}/{len} pictures, {images_per_second} images/s, {eta} left";
 const DOWNLOAD_TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {bytes_per_second}/s, {eta} left";
 /// Without a bar, a line tells of a long epoch this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// Accuracy by which a network is worse after an epoch than during it where its running statistics lag behind.
 const LAG: f64 = 0.1;
+
+/// Share of an epoch's time that is worth telling when it is spent waiting for pictures.
+const TOLD_WAIT: f64 = 0.05;
+/// Damaged pictures that are named after an epoch.
+const TOLD_DAMAGED: usize = 10;
 
 /// Tells of a run while it is trained.
 pub(crate) struct Narrator<'a> {
@@ -120,6 +126,9 @@ impl Observer for Narrator<'_> {
             let _ = write!(line, "  {} loss {loss:.4}, accuracy {:6.2} %", self.part, 100.0 * accuracy);
         }
         let _ = write!(line, "  {seconds:.1} s, {} images/s", thousands(images_per_second as u64));
+        if metrics.data_wait >= TOLD_WAIT {
+            let _ = write!(line, ", {:.0} % of the time waiting for pictures", 100.0 * metrics.data_wait);
+        }
         self.say(&line);
         if self.may_lag && metrics.accuracy_in_training() < metrics.train_accuracy - LAG {
             self.may_lag = false;
@@ -129,6 +138,16 @@ impl Observer for Narrator<'_> {
             );
         }
         self.last_line = Instant::now();
+    }
+
+    fn damaged(&mut self, pictures: &[String]) {
+        let more = pictures.len().saturating_sub(TOLD_DAMAGED);
+        for picture in pictures.iter().take(TOLD_DAMAGED) {
+            self.bar.suspend(|| self.console.warn(picture));
+        }
+        if more > 0 {
+            self.bar.suspend(|| self.console.warn(&format!("{more} more pictures are damaged")));
+        }
     }
 
     fn stop(&mut self) -> bool {
@@ -143,6 +162,27 @@ impl Observer for Narrator<'_> {
 impl Drop for Narrator<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Tells of pictures that are gone through one after the other.
+pub(crate) struct Pictures(ProgressBar);
+
+impl Pictures {
+    /// `doing` says what is done with them.
+    pub(crate) fn new(console: &Console, doing: &'static str) -> Pictures {
+        Pictures(bar(console, PICTURES_TEMPLATE, 0).with_prefix(doing))
+    }
+
+    pub(crate) fn tell(&self, done: usize, all: usize) {
+        self.0.set_length(all as u64);
+        self.0.set_position(done as u64);
+    }
+}
+
+impl Drop for Pictures {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

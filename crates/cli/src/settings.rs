@@ -52,6 +52,7 @@ fn argument(setting: &'static Setting) -> Arg {
     let arg = match setting.name {
         "optimizer" => arg.long("opt").visible_alias("optimizer"),
         "batch_size" => arg.short('b').long(long),
+        "workers" => arg.short('j').long(long),
         "model" => arg.short('m').long(long),
         _ if is_on(setting) => arg.long(format!("no-{long}")),
         _ => arg.long(long),

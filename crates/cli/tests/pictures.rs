@@ -58,7 +58,7 @@ fn pictures_that_cannot_be_used() {
     place.write("pictures/val/red/9.png", b"\x89PNG\r\n\x1a\n cut short");
     fails(&["--input", "8x8"], "pictures/val/red/9.png: cannot be decoded as a picture");
     place.write("pictures.txt", b"no archive");
-    place.run(&["train", "--data", "pictures.txt"]).fails_with(1, "pictures.txt: expected a folder, or a .tar");
+    place.run(&["train", "--data", "pictures.txt"]).fails_with(1, "line 1: no file no");
     assert_eq!(place.list("."), ["pictures", "pictures.txt"]);
 }
 

@@ -22,6 +22,7 @@ fn the_whole_path() {
     assert_eq!(keys(&report), ["epochs", "run", "weights_sha256"]);
     let epoch = &report["epochs"][1];
     let expected = [
+        "data_wait",
         "epoch",
         "seconds",
         "train_accuracy",

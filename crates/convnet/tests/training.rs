@@ -218,7 +218,7 @@ fn a_trained_net_is_fine_tuned_to_other_classes() {
     let (tuned, replaced) = learned.clone().with_classes(names.clone(), 0).unwrap();
     assert_eq!(replaced, ["head.bias", "head.weight"]);
     assert_eq!(tuned.weights["conv1.weight"], learned.weights["conv1.weight"]);
-    let images = (0..20).flat_map(|index| dataset(20).image(index).to_vec()).collect();
+    let images = (0..20).flat_map(|index| dataset(20).image(index).unwrap().to_vec()).collect();
     let labels = (0..20).map(|index| u32::from(index % 3 == 2)).collect();
     let train = Dataset::new("two", [1, SIDE, SIDE], images, labels, names.clone()).unwrap();
     let splits = Splits { train, val: None, test: None };

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use convnet::classifier::{Classifier, Description};
 use convnet::columns::{Columns, Style, thousands};
-use convnet::data::{HeldOut, Part};
+use convnet::data::{HeldOut, LeftOut, Part};
 use convnet::evaluate::{Evaluation, PredictionsCsv, Seen, Told, evaluate_pictures};
 use convnet::files::AtomicFile;
 use convnet::pairing::{self, By, Pairing};
@@ -107,7 +107,8 @@ impl Args {
         let description = self.pictures.apply(classifier.description, console)?;
         let classifier = Classifier { description, ..classifier };
         let engine = self.engine.engine(console)?;
-        let held_out = self.held_out(&data, config.as_ref(), console)?;
+        let left_out = run.as_ref().map(RunFolder::left_out).transpose()?.flatten().unwrap_or_default();
+        let held_out = self.held_out(&data, config.as_ref(), &left_out, console)?;
         let (part, count) = (held_out.part(), held_out.len());
         let pairing = self.pair(held_out.classes(), &classifier.description, console)?;
         let mut page = self.html.as_deref().map(|path| Page::begin(path, &classifier)).transpose()?;
@@ -163,14 +164,22 @@ impl Args {
     }
 
     /// The pictures to measure with: for a run's own data those that it has held out.
-    fn held_out(&self, data: &str, config: Option<&TrainConfig>, console: &Console) -> anyhow::Result<HeldOut> {
+    fn held_out(
+        &self,
+        data: &str,
+        config: Option<&TrainConfig>,
+        left_out: &[LeftOut],
+        console: &Console,
+    ) -> anyhow::Result<HeldOut> {
         let source = self.data.source(data, console)?;
         let is_of = |config: &&TrainConfig| {
-            let place = |path: &Path| fs::canonicalize(path).ok();
+            // A pattern of shards is no path that is there.
+            let place = |path: &Path| fs::canonicalize(path).or_else(|_| path::absolute(path)).ok();
             source.path().is_none_or(|path| place(path) == place(Path::new(&config.data.source)))
         };
-        let split = config.filter(is_of).map(TrainConfig::val_split);
-        let held_out = source.held_out(self.split, split)?;
+        let own = config.filter(is_of);
+        let left_out = if own.is_some() { left_out } else { &[] };
+        let held_out = source.held_out_without(self.split, own.map(TrainConfig::val_split), left_out)?;
         held_out.notes().iter().for_each(|note| console.warn(&format!("{data}: {note}")));
         Ok(held_out)
     }

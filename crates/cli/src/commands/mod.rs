@@ -4,10 +4,12 @@ mod bench;
 mod compare;
 mod completions;
 mod convert;
+mod data;
 mod eval;
 mod filter;
 mod lecture;
 mod models;
+mod pack;
 mod predict;
 mod recipes;
 mod summary;
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Compare(compare::Args),
+    Data(data::Args),
+    Pack(pack::Args),
     Convert(convert::Args),
     Bench(bench::Args),
     Summary(summary::Args),
@@ -41,6 +45,8 @@ impl Command {
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Compare(args) => args.run(console),
+            Command::Data(args) => args.run(console),
+            Command::Pack(args) => args.run(console),
             Command::Convert(args) => args.run(console),
             Command::Bench(args) => args.run(console),
             Command::Summary(args) => args.run(console),

@@ -66,7 +66,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --patience, --train-eval, --precise-bn, --threads, --conv, --precision and --data
+    /// Go on with the run in this folder, with its own settings but for --epochs, --max-steps, --patience, --train-eval, --precise-bn, --threads, --workers, --cache, --conv, --precision and --data
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
@@ -191,6 +191,10 @@ impl Args {
             }
         }
         let trainer = Trainer::with_engine(classifier, splits, config.recipe.clone(), &engine)?;
+        let trainer = match config.data.workers {
+            Some(workers) => trainer.workers(workers),
+            None => trainer,
+        };
         Ok((trainer, config, engine))
     }
 
@@ -318,7 +322,20 @@ fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> Stri
         Some(_) => writeln!(text, "{percent:.2} % of the test pictures recognised after epoch {epoch}"),
         None => writeln!(text, "{percent:.2} % of the training pictures recognised in epoch {epoch}"),
     };
+    text.truncate(text.trim_end().len());
+    let _ = writeln!(
+        text,
+        "; {:.1} % of the time of its steps went by waiting for pictures",
+        100.0 * data_wait(&outcome.epochs)
+    );
     text
+}
+
+/// Share of the time of all epochs in which pictures were waited for.
+fn data_wait(epochs: &[EpochMetrics]) -> f64 {
+    let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
+    let waited: f64 = epochs.iter().map(|epoch| epoch.data_wait * epoch.seconds).sum();
+    if seconds > 0.0 { waited / seconds } else { 0.0 }
 }
 
 /// Commands that work, and what there is to look at.

@@ -1,17 +1,46 @@
-//! Labelled pictures in memory, 8 bits a channel: read once, shared by every loader.
+//! Labelled pictures, shared by every loader: decoded in memory, 8 bits a channel, or compressed until they are wanted.
 
-use super::{TargetSize, picture};
+use std::borrow::Cow;
+
+use super::picture::{self, Whole};
+use super::resample::{Layout, Resampling, Source};
+use super::stored::Stored;
+use super::{LeftOut, TargetSize, picture::named};
 use crate::{Error, Result};
 
-/// Labelled pictures of one size. Pixels are kept as bytes, a quarter of what they take as `f32`.
+/// Labelled pictures that are brought to one size.
+///
+/// Those of small sets are decoded and in memory, as bytes, a quarter of what they take as `f32`. Those of others stay in
+/// their files or their archive, and a [`Loader`](super::Loader) decodes them when it makes a batch of them. Which it is makes
+/// no difference to a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     name: String,
-    shape: [usize; 3],
-    images: Vec<u8>,
+    target: TargetSize,
+    pixels: Pixels,
     labels: Vec<u32>,
     classes: Vec<String>,
     warnings: Vec<String>,
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Pixels {
+    /// Decoded planes of pictures of one shape, one after the other.
+    Same { shape: [usize; 3], planes: Vec<u8> },
+    /// Decoded planes of pictures in the target's channels, and for each where it begins, its height and its width.
+    Each { places: Vec<(usize, [u32; 2])>, planes: Vec<u8> },
+    /// Not decoded yet.
+    Stored(Stored),
+}
+
+/// Memory in which a picture is made, used again for the next.
+#[derive(Debug, Default)]
+pub(super) struct Making {
+    content: Vec<u8>,
+    pixels: Vec<u8>,
+    fitted: Vec<u8>,
+    resampling: Resampling,
 }
 
 /// The parts of a data set.
@@ -45,14 +74,67 @@ impl Dataset {
             let of = format!("data set '{name}': bytes of {} pictures of {c}x{h}x{w}", labels.len());
             return Err(Error::Length { of, expected: pixels.unwrap_or(usize::MAX), found: images.len() });
         }
-        if let Some(item) = labels.iter().position(|&label| label as usize >= classes.len()) {
-            return Err(Error::invalid(format!(
+        let pixels = Pixels::Same { shape, planes: images };
+        Dataset {
+            name,
+            target: TargetSize::exactly(shape),
+            pixels,
+            labels,
+            classes,
+            warnings: Vec::new(),
+            left_out: Vec::new(),
+        }
+        .checked()
+    }
+
+    /// Pictures that are decoded when they are wanted, and brought to the target then.
+    ///
+    /// # Errors
+    /// A label that is not below the number of classes.
+    pub(super) fn stored(
+        name: String,
+        target: TargetSize,
+        stored: Stored,
+        labels: Vec<u32>,
+        classes: Vec<String>,
+    ) -> Result<Dataset> {
+        Dataset {
+            name,
+            target,
+            pixels: Pixels::Stored(stored),
+            labels,
+            classes,
+            warnings: Vec::new(),
+            left_out: Vec::new(),
+        }
+        .checked()
+    }
+
+    /// Decoded pictures of any size, in the target's channels.
+    ///
+    /// # Errors
+    /// As [`Dataset::stored`].
+    pub(super) fn decoded(
+        name: String,
+        target: TargetSize,
+        (places, planes): (Vec<(usize, [u32; 2])>, Vec<u8>),
+        labels: Vec<u32>,
+        classes: Vec<String>,
+    ) -> Result<Dataset> {
+        let pixels = Pixels::Each { places, planes };
+        Dataset { name, target, pixels, labels, classes, warnings: Vec::new(), left_out: Vec::new() }.checked()
+    }
+
+    fn checked(self) -> Result<Dataset> {
+        let Dataset { name, labels, classes, .. } = &self;
+        match labels.iter().position(|&label| label as usize >= classes.len()) {
+            Some(item) => Err(Error::invalid(format!(
                 "data set '{name}': label {} of picture {item} is out of range: there are {} classes, counted from 0",
                 labels[item],
                 classes.len()
-            )));
+            ))),
+            None => Ok(self),
         }
-        Ok(Dataset { name, shape, images, labels, classes, warnings: Vec::new() })
     }
 
     /// What to call it in messages.
@@ -60,9 +142,9 @@ impl Dataset {
         &self.name
     }
 
-    /// Channels, height and width of every picture.
+    /// Channels, height and width that every picture is brought to.
     pub fn shape(&self) -> [usize; 3] {
-        self.shape
+        self.target.shape
     }
 
     /// Number of pictures.
@@ -75,13 +157,109 @@ impl Dataset {
         self.labels.is_empty()
     }
 
-    /// The planes of picture `index`: channels × height × width bytes.
+    /// Whether the pictures are decoded and in memory; others are decoded each time that they are wanted.
+    pub fn is_decoded(&self) -> bool {
+        !matches!(self.pixels, Pixels::Stored(_))
+    }
+
+    /// Threads that keep a net busy: 1 for pictures in memory, as many as there are cores for others.
+    pub fn customary_workers(&self) -> usize {
+        match self.is_decoded() {
+            true => 1,
+            false => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The planes of picture `index`, brought to the set's shape: channels × height × width bytes.
+    ///
+    /// # Errors
+    /// A picture that cannot be read or decoded, by name.
     ///
     /// # Panics
     /// When there are not that many pictures, as a slice does.
-    pub fn image(&self, index: usize) -> &[u8] {
-        let size: usize = self.shape.iter().product();
-        &self.images[index * size..][..size]
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        if let Pixels::Same { shape, planes } = &self.pixels
+            && self.is_as_it_is(*shape)
+        {
+            let size: usize = shape.iter().product();
+            return Ok(Cow::Borrowed(&planes[index * size..][..size]));
+        }
+        let mut out = vec![0; self.shape().iter().product()];
+        self.make(index, &mut Making::default(), &mut out)?;
+        Ok(Cow::Owned(out))
+    }
+
+    /// What picture `index` is called in messages: its file, or the set's name and its number.
+    pub fn image_name(&self, index: usize) -> String {
+        match &self.pixels {
+            Pixels::Stored(stored) => stored.name(index),
+            Pixels::Same { .. } | Pixels::Each { .. } => format!("{}[{index}]", self.name),
+        }
+    }
+
+    fn is_as_it_is(&self, [channels, height, width]: [usize; 3]) -> bool {
+        channels == self.target.shape[0] && matches!(self.target.resize_for(height, width), Ok(None))
+    }
+
+    /// Writes the planes of a picture, brought to the set's shape, into `out`.
+    pub(super) fn make(&self, index: usize, making: &mut Making, out: &mut [u8]) -> Result<()> {
+        let Making { content, pixels, resampling, .. } = making;
+        let source = self.whole(index, content, pixels)?;
+        picture::fit_into(source, self.target, resampling, out)
+            .map_err(|problem| named(self.image_name(index))(problem))
+    }
+
+    /// Lets `work` see a picture at its own size.
+    pub(super) fn with_whole<T>(
+        &self,
+        index: usize,
+        making: &mut Making,
+        work: impl FnOnce(Source<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Making { content, pixels, .. } = making;
+        work(self.whole(index, content, pixels)?)
+    }
+
+    /// Lets `work` see a picture that is brought to the set's shape.
+    pub(super) fn with_fitted<T>(
+        &self,
+        index: usize,
+        making: &mut Making,
+        work: impl FnOnce(Source<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let shape = self.shape();
+        if let Pixels::Same { shape: own, .. } = &self.pixels
+            && self.is_as_it_is(*own)
+        {
+            return self.with_whole(index, making, work);
+        }
+        let mut fitted = std::mem::take(&mut making.fitted);
+        fitted.resize(shape.iter().product(), 0);
+        let made = self.make(index, making, &mut fitted);
+        let done = made.and_then(|()| work(Source { bytes: &fitted, layout: Layout::Planes, shape }));
+        making.fitted = fitted;
+        done
+    }
+
+    fn whole<'a>(&'a self, index: usize, content: &mut Vec<u8>, pixels: &'a mut Vec<u8>) -> Result<Source<'a>> {
+        let layout = Layout::Planes;
+        match &self.pixels {
+            Pixels::Same { shape, planes } => {
+                let size: usize = shape.iter().product();
+                Ok(Source { bytes: &planes[index * size..][..size], layout, shape: *shape })
+            }
+            Pixels::Each { places, planes } => {
+                let (start, size) = places[index];
+                let [height, width] = size.map(|side| side as usize);
+                let shape = [self.target.shape[0], height, width];
+                Ok(Source { bytes: &planes[start..][..shape.iter().product()], layout, shape })
+            }
+            Pixels::Stored(stored) => {
+                let Whole { pixels: decoded, shape, .. } = stored.decode(index, self.target, content)?;
+                *pixels = decoded;
+                Ok(Source { bytes: pixels, layout: Layout::Pixels, shape })
+            }
+        }
     }
 
     /// The class of every picture.
@@ -99,58 +277,103 @@ impl Dataset {
         &self.warnings
     }
 
+    /// Pictures that were left out when it was read, since they cannot be used ([`Unusable::LeftOut`](super::Unusable)).
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Takes note of pictures that were left out.
+    pub(super) fn leave_out(&mut self, pictures: Vec<LeftOut>) {
+        if !pictures.is_empty() {
+            let first: Vec<String> =
+                pictures.iter().take(5).map(|picture| format!("{}: {}", picture.name, picture.problem)).collect();
+            let more = pictures.len() - first.len();
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            self.warnings.push(format!(
+                "{} pictures cannot be used and were left out: {}{more}",
+                pictures.len(),
+                first.join("; ")
+            ));
+        }
+        self.left_out = pictures;
+    }
+
+    /// Takes the descriptions of damaged pictures that were met since the last time, where pictures are decoded as they are
+    /// wanted.
+    pub fn take_damaged(&self) -> Vec<String> {
+        match &self.pixels {
+            Pixels::Stored(stored) => stored.take_warnings(),
+            Pixels::Same { .. } | Pixels::Each { .. } => Vec::new(),
+        }
+    }
+
     /// Takes note of something that its user should know.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// The same with its pictures brought to a target: resized and cut out, grey repeated in each channel, colour as luma.
+    /// The same with its pictures brought to a target, each when it is wanted: resized and cut out, grey repeated in each
+    /// channel, colour as luma.
     ///
     /// # Errors
     /// A target that its pictures cannot be brought to.
     pub fn fitted(self, target: TargetSize) -> Result<Dataset> {
-        if self.shape == target.shape {
+        let Pixels::Same { shape, .. } = &self.pixels else { return Ok(Dataset { target, ..self }) };
+        let shape @ [_, height, width] = *shape;
+        if shape == target.shape {
             return Ok(self);
         }
-        let fit = |index: usize| picture::from_planes(self.image(index).to_vec(), self.shape, target);
-        let mut images = Vec::new();
-        for index in 0..self.len() {
-            images.extend(fit(index).map_err(picture::named(format!("{}[{index}]", self.name)))?);
+        let name = || format!("{}[0]", self.name);
+        target.resize_for(height, width).map_err(|problem| named(name())(problem))?;
+        if shape[0] == target.shape[0] {
+            return Ok(Dataset { target, ..self });
         }
-        Ok(Dataset { shape: target.shape, images, ..self })
+        let same_size = TargetSize::exactly([target.shape[0], height, width]);
+        let mut planes = Vec::new();
+        for index in 0..self.len() {
+            let (size, Pixels::Same { planes: before, .. }) = (shape.iter().product::<usize>(), &self.pixels) else {
+                break;
+            };
+            let picture = before[index * size..][..size].to_vec();
+            planes.extend(
+                picture::from_planes(picture, shape, same_size).map_err(named(format!("{}[{index}]", self.name)))?,
+            );
+        }
+        Ok(Dataset { target, pixels: Pixels::Same { shape: same_size.shape, planes }, ..self })
     }
 
     /// The pictures outside a mask and those in it, each in their order.
-    pub(super) fn parted(mut self, mask: &[bool]) -> (Dataset, Dataset) {
-        let size: usize = self.shape.iter().product();
-        let part = |labels: &[u32], wanted: bool| -> Vec<u32> {
-            labels.iter().zip(mask).filter(|&(_, &is)| is == wanted).map(|(&label, _)| label).collect()
+    pub(super) fn parted(self, mask: &[bool]) -> (Dataset, Dataset) {
+        let part = |wanted: bool| -> Vec<u32> {
+            self.labels.iter().zip(mask).filter(|&(_, &is)| is == wanted).map(|(&label, _)| label).collect()
         };
-        let (outside, inside) = (part(&self.labels, false), part(&self.labels, true));
-        let mut images = Vec::with_capacity(inside.len() * size);
-        let mut kept = 0;
-        for (index, &is_in) in mask.iter().enumerate() {
-            let image = index * size..(index + 1) * size;
-            match is_in {
-                true => images.extend_from_slice(&self.images[image]),
-                false => {
-                    self.images.copy_within(image, kept * size);
-                    kept += 1;
-                }
-            }
-        }
-        self.images.truncate(kept * size);
-        self.images.shrink_to_fit();
-        let (name, classes) = (format!("{} (val)", self.name), self.classes.clone());
-        let held_out = Dataset { name, shape: self.shape, images, labels: inside, classes, warnings: Vec::new() };
-        (Dataset { labels: outside, ..self }, held_out)
+        let (outside, inside) = (part(false), part(true));
+        let (name, classes, target) = (format!("{} (val)", self.name), self.classes.clone(), self.target);
+        let (pixels, held_out) = self.pixels.parted(mask, target.shape[0]);
+        let held_out = Dataset {
+            name,
+            target,
+            pixels: held_out,
+            labels: inside,
+            classes,
+            warnings: Vec::new(),
+            left_out: Vec::new(),
+        };
+        (Dataset { labels: outside, pixels, ..self }, held_out)
     }
 
     /// Its first `len` pictures, or all of them where there are fewer.
     pub fn truncate(&mut self, len: usize) {
-        let size: usize = self.shape.iter().product();
         self.labels.truncate(len);
-        self.images.truncate(self.labels.len() * size);
+        let len = self.labels.len();
+        match &mut self.pixels {
+            Pixels::Same { shape, planes } => planes.truncate(len * shape.iter().product::<usize>()),
+            Pixels::Each { places, planes } => {
+                planes.truncate(places.get(len).map_or(planes.len(), |&(start, _)| start));
+                places.truncate(len);
+            }
+            Pixels::Stored(stored) => stored.truncate(len),
+        }
     }
 
     /// How many pictures each class has.
@@ -160,6 +383,56 @@ impl Dataset {
             counts[label as usize] += 1;
         }
         counts
+    }
+}
+
+impl Pixels {
+    /// The pictures outside a mask and those in it.
+    fn parted(self, mask: &[bool], channels: usize) -> (Pixels, Pixels) {
+        let take = |planes: &mut Vec<u8>, picture: &dyn Fn(usize) -> std::ops::Range<usize>| {
+            let mut inside = Vec::new();
+            let mut kept = 0;
+            for (index, &is_in) in mask.iter().enumerate() {
+                let picture = picture(index);
+                let size = picture.len();
+                match is_in {
+                    true => inside.extend_from_slice(&planes[picture]),
+                    false => {
+                        planes.copy_within(picture, kept);
+                        kept += size;
+                    }
+                }
+            }
+            planes.truncate(kept);
+            planes.shrink_to_fit();
+            inside
+        };
+        match self {
+            Pixels::Same { shape, mut planes } => {
+                let size: usize = shape.iter().product();
+                let inside = take(&mut planes, &|index| index * size..(index + 1) * size);
+                (Pixels::Same { shape, planes }, Pixels::Same { shape, planes: inside })
+            }
+            Pixels::Each { places, mut planes } => {
+                let bytes = |size: [u32; 2]| channels * size[0] as usize * size[1] as usize;
+                let inside = take(&mut planes, &|index| places[index].0..places[index].0 + bytes(places[index].1));
+                let part = |wanted: bool| {
+                    let mut start = 0;
+                    let sizes = places.iter().zip(mask).filter(|&(_, &is)| is == wanted).map(|(&(_, size), _)| size);
+                    let place = |size| {
+                        let place = (start, size);
+                        start += bytes(size);
+                        place
+                    };
+                    sizes.map(place).collect()
+                };
+                let held_out = Pixels::Each { places: part(true), planes: inside };
+                (Pixels::Each { places: part(false), planes }, held_out)
+            }
+            Pixels::Stored(stored) => {
+                (Pixels::Stored(stored.part(mask, false)), Pixels::Stored(stored.part(mask, true)))
+            }
+        }
     }
 }
 
@@ -174,10 +447,10 @@ mod tests {
     #[test]
     fn pictures_are_found_by_index() {
         let mut data = Dataset::new("t", [1, 2, 3], (0..18).collect(), vec![2, 0, 2], classes(3)).unwrap();
-        assert_eq!(data.image(1), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(data.image(1).unwrap(), [6, 7, 8, 9, 10, 11].as_slice());
         assert_eq!(data.class_counts(), [1, 0, 2]);
         data.truncate(2);
-        assert_eq!((data.len(), data.images.len()), (2, 12));
+        assert_eq!((data.len(), &data.pixels), (2, &Pixels::Same { shape: [1, 2, 3], planes: (0..12).collect() }));
         data.truncate(9);
         assert_eq!(data.len(), 2);
     }

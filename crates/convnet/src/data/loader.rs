@@ -1,21 +1,28 @@
 //! Batches for one epoch, prepared on background threads.
 //!
-//! Worker `w` of `n` makes the batches w, w + n, w + 2n, … and the loader takes from the workers in turn, so the order is
-//! that of the options alone, whatever the threads do. Each worker owns a few buffers: a [`Batch`] that is dropped
-//! hands its buffer back, so nothing is allocated once the first ones are filled, and a slow net makes the workers wait.
+//! The threads share the batches picture by picture: each takes the next few pictures of the earliest batch that still lacks
+//! some, reads, decodes and changes them, and writes them to their place. So the order is that of the options alone, whatever the
+//! threads do, and the first batch is ready soon. Batches lie in a few buffers: a [`Batch`] that is dropped hands its buffer
+//! back, so memory is bounded, nothing is allocated for batches once the first ones are filled, and a slow net makes the
+//! threads wait.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use super::augment::{Augmentation, Augmenter, Given, PictureRef, RandomKey, Scratch};
+use super::augment::{Augmentation, Augmenter, Given, RandomKey, Scratch};
+use super::dataset::Making;
 use super::{Dataset, Normalization, Normalizer};
 use crate::random::Random;
 use crate::{Error, Result};
 
-/// Batches that a worker may have ready or under way.
-const BUFFERS_PER_WORKER: usize = 3;
+/// Batches that are ready, under way or in use. Where batches are small, there are more, so that every thread has work.
+const BUFFERS: usize = 3;
+/// Pictures that a thread takes at a time, where there are enough.
+const SHARE: usize = 4;
 
 /// In which order the pictures come.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,62 +54,91 @@ pub struct LoaderOptions {
     pub order: Order,
     /// Batches to leave out: those that a resumed epoch has had already.
     pub start_batch: usize,
-    /// Background threads, at least 1.
+    /// Background threads, at least 1. They change no batch.
     pub workers: usize,
 }
 
 /// One epoch of batches: an iterator.
 pub struct Loader {
-    workers: Vec<Worker>,
-    start: usize,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
     next: usize,
-    end: usize,
+    waited: Duration,
 }
 
 /// Normalised pictures and their classes. Dropping it hands its memory back to the [`Loader`].
 pub struct Batch {
     buffer: Buffer,
     shape: [usize; 3],
-    home: SyncSender<Message>,
+    home: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Buffer {
     images: Vec<f32>,
     labels: Vec<u32>,
-    /// Why there is no batch.
-    problem: Option<Error>,
 }
 
-/// What a worker needs to change pictures.
+/// What the threads share.
+struct Shared {
+    epoch: Epoch,
+    state: Mutex<State>,
+    /// Told when there is something to do, or nothing any more.
+    work: Condvar,
+    /// Told when a batch is complete.
+    done: Condvar,
+}
+
+/// Where the epoch stands.
+struct State {
+    /// Batches that are begun, the earliest first.
+    slots: VecDeque<Slot>,
+    /// The next batch to begin.
+    next: usize,
+    free: Vec<Buffer>,
+    stop: bool,
+}
+
+/// A batch that is begun.
+struct Slot {
+    buffer: Arc<Mutex<Buffer>>,
+    batch: usize,
+    /// Pictures in all, those that threads have taken, and those that are done.
+    count: usize,
+    taken: usize,
+    done: usize,
+    /// The first picture of which there is none, and why.
+    problem: Option<(usize, Error)>,
+}
+
+/// Some pictures of a batch, to be made.
+struct Job {
+    batch: usize,
+    pictures: std::ops::Range<usize>,
+    buffer: Arc<Mutex<Buffer>>,
+}
+
+/// Memory in which a thread makes pictures.
 #[derive(Default)]
-struct Changed {
-    planes: Vec<u8>,
+struct Maker {
+    making: Making,
     scratch: Scratch,
+    planes: Vec<u8>,
 }
 
-/// What a worker receives.
-enum Message {
-    Fill(Buffer),
-    Stop,
-}
-
-struct Worker {
-    shape: [usize; 3],
-    ready: Option<Receiver<Buffer>>,
-    free: SyncSender<Message>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What the workers share.
+/// What batches are made of.
 struct Epoch {
     data: Arc<Dataset>,
     normalizer: Normalizer,
     augmenter: Option<Augmenter>,
+    /// Whether pictures are changed at their own size, before they have the net's.
+    at_own_size: bool,
     /// Seed and number of the epoch.
     key: [u64; 2],
     order: Vec<u32>,
     batch_size: usize,
+    /// Number of batches.
+    end: usize,
 }
 
 impl Loader {
@@ -115,7 +151,8 @@ impl Loader {
         Loader::augmented(data, normalization, options, &Augmentation::none())
     }
 
-    /// The same with pictures that are changed at random, by seed and epoch of the order.
+    /// The same with pictures that are changed at random, by seed and epoch of the order: at their own size where the
+    /// augmentation takes any ([`Augmentation::takes_any_size`]), else at that of the set.
     ///
     /// # Errors
     /// As [`Loader::new`] and [`Augmenter::new`].
@@ -132,9 +169,11 @@ impl Loader {
         }
         let normalizer = normalization.normalizer(data.shape()[0])?;
         let target @ [_, height, width] = data.shape();
+        let at_own_size = augmentation.takes_any_size();
+        let given = if at_own_size { Given::AnySize } else { Given::Size([height, width]) };
         let augmenter = match augmentation.0.is_empty() {
             true => None,
-            false => Some(Augmenter::new(augmentation, Given::Size([height, width]), target, normalization)?),
+            false => Some(Augmenter::new(augmentation, given, target, normalization)?),
         };
         let key = match order {
             Order::Sequential | Order::Sample { .. } => [0, 0],
@@ -142,17 +181,33 @@ impl Loader {
         };
         let order = order.of(data.len())?;
         let end = order.len().div_ceil(batch_size);
-        let epoch = Arc::new(Epoch { data, normalizer, augmenter, key, order, batch_size });
         let start = start_batch.min(end);
-        let workers = workers.min(end - start);
-        let worker = |w| Worker::start(Arc::clone(&epoch), (start + w..end).step_by(workers));
-        Ok(Loader { workers: (0..workers).map(worker).collect::<Result<_>>()?, start, next: start, end })
+        let left = order.len() - order.len().min(start.saturating_mul(batch_size));
+        let workers = workers.min(left);
+        let buffers = BUFFERS.saturating_add((SHARE * workers).div_ceil(batch_size));
+        let free = (0..buffers.min(end - start)).map(|_| Buffer::default()).collect();
+        let state = State { slots: VecDeque::new(), next: start, free, stop: false };
+        let epoch = Epoch { data, normalizer, augmenter, at_own_size, key, order, batch_size, end };
+        let (work, done) = (Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { epoch, state: Mutex::new(state), work, done });
+        let mut loader = Loader { shared, threads: Vec::new(), next: start, waited: Duration::ZERO };
+        for _ in 0..workers {
+            let shared = Arc::clone(&loader.shared);
+            let thread = thread::Builder::new().name("loader".into()).spawn(move || shared.run());
+            loader.threads.push(thread.map_err(Error::thread("loading"))?);
+        }
+        Ok(loader)
+    }
+
+    /// For how long batches were waited for so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 }
 
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("Loader").field("next", &self.next).field("end", &self.shared.epoch.end).finish_non_exhaustive()
     }
 }
 
@@ -167,20 +222,37 @@ impl Iterator for Loader {
 
     /// The next batch, or why it cannot be made; waits until it is ready.
     fn next(&mut self) -> Option<Result<Batch>> {
-        if self.next == self.end {
+        if self.next == self.shared.epoch.end {
             return None;
         }
-        let turn = (self.next - self.start) % self.workers.len();
         self.next += 1;
-        Some(self.workers[turn].take())
+        let start = Instant::now();
+        let batch = self.shared.take();
+        self.waited += start.elapsed();
+        Some(batch.map(|buffer| {
+            let shape = self.shared.epoch.data.shape();
+            Batch { buffer, shape, home: Arc::clone(&self.shared) }
+        }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.end - self.next, Some(self.end - self.next))
+        let left = self.shared.epoch.end - self.next;
+        (left, Some(left))
     }
 }
 
 impl ExactSizeIterator for Loader {}
+
+impl Drop for Loader {
+    /// Stops the threads after the pictures that each is at.
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
 
 impl Order {
     /// Indices of `len` pictures in this order.
@@ -235,180 +307,158 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        // Its worker may have ended: then the memory is simply freed.
-        let _ = self.home.try_send(Message::Fill(std::mem::take(&mut self.buffer)));
+        self.home.lock().free.push(std::mem::take(&mut self.buffer));
+        self.home.work.notify_all();
     }
 }
 
-impl Worker {
-    /// A thread that makes the batches of the given numbers, in their order.
-    fn start(epoch: Arc<Epoch>, batches: impl Iterator<Item = usize> + Send + 'static) -> Result<Worker> {
-        let (filled, ready) = sync_channel(BUFFERS_PER_WORKER);
-        // One place more than there are buffers, so that the order to stop never waits.
-        let (free, empty) = sync_channel(BUFFERS_PER_WORKER + 1);
-        for _ in 0..BUFFERS_PER_WORKER {
-            let _ = free.try_send(Message::Fill(Buffer::default()));
+impl Shared {
+    /// The state; nothing that holds it can panic half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes pictures until there are none left.
+    fn run(&self) {
+        let mut maker = Maker::default();
+        while let Some(job) = self.next_job() {
+            let Job { batch, pictures, buffer } = job;
+            let count = pictures.len();
+            // The decoders' own panics are caught where they are named.
+            let made = catch_unwind(AssertUnwindSafe(|| self.epoch.make(batch, pictures, &buffer, &mut maker)));
+            let broken = |_| Err((0, Error::invalid("a thread that makes batches broke off")));
+            drop(buffer);
+            self.finish(batch, count, made.unwrap_or_else(broken));
         }
-        let shape = epoch.data.shape();
-        let work = move || {
-            let mut changed = Changed::default();
-            for batch in batches {
-                let Ok(Message::Fill(mut buffer)) = empty.recv() else { return };
-                buffer.problem = epoch.fill(batch, &mut buffer, &mut changed).err();
-                if filled.send(buffer).is_err() {
-                    return;
-                }
+    }
+
+    /// The next pictures to make. Waits for a free buffer; nothing at the end of the epoch.
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.stop {
+                return None;
             }
-        };
-        let thread = thread::Builder::new().name("loader".into()).spawn(work);
-        let thread = thread.map_err(Error::thread("loading"))?;
-        Ok(Worker { shape, ready: Some(ready), free, thread: Some(thread) })
+            if let Some(slot) = state.slots.iter_mut().find(|slot| slot.taken < slot.count) {
+                let end = slot.count.min(slot.taken + SHARE);
+                let pictures = slot.taken..end;
+                slot.taken = end;
+                return Some(Job { batch: slot.batch, pictures, buffer: Arc::clone(&slot.buffer) });
+            }
+            if state.next == self.epoch.end {
+                return None;
+            }
+            match state.free.pop() {
+                Some(buffer) => state.begin(buffer, &self.epoch),
+                None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
     }
 
-    /// Its next batch, which must be one that it was told to make.
-    fn take(&self) -> Result<Batch> {
-        let buffer = self.ready.as_ref().and_then(|ready| ready.recv().ok());
-        let mut buffer = buffer.expect("a worker ends only after its last batch");
-        match buffer.problem.take() {
-            Some(problem) => Err(problem),
-            None => Ok(Batch { buffer, shape: self.shape, home: self.free.clone() }),
+    /// Takes note of pictures that are done, or of why one is not.
+    fn finish(&self, batch: usize, count: usize, made: Result<(), (usize, Error)>) {
+        let mut state = self.lock();
+        let Some(slot) = state.slots.iter_mut().find(|slot| slot.batch == batch) else { return };
+        slot.done += count;
+        if let Err((picture, error)) = made
+            && slot.problem.as_ref().is_none_or(|(first, _)| picture < *first)
+        {
+            slot.problem = Some((picture, error));
+        }
+        if slot.done == slot.count {
+            self.done.notify_all();
+        }
+    }
+
+    /// The next batch, once it is complete.
+    fn take(&self) -> Result<Buffer> {
+        let mut state = self.lock();
+        let slot = loop {
+            if let Some(slot) = state.slots.pop_front_if(|slot| slot.done == slot.count) {
+                break slot;
+            }
+            if state.slots.is_empty() && state.free.is_empty() {
+                // Whoever holds all batches gets more memory instead of waiting for himself.
+                state.free.push(Buffer::default());
+                self.work.notify_all();
+            }
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        let buffer = std::mem::take(&mut *slot.buffer.lock().unwrap_or_else(PoisonError::into_inner));
+        match slot.problem {
+            None => Ok(buffer),
+            Some((_, error)) => {
+                state.free.push(buffer);
+                drop(state);
+                self.work.notify_all();
+                Err(error)
+            }
         }
     }
 }
 
-impl Drop for Worker {
-    /// Stops the thread wherever it is: waiting to send (nobody receives any more), or waiting for a buffer.
-    fn drop(&mut self) {
-        self.ready = None;
-        let _ = self.free.try_send(Message::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+impl State {
+    /// Begins the next batch in this buffer.
+    fn begin(&mut self, mut buffer: Buffer, epoch: &Epoch) {
+        let items = epoch.items(self.next);
+        buffer.labels.clear();
+        buffer.labels.extend(items.iter().map(|&item| epoch.data.labels()[item as usize]));
+        let slot = Slot {
+            buffer: Arc::new(Mutex::new(buffer)),
+            batch: self.next,
+            count: items.len(),
+            taken: 0,
+            done: 0,
+            problem: None,
+        };
+        self.slots.push_back(slot);
+        self.next += 1;
     }
 }
 
 impl Epoch {
-    fn fill(&self, batch: usize, buffer: &mut Buffer, changed: &mut Changed) -> Result<()> {
+    /// The pictures of a batch.
+    fn items(&self, batch: usize) -> &[u32] {
         let start = batch * self.batch_size;
-        let items = &self.order[start..self.order.len().min(start.saturating_add(self.batch_size))];
+        &self.order[start..self.order.len().min(start.saturating_add(self.batch_size))]
+    }
+
+    /// Makes some pictures of a batch; the error says at which one it broke off.
+    fn make(
+        &self,
+        batch: usize,
+        pictures: std::ops::Range<usize>,
+        buffer: &Mutex<Buffer>,
+        maker: &mut Maker,
+    ) -> Result<(), (usize, Error)> {
+        let items = self.items(batch);
         let size: usize = self.data.shape().iter().product();
-        buffer.labels.clear();
-        buffer.labels.extend(items.iter().map(|&item| self.data.labels()[item as usize]));
-        buffer.images.resize(items.len() * size, 0.0);
-        for (out, &item) in buffer.images.chunks_exact_mut(size).zip(items) {
-            let planes = self.data.image(item as usize);
-            let Some(augmenter) = &self.augmenter else {
-                self.normalizer.apply(planes, out);
-                continue;
-            };
-            let [seed, epoch] = self.key;
-            let key = RandomKey { seed, epoch, index: u64::from(item) };
-            let Changed { planes: made, scratch } = changed;
-            made.resize(size, 0);
-            augmenter.apply(PictureRef { shape: self.data.shape(), planes }, key, scratch, made)?;
-            self.normalizer.apply(made, out);
+        for picture in pictures {
+            maker.planes.resize(size, 0);
+            self.draw(items[picture] as usize, maker).map_err(|error| (picture, error))?;
+            let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            buffer.images.resize(items.len() * size, 0.0);
+            self.normalizer.apply(&maker.planes, &mut buffer.images[picture * size..][..size]);
         }
         Ok(())
+    }
+
+    /// Makes a picture: its planes.
+    fn draw(&self, item: usize, maker: &mut Maker) -> Result<()> {
+        let Maker { making, scratch, planes } = maker;
+        let [seed, epoch] = self.key;
+        let key = RandomKey { seed, epoch, index: item as u64 };
+        match &self.augmenter {
+            None => self.data.make(item, making, planes),
+            Some(augmenter) if self.at_own_size => {
+                self.data.with_whole(item, making, |source| augmenter.apply_to(source, key, scratch, planes))
+            }
+            Some(augmenter) => {
+                self.data.with_fitted(item, making, |source| augmenter.apply_to(source, key, scratch, planes))
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    /// 103 pictures of 2 channels; the first byte of a picture and its label are its index.
-    fn data() -> Arc<Dataset> {
-        let images = (0..103).flat_map(|i| [i, 0, 0, 255]).collect();
-        let classes = (0..103).map(|i| i.to_string()).collect();
-        Arc::new(Dataset::new("t", [2, 1, 2], images, (0..103).collect(), classes).unwrap())
-    }
-
-    fn loader(batch_size: usize, order: Order, start_batch: usize, workers: usize) -> Loader {
-        let options = LoaderOptions { batch_size, order, start_batch, workers };
-        Loader::new(data(), &Normalization::unit(2), options).unwrap()
-    }
-
-    fn labels(batches: impl Iterator<Item = Result<Batch>>) -> Vec<Vec<u32>> {
-        batches.map(|batch| batch.unwrap().labels().to_vec()).collect()
-    }
-
-    const SHUFFLED: Order = Order::Shuffled { seed: 5, epoch: 2 };
-
-    #[test]
-    fn an_epoch_has_every_picture_once_normalised() {
-        let mut seen = Vec::new();
-        for batch in loader(10, SHUFFLED, 0, 2).map(Result::unwrap) {
-            assert_eq!(batch.shape(), [batch.len(), 2, 1, 2]);
-            for (image, &label) in batch.images().chunks(4).zip(batch.labels()) {
-                assert_eq!(image, [label as f32 / 255.0, 0.0, 0.0, 1.0]);
-            }
-            seen.extend_from_slice(batch.labels());
-        }
-        assert_ne!(seen, (0..103).collect::<Vec<_>>());
-        seen.sort_unstable();
-        assert_eq!(seen, (0..103).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn the_order_depends_on_seed_and_epoch_alone() {
-        let expected = labels(loader(10, SHUFFLED, 0, 1));
-        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 3]);
-        for workers in [2, 3, 16] {
-            assert_eq!(labels(loader(10, SHUFFLED, 0, workers)), expected);
-            assert_eq!(labels(loader(10, SHUFFLED, 4, workers)), expected[4..]);
-        }
-        assert_ne!(labels(loader(10, Order::Shuffled { seed: 5, epoch: 3 }, 0, 1)), expected);
-        assert_ne!(labels(loader(10, Order::Shuffled { seed: 6, epoch: 2 }, 0, 1)), expected);
-        assert_eq!(labels(loader(100, Order::Sequential, 1, 1)), [[100, 101, 102]]);
-    }
-
-    #[test]
-    fn sizes_are_known_and_ends_are_clean() {
-        let mut loader = loader(50, SHUFFLED, 1, 2);
-        assert_eq!(loader.len(), 2);
-        assert!(loader.next().is_some() && loader.next().is_some() && loader.next().is_none());
-        assert!(loader.next().is_none());
-        assert_eq!(self::loader(50, SHUFFLED, 99, 2).count(), 0);
-        assert_eq!(self::loader(usize::MAX, SHUFFLED, 0, 2).count(), 1);
-        let refused = |batch_size, workers| {
-            let options = LoaderOptions { batch_size, order: SHUFFLED, start_batch: 0, workers };
-            Loader::new(data(), &Normalization::unit(2), options).is_err()
-        };
-        assert!(refused(0, 1) && refused(1, 0) && !refused(1, 1));
-    }
-
-    #[test]
-    fn dropping_early_stops_the_threads() {
-        for taken in 0..8 {
-            let mut loader = loader(5, SHUFFLED, 0, 2);
-            let held: Vec<Batch> = loader.by_ref().take(taken.min(6)).map(Result::unwrap).collect();
-            drop(loader);
-            drop(held);
-        }
-    }
-
-    #[test]
-    fn buffers_come_round_again() {
-        let places: HashSet<_> = loader(2, SHUFFLED, 0, 2).map(|batch| batch.unwrap().images().as_ptr()).collect();
-        assert!(places.len() <= 2 * BUFFERS_PER_WORKER, "{} buffers for 52 batches", places.len());
-    }
-
-    #[test]
-    fn pictures_are_changed_alike_by_any_number_of_workers() {
-        let images = (0..20 * 48).map(|i| (i * 7 % 251) as u8).collect();
-        let data = Arc::new(Dataset::new("t", [3, 4, 4], images, vec![0; 20], vec!["a".into()]).unwrap());
-        let epoch = |augmentation: &str, order: Order, start_batch: usize, workers: usize| {
-            let options = LoaderOptions { batch_size: 3, order, start_batch, workers };
-            let augmentation = augmentation.parse().unwrap();
-            let loader = Loader::augmented(Arc::clone(&data), &Normalization::unit(3), options, &augmentation).unwrap();
-            loader.map(|batch| batch.unwrap().images().to_vec()).collect::<Vec<_>>()
-        };
-        let one = epoch("imagenet_v2", SHUFFLED, 0, 1);
-        assert_eq!(epoch("imagenet_v2", SHUFFLED, 0, 4), one);
-        assert_eq!(epoch("imagenet_v2", SHUFFLED, 4, 2), one[4..]);
-        assert_ne!(epoch("none", SHUFFLED, 0, 1), one);
-        assert_ne!(epoch("imagenet_v2", Order::Shuffled { seed: 5, epoch: 3 }, 0, 1), one);
-    }
-}
+mod tests;

@@ -1,10 +1,15 @@
 //! Data: sets of labelled pictures, where they come from, and batches of them.
 //!
-//! A [`Source`] (a built-in set, a folder or an archive) gives [`Splits`]: [`Dataset`]s to train on, to validate with and to
-//! test with, whose pixels stay bytes, one copy in memory.
-//! Pictures from files are brought to one size as they are read ([`Preprocessing`]). A [`Loader`] turns one of them into an epoch of batches on background threads: shuffled by seed and epoch alone,
-//! normalised, in buffers that come round again. Files are treated as hostile: sizes are held against the file before
-//! anything is reserved, and whatever is wrong is an [`Error`] that names the file.
+//! A [`Source`] (a built-in set, a folder, an archive, shards or a list) gives [`Splits`]: [`Dataset`]s to train on, to validate
+//! with and to test with. Small ones are decoded and in memory, as bytes; of larger ones ([`Sizing::memory`]) pictures stay in
+//! their files or their archive, compressed, and take 20 bytes of memory each. A [`Loader`] turns one of them into an epoch of
+//! batches on background threads: read and decoded, changed at random, brought to the net's size ([`Preprocessing`]) and
+//! normalised, in an order that seed and epoch alone decide, in buffers that come round again. A picture's crop is one of the
+//! picture itself. JPEG files are decoded whole: at a quarter or an eighth of their size, the decoder takes a fourth less time, for
+//! most of it goes into the entropy-coded data.
+//!
+//! Files are treated as hostile: sizes are held against the file before anything is reserved, and whatever is wrong is an
+//! [`Error`] that names the file. [`Source::check`] looks at every picture, [`Source::pack`] writes shards.
 //!
 //! ```
 //! use convnet::data::{Loader, LoaderOptions, Normalization, Order, Source, Sizing};
@@ -39,9 +44,13 @@ pub mod npy;
 pub mod picture;
 mod preprocessing;
 pub mod preset;
+mod resample;
 mod resize;
+#[cfg(feature = "plots")]
+mod sheet;
 mod source;
 mod split;
+mod stored;
 
 pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};
@@ -50,8 +59,14 @@ pub use picture::PictureError;
 pub use preprocessing::{Preprocessing, TargetSize};
 pub use preset::Preset;
 pub use resize::Interpolation;
-pub use source::{HeldOut, Part, Sizing, Source, cache_folder, pictures_in};
+#[cfg(feature = "plots")]
+pub use sheet::Sheet;
+pub use source::{
+    Check, HeldOut, LeftOut, Packed, Packing, Part, PartCheck, Same, Sizing, Source, Unusable, cache_folder,
+    pictures_in,
+};
 pub use split::ValSplit;
+pub(crate) use stored::{Files, Item};
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -75,9 +75,38 @@ impl Normalizer {
     }
 }
 
+impl Normalizer {
+    /// The bytes from which [`Normalizer::apply`] has made these numbers.
+    ///
+    /// # Panics
+    /// As [`Normalizer::apply`].
+    pub fn undo(&self, numbers: &[f32], planes: &mut [u8]) {
+        assert_eq!(planes.len(), numbers.len(), "as many bytes as numbers");
+        assert_eq!(planes.len() % self.tables.len(), 0, "whole channels");
+        let plane = (planes.len() / self.tables.len()).max(1);
+        for ((bytes, numbers), table) in planes.chunks_mut(plane).zip(numbers.chunks(plane)).zip(&self.tables) {
+            let (first, step) = (table[0], (table[255] - table[0]) / 255.0);
+            bytes.iter_mut().zip(numbers).for_each(|(byte, number)| *byte = ((number - first) / step).round() as u8);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_come_back() {
+        let planes: Vec<u8> = (0..3).flat_map(|_| 0..=255).collect();
+        let unusual = Normalization { mean: vec![-3.0, 0.0, 7.0], std: vec![0.001, 1.0, 20.0] };
+        for normalization in [Normalization::imagenet(), Normalization::inception(), unusual] {
+            let normalizer = normalization.normalizer(3).unwrap();
+            let (mut numbers, mut back) = (vec![0.0; planes.len()], vec![0; planes.len()]);
+            normalizer.apply(&planes, &mut numbers);
+            normalizer.undo(&numbers, &mut back);
+            assert_eq!(back, planes);
+        }
+    }
 
     #[test]
     fn each_channel_has_its_own_values() {

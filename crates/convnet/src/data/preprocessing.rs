@@ -4,8 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Normalization;
+use super::augment::Area;
 use super::picture::PictureError;
-use super::resize::{Axis, Interpolation, resize};
+use super::resample::{Resampling, Source};
+use super::resize::{Axis, Interpolation};
 use crate::{Error, Result};
 
 /// Pictures are not enlarged beyond so many pixels on their shorter side.
@@ -159,17 +161,33 @@ impl TargetSize {
         })
     }
 
-    /// Resizes interleaved pixels, of which there are `height * width`, and cuts out the middle.
-    pub(super) fn fit(&self, pixels: &[u8], size: [usize; 2], shorter: usize) -> Result<Vec<u8>, String> {
+    /// Resizes a picture of the target's channels, cuts out the middle, and writes its planes into `out`, which has their size.
+    pub(super) fn fit(
+        &self,
+        source: Source<'_>,
+        shorter: usize,
+        resampling: &mut Resampling,
+        out: &mut [u8],
+    ) -> Result<(), String> {
         check_resize(shorter, self.shape)?;
-        let [height, width] = self.axes(size, shorter);
-        Ok(resize(pixels, self.shape[0], height, width, self.interpolation))
+        let [_, height, width] = source.shape;
+        let axes = self.axes([height, width], shorter);
+        resampling.resample(source, Area { top: 0, left: 0, height, width }, axes, self.interpolation, out);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::resample::{Layout, planes_of};
+
+    /// A picture of three channels, fitted.
+    fn fit(target: &TargetSize, bytes: &[u8], layout: Layout, size: [usize; 2], to: usize) -> Result<Vec<u8>, String> {
+        let source = Source { bytes, layout, shape: [3, size[0], size[1]] };
+        let mut out = vec![0; target.shape.iter().product()];
+        target.fit(source, to, &mut Resampling::default(), &mut out).map(|()| out)
+    }
 
     fn target(shape: [usize; 3]) -> TargetSize {
         TargetSize::customary(shape)
@@ -219,8 +237,15 @@ mod tests {
         for Golden { picture: size, side, resize, interpolation, expected } in golden {
             let target = TargetSize { interpolation, ..target([3, side, side]) };
             assert_eq!(target.resize, Some(resize));
-            let fitted = target.fit(&picture(size), size, resize).unwrap();
-            assert_eq!(fitted, expected, "{size:?} {interpolation}");
+            let mut expected_planes = vec![0; expected.len()];
+            planes_of(&expected, 3, &mut expected_planes);
+            let pixels = picture(size);
+            let mut planes = vec![0; pixels.len()];
+            planes_of(&pixels, 3, &mut planes);
+            for (bytes, layout) in [(&pixels, Layout::Pixels), (&planes, Layout::Planes)] {
+                let fitted = fit(&target, bytes, layout, size, resize).unwrap();
+                assert_eq!(fitted, expected_planes, "{size:?} {interpolation} {layout:?}");
+            }
         }
     }
 
@@ -228,18 +253,17 @@ mod tests {
     fn extreme_pictures_and_settings_are_met() {
         let target = target([3, 4, 6]);
         for size in [[1, 1], [1, 100_000], [100_000, 1], [3, 50_000]] {
-            let fitted = target.fit(&vec![9; 3 * size[0] * size[1]], size, 5).unwrap();
+            let fitted = fit(&target, &vec![9; 3 * size[0] * size[1]], Layout::Pixels, size, 5).unwrap();
             assert_eq!(fitted, [9; 72], "{size:?}");
         }
         for resize in [0, 3, MAX_RESIZE + 1, usize::MAX] {
-            assert!(
-                target.fit(&[0; 3], [1, 1], resize).unwrap_err().contains("expected 4 (that of what the net takes)")
-            );
+            let refused = fit(&target, &[0; 3], Layout::Pixels, [1, 1], resize).unwrap_err();
+            assert!(refused.contains("expected 4 (that of what the net takes)"));
             let usual = Preprocessing::new([3, 4, 6], Normalization::imagenet());
             let preprocessing = Preprocessing { resize: Some(resize), ..usual };
             assert!(preprocessing.check([3, 4, 6]).is_err());
         }
-        assert!(target.fit(&[9; 3], [1, 1], MAX_RESIZE).is_ok());
+        assert!(fit(&target, &[9; 3], Layout::Pixels, [1, 1], MAX_RESIZE).is_ok());
         assert!(Preprocessing::new([3, 4, 6], Normalization::imagenet()).check([3, 4, 6]).is_ok());
     }
 

@@ -1,7 +1,7 @@
 //! Antialiased resizing of 8-bit pictures, to the same bytes as Pillow's `resize`, which torchvision uses: weights in units
 //! of 2⁻²², rounded to 8 bits after the horizontal and after the vertical pass (Pillow's `Resample.c`; version 13 does the
-//! vertical pass first for some pictures over twice as high as wide, which changes bytes by 1). Only what is kept is
-//! computed, so that nothing in between is larger than the original, however long and thin it is.
+//! vertical pass first for some pictures over twice as high as wide, which changes bytes by 1). The weights stand here, the
+//! loops over pixels in `resample.rs`.
 
 use std::f64::consts::PI;
 
@@ -103,52 +103,7 @@ pub(super) struct Axis {
     pub(super) kept: usize,
 }
 
-/// What a pixel is made from: neighbours from the first on, with their weights.
-struct Taps {
-    first: usize,
-    weights: Vec<i32>,
-}
-
-/// Resizes interleaved pixels of `channels` bytes along both axes.
-///
-/// # Panics
-/// When there are fewer pixels than the axes say.
-pub(super) fn resize(
-    pixels: &[u8],
-    channels: usize,
-    height: Axis,
-    width: Axis,
-    interpolation: Interpolation,
-) -> Vec<u8> {
-    let (rows, columns) = (height.taps(interpolation), width.taps(interpolation));
-    let top = rows.first().map_or(0, |taps| taps.first);
-    let bottom = rows.last().map_or(0, |taps| taps.first + taps.weights.len());
-    let line = width.kept * channels;
-    let mut narrow = Vec::with_capacity((bottom - top) * line);
-    for row in pixels.chunks_exact(width.original * channels).take(bottom).skip(top) {
-        for taps in &columns {
-            narrow.extend((0..channels).map(|c| taps.of(row[taps.first * channels + c..].iter().step_by(channels))));
-        }
-    }
-    let mut resized = Vec::with_capacity(height.kept * line);
-    for taps in &rows {
-        let from = &narrow[(taps.first - top) * line..];
-        resized.extend((0..line).map(|i| taps.of(from[i..].iter().step_by(line))));
-    }
-    resized
-}
-
 impl Axis {
-    /// The filter around each pixel's centre.
-    fn taps(&self, interpolation: Interpolation) -> Vec<Taps> {
-        let taps = |pixel: usize| {
-            let mut weights = Vec::new();
-            let first = self.weigh(self.start + pixel, interpolation, &mut weights);
-            Taps { first, weights }
-        };
-        (0..self.kept).map(taps).collect()
-    }
-
     /// Appends the weights of the neighbours that a resized pixel is made from, and says which is the first. The filter is
     /// as wide in original pixels as the picture shrinks.
     pub(super) fn weigh(&self, pixel: usize, interpolation: Interpolation, weights: &mut Vec<i32>) -> usize {
@@ -170,14 +125,6 @@ impl Axis {
             (scaled + if scaled < 0.0 { -0.5 } else { 0.5 }) as i32
         }));
         first
-    }
-}
-
-impl Taps {
-    /// The weighted sum of pixels, of which there are at least as many as weights.
-    fn of<'a>(&self, pixels: impl Iterator<Item = &'a u8>) -> u8 {
-        let products = self.weights.iter().zip(pixels).map(|(&weight, &pixel)| weight * i32::from(pixel));
-        rounded(products.sum())
     }
 }
 

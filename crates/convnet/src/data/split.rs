@@ -96,7 +96,7 @@ mod tests {
         let Splits { train, val, .. } = splits(1);
         let val = val.unwrap();
         assert_eq!((train.class_counts(), val.class_counts()), (vec![16, 8], vec![4, 2]));
-        let first = |data: &Dataset| (0..data.len()).map(|i| data.image(i)[0]).collect::<Vec<u8>>();
+        let first = |data: &Dataset| (0..data.len()).map(|i| data.image(i).unwrap()[0]).collect::<Vec<u8>>();
         let mut all = [first(&train), first(&val)].concat();
         assert!(first(&train).is_sorted() && first(&val).is_sorted());
         all.sort_unstable();

@@ -23,7 +23,7 @@ pub use self::measures::{ClassMeasures, ConfusedPair, MeanMeasures};
 pub use self::predictions_csv::PredictionsCsv;
 use self::tally::Tally;
 use crate::classifier::Description;
-use crate::data::{Dataset, Loader, LoaderOptions, Order};
+use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order};
 use crate::exec::{Engine, Inference};
 use crate::predictor::{Input, Predictor};
 use crate::{Error, Result, StateDict};
@@ -106,7 +106,8 @@ pub(crate) fn evaluate_in(
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>> {
     let mut tally = Tally::new(description.classes().len());
-    show(order, description, weights, data, engine, batch_size, &mut |first, logits, labels| {
+    show(order, description, weights, data, engine, batch_size, &mut |first, logits, batch| {
+        let labels = batch.labels();
         let rows = logits.chunks_exact(description.classes().len());
         rows.zip(labels).for_each(|(row, &label)| tally.add(row, label as usize));
         watch(first + labels.len())
@@ -127,20 +128,26 @@ pub fn evaluate_each(
     each: &mut dyn FnMut(Seen),
 ) -> Result<Evaluation> {
     let mut tally = Tally::new(description.classes().len());
-    let _ = show(Order::Sequential, description, weights, data, engine, batch_size, &mut |first, logits, labels| {
+    let normalizer = description.normalization().normalizer(description.input()[0])?;
+    let size = description.input().iter().product();
+    let mut planes = vec![0; size];
+    let _ = show(Order::Sequential, description, weights, data, engine, batch_size, &mut |first, logits, batch| {
         let rows = logits.chunks_exact(description.classes().len());
-        for ((logits, &label), index) in rows.zip(labels).zip(first..) {
+        for (((logits, &label), image), index) in
+            rows.zip(batch.labels()).zip(batch.images().chunks_exact(size)).zip(first..)
+        {
             let label = label as usize;
             tally.add(logits, label);
-            each(Seen { name: &format!("{}[{index}]", data.name()), label, logits, planes: data.image(index) });
+            normalizer.undo(image, &mut planes);
+            each(Seen { name: &data.image_name(index), label, logits, planes: &planes });
         }
         ControlFlow::Continue(())
     })?;
     Ok(tally.evaluation(description.classes()))
 }
 
-/// Takes a batch: the number of its first picture, the net's outputs and the labels.
-type Receive<'a> = dyn FnMut(usize, &[f32], &[u32]) -> ControlFlow<()> + 'a;
+/// Takes a batch: the number of its first picture, the net's outputs and the pictures.
+type Receive<'a> = dyn FnMut(usize, &[f32], &Batch) -> ControlFlow<()> + 'a;
 
 /// Hands out the net's outputs of batch after batch, until the receiver breaks off.
 fn show(
@@ -155,11 +162,11 @@ fn show(
     description.check_data(data)?;
     let batch_size = batch_size.min(data.len());
     let mut inference = Inference::new(description.net(), engine, batch_size, weights)?;
-    let options = LoaderOptions { batch_size, order, start_batch: 0, workers: 1 };
+    let options = LoaderOptions { batch_size, order, start_batch: 0, workers: data.customary_workers() };
     let mut first = 0;
     for batch in Loader::new(Arc::clone(data), description.normalization(), options)? {
         let batch = batch?;
-        if receive(first, inference.run(batch.images(), batch.len())?, batch.labels()).is_break() {
+        if receive(first, inference.run(batch.images(), batch.len())?, &batch).is_break() {
             return Ok(ControlFlow::Break(()));
         }
         first += batch.len();

@@ -2,11 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Result;
 use crate::classifier::Description;
 use crate::data::picture::{self, Picture, PictureError};
-use crate::data::{TargetSize, pictures_in};
+use crate::data::{Files, Item, TargetSize, pictures_in};
 
 /// A picture to be classified: from a file, from memory, or as an array.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ enum Content {
     Pixels([usize; 3], Vec<u8>),
     /// One after the other, of channels, height and width.
     Planes([usize; 3], Vec<u8>),
+    /// A file within an archive.
+    Stored(Arc<Files>, Item),
     Array(Vec<f32>),
     #[cfg(feature = "image")]
     Image(Box<image::DynamicImage>),
@@ -76,6 +79,11 @@ impl Input {
         Content::Planes(shape, planes).into()
     }
 
+    /// A picture of a set that is not decoded yet.
+    pub(crate) fn stored(files: Arc<Files>, item: Item) -> Input {
+        Content::Stored(files, item).into()
+    }
+
     /// The same with a name for messages and answers.
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Input {
@@ -87,6 +95,7 @@ impl Input {
         match (&self.name, &self.content) {
             (Some(name), _) => name.clone(),
             (None, Content::Path(path)) => path.display().to_string(),
+            (None, Content::Stored(files, item)) => files.name(*item),
             (None, _) => format!("picture {index}"),
         }
     }
@@ -106,6 +115,11 @@ impl Input {
         let sound = |planes| Prepared { values: Values::Planes(planes), warnings: Vec::new() };
         match self.content {
             Content::Path(path) => Ok(of(picture::read(&path, target)?)),
+            Content::Stored(files, item) => {
+                let mut bytes = Vec::new();
+                files.read(item, &mut bytes)?;
+                picture::decode(&bytes, target).map(of).map_err(named())
+            }
             Content::Bytes(bytes) => picture::decode(&bytes, target).map(of).map_err(named()),
             Content::Pixels(shape, pixels) => picture::from_pixels(&pixels, shape, target).map(sound).map_err(named()),
             Content::Planes(shape, planes) => picture::from_planes(planes, shape, target).map(sound).map_err(named()),

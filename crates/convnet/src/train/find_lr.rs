@@ -90,7 +90,7 @@ impl Trainer {
                 let mut batch = batch?;
                 let step = self.gradients(&mut batch, &mut targets)?;
                 self.update(lr);
-                self.progress.add(step, batch.len(), 0.0);
+                self.progress.add(step, batch.len(), [0.0; 2]);
                 observer.step(&self.progress, step.loss);
                 if !search.add(lr, step.loss) || observer.stop() {
                     return Ok(search.concluded());

@@ -34,6 +34,9 @@ pub struct EpochMetrics {
     pub val_accuracy: Option<f64>,
     /// Time the epoch took.
     pub seconds: f64,
+    /// Share of the time of the epoch's steps in which training waited for pictures, 0 to 1.
+    #[serde(default)]
+    pub data_wait: f64,
 }
 
 impl EpochMetrics {
@@ -123,6 +126,7 @@ mod tests {
             val_loss: Some(loss * 1.1),
             val_accuracy: Some(0.95),
             seconds: 1.5,
+            data_wait: 0.25,
         }
     }
 

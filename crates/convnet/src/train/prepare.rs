@@ -6,7 +6,7 @@ use std::fmt;
 use super::config::DEFAULT_MODEL;
 use super::{RunFolder, TrainConfig};
 use crate::classifier::{Classifier, Description};
-use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, TargetSize, ValSplit};
+use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, TargetSize, Unusable, ValSplit};
 use crate::net::Net;
 use crate::ops::Shape;
 use crate::weights::{self, Fitting, NetChoice, Note};
@@ -89,8 +89,9 @@ impl Prepared {
     pub fn new(mut config: TrainConfig, source: &Source) -> Result<Prepared> {
         let mut notes = Vec::new();
         let start = Start::new(&config, &mut notes)?;
-        let sizing = start.sizing(config.data.input);
-        let all = source.load(sizing)?;
+        let sizing = config.keeping(start.sizing(config.data.input));
+        let unusable = if config.data.skip_bad { Unusable::LeftOut } else { Unusable::Refused };
+        let all = source.load_with(sizing, unusable)?;
         let before = all.train.len();
         let splits = all.hold_out(config.val_split());
         let held_out = before - splits.train.len();
@@ -120,7 +121,13 @@ impl Prepared {
             Some(_) if has_learned => Sizing::to(Classifier::of_run(run)?.description.target()),
             _ => Start::new(config, &mut Vec::new())?.sizing(config.data.input),
         };
-        Ok(source.load(sizing)?.hold_out(config.val_split()))
+        let left_out = run.left_out()?;
+        let unusable = match (&left_out, config.data.skip_bad) {
+            (Some(known), _) => Unusable::Known(known),
+            (None, true) => Unusable::LeftOut,
+            (None, false) => Unusable::Refused,
+        };
+        Ok(source.load_with(config.keeping(sizing), unusable)?.hold_out(config.val_split()))
     }
 
     /// The classifier that a run begins with.
@@ -134,6 +141,15 @@ impl TrainConfig {
     /// Which of the training pictures are held out.
     pub fn val_split(&self) -> ValSplit {
         ValSplit { share: self.data.val_split, seed: self.recipe.seed }
+    }
+
+    /// The sizes of pictures, and which of them are kept in memory decoded.
+    fn keeping(&self, sizing: Sizing) -> Sizing {
+        Sizing {
+            whole: self.recipe.augment.takes_any_size(),
+            memory: self.data.cache.saturating_mul(1 << 20),
+            ..sizing
+        }
     }
 }
 
@@ -167,9 +183,9 @@ impl Start {
     /// What pictures are brought to, when this size is asked for or none is.
     fn sizing(&self, wanted: Option<[usize; 3]>) -> Sizing {
         let open = |input: [usize; 3]| Sizing {
-            target: None,
             otherwise: Some(TargetSize::customary(input)),
             largest: SMALL.max(input[1].min(input[2])),
+            ..Sizing::default()
         };
         match (self, wanted) {
             (Start::Trained(classifier), wanted) => {

@@ -25,6 +25,8 @@ pub struct Progress {
     pub loss: f64,
     /// Time spent learning from them.
     pub seconds: f64,
+    /// Of that, time in which pictures were waited for.
+    pub waited: f64,
     /// The epoch whose weights are kept as the best, 0 before there is one: that of the best accuracy on the validation
     /// pictures, or the last where there are none.
     pub best_epoch: usize,
@@ -46,14 +48,15 @@ pub(super) struct Found {
 }
 
 impl Progress {
-    /// Adds a step over so many pictures.
-    pub(super) fn add(&mut self, step: Step, images: usize, seconds: f64) {
+    /// Adds a step over so many pictures, the time that it took and how much of that they were waited for.
+    pub(super) fn add(&mut self, step: Step, images: usize, [seconds, waited]: [f64; 2]) {
         self.step += 1;
         self.batch += 1;
         self.images += images;
         self.correct += step.correct;
         self.loss += step.loss * images as f64;
         self.seconds += seconds;
+        self.waited += waited;
     }
 
     /// Mean loss of the running epoch.
@@ -71,6 +74,11 @@ impl Progress {
         self.images as f64 / self.seconds
     }
 
+    /// Share of the time of the running epoch's steps in which pictures were waited for, 0 to 1.
+    pub fn data_wait(&self) -> f64 {
+        if self.seconds > 0.0 { self.waited / self.seconds } else { 0.0 }
+    }
+
     /// Ends the epoch. Says what it came to, and whether its weights are to be kept: the best where the evaluation chooses,
     /// else the last.
     pub(super) fn end_epoch(&mut self, found: &Found, selects: bool) -> (EpochMetrics, bool) {
@@ -84,6 +92,7 @@ impl Progress {
             val_loss: watched.map(|found| found.loss),
             val_accuracy: watched.map(|found| found.top1),
             seconds: self.seconds + found.seconds,
+            data_wait: self.data_wait(),
         };
         let accuracy = metrics.val_accuracy.unwrap_or(metrics.accuracy_in_training());
         let best = !selects || self.best_epoch == 0 || accuracy > self.best_accuracy;
@@ -102,8 +111,8 @@ mod tests {
     #[test]
     fn an_epoch_is_the_mean_over_its_pictures() {
         let mut progress = Progress::default();
-        progress.add(Step { loss: 1.0, correct: 3 }, 4, 0.5);
-        progress.add(Step { loss: 4.0, correct: 0 }, 2, 0.5);
+        progress.add(Step { loss: 1.0, correct: 3 }, 4, [0.5, 0.25]);
+        progress.add(Step { loss: 4.0, correct: 0 }, 2, [0.5, 0.0]);
         assert_eq!((progress.mean_loss(), progress.accuracy(), progress.images_per_second()), (2.0, 0.5, 6.0));
         let found = |top1| {
             let watched = Evaluation { images: 2, top1, loss: 0.25, ..Evaluation::default() };
@@ -114,8 +123,8 @@ mod tests {
         assert_eq!((metrics.train_eval_loss, metrics.train_eval_accuracy), (Some(0.125), Some(0.75)));
         assert_eq!((metrics.train_accuracy, metrics.accuracy_in_training()), (0.5, 0.75));
         assert_eq!(
-            (metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds),
-            (1, 2.0, Some(0.5), 2.0)
+            (metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds, metrics.data_wait),
+            (1, 2.0, Some(0.5), 2.0, 0.25)
         );
         assert!(best);
         assert_eq!(progress, Progress { epoch: 1, step: 2, best_epoch: 1, best_accuracy: 0.5, ..Progress::default() });

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{TrainConfig, lock};
+use crate::data::LeftOut;
 use crate::files::{disk, write_atomic};
 use crate::{Error, Result};
 
@@ -126,6 +127,43 @@ impl RunFolder {
     /// One line per epoch: see [`EpochMetrics`](super::EpochMetrics).
     pub fn metrics_jsonl(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    /// Pictures that cannot be used and are left out, a line of JSON for each; there is no such file where they are an error.
+    pub fn left_out_jsonl(&self) -> PathBuf {
+        self.path.join("left-out.jsonl")
+    }
+
+    /// Which pictures are left out; `None` where those that cannot be used are an error.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::File`] with its number for a line that is none of a picture's.
+    pub fn left_out(&self) -> Result<Option<Vec<LeftOut>>> {
+        let path = self.left_out_jsonl();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(Error::io("reading", &path))?,
+        };
+        let parse = |(line, text): (usize, &str)| {
+            let problem =
+                |error: serde_json::Error| Error::file(&path, format!("line {line}: expected a picture: {error}"));
+            serde_json::from_str(text).map_err(problem)
+        };
+        (1..).zip(text.lines()).map(parse).collect::<Result<_>>().map(Some)
+    }
+
+    /// Writes down which pictures are left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written.
+    pub(super) fn write_left_out<'a>(&self, pictures: impl Iterator<Item = &'a LeftOut>) -> Result<()> {
+        write_atomic(&self.left_out_jsonl(), |out| {
+            for picture in pictures {
+                serde_json::to_writer(&mut *out, picture)?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        })
     }
 
     /// Loss and accuracy over the epochs.

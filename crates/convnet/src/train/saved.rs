@@ -65,7 +65,7 @@ impl Saved {
     /// Writes a picture to try the run out with.
     pub(super) fn write_sample(&self, data: &Dataset) -> Result<()> {
         match data.shape()[0] {
-            1 | 3 => picture::write_png(&self.folder.sample_png(), data.shape(), data.image(0)),
+            1 | 3 => picture::write_png(&self.folder.sample_png(), data.shape(), &data.image(0)?),
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::groups::Groups;
 #[cfg(feature = "plots")]
@@ -25,9 +25,6 @@ use crate::ops::Op;
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
-/// Threads that prepare batches: one is far faster than any training.
-const LOADERS: usize = 1;
-
 /// Is told how training goes, and can end it. `()` is one that does nothing.
 pub trait Observer {
     /// A step has been made, with this loss over its batch.
@@ -38,6 +35,9 @@ pub trait Observer {
 
     /// An epoch has ended, and its checkpoint is written. It trained on so many pictures in a second.
     fn epoch(&mut self, _metrics: &EpochMetrics, _images_per_second: f64) {}
+
+    /// These pictures of the training set are damaged, as was found when they were decoded in the epoch that has ended.
+    fn damaged(&mut self, _pictures: &[String]) {}
 
     /// Whether to stop now, with a checkpoint. Asked after every step and every batch of validation pictures.
     fn stop(&mut self) -> bool {
@@ -127,6 +127,8 @@ pub struct Trainer {
     training: Training,
     /// Batches from which the statistics of norms are taken anew.
     statistics_batches: usize,
+    /// Threads that make batches, where somebody has said how many.
+    workers: Option<usize>,
     pub(super) progress: Progress,
     epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
@@ -192,11 +194,19 @@ impl Trainer {
             engine: engine.clone(),
             training,
             statistics_batches,
+            workers: None,
             progress: Progress::default(),
             epochs: Vec::new(),
             best: None,
             saved: None,
         })
+    }
+
+    /// The same with so many threads that make batches, at least 1; else it is [`Dataset::customary_workers`]. They change no
+    /// result.
+    #[must_use]
+    pub fn workers(self, workers: usize) -> Trainer {
+        Trainer { workers: Some(workers.max(1)), ..self }
     }
 
     /// Keeps the run in a folder: metrics, curves, weights and checkpoints. Data, model and engine of the configuration are
@@ -206,7 +216,9 @@ impl Trainer {
     /// When the folder cannot be written.
     pub fn in_folder(mut self, folder: RunFolder, config: TrainConfig) -> Result<Trainer> {
         let saved = Saved::take(folder, TrainConfig { recipe: self.recipe.clone(), ..config })?;
+        self.workers = saved.config.data.workers.or(self.workers);
         saved.folder.write_config(&saved.config)?;
+        self.write_left_out(&saved)?;
         saved.write_sample(self.shown())?;
         self.saved = Some(saved);
         Ok(self)
@@ -243,6 +255,8 @@ impl Trainer {
             }
         };
         saved.folder.write_config(&saved.config)?;
+        trainer.workers = saved.config.data.workers;
+        trainer.write_left_out(&saved)?;
         trainer.saved = Some(saved);
         Ok((trainer, problem))
     }
@@ -258,15 +272,18 @@ impl Trainer {
         let mut saved = (self.progress.step, Instant::now());
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             let mut clock = Instant::now();
-            for batch in self.batches(self.progress.batch)? {
+            let (mut batches, mut waited) = (self.batches(self.progress.batch)?, Duration::ZERO);
+            while let Some(batch) = batches.next() {
                 let mut batch = batch?;
+                let wait = batches.waited() - waited;
+                waited += wait;
                 let Progress { step, plateau, .. } = self.progress;
                 let factor = self.recipe.schedule.factor(step, span, plateau.reductions);
                 let lr = self.recipe.optimizer.lr * factor;
                 let step = self.gradients(&mut batch, &mut targets)?;
                 self.expect_finite_loss(&batch, step.loss)?;
                 self.update(lr);
-                self.progress.add(step, batch.len(), clock.elapsed().as_secs_f64());
+                self.progress.add(step, batch.len(), [clock.elapsed(), wait].map(|time| time.as_secs_f64()));
                 clock = Instant::now();
                 observer.step(&self.progress, step.loss);
                 if observer.stop() {
@@ -325,8 +342,18 @@ impl Trainer {
     pub(super) fn batches(&self, start_batch: usize) -> Result<Loader> {
         let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
         let batch_size = self.recipe.batch_size;
-        let options = LoaderOptions { batch_size, order, start_batch, workers: LOADERS };
+        let workers = self.workers.unwrap_or_else(|| self.train.customary_workers());
+        let options = LoaderOptions { batch_size, order, start_batch, workers };
         Loader::augmented(Arc::clone(&self.train), self.description.normalization(), options, &self.recipe.augment)
+    }
+
+    /// Writes down which pictures are left out, so that the run goes on without them.
+    fn write_left_out(&self, saved: &Saved) -> Result<()> {
+        if !saved.config.data.skip_bad {
+            return Ok(());
+        }
+        let watched = self.watched.iter().flat_map(|(_, data)| data.left_out());
+        saved.folder.write_left_out(self.train.left_out().iter().chain(watched))
     }
 
     fn has_max_steps(&self) -> bool {
@@ -404,6 +431,10 @@ impl Trainer {
             self.best = Some(weights);
         }
         observer.epoch(&metrics, images_per_second);
+        let damaged = self.train.take_damaged();
+        if !damaged.is_empty() {
+            observer.damaged(&damaged);
+        }
         Ok(())
     }
 

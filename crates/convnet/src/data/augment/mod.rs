@@ -52,7 +52,6 @@ mod mixing;
 mod pca;
 mod policy;
 mod presets;
-mod resample;
 mod settings;
 mod step;
 #[cfg(test)]
@@ -83,6 +82,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Normalization;
+use super::resample::{Layout, Source};
 use crate::error::times;
 use crate::suggest::suggest;
 use crate::{Error, Result};
@@ -176,7 +176,19 @@ impl Augmenter {
     /// than the target's.
     pub fn apply(&self, picture: PictureRef<'_>, key: RandomKey, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
         let PictureRef { shape, planes } = picture;
-        self.check(picture, out.len())?;
+        self.apply_to(Source { bytes: planes, layout: Layout::Planes, shape }, key, scratch, out)
+    }
+
+    /// The same to planes or to interleaved pixels.
+    pub(super) fn apply_to(
+        &self,
+        source: Source<'_>,
+        key: RandomKey,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let shape = source.shape;
+        self.check(source, out.len())?;
         scratch.steps.clear();
         let [channels, height, width] = self.target;
         let Normalization { mean, std } = &self.normalization;
@@ -189,17 +201,17 @@ impl Augmenter {
             drawn.map_err(|problem| refused(i, transform, &problem))?;
             size = settings.size(Some(size), [height, width]).unwrap_or(size);
         }
-        step::run(planes, shape, scratch, out);
+        step::run(source, scratch, out);
         Ok(())
     }
 
-    fn check(&self, PictureRef { shape, planes }: PictureRef<'_>, out: usize) -> Result<()> {
+    fn check(&self, Source { shape, bytes, .. }: Source<'_>, out: usize) -> Result<()> {
         let pixels: usize = shape.iter().product();
         let wanted: usize = self.target.iter().product();
-        if planes.len() != pixels || pixels == 0 || out != wanted {
+        if bytes.len() != pixels || pixels == 0 || out != wanted {
             return Err(Error::invalid(format!(
                 "augment: a picture of shape {shape:?} in {} bytes, to {out} bytes: expected {pixels} (not 0) and {wanted}",
-                planes.len()
+                bytes.len()
             )));
         }
         let expected = match self.given {
@@ -211,6 +223,20 @@ impl Augmenter {
             return Err(Error::Shape { of, expected: expected.to_vec(), found: shape.to_vec() });
         }
         Ok(())
+    }
+}
+
+impl Augmentation {
+    /// Whether it is given pictures of any size, as torchvision does it: the first transform that changes sizes is `resize` or
+    /// `random_resized_crop`. Other lists are given pictures of the network's size.
+    ///
+    /// ```
+    /// use convnet::data::augment::Augmentation;
+    /// assert!(Augmentation::imagenet().takes_any_size() && !Augmentation::cifar().takes_any_size());
+    /// ```
+    pub fn takes_any_size(&self) -> bool {
+        let sizing = |transform: &&Transform| transform.settings().size(Some([1, 2]), [3, 5]) != Some([1, 2]);
+        matches!(self.0.iter().find(sizing), Some(Transform::Resize(_) | Transform::RandomResizedCrop(_)))
     }
 }
 

@@ -50,7 +50,8 @@ impl PcaNoise {
         }
         let (mut sums, mut products) = ([0_u64; 3], [[0_u64; 3]; 3]);
         for index in 0..data.len() {
-            let planes: Vec<&[u8]> = data.image(index).chunks_exact(height * width).collect();
+            let image = data.image(index)?;
+            let planes: Vec<&[u8]> = image.chunks_exact(height * width).collect();
             for i in 0..3 {
                 sums[i] += planes[i].iter().map(|&x| u64::from(x)).sum::<u64>();
                 for j in 0..=i {

@@ -5,9 +5,9 @@ use super::area::Area;
 use super::color;
 use super::draw::Draw;
 use super::filter::{Blurring, sharpness};
-use super::resample::Resampling;
 use super::value::PaddingMode;
 use super::warp::{self, AffineMap, Lookup};
+use crate::data::resample::{Layout, Resampling, Source, planes_of};
 use crate::data::resize::Interpolation;
 
 /// A function of a picture.
@@ -140,24 +140,34 @@ enum Place {
     Out,
 }
 
-/// Does the steps that lie in `scratch` to `planes`, a picture of this shape. The last must leave a picture of `out`'s size.
-pub(super) fn run(planes: &[u8], mut shape: [usize; 3], scratch: &mut Scratch, out: &mut [u8]) {
+/// Does the steps that lie in `scratch` to a picture. The last must leave a picture of `out`'s size.
+pub(super) fn run(given: Source<'_>, scratch: &mut Scratch, out: &mut [u8]) {
     let Scratch { steps, front, back, resampling, blurring, kept, mixture, .. } = scratch;
+    let Source { bytes: planes, layout, mut shape } = given;
     let mut moves = steps.iter().filter(|step| matches!(step, Step::Move(_))).count();
     let mut place = Place::Given;
+    // A crop that is resized reads pixels as they lie; all else wants planes.
+    if layout == Layout::Pixels && !matches!(steps.first(), Some(Step::Move(Move::ResizedCrop { .. }))) {
+        place = if moves == 0 { Place::Out } else { Place::Front };
+        front.resize(if moves == 0 { 0 } else { planes.len() }, 0);
+        planes_of(planes, shape[0], if moves == 0 { out } else { front });
+    }
     for step in &*steps {
         match step {
             Step::Move(step) => {
                 moves -= 1;
-                let source = if place == Place::Given { planes } else { &*front };
+                let source = match place {
+                    Place::Given => Source { bytes: planes, layout, shape },
+                    Place::Front | Place::Out => Source { bytes: &*front, layout: Layout::Planes, shape },
+                };
                 let [high, wide] = step.size(shape);
                 // The last one to move the picture writes where it is wanted.
                 if moves == 0 {
-                    step.apply(source, shape, resampling, blurring, out);
+                    step.apply(source, resampling, blurring, out);
                     place = Place::Out;
                 } else {
                     back.resize(shape[0] * high * wide, 0);
-                    step.apply(source, shape, resampling, blurring, back);
+                    step.apply(source, resampling, blurring, back);
                     std::mem::swap(front, back);
                     place = Place::Front;
                 }
@@ -193,17 +203,11 @@ impl Move {
         }
     }
 
-    fn apply(
-        &self,
-        planes: &[u8],
-        shape: [usize; 3],
-        resampling: &mut Resampling,
-        blurring: &mut Blurring,
-        out: &mut [u8],
-    ) {
+    fn apply(&self, source: Source<'_>, resampling: &mut Resampling, blurring: &mut Blurring, out: &mut [u8]) {
+        let Source { bytes: planes, shape, .. } = source;
         match *self {
             Move::ResizedCrop { area, size, interpolation } => {
-                resampling.resized_crop(planes, shape, area, size, interpolation, out);
+                resampling.resized_crop(source, area, size, interpolation, out);
             }
             Move::PaddedCrop { top, left, size, mode, fill } => {
                 padded_crop(planes, shape, [top, left], size, mode, fill, out);

@@ -252,10 +252,10 @@ mod tests {
         small.val.as_mut().unwrap().truncate(10);
         assert_eq!(splits(7, 20, 10).unwrap(), small);
         assert_ne!(splits(8, 20, 10).unwrap(), small);
-        assert_ne!(small.train.image(0), small.val.unwrap().image(0));
+        assert_ne!(small.train.image(0).unwrap(), small.val.unwrap().image(0).unwrap());
         let val = large.val.as_ref().unwrap();
-        let mut unique: Vec<_> = (0..60).map(|i| large.train.image(i)).collect();
-        unique.extend((0..40).map(|i| val.image(i)));
+        let mut unique: Vec<_> = (0..60).map(|i| large.train.image(i).unwrap()).collect();
+        unique.extend((0..40).map(|i| val.image(i).unwrap()));
         unique.sort_unstable();
         unique.dedup();
         assert_eq!(unique.len(), 100, "no two pictures are equal");
@@ -266,7 +266,7 @@ mod tests {
         let data = splits(SEED, 2_000, 0).unwrap().train;
         assert!(data.class_counts().iter().all(|count| (150..250).contains(count)));
         for i in 0..data.len() {
-            let image = data.image(i);
+            let image = data.image(i).unwrap();
             let ink = image.iter().map(|&x| f32::from(x)).sum::<f32>() / 255.0;
             assert!((15.0..330.0).contains(&ink), "picture {i}: {ink} pixels of ink");
             let rim =
@@ -280,7 +280,7 @@ mod tests {
         use sha2::{Digest, Sha256};
         let data = splits(SEED, 200, 0).unwrap().train;
         let mut hash = Sha256::new();
-        (0..data.len()).for_each(|i| hash.update(data.image(i)));
+        (0..data.len()).for_each(|i| hash.update(data.image(i).unwrap()));
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex, "dcfc1068ddd0207cddf74e6d4a7c1716cb7e4301da5417ce4f42079cd4f8b618",
@@ -302,7 +302,7 @@ mod tests {
         let mut sheet = vec![0; width * height];
         for (i, pixel) in sheet.iter_mut().enumerate() {
             let (x, y) = (i % width / zoom, i / width / zoom);
-            *pixel = data.image(order[y / SIDE * columns + x / SIDE])[y % SIDE * SIDE + x % SIDE];
+            *pixel = data.image(order[y / SIDE * columns + x / SIDE]).unwrap()[y % SIDE * SIDE + x % SIDE];
         }
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/digits.png");
         picture::write_png(&path, [1, height, width], &sheet).unwrap();
@@ -327,8 +327,8 @@ mod tests {
     fn nearest_neighbour(train: &Dataset, test: &Dataset) -> f32 {
         let distance =
             |a: &[u8], b: &[u8]| -> i32 { a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2)).sum() };
-        let nearest = |image: &[u8]| (0..train.len()).min_by_key(|&i| distance(image, train.image(i)));
-        let class = |i| nearest(test.image(i)).map(|n| train.labels()[n]);
+        let nearest = |image: &[u8]| (0..train.len()).min_by_key(|&i| distance(image, &train.image(i).unwrap()));
+        let class = |i| nearest(&test.image(i).unwrap()).map(|n| train.labels()[n]);
         (0..test.len()).filter(|&i| class(i) == Some(test.labels()[i])).count() as f32 / test.len() as f32
     }
 }

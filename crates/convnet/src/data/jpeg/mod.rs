@@ -61,6 +61,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     Ok(Decoded { picture, warnings })
 }
 
+/// The picture of a file that [`decode`] has found sound before, and how it is to be turned; nothing where the file cannot be
+/// decoded strictly any more.
+pub(super) fn decode_sound(bytes: &[u8]) -> Option<(DynamicImage, Orientation)> {
+    let mut decoder = guarded(|| JpegDecoder::open(bytes)).ok()?;
+    let orientation = decoder.orientation().ok()?;
+    let (picture, warnings) = read(decoder).ok()?;
+    warnings.is_empty().then_some((picture, orientation))
+}
+
 /// Decodes what can be decoded. Where bad codes stop the decoder, the data are cut before them: what later scans would
 /// have added is missing then.
 fn leniently(bytes: &[u8], problems: &Problems) -> Result<(DynamicImage, Vec<String>), JpegError> {
@@ -90,8 +99,12 @@ fn check_work(markers: &Markers, bytes: usize) -> Result<(), PictureError> {
 
 /// The pixels of a file, and what the decoder noted. A lenient decoder goes on after an error.
 fn pixels(bytes: &[u8], lenient: bool) -> Result<(DynamicImage, Vec<String>), JpegError> {
-    let JpegDecoder(mut decoder) = guarded(|| JpegDecoder::open(bytes))?;
-    decoder.set_lenient(lenient);
+    let mut decoder = guarded(|| JpegDecoder::open(bytes))?;
+    decoder.0.set_lenient(lenient);
+    read(decoder)
+}
+
+fn read(JpegDecoder(decoder): JpegDecoder<'_>) -> Result<(DynamicImage, Vec<String>), JpegError> {
     let (width, height) = (decoder.header().width(), decoder.header().height());
     let channels = if decoder.header().components.len() == 1 { 1 } else { 3 };
     let size = width.checked_mul(height).and_then(|size| size.checked_mul(channels));

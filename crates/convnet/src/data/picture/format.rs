@@ -41,6 +41,15 @@ pub(super) fn of(bytes: &[u8]) -> Result<(ImageFormat, &'static str), PictureErr
     }
 }
 
+/// How a file of this content is usually called, without a dot; nothing for what is no picture.
+pub(in crate::data) fn usual_extension(bytes: &[u8]) -> Option<&'static str> {
+    let (format, _) = of(bytes).ok()?;
+    match format {
+        ImageFormat::Jpeg => Some("jpg"),
+        other => other.extensions_str().first().copied(),
+    }
+}
+
 /// The feature of this crate that a format belongs to, and whether this build has it.
 fn feature(format: ImageFormat) -> Option<(&'static str, bool)> {
     match format {

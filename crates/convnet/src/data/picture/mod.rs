@@ -14,7 +14,7 @@ mod png_chunks;
 
 pub(super) use convert::luma;
 pub use error::PictureError;
-pub(super) use format::{extension, is_picture, is_unread_picture};
+pub(super) use format::{extension, is_picture, is_unread_picture, usual_extension};
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -25,10 +25,11 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageRea
 use super::TargetSize;
 #[cfg(feature = "jpeg")]
 use super::jpeg::{self, JpegDecoder};
+use super::resample::{Layout, Resampling, Source, planes_of};
 use crate::{Error, Result, files};
 
 /// No file of a picture is larger, in bytes.
-const MAX_BYTES: u64 = 256 << 20;
+pub(super) const MAX_BYTES: u64 = 256 << 20;
 /// No picture has more pixels; phones take up to 200 million.
 const MAX_PIXELS: u64 = 1 << 28;
 /// No decoded picture takes more memory.
@@ -64,12 +65,19 @@ pub(crate) fn named(name: impl std::fmt::Display) -> impl FnOnce(PictureError) -
 }
 
 /// The content of a picture's file.
-pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_into(path, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same, behind what is in `bytes`.
+pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
     let (file, size) = super::open(path)?;
     check_bytes(size).map_err(named(path.display()))?;
-    let mut bytes = Vec::with_capacity(size as usize + 1);
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
-    Ok(bytes)
+    bytes.reserve(size as usize + 1);
+    file.take(MAX_BYTES).read_to_end(bytes).map_err(Error::io("reading", path))?;
+    Ok(())
 }
 
 /// Whether a picture's file may have this size.
@@ -92,9 +100,47 @@ pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
 /// # Errors
 /// As [`read`], without the picture's name.
 pub fn decode(bytes: &[u8], target: TargetSize) -> Result<Picture, PictureError> {
+    check_channels(target.shape[0])?;
+    let (picture, warnings) = upright(bytes, target, false)?;
+    Ok(Picture { planes: from_image(picture, target)?, warnings })
+}
+
+/// A decoded picture at its own size.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// Interleaved.
+    pub(super) pixels: Vec<u8>,
+    /// Channels, which are the target's, height and width.
+    pub(super) shape: [usize; 3],
+    /// What is damaged in its file.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A picture from its file's content at its own size, in the target's channels. Of one that `is_sound`, which was decoded
+/// before without a warning, damage is not looked for again.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_whole(bytes: &[u8], target: TargetSize, is_sound: bool) -> Result<Whole, PictureError> {
     let [channels, ..] = target.shape;
     check_channels(channels)?;
+    let (picture, warnings) = upright(bytes, target, is_sound)?;
+    let shape = [channels, picture.height() as usize, picture.width() as usize];
+    Ok(Whole { pixels: convert::interleaved(picture, channels)?, shape, warnings })
+}
+
+/// A decoded picture as it is to be looked at, and what is damaged in its file.
+fn upright(bytes: &[u8], target: TargetSize, is_sound: bool) -> Result<(DynamicImage, Vec<String>), PictureError> {
     let (bytes, warnings) = match format::of(bytes)? {
+        #[cfg(feature = "jpeg")]
+        (ImageFormat::Jpeg, _) if is_sound => {
+            if let Some((mut picture, orientation)) = jpeg::decode_sound(bytes) {
+                picture.apply_orientation(orientation);
+                target.resize_for(picture.height() as usize, picture.width() as usize)?;
+                return Ok((picture, Vec::new()));
+            }
+            (bytes.into(), Vec::new())
+        }
         (ImageFormat::Png, _) => png_chunks::checked(bytes),
         _ => (bytes.into(), Vec::new()),
     };
@@ -116,7 +162,7 @@ pub fn decode(bytes: &[u8], target: TargetSize) -> Result<Picture, PictureError>
         return Err(PictureError::Damaged(warnings));
     }
     picture.apply_orientation(orientation);
-    Ok(Picture { planes: from_image(picture, target)?, warnings })
+    Ok((picture, warnings))
 }
 
 /// The planes of a decoded picture, as it is to be looked at.
@@ -158,6 +204,11 @@ pub(crate) fn from_planes(planes: Vec<u8>, shape: [usize; 3], target: TargetSize
     if channels == target.shape[0] && target.resize_for(height, width)?.is_none() {
         return Ok(planes);
     }
+    if channels == target.shape[0] {
+        let mut fitted = vec![0; target.shape.iter().product()];
+        let source = Source { bytes: &planes, layout: Layout::Planes, shape };
+        return fit_into(source, target, &mut Resampling::default(), &mut fitted).map(|()| fitted);
+    }
     let size = height * width;
     let pixels: Vec<u8> = (0..planes.len()).map(|i| planes[i % channels * size + i / channels]).collect();
     from_pixels(&pixels, [height, width, channels], target)
@@ -169,12 +220,34 @@ fn check_channels(channels: usize) -> Result<(), PictureError> {
 
 /// The planes of interleaved pixels that have the target's channels, brought to its size.
 fn fit(pixels: Vec<u8>, [height, width]: [usize; 2], target: TargetSize) -> Result<Vec<u8>, PictureError> {
-    let channels = target.shape[0];
-    let pixels = match target.resize_for(height, width)? {
-        Some(resize) => target.fit(&pixels, [height, width], resize).map_err(PictureError::Preprocessing)?,
-        None => pixels,
-    };
-    Ok((0..channels).flat_map(|channel| pixels[channel..].iter().step_by(channels).copied()).collect())
+    let shape = [target.shape[0], height, width];
+    let mut planes = vec![0; target.shape.iter().product()];
+    fit_into(
+        Source { bytes: &pixels, layout: Layout::Pixels, shape },
+        target,
+        &mut Resampling::default(),
+        &mut planes,
+    )?;
+    Ok(planes)
+}
+
+/// Brings a picture that has the target's channels to its size, as planes.
+///
+/// # Errors
+/// As [`decode`] where the target cannot be met.
+pub(super) fn fit_into(
+    source: Source<'_>,
+    target: TargetSize,
+    resampling: &mut Resampling,
+    out: &mut [u8],
+) -> Result<(), PictureError> {
+    let [channels, height, width] = source.shape;
+    match (target.resize_for(height, width)?, source.layout) {
+        (Some(resize), _) => target.fit(source, resize, resampling, out).map_err(PictureError::Preprocessing)?,
+        (None, Layout::Pixels) => planes_of(source.bytes, channels, out),
+        (None, Layout::Planes) => out.copy_from_slice(source.bytes),
+    }
+    Ok(())
 }
 
 /// For `map_err`: why a file is no picture.
@@ -226,22 +299,28 @@ fn size(decoder: &mut dyn ImageDecoder) -> (usize, usize) {
 /// Another number of channels, an empty picture, planes that do not fit the shape, or a disk that does not take it.
 pub fn write_png(path: &Path, shape: [usize; 3], planes: &[u8]) -> Result<()> {
     let [channels, height, width] = shape;
-    let size = height.checked_mul(width).filter(|&size| size > 0 && size.checked_mul(channels) == Some(planes.len()));
-    let (interleaved, color) = match (channels, size) {
-        (1, Some(_)) => (planes.to_vec(), ExtendedColorType::L8),
-        (3, Some(size)) => {
-            let pixel = |i| [planes[i], planes[size + i], planes[2 * size + i]];
-            ((0..size).flat_map(pixel).collect(), ExtendedColorType::Rgb8)
-        }
-        _ => {
-            let problem = format!("{} bytes cannot be a picture of {channels}x{height}x{width}", planes.len());
-            return Err(Error::file(path, problem));
-        }
-    };
+    let size = height.checked_mul(width).and_then(|size| size.checked_mul(channels));
+    if ![1, 3].contains(&channels) || planes.is_empty() || size != Some(planes.len()) {
+        let problem = format!("{} bytes cannot be a picture of {channels}x{height}x{width}", planes.len());
+        return Err(Error::file(path, problem));
+    }
+    let file = encode_png(shape, planes).map_err(|error| Error::file(path, error.to_string()))?;
+    files::write_atomic(path, |out| out.write_all(&file))
+}
+
+/// The content of a PNG file of planes that fit their shape, of 1 or 3 channels.
+///
+/// # Errors
+/// A picture that PNG cannot hold.
+pub(super) fn encode_png([channels, height, width]: [usize; 3], planes: &[u8]) -> Result<Vec<u8>, PictureError> {
+    let size = height * width;
+    let pixels: Vec<u8> = (0..planes.len()).map(|i| planes[i % channels * size + i / channels]).collect();
+    let color = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut file = Cursor::new(Vec::new());
-    image::write_buffer_with_format(&mut file, &interleaved, width as u32, height as u32, color, ImageFormat::Png)
-        .map_err(|error| Error::file(path, format!("cannot be encoded: {error}")))?;
-    files::write_atomic(path, |out| out.write_all(file.get_ref()))
+    let done =
+        image::write_buffer_with_format(&mut file, &pixels, width as u32, height as u32, color, ImageFormat::Png);
+    done.map_err(undecodable("PNG"))?;
+    Ok(file.into_inner())
 }
 
 #[cfg(all(test, feature = "formats", feature = "jpeg"))]

@@ -1,29 +1,32 @@
-//! Tar archives (`.tar`, `.tar.gz`, `.tgz`) of a folder of pictures, as in `image_folder.rs`, perhaps within other
-//! folders. Nothing is unpacked to disk: the pictures' files are kept in memory until they are decoded. A hard link is its
-//! file once more, as tar stores a second name of a file.
+//! Archives of a folder of pictures as in `image_folder.rs`, perhaps within other folders. A tar is read through once for where
+//! its pictures lie (`index.rs`), and they are read in place then; so are those of a zip (`zipped.rs`). A gzipped tar is unpacked
+//! into memory, as the pictures' files, up to 8 GiB. Nothing is unpacked to disk. A hard link is its file once more, as tar stores a
+//! second name of a file. A tar without folders of classes may be a shard (`shards.rs`).
 //!
-//! An archive may claim anything: entries that lead out of it, symbolic links and devices are refused, and what it unpacks
-//! to is counted as it comes, whatever its headers say. It must end with its end marker.
+//! An archive may claim anything: entries that lead out of it or beyond its end, symbolic links and devices are refused, and
+//! what it unpacks to is counted as it comes, whatever its headers say. It must end with its end marker.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
-use super::Part;
-use super::picture_set::{PictureFile, PictureSet, class_name, is_passed_over};
+use super::picture_set::{Found, PictureSet, class_name, is_passed_over};
+use super::{Part, cache_folder, index, shards, zipped};
 use crate::data::picture;
+use crate::data::stored::{Item, read_at};
 use crate::{Error, Result};
 
-/// No archive may unpack to more bytes.
+/// No archive may unpack to more bytes in memory.
 const MAX_UNPACKED: u64 = 8 << 30;
-/// Nor have more entries.
+/// Nor may a gzipped one have more entries.
 const MAX_ENTRIES: usize = 4_000_000;
 /// The parts may lie so deep.
 const MAX_DEPTH: usize = 8;
 /// How the names of archives end.
-const EXTENSIONS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
+const EXTENSIONS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".zip"];
 
 /// Whether a file of that name is taken for an archive.
 pub(super) fn is_archive(path: &Path) -> bool {
@@ -34,26 +37,97 @@ pub(super) fn is_archive(path: &Path) -> bool {
 /// Other archives, and what they are called.
 pub(super) fn other_archive(path: &Path) -> Option<&'static str> {
     let name = path.to_string_lossy().to_lowercase();
-    let known =
-        [(".zip", "zip"), (".rar", "rar"), (".7z", "7z"), (".bz2", "bzip2"), (".xz", "xz"), (".zst", "Zstandard")];
+    let known = [(".rar", "rar"), (".7z", "7z"), (".bz2", "bzip2"), (".xz", "xz"), (".zst", "Zstandard")];
     known.into_iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, kind)| kind)
 }
 
-/// Reads the pictures' files of some parts, but decodes none of them; of the training part, the names of its classes are
-/// read in any case.
+/// Finds the pictures in an archive; of a gzipped one, the files of those of some parts are kept.
 ///
 /// # Errors
 /// An archive that cannot be read, is damaged or cut short, unpacks to too much, or holds what it should not.
 pub(super) fn read(path: &Path, keep: &[Part]) -> Result<PictureSet> {
-    let (file, _) = crate::data::open(path)?;
-    unpack(path, BufReader::new(file), keep).map_err(|problem| Error::file(path, problem))
+    let (file, length) = crate::data::open(path)?;
+    let mut source = BufReader::new(file);
+    let start = source.fill_buf().map_err(Error::io("reading", path))?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return unpack(path, source, keep).map_err(|problem| Error::file(path, problem));
+    }
+    if start.starts_with(b"PK") {
+        return zipped::index(path);
+    }
+    let paths = [path.to_owned()];
+    index::cached(cache_folder().ok(), &paths, || {
+        match in_place(path, length).map_err(|problem| Error::file(path, problem))? {
+            found if found.is_empty() => shards::index(&paths),
+            found => Ok(found.finish()),
+        }
+    })
 }
 
-fn unpack(path: &Path, mut source: impl BufRead, keep: &[Part]) -> Result<PictureSet, String> {
-    let gzip = source.fill_buf().map_err(|error| unreadable(&error))?.starts_with(&[0x1f, 0x8b]);
-    let source: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(source)) } else { Box::new(source) };
+/// Where the pictures in a tar lie.
+fn in_place(path: &Path, length: u64) -> Result<Found, String> {
+    let mut reader =
+        Reader { archive: path, keep: &Part::ALL, place: None, found: Found::default(), links: Vec::new() };
+    reader.place = Some(reader.found.files.add_tar(path));
+    let mut end = TarEnd::new(length);
+    let mut archive = Archive::new(File::open(path).map_err(|error| unreadable(&error))?);
+    for entry in archive.entries_with_seek().map_err(|error| unreadable(&error))? {
+        let entry = entry.map_err(|error| unreadable(&error))?;
+        end.pass(&entry)?;
+        reader.add(entry)?;
+    }
+    end.check(&archive.into_inner())?;
+    reader.follow_links();
+    Ok(reader.found)
+}
+
+/// Where the entries of a tar end that is read in place.
+pub(super) struct TarEnd {
+    /// Of the file.
+    length: u64,
+    /// Of the last entry.
+    end: u64,
+}
+
+impl TarEnd {
+    /// In a file of so many bytes.
+    pub(super) fn new(length: u64) -> TarEnd {
+        TarEnd { length, end: 0 }
+    }
+
+    /// Takes note of an entry, which must end within the file.
+    pub(super) fn pass<R: Read>(&mut self, entry: &Entry<'_, R>) -> Result<(), String> {
+        let size = if entry.header().entry_type() == EntryType::Link { 0 } else { entry.size() };
+        let end = size.checked_next_multiple_of(512).and_then(|size| entry.raw_file_position().checked_add(size));
+        match end.filter(|&end| end <= self.length) {
+            Some(end) => {
+                self.end = self.end.max(end);
+                Ok(())
+            }
+            None => {
+                let name = entry.path().map(|name| name.display().to_string()).unwrap_or_default();
+                let length = self.length;
+                Err(format!(
+                    "entry '{name}': {size} bytes are announced in an archive of {length}: cut short, or damaged"
+                ))
+            }
+        }
+    }
+
+    /// Checks that the end marker follows, two blocks of zeros.
+    pub(super) fn check(&self, file: &File) -> Result<(), String> {
+        let mut marker = [1; END_MARKER as usize];
+        match read_at(file, self.end, &mut marker) {
+            Ok(()) if marker.iter().all(|&byte| byte == 0) => Ok(()),
+            Ok(()) | Err(_) => Err("cannot be unpacked: it has no end marker, so it is cut short".into()),
+        }
+    }
+}
+
+fn unpack(path: &Path, source: impl BufRead, keep: &[Part]) -> Result<PictureSet, String> {
+    let source = MultiGzDecoder::new(source);
     let mut archive = Archive::new(Tail { source: Limited { source, left: MAX_UNPACKED }, zeros: 0 });
-    let mut reader = Reader { archive: path, keep, set: PictureSet::default(), links: Vec::new() };
+    let mut reader = Reader { archive: path, keep, place: None, found: Found::default(), links: Vec::new() };
     for (number, entry) in archive.entries().map_err(|error| unreadable(&error))?.enumerate() {
         if number >= MAX_ENTRIES {
             return Err(format!("more than {MAX_ENTRIES} entries: unpack it and name the folder"));
@@ -66,18 +140,20 @@ fn unpack(path: &Path, mut source: impl BufRead, keep: &[Part]) -> Result<Pictur
     if source.zeros < END_MARKER {
         return Err("cannot be unpacked: it has no end marker, so it is cut short".into());
     }
-    reader.follow_links()?;
-    Ok(reader.set)
+    reader.follow_links();
+    Ok(reader.found.finish())
 }
 
 /// Where a picture belongs: its part, its class and its path below that.
-type Place = (Part, String, PathBuf);
+pub(super) type Place = (Part, String, PathBuf);
 
 /// Sorts the entries of an archive.
 struct Reader<'a> {
     archive: &'a Path,
     keep: &'a [Part],
-    set: PictureSet,
+    /// Number of the archive among the files, where its pictures are read in place.
+    place: Option<u32>,
+    found: Found,
     /// Hard links: where they stand, and what they lead to.
     links: Vec<(Place, Option<Place>)>,
 }
@@ -93,71 +169,72 @@ impl Reader<'_> {
             EntryType::XGlobalHeader => return Ok(()),
             other => return Err(problem(format!("expected files and folders alone, found type {other:?}"))),
         }
-        let Some((part, class, within)) = place(&name).map_err(problem)? else { return Ok(()) };
+        let Some((part, class, within)) = place(&name, &mut self.found).map_err(problem)? else { return Ok(()) };
         let folder = kind == EntryType::Directory;
         if within.as_os_str().is_empty() && !folder {
             return Ok(());
         }
-        let pictures = self.set.parts[part as usize].get_or_insert_default().entry(class.clone()).or_default();
-        if folder || !(self.keep.contains(&part)) {
+        self.found.class(part, class.clone());
+        if folder {
             return Ok(());
         }
         if !picture::is_picture(&name) {
-            self.set.pass_over(&name);
+            self.found.pass_over(&name);
+            return Ok(());
+        }
+        if !self.keep.contains(&part) {
+            self.found.class(part, class).insert(within, Item::ABSENT);
             return Ok(());
         }
         if kind == EntryType::Link {
             let target = entry.link_name().map_err(|error| unreadable(&error))?;
-            let target = target.map(|target| place(&target)).transpose().map_err(problem)?.flatten();
+            let target =
+                target.map(|target| place(&target, &mut Found::default())).transpose().map_err(problem)?.flatten();
             self.links.push(((part, class, within), target));
             return Ok(());
         }
         let size = entry.size();
         picture::check_bytes(size).map_err(|error| problem(error.to_string()))?;
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(|error| problem(unreadable(&error)))?;
-        if bytes.len() as u64 != size {
-            return Err(problem(format!("{size} bytes are announced, but {} come: cut short", bytes.len())));
-        }
-        pictures.insert(within, PictureFile::InMemory(self.archive.join(&name), bytes));
+        let item = match self.place {
+            Some(place) => Item { start: entry.raw_file_position(), length: size as u32, place },
+            None => {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).map_err(|error| problem(unreadable(&error)))?;
+                if bytes.len() as u64 != size {
+                    return Err(problem(format!("{size} bytes are announced, but {} come: cut short", bytes.len())));
+                }
+                let item = self.found.files.add_bytes(self.archive, &name, &bytes);
+                item.ok_or_else(|| problem("a picture of over 4 GiB".into()))?
+            }
+        };
+        self.found.class(part, class).insert(within, item);
         Ok(())
     }
 
     /// Gives each hard link the file that it leads to.
-    fn follow_links(&mut self) -> Result<(), String> {
-        let mut copied = 0;
+    fn follow_links(&mut self) {
         for ((part, class, within), target) in std::mem::take(&mut self.links) {
-            let file = target
-                .and_then(|(part, class, within)| self.set.parts[part as usize].as_ref()?.get(&class)?.get(&within));
-            let Some(PictureFile::InMemory(_, bytes)) = file else {
-                self.set.lost_links += 1;
-                continue;
-            };
-            copied += bytes.len() as u64;
-            if copied > MAX_UNPACKED {
-                return Err("links to more than can be held: unpack it and name the folder".into());
+            match target.and_then(|(part, class, within)| self.found.find(part, &class, &within)) {
+                Some(item) => _ = self.found.class(part, class).insert(within, item),
+                None => self.found.lost_links += 1,
             }
-            let folder = self.archive.join(part.name()).join(&class);
-            let file = PictureFile::InMemory(folder.join(&within), bytes.clone());
-            let pictures = self.set.parts[part as usize].get_or_insert_default().entry(class).or_default();
-            pictures.insert(within, file);
         }
-        Ok(())
     }
 }
 
-/// Where an entry belongs; nothing where that is to no class, or it is passed over.
-fn place(name: &Path) -> Result<Option<Place>, String> {
+/// Where an entry belongs; nothing where that is to no class, or it is passed over, which is counted.
+pub(super) fn place(name: &Path, found: &mut Found) -> Result<Option<Place>, String> {
     let names = names(name)?;
     let Some((part, [class, within @ ..])) = part(&names) else { return Ok(None) };
     if names.iter().any(|name| is_passed_over(name)) {
+        found.hidden += 1;
         return Ok(None);
     }
     Ok(Some((part, class_name(class), within.iter().collect())))
 }
 
 /// The names that a path is made of, none of which may lead out of the archive.
-fn names(path: &Path) -> Result<Vec<&str>, String> {
+pub(super) fn names(path: &Path) -> Result<Vec<&str>, String> {
     let mut names = Vec::new();
     for component in path.components() {
         match component {
@@ -178,7 +255,7 @@ fn part<'a>(names: &'a [&'a str]) -> Option<(Part, &'a [&'a str])> {
     Some((part, &names[at + 1..]))
 }
 
-fn unreadable(error: &io::Error) -> String {
+pub(super) fn unreadable(error: &io::Error) -> String {
     format!("cannot be unpacked: {error}")
 }
 
@@ -220,7 +297,7 @@ impl<R: Read> Read for Tail<R> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::io::Write;
 
@@ -233,7 +310,8 @@ mod tests {
     use crate::data::picture::write_png;
     use crate::data::{Sizing, Splits};
 
-    fn png(value: u8) -> Vec<u8> {
+    /// A picture of one colour, 2×1 pixels.
+    pub(in crate::data::source) fn png(value: u8) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.png");
         write_png(&path, [3, 1, 2], &[value; 6]).unwrap();
@@ -283,7 +361,10 @@ mod tests {
                 let Splits { train, test, .. } = load(&bytes).unwrap();
                 let test = test.unwrap();
                 assert_eq!((train.classes(), train.labels()), (&["cat", "dog"].map(str::to_owned)[..], &[0, 1][..]));
-                assert_eq!((train.image(0), train.image(1), test.image(0)), (&[2; 6][..], &[1; 6][..], &[3; 6][..]));
+                assert_eq!(
+                    [&train.image(0), &train.image(1), &test.image(0)].map(|image| image.as_ref().unwrap()[5]),
+                    [2, 1, 3]
+                );
                 assert_eq!(test.labels(), [1]);
             }
         }
@@ -340,8 +421,6 @@ mod tests {
             message.contains("pictures.tar/train/dog/4.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file"),
             "{message}"
         );
-        assert!(problem("train/cow", EntryType::Directory, &[]).contains("no pictures"));
-        assert!(problem("test/cow/4.png", EntryType::Regular, &png(4)).contains("no folder train/cow"));
     }
 
     #[test]
@@ -353,7 +432,7 @@ mod tests {
         header.set_cksum();
         tar.get_mut().extend_from_slice(header.as_bytes());
         let bytes = tar.into_inner().unwrap();
-        assert!(load(&bytes).unwrap_err().contains("a picture of 1099511627776 bytes"));
+        assert!(load(&bytes).unwrap_err().contains("1099511627776 bytes are announced in an archive of"));
         assert!(load(b"no archive").is_err());
         assert!(load(&[7; 2000]).unwrap_err().contains("pictures.tar"));
         let mut bytes = gzipped(&fine("").into_inner().unwrap());
@@ -380,7 +459,7 @@ mod tests {
             tar.append_link(&mut header, name, to).unwrap();
         }
         let train = load(&tar.into_inner().unwrap()).unwrap().train;
-        assert_eq!((train.class_counts(), train.image(2)), (vec![1, 2], &[2; 6][..]));
+        assert_eq!((train.class_counts(), &*train.image(2).unwrap()), (vec![1, 2], &[2; 6][..]));
         let warnings = train.warnings().join(" ");
         assert!(warnings.contains("1 links to files that the archive does not hold"), "{warnings}");
         assert!(warnings.contains("1 .txt"), "{warnings}");

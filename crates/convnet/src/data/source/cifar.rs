@@ -199,7 +199,7 @@ mod tests {
         let target = data::TargetSize::customary([1, 16, 16]);
         let test = source.load(Sizing::to(target)).unwrap().test.unwrap();
         // The luma of (1, 7, 7): 0.299 + 0.701 * 7.
-        assert_eq!((test.shape(), test.image(1)), ([1, 16, 16], &[5; 256][..]));
+        assert_eq!((test.shape(), &*test.image(1).unwrap()), ([1, 16, 16], &[5; 256][..]));
         let held_out = source.held_out(None, None).unwrap();
         assert_eq!((held_out.part(), held_out.len(), held_out.is_empty()), (Some(data::Part::Test), 2, false));
         assert_eq!(held_out.into_inputs().map(|(_, label)| label).collect::<Vec<_>>(), [9, 0]);
@@ -220,7 +220,7 @@ mod tests {
             let Splits { train, test, .. } = source.load(Sizing::default()).unwrap();
             let test = test.unwrap();
             assert_eq!((train.labels(), test.labels()), (&[9, 0, 3][..], &[1, 2][..]));
-            assert_eq!((test.image(1)[1023], test.image(1)[1024], test.shape()), (1, 7, [3, 32, 32]));
+            assert_eq!((test.image(1).unwrap()[1023], test.image(1).unwrap()[1024], test.shape()), (1, 7, [3, 32, 32]));
             assert_eq!(train.classes(), labels::cifar10());
         }
         fs::write(inner.join("batches.meta.txt"), "a\nb\nc\n\n").unwrap();

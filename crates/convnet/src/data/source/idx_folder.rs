@@ -178,7 +178,7 @@ mod tests {
         let splits = Source::Folder(folder.path().into()).load(Sizing::default()).unwrap();
         let test = splits.test.as_ref().unwrap();
         assert_eq!((splits.train.shape(), splits.train.labels(), test.labels()), ([1, 1, 2], &[9, 0][..], &[1, 2][..]));
-        assert_eq!(test.image(1), [3, 4]);
+        assert_eq!(&*test.image(1).unwrap(), [3, 4]);
         fs::write(folder.path().join(CLASSES_FILE), (0..12).map(|i| format!("class {i}\n")).collect::<String>())
             .unwrap();
         fs::write(folder.path().join("t10k-labels.idx1-ubyte"), labels([11, 0])).unwrap();

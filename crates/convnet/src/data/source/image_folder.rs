@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Part;
-use super::picture_set::{Classes, PictureFile, PictureSet, class_name, is_passed_over};
+use super::picture_set::{Found, PictureSet, class_name, is_passed_over};
 use crate::data::picture;
 use crate::{Error, Result};
 
@@ -23,9 +23,9 @@ pub(super) fn has_parts(folder: &Path) -> bool {
 pub(super) fn has_classes(folder: &Path) -> bool {
     let has_picture = |class: &PathBuf| {
         entries(class)
-            .is_ok_and(|entries| entries.iter().any(|(path, is_folder)| !is_folder && picture::is_picture(path)))
+            .is_ok_and(|entries| entries.seen.iter().any(|(path, is_folder)| !is_folder && picture::is_picture(path)))
     };
-    let folders = entries(folder).unwrap_or_default().into_iter().filter(|(_, is_folder)| *is_folder);
+    let folders = entries(folder).unwrap_or_default().seen.into_iter().filter(|(_, is_folder)| *is_folder);
     folders.map(|(path, _)| path).any(|class| has_picture(&class))
 }
 
@@ -39,13 +39,13 @@ fn part_folder(folder: &Path, part: Part) -> Option<PathBuf> {
 /// # Errors
 /// What cannot be read, folders that contain themselves, and names that are not UTF-8.
 pub(super) fn list(folder: &Path) -> Result<PictureSet> {
-    let mut set = PictureSet::default();
+    let mut found = Found::default();
     for part in Part::ALL {
         if let Some(folder) = part_folder(folder, part) {
-            set.parts[part as usize] = Some(classes(&folder, &mut set)?);
+            classes(&folder, part, &mut found)?;
         }
     }
-    Ok(set)
+    Ok(found.finish())
 }
 
 /// Finds the pictures of a folder that holds the classes of one part.
@@ -53,9 +53,9 @@ pub(super) fn list(folder: &Path) -> Result<PictureSet> {
 /// # Errors
 /// As [`list`].
 pub(super) fn list_classes(folder: &Path, part: Part) -> Result<PictureSet> {
-    let mut set = PictureSet::default();
-    set.parts[part as usize] = Some(classes(folder, &mut set)?);
-    Ok(set)
+    let mut found = Found::default();
+    classes(folder, part, &mut found)?;
+    Ok(found.finish())
 }
 
 /// The pictures in a folder and in those below it, sorted by name.
@@ -70,29 +70,36 @@ pub(in crate::data) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn classes(part: &Path, set: &mut PictureSet) -> Result<Classes> {
-    let mut classes = Classes::new();
-    for (path, is_folder) in entries(part)? {
+fn classes(folder: &Path, part: Part, found: &mut Found) -> Result<()> {
+    found.part(part);
+    let listed = entries(folder)?;
+    found.hidden += listed.hidden;
+    for (path, is_folder) in listed.seen {
         if !is_folder {
+            // A picture in no class is told of as well.
+            found.pass_over(&path);
             continue;
         }
         let class = path.file_name().and_then(|name| name.to_str());
         let class = class.ok_or_else(|| Error::file(&path, "expected a class whose name is UTF-8"))?;
-        let pictures = classes.entry(class_name(class)).or_default();
+        let class = class_name(class);
+        found.class(part, class.clone());
         let mut take = |file: PathBuf| match picture::is_picture(&file) {
             true => {
                 let within = file.strip_prefix(&path).unwrap_or(&file).to_owned();
-                pictures.insert(within, PictureFile::OnDisk(file));
+                let item = found.files.add_path(&file);
+                found.class(part, class.clone()).insert(within, item);
             }
-            false => set.pass_over(&file),
+            false => found.pass_over(&file),
         };
-        collect(&path, &mut take, &mut HashSet::new(), 0)?;
+        let hidden = collect(&path, &mut take, &mut HashSet::new(), 0)?;
+        found.hidden += hidden;
     }
-    Ok(classes)
+    Ok(())
 }
 
-/// Tells of the files in a folder and in those below it. `seen` holds the folders that were there, as links may lead back.
-fn collect(folder: &Path, take: &mut dyn FnMut(PathBuf), seen: &mut HashSet<PathBuf>, depth: usize) -> Result<()> {
+/// Tells of the files in a folder and in those below it, and how many entries were passed over. `seen` holds the folders that were there, as links may lead back.
+fn collect(folder: &Path, take: &mut dyn FnMut(PathBuf), seen: &mut HashSet<PathBuf>, depth: usize) -> Result<usize> {
     let place = fs::canonicalize(folder).map_err(Error::io("reading", folder))?;
     if !seen.insert(place) {
         return Err(Error::file(folder, "a link to a folder whose pictures are in this class already"));
@@ -100,27 +107,48 @@ fn collect(folder: &Path, take: &mut dyn FnMut(PathBuf), seen: &mut HashSet<Path
     if depth > MAX_DEPTH {
         return Err(Error::file(folder, format!("expected folders of a class to be nested at most {MAX_DEPTH} deep")));
     }
-    for (path, is_folder) in entries(folder)? {
+    let Entries { seen: listed, mut hidden } = entries(folder)?;
+    for (path, is_folder) in listed {
         match is_folder {
-            true => collect(&path, take, seen, depth + 1)?,
+            true => hidden += collect(&path, take, seen, depth + 1)?,
             false => take(path),
         }
     }
-    Ok(())
+    Ok(hidden)
 }
 
-/// The paths of what is in a folder, and whether each is a folder, but for entries that are passed over.
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
-    let mut paths = Vec::new();
+/// What is in a folder.
+#[derive(Default)]
+struct Entries {
+    /// Paths, and whether each is a folder.
+    seen: Vec<(PathBuf, bool)>,
+    /// How many were passed over.
+    hidden: usize,
+}
+
+fn entries(folder: &Path) -> Result<Entries> {
+    let mut entries = Entries::default();
     for entry in fs::read_dir(folder).map_err(Error::io("reading", folder))? {
         let entry = entry.map_err(Error::io("reading", folder))?;
-        if !is_passed_over(&entry.file_name().to_string_lossy()) {
-            let path = entry.path();
-            let is_folder = fs::metadata(&path).map_err(Error::io("reading", &path))?.is_dir();
-            paths.push((path, is_folder));
+        if is_passed_over(&entry.file_name().to_string_lossy()) {
+            entries.hidden += 1;
+            continue;
         }
+        let path = entry.path();
+        let is_folder = fs::metadata(&path).map_err(Error::io("reading", &path))?.is_dir();
+        entries.seen.push((path, is_folder));
     }
-    Ok(paths)
+    Ok(entries)
+}
+
+/// The shards in a folder that has nothing else to learn from, in the order of their names.
+pub(super) fn shards(folder: &Path) -> Vec<PathBuf> {
+    let seen = entries(folder).unwrap_or_default().seen.into_iter();
+    let is_tar = |path: &PathBuf| picture::extension(path).is_some_and(|extension| extension == "tar");
+    let mut shards: Vec<PathBuf> =
+        seen.filter(|(_, is_folder)| !is_folder).map(|(path, _)| path).filter(is_tar).collect();
+    shards.sort();
+    shards
 }
 
 #[cfg(test)]
@@ -167,12 +195,12 @@ mod tests {
         let val = val.unwrap();
         assert_eq!(test, None);
         assert_eq!((train.classes(), train.labels()), (&["big cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
-        assert_eq!([0, 1, 2].map(|i| train.image(i)[0]), [3, 1, 2]);
-        assert_eq!((val.labels(), val.image(0), val.classes()), (&[1][..], &[4; 6][..], train.classes()));
+        assert_eq!([0, 1, 2].map(|i| train.image(i).unwrap()[0]), [3, 1, 2]);
+        assert_eq!((val.labels(), &*val.image(0).unwrap(), val.classes()), (&[1][..], &[4; 6][..], train.classes()));
         let target = Some(TargetSize { resize: Some(2), ..TargetSize::exactly([3, 2, 2]) });
         let sizing = Sizing { target, ..Sizing::default() };
         let fitted = Source::Folder(folder.path().into()).load(sizing).unwrap().train;
-        assert_eq!((fitted.shape(), fitted.image(0)), ([3, 2, 2], &[3; 12][..]));
+        assert_eq!((fitted.shape(), &*fitted.image(0).unwrap()), ([3, 2, 2], &[3; 12][..]));
     }
 
     #[test]
@@ -198,12 +226,44 @@ mod tests {
         assert!(load(&folder).unwrap_err().contains("the net takes"));
         let otherwise = Some(TargetSize { resize: Some(2), ..TargetSize::exactly([3, 2, 2]) });
         let load = |largest| {
-            let sizing = Sizing { target: None, otherwise, largest };
+            let sizing = Sizing { otherwise, largest, ..Sizing::default() };
             Source::Folder(folder.path().into()).load(sizing).unwrap().train.shape()
         };
         assert_eq!(load(9), [3, 2, 2]);
         fs::remove_file(folder.path().join("train/dog/0.png")).unwrap();
         assert_eq!((load(1), load(0)), ([3, 1, 2], [3, 2, 2]));
+    }
+
+    #[test]
+    fn messy_folders_are_read_and_told_of() {
+        let folder = folder(&[&FINE[..], &[("val/cow/1.png", 1), ("val/cow/2.png", 1)]].concat());
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("train/horse/empty")).unwrap();
+        fs::create_dir_all(path("train/.git/objects")).unwrap();
+        for file in
+            ["train/Thumbs.db", "train/dog/.DS_Store", "train/dog/notes.txt", "train/dog/x.heic", "train/lost.png"]
+        {
+            fs::write(path(file), "no picture").unwrap();
+        }
+        let Splits { train, val, .. } = load(&folder).unwrap();
+        assert_eq!((train.classes(), train.len()), (&["big cat", "dog"].map(str::to_owned)[..], 3));
+        assert_eq!(
+            train.warnings(),
+            [
+                "3 files were not read as pictures: 1 .heic, 1 .png, 1 .txt",
+                "3 hidden entries, or a system's own, were passed over",
+                "1 classes of train without pictures were left out: horse",
+            ]
+        );
+        let val = val.unwrap();
+        assert_eq!((val.len(), val.labels()), (1, &[1][..]));
+        assert_eq!(
+            val.warnings(),
+            [
+                "1 classes of val are not among the training pictures: cow; their 2 pictures were left out",
+                "1 classes have no pictures in val: big cat",
+            ]
+        );
     }
 
     #[test]
@@ -213,11 +273,16 @@ mod tests {
             spoil(folder.path());
             load(&folder).unwrap_err()
         };
-        let with = |pictures: &[(&'static str, u8)]| [&FINE[..], pictures].concat();
-        let empty = |path: &Path| fs::create_dir_all(path.join("train/cow")).unwrap();
-        assert!(problem(&FINE, &empty).contains("no pictures (PNG, JPEG, WebP, GIF, TIFF or BMP) of class 'cow'"));
-        let held_out = problem(&with(&[("val/cow/1.png", 1)]), &|_| ());
-        assert!(held_out.contains("class 'cow' is held out, but there is no folder train/cow"), "{held_out}");
+        let none = problem(&[("val/dog/1.png", 1)], &|path| fs::create_dir_all(path.join("train/cow")).unwrap());
+        assert!(
+            none.contains("no pictures of the part train: expected pictures (PNG, JPEG, WebP, GIF, TIFF or BMP)"),
+            "{none}"
+        );
+        let others = problem(&[("train/dog/1.png", 1), ("val/cow/1.png", 1)], &|_| ());
+        assert!(
+            others.contains("1 classes of val are not among the training pictures: cow; expected the same"),
+            "{others}"
+        );
         let cut = |path: &Path| {
             let file = path.join("train/dog/2.png");
             let bytes = fs::read(&file).unwrap();

@@ -1,21 +1,32 @@
-//! What `--data` names: a built-in set, a downloaded one in the cache folder, a folder of IDX files, of pictures or of
-//! CIFAR's binary files, or a tar of pictures.
+//! What names a data set: a built-in set, a downloaded one in the cache folder, a folder of IDX files, of pictures or of
+//! CIFAR's binary files, an archive or shards of pictures, or a list of them.
 
 mod archive;
+mod check;
 mod cifar;
 mod idx_folder;
 mod image_folder;
+mod index;
+mod list;
+mod pack;
 mod picture_set;
+mod shards;
+mod zipped;
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+pub use self::check::{Check, PartCheck, Same};
 use self::cifar::Cifar;
-use self::picture_set::{Labelled, PictureFile, PictureSet};
+pub use self::pack::{Packed, Packing};
+use self::picture_set::{Labelled, PictureSet};
+pub use self::picture_set::{LeftOut, Unusable};
 #[cfg(feature = "download")]
 use super::download::{self, Progress};
+use super::stored::{Files, Item};
 use super::{Dataset, Splits, TargetSize, ValSplit, digits};
 use crate::predictor::Input;
 use crate::suggest::nearest;
@@ -75,7 +86,7 @@ pub struct HeldOut {
 
 #[derive(Debug)]
 enum Pictures {
-    Files(Vec<(PictureFile, u32)>),
+    Files(Arc<Files>, Vec<(Item, u32)>),
     Memory(Dataset),
 }
 
@@ -103,7 +114,7 @@ impl HeldOut {
     /// Number of pictures.
     pub fn len(&self) -> usize {
         match &self.pictures {
-            Pictures::Files(files) => files.len(),
+            Pictures::Files(_, items) => items.len(),
             Pictures::Memory(data) => data.len(),
         }
     }
@@ -116,22 +127,21 @@ impl HeldOut {
     /// The pictures for a [`crate::predictor::Predictor`], each with its class.
     pub fn into_inputs(self) -> Box<dyn Iterator<Item = (Input, u32)>> {
         match self.pictures {
-            Pictures::Files(files) => Box::new(files.into_iter().map(|(file, label)| match file {
-                PictureFile::OnDisk(path) => (Input::path(path), label),
-                PictureFile::InMemory(name, bytes) => (Input::bytes(bytes).named(name.display().to_string()), label),
+            Pictures::Files(files, items) => Box::new(items.into_iter().map(move |(item, label)| {
+                let input = files.path(item).map(Input::path);
+                (input.unwrap_or_else(|| Input::stored(Arc::clone(&files), item)), label)
             })),
             Pictures::Memory(data) => Box::new((0..data.len()).map(move |index| {
-                let name = format!("{}[{index}]", data.name());
-                let planes = data.image(index).to_vec();
-                (Input::planes(data.shape(), planes).named(name), data.labels()[index])
+                let planes = data.image(index).map(std::borrow::Cow::into_owned).unwrap_or_default();
+                (Input::planes(data.shape(), planes).named(data.image_name(index)), data.labels()[index])
             })),
         }
     }
 }
 
 impl From<Labelled> for HeldOut {
-    fn from(Labelled { part, classes, files, notes }: Labelled) -> HeldOut {
-        HeldOut { part: Some(part), classes, notes, pictures: Pictures::Files(files) }
+    fn from(Labelled { part, classes, items, files, notes }: Labelled) -> HeldOut {
+        HeldOut { part: Some(part), classes, notes, pictures: Pictures::Files(files, items) }
     }
 }
 
@@ -145,12 +155,24 @@ pub struct Sizing {
     pub otherwise: Option<TargetSize>,
     /// Pictures of one size stay as they are up to so many pixels on their shorter side.
     pub largest: usize,
+    /// Whether the training pictures are wanted at their own size, for an augmentation that takes any
+    /// ([`Augmentation::takes_any_size`](super::augment::Augmentation::takes_any_size)).
+    pub whole: bool,
+    /// Bytes of decoded pictures of files that may be kept in memory. A part is decoded as it is read where all of it fits, at its
+    /// own size if that is wanted and else at the target's; of parts that do not fit, pictures are decoded each time that they
+    /// are wanted. Batches are the same.
+    pub memory: u64,
+}
+
+impl Sizing {
+    /// Memory for decoded pictures where nothing is said: 256 MiB.
+    pub const MEMORY: u64 = 256 << 20;
 }
 
 impl Default for Sizing {
     /// Pictures as they are, which must be of one size.
     fn default() -> Sizing {
-        Sizing { target: None, otherwise: None, largest: usize::MAX }
+        Sizing { target: None, otherwise: None, largest: usize::MAX, whole: false, memory: Sizing::MEMORY }
     }
 }
 
@@ -170,6 +192,14 @@ struct Listed<'a> {
     classes_alone: bool,
 }
 
+impl<'a> Listed<'a> {
+    /// Pictures that lie in no folders of parts.
+    fn of_samples(set: PictureSet, origin: &'a Path) -> Listed<'a> {
+        let classes_alone = !set.has(Part::Val) && !set.has(Part::Test);
+        Listed { set, origin, classes_alone }
+    }
+}
+
 /// Where a data set comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -179,8 +209,12 @@ pub enum Source {
     Mnist,
     /// A folder: with pictures in `train/<class>/` and `val/<class>/` or `test/<class>/`, or in `<class>/` alone, with CIFAR-10 or CIFAR-100 in its binary form, or with the four files of MNIST or of a set in its form.
     Folder(PathBuf),
-    /// A tar, gzipped or not, of a folder with pictures.
+    /// A tar, gzipped or not, or a zip of a folder with pictures; or a tar that is a shard in WebDataset's form.
     Archive(PathBuf),
+    /// Shards in WebDataset's form: their paths, with braces such as `photos-{000000..000146}.tar`.
+    Shards(PathBuf),
+    /// A CSV or text file with a line for each picture: `path,label`, perhaps with its part.
+    List(PathBuf),
 }
 
 impl Source {
@@ -204,7 +238,13 @@ impl Source {
                 let problem = format!("{kind} archives are not read: unpack it (unzip, or tar) and name the folder");
                 Err(Error::file(path, problem))
             }
-            _ if path.exists() => Err(Error::file(path, "expected a folder, or a .tar, .tar.gz or .tgz of pictures")),
+            _ if path.is_file() && list::is_list(path) => Ok(Source::List(path.into())),
+            _ if path.exists() => {
+                let expected =
+                    "expected a folder, a .tar, .tar.gz, .tgz or .zip of pictures, or a list of them as .csv or .txt";
+                Err(Error::file(path, expected))
+            }
+            _ if shards::expand(value).is_some() => Ok(Source::Shards(path.into())),
             _ => Err(unknown(value)),
         }
     }
@@ -213,26 +253,37 @@ impl Source {
     pub fn has_files(&self) -> bool {
         match self {
             Source::Digits | Source::Mnist => false,
-            Source::Folder(folder) => image_folder::has_parts(folder) || image_folder::has_classes(folder),
-            Source::Archive(_) => true,
+            Source::Folder(folder) => {
+                let has_classes = image_folder::has_parts(folder) || image_folder::has_classes(folder);
+                has_classes || !image_folder::shards(folder).is_empty()
+            }
+            Source::Archive(_) | Source::Shards(_) | Source::List(_) => true,
         }
     }
 
-    /// The folder or archive that it was given as.
+    /// The folder, the archive or the list that it was given as, or the pattern of its shards.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Source::Digits | Source::Mnist => None,
-            Source::Folder(path) | Source::Archive(path) => Some(path),
+            Source::Folder(path) | Source::Archive(path) | Source::Shards(path) | Source::List(path) => Some(path),
         }
     }
 
-    /// Reads it, or draws it, decoded: its training part, and its validation part or else its test part. Folders of classes
+    /// Reads it, or draws it: its training part, and its validation part or else its test part. Folders of classes
     /// alone are a training part.
     ///
     /// # Errors
     /// Files that are missing, damaged or do not fit together, each named.
     pub fn load(&self, sizing: Sizing) -> Result<Splits> {
-        let Splits { train, val, test } = self.read(sizing)?;
+        self.load_with(sizing, Unusable::Refused)
+    }
+
+    /// The same, with something else done about pictures in files that cannot be used.
+    ///
+    /// # Errors
+    /// As [`Source::load`]; no picture that can be used; known ones that are not there.
+    pub fn load_with(&self, sizing: Sizing, unusable: Unusable<'_>) -> Result<Splits> {
+        let Splits { train, val, test } = self.read(sizing, unusable)?;
         let fitted = |data: Dataset| match sizing.target {
             Some(target) => data.fitted(target),
             None => Ok(data),
@@ -241,17 +292,19 @@ impl Source {
     }
 
     /// Reads it; pictures of sets that are not files of their own are as they are.
-    fn read(&self, sizing: Sizing) -> Result<Splits> {
+    fn read(&self, sizing: Sizing, unusable: Unusable<'_>) -> Result<Splits> {
         if let Some(Listed { set, origin, .. }) = self.listed(&Part::ALL)? {
-            return set.splits(origin, sizing);
+            return set.splits(origin, sizing, unusable);
         }
         match self {
             Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::VAL),
             Source::Mnist => idx_folder::read(&cache_folder()?.join("mnist"), "mnist").map_err(redownload),
-            Source::Folder(path) | Source::Archive(path) => match Cifar::find(path)? {
-                Some(cifar) => cifar.splits(),
-                None => idx_folder::read(path, &path.display().to_string()),
-            },
+            Source::Folder(path) | Source::Archive(path) | Source::Shards(path) | Source::List(path) => {
+                match Cifar::find(path)? {
+                    Some(cifar) => cifar.splits(),
+                    None => idx_folder::read(path, &path.display().to_string()),
+                }
+            }
         }
     }
 
@@ -269,7 +322,19 @@ impl Source {
             Source::Archive(path) => {
                 Some(Listed { set: archive::read(path, keep)?, origin: path, classes_alone: false })
             }
-            Source::Folder(_) | Source::Digits | Source::Mnist => None,
+            Source::List(path) => Some(Listed::of_samples(list::read(path)?, path)),
+            Source::Shards(path) => {
+                let paths = shard_paths(path)?;
+                Some(Listed::of_samples(shard_index(&paths)?, path))
+            }
+            Source::Folder(folder) => {
+                let paths = image_folder::shards(folder);
+                match paths.is_empty() || Cifar::find(folder)?.is_some() {
+                    true => None,
+                    false => Some(Listed::of_samples(shard_index(&paths)?, folder)),
+                }
+            }
+            Source::Digits | Source::Mnist => None,
         })
     }
 
@@ -280,6 +345,19 @@ impl Source {
     /// # Errors
     /// Files that are missing or damaged, a part that is not there, or classes that do not fit together.
     pub fn held_out(&self, part: Option<Part>, split: Option<ValSplit>) -> Result<HeldOut> {
+        self.held_out_without(part, split, &[])
+    }
+
+    /// The same without pictures that a run has left out of the set.
+    ///
+    /// # Errors
+    /// As [`Source::held_out`], and pictures that are not there.
+    pub fn held_out_without(
+        &self,
+        part: Option<Part>,
+        split: Option<ValSplit>,
+        left_out: &[LeftOut],
+    ) -> Result<HeldOut> {
         let split = split.filter(|_| matches!(part, None | Some(Part::Val)));
         let keep = part.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
         let Some(Listed { set, origin, classes_alone }) = self.listed(&keep)? else {
@@ -288,15 +366,15 @@ impl Source {
         let has_test = set.has(Part::Test);
         if let Some(split) = split.filter(|split| !set.has(Part::Val) && split.takes_some(has_test))
             && let Some(Listed { set: train, .. }) = self.listed(&[Part::Train])?
-            && let Some(chosen) = train.held_out(origin, Some(Part::Train))?.chosen_by(split, has_test)
+            && let Some(chosen) = train.held_out(origin, Some(Part::Train), left_out)?.chosen_by(split, has_test)
         {
             return Ok(chosen.into());
         }
         if classes_alone {
             let part = origin.file_name().and_then(|name| Part::named(name.to_str()?));
-            return Ok(HeldOut { part, ..HeldOut::from(set.held_out(origin, Some(Part::Train))?) });
+            return Ok(HeldOut { part, ..HeldOut::from(set.held_out(origin, Some(Part::Train), left_out)?) });
         }
-        Ok(HeldOut::from(set.held_out(origin, part)?))
+        Ok(HeldOut::from(set.held_out(origin, part, left_out)?))
     }
 
     /// The same of a set that is read whole. These have parts of their own, so a share of the training part is held out only
@@ -332,11 +410,32 @@ impl Source {
         match self {
             Source::Digits => Ok(()),
             Source::Mnist => download::mnist(&cache_folder()?.join("mnist"), progress),
-            Source::Folder(path) | Source::Archive(path) => Err(Error::invalid(format!(
-                "nothing can be downloaded into '{}': only the data set 'mnist' can be",
-                path.display()
-            ))),
+            Source::Folder(path) | Source::Archive(path) | Source::Shards(path) | Source::List(path) => {
+                Err(Error::invalid(format!(
+                    "nothing can be downloaded into '{}': only the data set 'mnist' can be",
+                    path.display()
+                )))
+            }
         }
+    }
+}
+
+/// Where the pictures of shards lie.
+fn shard_index(paths: &[PathBuf]) -> Result<PictureSet> {
+    index::cached(cache_folder().ok(), paths, || shards::index(paths))
+}
+
+/// The shards that a pattern stands for, all of which must be there.
+fn shard_paths(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let paths: Vec<PathBuf> =
+        pattern.to_str().and_then(shards::expand).unwrap_or_default().into_iter().map(PathBuf::from).collect();
+    let missing: Vec<&PathBuf> = paths.iter().filter(|path| !path.is_file()).collect();
+    match missing.first() {
+        Some(first) => {
+            let (count, all) = (missing.len(), paths.len());
+            Err(Error::file(pattern, format!("{count} of {all} shards are missing, the first is {}", first.display())))
+        }
+        None => Ok(paths),
     }
 }
 
@@ -364,7 +463,8 @@ fn unknown(value: &str) -> Error {
     };
     Error::invalid(format!(
         "no data set or folder '{value}'{hint} Expected {}, a folder with pictures in <class>, or in train/<class> and \
-         val/<class>, a tar of one, or a folder with CIFAR's binary files or with the IDX files {}",
+         val/<class>, a tar or zip of one, shards such as photos-{{000..146}}.tar, a list as .csv or .txt, or a folder with CIFAR's \
+         binary files or with the IDX files {}",
         Source::NAMES.join(", "),
         idx_folder::file_names().join(", "),
     ))

@@ -1,20 +1,24 @@
 //! Pictures in files of their own, sorted into parts and classes but not decoded yet, and the data sets that they become.
 //! They come from a folder (`image_folder.rs`) or from a tar of one (`archive.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{Part, Sizing, Splits};
-use crate::data::picture::{self, Picture, PictureError};
+use crate::data::picture::{self, fit_into};
+use crate::data::resample::{Layout, Resampling, Source, planes_of};
+use crate::data::stored::{Files, Item, Stored};
 use crate::data::{Dataset, TargetSize, ValSplit};
 use crate::{Error, Result};
 
-/// No data set takes more memory, in bytes.
-const MAX_MEMORY: u64 = 16 << 30;
+/// So many names stand in a note.
+const NAMED: usize = 10;
 /// What systems and programs leave in folders; nobody means it to be a picture or a class.
 const SYSTEM_NAMES: [&str; 9] = [
     "@eaDir",
@@ -38,93 +42,275 @@ pub(super) fn class_name(folder: &str) -> String {
     folder.nfc().collect()
 }
 
-/// A picture's file.
-#[derive(Debug)]
-pub(super) enum PictureFile {
-    OnDisk(PathBuf),
-    /// With the name to be used in messages.
-    InMemory(PathBuf, Vec<u8>),
+/// The names of classes in their order: as numbers where all are numbers, else by name.
+pub(super) fn sorted_classes<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut classes: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
+    if let Some(numbers) = classes.iter().map(|name| name.parse().ok()).collect::<Option<Vec<u64>>>() {
+        let mut numbered: Vec<_> = numbers.into_iter().zip(classes).collect();
+        numbered.sort();
+        classes = numbered.into_iter().map(|(_, name)| name).collect();
+    }
+    classes
 }
 
 /// The pictures of one part by class, each by its path below the class; both sorted by name.
-pub(super) type Classes = BTreeMap<String, BTreeMap<PathBuf, PictureFile>>;
+type Classes = BTreeMap<String, BTreeMap<PathBuf, Item>>;
 
-/// The parts of a set of pictures.
+/// The pictures of one part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct PartList {
+    /// The names of its classes.
+    pub(super) classes: Vec<String>,
+    /// Each with the number of its class.
+    pub(super) items: Vec<(Item, u32)>,
+}
+
+impl PartList {
+    /// Without the classes that have no picture.
+    pub(super) fn with_used_classes(self) -> PartList {
+        let PartList { classes, mut items } = self;
+        let mut used = vec![false; classes.len()];
+        items.iter().for_each(|(_, label)| used[*label as usize] = true);
+        let number: Vec<u32> = used
+            .iter()
+            .scan(0, |count, &is| {
+                *count += u32::from(is);
+                Some(*count - u32::from(is))
+            })
+            .collect();
+        items.iter_mut().for_each(|(_, label)| *label = number[*label as usize]);
+        PartList {
+            classes: classes.into_iter().zip(used).filter_map(|(class, is)| is.then_some(class)).collect(),
+            items,
+        }
+    }
+}
+
+/// The pictures of folders or of an archive of them, as they are found.
 #[derive(Default)]
-pub(super) struct PictureSet {
+pub(super) struct Found {
     /// As [`Part::ALL`] has them.
-    pub(super) parts: [Option<Classes>; 3],
+    parts: [Option<Classes>; 3],
+    /// Where the pictures' files are.
+    pub(super) files: Files,
     /// How the names of files end that are no pictures, and how many there are of each.
-    pub(super) passed_over: BTreeMap<String, usize>,
+    passed_over: BTreeMap<String, usize>,
+    /// Hidden entries, and those that are a system's own.
+    pub(super) hidden: usize,
     /// Links in an archive that lead nowhere.
     pub(super) lost_links: usize,
 }
 
-/// Pictures of one part with the class of each, not decoded yet.
-pub(super) struct Labelled {
-    pub(super) part: Part,
-    pub(super) classes: Vec<String>,
-    pub(super) files: Vec<(PictureFile, u32)>,
-    pub(super) notes: Vec<String>,
-}
+impl Found {
+    /// The pictures of a class of a part, which is there from now on.
+    pub(super) fn class(&mut self, part: Part, class: String) -> &mut BTreeMap<PathBuf, Item> {
+        self.part(part).entry(class).or_default()
+    }
 
-impl PictureSet {
+    /// The classes of a part, which is there from now on.
+    pub(super) fn part(&mut self, part: Part) -> &mut Classes {
+        self.parts[part as usize].get_or_insert_default()
+    }
+
+    /// The picture at a place, if there is one.
+    pub(super) fn find(&self, part: Part, class: &str, within: &Path) -> Option<Item> {
+        self.parts[part as usize].as_ref()?.get(class)?.get(within).copied()
+    }
+
+    /// Whether there is no part.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.iter().all(Option::is_none)
+    }
+
     /// Takes note of a file that is no picture.
     pub(super) fn pass_over(&mut self, name: &Path) {
         let ending = picture::extension(name).map_or("without an ending".to_owned(), |ending| format!(".{ending}"));
         *self.passed_over.entry(ending).or_default() += 1;
     }
 
-    /// Whether a part is there.
-    pub(super) fn has(&self, part: Part) -> bool {
-        self.part(part).is_some()
-    }
-
-    fn part(&self, part: Part) -> Option<&Classes> {
-        self.parts[part as usize].as_ref()
-    }
-
-    /// What is to be told of the files that were found.
-    fn notes(&self) -> Vec<String> {
+    /// The set, without classes that have no picture, and what is to be told of what was found.
+    pub(super) fn finish(self) -> PictureSet {
         let mut notes = Vec::new();
         if !self.passed_over.is_empty() {
             let count: usize = self.passed_over.values().sum();
             let endings: Vec<String> = self.passed_over.iter().map(|(end, count)| format!("{count} {end}")).collect();
             notes.push(format!("{count} files were not read as pictures: {}", endings.join(", ")));
         }
+        if self.hidden > 0 {
+            notes.push(format!("{} hidden entries, or a system's own, were passed over", self.hidden));
+        }
         if self.lost_links > 0 {
             notes.push(format!("{} links to files that the archive does not hold were not followed", self.lost_links));
         }
-        notes
+        let mut parts = [None, None, None];
+        for (part, classes) in Part::ALL.into_iter().zip(self.parts) {
+            let Some(mut classes) = classes else { continue };
+            let empty: Vec<String> =
+                classes.extract_if(.., |_, pictures| pictures.is_empty()).map(|(class, _)| class).collect();
+            if !empty.is_empty() {
+                let (count, part) = (empty.len(), part.name());
+                notes.push(format!("{count} classes of {part} without pictures were left out: {}", listed(&empty)));
+            }
+            let mut list = PartList::default();
+            for (label, (class, pictures)) in (0..).zip(classes) {
+                list.classes.push(class);
+                list.items.extend(pictures.into_values().map(|item| (item, label)));
+            }
+            parts[part as usize] = Some(list);
+        }
+        PictureSet { parts, files: self.files, notes }
+    }
+}
+
+/// The first of some names.
+fn listed(names: &[String]) -> String {
+    match names.len() {
+        0..=NAMED => names.join(", "),
+        count => format!("{} and {} more", names[..NAMED].join(", "), count - NAMED),
+    }
+}
+
+/// A picture that is left out of its set, since it cannot be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The part that it belongs to: `train`, `val` or `test`.
+    pub part: String,
+    /// Its place in the part, from 0, all pictures counted.
+    pub index: usize,
+    /// What it is called.
+    pub name: String,
+    /// Why it cannot be used.
+    pub problem: String,
+}
+
+/// What is done about pictures that cannot be used.
+#[derive(Clone, Copy, Debug)]
+pub enum Unusable<'a> {
+    /// They are an error: at once where pictures are decoded as they are read, else where a batch wants them.
+    Refused,
+    /// All pictures are decoded once, and those that cannot be are left out ([`Dataset::left_out`]).
+    LeftOut,
+    /// These are left out, as they were found before.
+    Known(&'a [LeftOut]),
+}
+
+impl Unusable<'_> {
+    /// The pictures of a part without those that are left out, and these.
+    fn without(
+        self,
+        files: &Arc<Files>,
+        part: Part,
+        items: Vec<(Item, u32)>,
+        target: TargetSize,
+    ) -> Result<(Vec<(Item, u32)>, Vec<LeftOut>)> {
+        let left_out = match self {
+            Unusable::Refused => return Ok((items, Vec::new())),
+            Unusable::Known(known) => known.iter().filter(|picture| picture.part == part.name()).cloned().collect(),
+            Unusable::LeftOut => {
+                let stored = Stored::new(Arc::clone(files), items.iter().map(|(item, _)| *item).collect());
+                let problems = each(items.len(), |index, content| stored.decode(index, target, content).map(drop))?;
+                let left_out = |(index, error): (usize, Error)| {
+                    let name = stored.name(index);
+                    let problem = error.to_string().replace(&format!("{name}: "), "");
+                    LeftOut { part: part.name().into(), index, name, problem }
+                };
+                problems.into_iter().map(left_out).collect::<Vec<_>>()
+            }
+        };
+        let mut is_out = vec![false; items.len()];
+        for picture in &left_out {
+            let problem = || {
+                format!("picture {} of {} is to be left out, but there are {}", picture.index, part.name(), items.len())
+            };
+            *is_out.get_mut(picture.index).ok_or_else(|| Error::invalid(problem()))? = true;
+        }
+        let kept = items.into_iter().zip(is_out).filter_map(|(item, is_out)| (!is_out).then_some(item)).collect();
+        Ok((kept, left_out))
+    }
+}
+
+/// The parts of a set of pictures.
+#[derive(Debug, Default)]
+pub(super) struct PictureSet {
+    /// As [`Part::ALL`] has them.
+    pub(super) parts: [Option<PartList>; 3],
+    /// Where the pictures' files are.
+    pub(super) files: Files,
+    /// What is to be told of what was found.
+    pub(super) notes: Vec<String>,
+}
+
+/// Pictures of one part with the class of each, not decoded yet.
+pub(super) struct Labelled {
+    pub(super) part: Part,
+    pub(super) classes: Vec<String>,
+    pub(super) items: Vec<(Item, u32)>,
+    pub(super) files: Arc<Files>,
+    pub(super) notes: Vec<String>,
+}
+
+impl PictureSet {
+    /// Whether a part is there.
+    pub(super) fn has(&self, part: Part) -> bool {
+        self.part(part).is_some()
     }
 
-    /// Decodes the training part, and the validation part or else the test part. `origin` is the folder or archive that they
-    /// come from.
+    fn part(&self, part: Part) -> Option<&PartList> {
+        self.parts[part as usize].as_ref()
+    }
+
+    /// The training part, and the validation part or else the test part, decoded as far as memory allows. `origin` is the folder
+    /// or archive that they come from.
     ///
     /// # Errors
-    /// No training part, classes that do not fit, and all pictures that cannot be used.
-    pub(super) fn splits(self, origin: &Path, sizing: Sizing) -> Result<Splits> {
+    /// No training part, or none of its pictures, and, where they are decoded, all pictures that cannot be used.
+    pub(super) fn splits(mut self, origin: &Path, sizing: Sizing, unusable: Unusable<'_>) -> Result<Splits> {
+        let files = Arc::new(std::mem::take(&mut self.files));
         let Some(train) = self.part(Part::Train) else {
             return Err(Error::file(origin, "expected folders train/<class> with pictures, found none"));
         };
-        let classes = class_names(origin, train)?;
+        check_not_empty(origin, Part::Train, train)?;
+        let classes = &train.classes;
         let target = match sizing.target {
             Some(target) => target,
-            None => common_target(train, sizing)?,
+            None => common_target(&files, train, sizing)?,
         };
-        let read = |part: Part, pictures: &Classes| {
+        let mut memory = sizing.memory;
+        let mut read = |part: Part, list: &PartList| {
+            check_not_empty(origin, part, list)?;
             let name = format!("{} ({})", origin.display(), part.name());
-            dataset(name, &labelled(pictures, &classes), classes.clone(), target)
+            let (items, left_out) = unusable.without(&files, part, list.items.clone(), target)?;
+            if items.is_empty() {
+                let problem = format!("none of {} pictures of the part {} can be used", left_out.len(), part.name());
+                return Err(Error::file(origin, problem));
+            }
+            let list = PartList { classes: list.classes.clone(), items };
+            let (items, notes) = known(origin, part, &list, classes)?;
+            let (items, labels): (Vec<Item>, Vec<u32>) = items.into_iter().unzip();
+            let stored = Stored::new(Arc::clone(&files), items);
+            let whole = sizing.whole && part == Part::Train;
+            let decoded = Decoded::of(&stored, labels.len(), target, whole, memory)?;
+            memory -= decoded.as_ref().map_or(0, Decoded::bytes);
+            let classes = classes.clone();
+            let mut data = match decoded {
+                Some(Decoded::Fitted(planes)) => Dataset::new(name, target.shape, planes, labels, classes)?,
+                Some(Decoded::Whole(places, planes)) => {
+                    Dataset::decoded(name, target, (places, planes), labels, classes)?
+                }
+                None => Dataset::stored(name, target, stored.clone(), labels, classes)?,
+            };
+            stored.take_warnings().into_iter().for_each(|warning| data.warn(warning));
+            data.leave_out(left_out);
+            notes.into_iter().for_each(|note| data.warn(note));
+            Ok::<_, Error>(data)
         };
-        let watched = [Part::Val, Part::Test].into_iter().find_map(|part| Some((part, self.part(part)?)));
-        if let Some((_, pictures)) = watched {
-            check_classes(origin, pictures, &classes)?;
-        }
         let mut splits = Splits { train: read(Part::Train, train)?, val: None, test: None };
-        self.notes().into_iter().for_each(|note| splits.train.warn(note));
-        if let Some((part, pictures)) = watched {
+        self.notes.iter().for_each(|note| splits.train.warn(note.clone()));
+        let watched = [Part::Val, Part::Test].into_iter().find_map(|part| Some((part, self.part(part)?)));
+        if let Some((part, list)) = watched {
+            let data = read(part, list)?;
             let place = if part == Part::Val { &mut splits.val } else { &mut splits.test };
-            *place = Some(read(part, pictures)?);
+            *place = Some(data);
         }
         Ok(splits)
     }
@@ -134,7 +320,7 @@ impl PictureSet {
     ///
     /// # Errors
     /// A part that is missing, or without pictures.
-    pub(super) fn held_out(mut self, origin: &Path, wanted: Option<Part>) -> Result<Labelled> {
+    pub(super) fn held_out(mut self, origin: &Path, wanted: Option<Part>, left_out: &[LeftOut]) -> Result<Labelled> {
         let parts = wanted.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
         let Some(part) = parts.iter().copied().find(|&part| self.part(part).is_some()) else {
             let folders: Vec<String> = parts.iter().map(|part| format!("{}/<class>", part.name())).collect();
@@ -143,71 +329,101 @@ impl PictureSet {
                 format!("expected folders {} with pictures, found none", folders.join(" or ")),
             ));
         };
-        let notes = self.notes();
-        let chosen = self.parts[part as usize].take().unwrap_or_default();
-        let mut classes: Vec<String> = match self.part(Part::Train) {
-            Some(train) => train.keys().chain(chosen.keys()).cloned().collect(),
-            None => class_names(origin, &chosen)?,
-        };
-        classes.sort();
-        classes.dedup();
-        let number = |class: &String| classes.iter().position(|known| known == class).unwrap_or(0) as u32;
-        let of_class = |(class, pictures): (String, BTreeMap<PathBuf, PictureFile>)| {
-            let label = number(&class);
-            pictures.into_values().map(move |file| (file, label)).collect::<Vec<_>>()
-        };
-        let files: Vec<_> = chosen.into_iter().flat_map(of_class).collect();
-        if files.is_empty() {
-            let folder = part.name();
-            return Err(Error::file(origin, format!("no pictures in folders {folder}/<class> ({})", picture::FORMATS)));
-        }
-        Ok(Labelled { part, classes, files, notes })
+        let PartList { classes: own, mut items } = self.parts[part as usize].take().unwrap_or_default();
+        let mut classes = self.part(Part::Train).map_or(Vec::new(), |train| train.classes.clone());
+        let place = numbers(&own, &classes);
+        classes.extend(own.iter().zip(place).filter(|(_, place)| place.is_none()).map(|(class, _)| class.clone()));
+        let number = numbers(&own, &classes);
+        items.iter_mut().for_each(|(_, label)| *label = number[*label as usize].unwrap_or(0));
+        let chosen = PartList { classes: own, items };
+        check_not_empty(origin, part, &chosen)?;
+        let files = Arc::new(self.files);
+        let target = TargetSize::customary([3, 1, 1]);
+        let (items, _) = Unusable::Known(left_out).without(&files, part, chosen.items, target)?;
+        Ok(Labelled { part, classes, items, files, notes: self.notes })
     }
 }
 
 impl Labelled {
     /// Those of the training pictures that a split holds out for validation, if there are any.
     pub(super) fn chosen_by(self, split: ValSplit, has_test: bool) -> Option<Labelled> {
-        let labels: Vec<u32> = self.files.iter().map(|(_, label)| *label).collect();
+        let labels: Vec<u32> = self.items.iter().map(|(_, label)| *label).collect();
         let mask = split.mask(&labels, has_test);
-        let files = self.files.into_iter().zip(mask).filter_map(|(file, is_in)| is_in.then_some(file));
-        let chosen = Labelled { part: Part::Val, files: files.collect(), ..self };
-        (!chosen.files.is_empty()).then_some(chosen)
+        let items = self.items.into_iter().zip(mask).filter_map(|(item, is_in)| is_in.then_some(item));
+        let chosen = Labelled { part: Part::Val, items: items.collect(), ..self };
+        (!chosen.items.is_empty()).then_some(chosen)
     }
 }
 
-/// The names of classes of which each has pictures.
-fn class_names(origin: &Path, part: &Classes) -> Result<Vec<String>> {
-    if part.is_empty() {
-        return Err(Error::file(origin, "expected a folder for each class, such as train/cat"));
-    }
-    match part.iter().find(|(_, pictures)| pictures.is_empty()) {
-        Some((class, _)) => Err(Error::file(origin, format!("no pictures ({}) of class '{class}'", picture::FORMATS))),
-        None => Ok(part.keys().cloned().collect()),
-    }
-}
-
-fn check_classes(origin: &Path, test: &Classes, classes: &[String]) -> Result<()> {
-    match test.keys().find(|class| !classes.contains(class)) {
-        Some(class) => {
-            let problem = format!("class '{class}' is held out, but there is no folder train/{class} to learn it from");
-            Err(Error::file(origin, problem))
+fn check_not_empty(origin: &Path, part: Part, list: &PartList) -> Result<()> {
+    match list.items.is_empty() {
+        true => {
+            let part = part.name();
+            let expected =
+                format!("expected pictures ({}) in a folder for each class, such as {part}/cat", picture::FORMATS);
+            Err(Error::file(origin, format!("no pictures of the part {part}: {expected}")))
         }
-        None => Ok(()),
+        false => Ok(()),
     }
+}
+
+/// For each of these names its place among `classes`.
+fn numbers(names: &[String], classes: &[String]) -> Vec<Option<u32>> {
+    let place: HashMap<&str, u32> = classes.iter().zip(0..).map(|(class, number)| (class.as_str(), number)).collect();
+    names.iter().map(|name| place.get(name.as_str()).copied()).collect()
+}
+
+/// The pictures of a part whose classes there is something to learn from, numbered as those, and what is to be told of others.
+///
+/// # Errors
+/// No such picture.
+fn known(origin: &Path, part: Part, list: &PartList, classes: &[String]) -> Result<(Vec<(Item, u32)>, Vec<String>)> {
+    let (number, part) = (numbers(&list.classes, classes), part.name());
+    let items: Vec<_> = list.items.iter().filter_map(|&(item, label)| Some((item, number[label as usize]?))).collect();
+    let mut notes = Vec::new();
+    let unknown: Vec<String> = list
+        .classes
+        .iter()
+        .zip(&number)
+        .filter(|(_, number)| number.is_none())
+        .map(|(class, _)| class.clone())
+        .collect();
+    if !unknown.is_empty() {
+        let pictures = list.items.len() - items.len();
+        let what =
+            format!("{} classes of {part} are not among the training pictures: {}", unknown.len(), listed(&unknown));
+        if items.is_empty() {
+            return Err(Error::file(origin, format!("{what}; expected the same classes as in train")));
+        }
+        notes.push(format!("{what}; their {pictures} pictures were left out"));
+    }
+    let mut used = vec![false; classes.len()];
+    items.iter().for_each(|(_, label)| used[*label as usize] = true);
+    let without: Vec<String> = classes.iter().zip(used).filter(|(_, is)| !is).map(|(class, _)| class.clone()).collect();
+    if !without.is_empty() {
+        notes.push(format!("{} classes have no pictures in {part}: {}", without.len(), listed(&without)));
+    }
+    Ok((items, notes))
 }
 
 /// The shape that all pictures have, grey only where all are; else what pictures of several sizes are brought to, or the
 /// shape of the first, which the others will not fit.
-fn common_target(part: &Classes, sizing: Sizing) -> Result<TargetSize> {
-    let mut files = part.values().flat_map(BTreeMap::values);
-    let first = files.next().ok_or_else(|| Error::invalid("expected at least one picture"))?;
-    let [mut channels, height, width] = first.with_bytes(picture::shape)?;
-    let mut as_they_are = height.min(width) <= sizing.largest;
+fn common_target(files: &Files, part: &PartList, sizing: Sizing) -> Result<TargetSize> {
+    let mut content = Vec::new();
     // What cannot be read is named when it is decoded.
-    for [c, h, w] in files.filter_map(|file| file.with_bytes(picture::shape).ok()) {
-        channels = channels.max(c);
-        as_they_are &= [h, w] == [height, width];
+    let (mut found, mut problem): (Option<[usize; 3]>, _) = (None, None);
+    for (item, _) in &part.items {
+        let [c, h, w] = match files.shape(*item, &mut content) {
+            Ok(shape) => shape,
+            Err(error) => {
+                problem = problem.or(Some(error));
+                continue;
+            }
+        };
+        let [channels, height, width] =
+            found.map_or([c, h, w], |[channels, height, width]| [channels.max(c), height, width]);
+        found = Some([channels, height, width]);
+        let as_they_are = [h, w] == [height, width] && height.min(width) <= sizing.largest;
         match sizing.otherwise {
             Some(target) if !as_they_are => return Ok(target),
             // Nothing more can be learned from the others.
@@ -215,64 +431,102 @@ fn common_target(part: &Classes, sizing: Sizing) -> Result<TargetSize> {
             Some(_) | None => {}
         }
     }
-    Ok(TargetSize::exactly([channels, height, width]))
+    let none = || problem.unwrap_or_else(|| Error::invalid("expected at least one picture"));
+    found.map(TargetSize::exactly).ok_or_else(none)
 }
 
-fn labelled<'a>(part: &'a Classes, classes: &[String]) -> Vec<(&'a PictureFile, u32)> {
-    let of_class = |(label, class): (usize, &String)| part.get(class).map(|pictures| (label as u32, pictures));
-    let there = classes.iter().enumerate().filter_map(of_class);
-    there.flat_map(|(label, pictures)| pictures.values().map(move |file| (file, label))).collect()
+/// Decoded planes of all pictures of a part.
+enum Decoded {
+    /// Brought to the target's shape.
+    Fitted(Vec<u8>),
+    /// Each at its own size, and where each begins.
+    Whole(Vec<(usize, [u32; 2])>, Vec<u8>),
 }
 
-impl PictureFile {
-    fn with_bytes<T>(&self, work: impl FnOnce(&[u8]) -> Result<T, PictureError>) -> Result<T> {
-        match self {
-            PictureFile::OnDisk(path) => work(&picture::read_bytes(path)?).map_err(picture::named(path.display())),
-            PictureFile::InMemory(name, bytes) => work(bytes).map_err(picture::named(name.display())),
+impl Decoded {
+    /// Decodes pictures where they take at most `most` bytes of memory, by what their headers say.
+    fn of(stored: &Stored, count: usize, target: TargetSize, whole: bool, most: u64) -> Result<Option<Decoded>> {
+        if whole {
+            let Some(places) = places(stored, count, target, most) else { return Ok(None) };
+            let [channels, ..] = target.shape;
+            let sizes = places.iter().map(|(_, size)| channels * size[0] as usize * size[1] as usize);
+            let planes = decode(stored, target, &sizes.collect::<Vec<_>>(), true)?;
+            return Ok(Some(Decoded::Whole(places, planes)));
+        }
+        let size = target.shape.iter().try_fold(1_usize, |size, &side| size.checked_mul(side));
+        let fits = |size: usize| (size as u64).checked_mul(count as u64).is_some_and(|bytes| bytes <= most);
+        match size.filter(|&size| fits(size)) {
+            Some(size) => Ok(Some(Decoded::Fitted(decode(stored, target, &vec![size; count], false)?))),
+            None => Ok(None),
         }
     }
 
-    fn name(&self) -> &Path {
+    fn bytes(&self) -> u64 {
         match self {
-            PictureFile::OnDisk(path) | PictureFile::InMemory(path, _) => path,
+            Decoded::Fitted(planes) | Decoded::Whole(_, planes) => planes.len() as u64,
         }
     }
 }
 
-fn dataset(name: String, files: &[(&PictureFile, u32)], classes: Vec<String>, target: TargetSize) -> Result<Dataset> {
-    let (images, warnings) = decode(&name, files, target)?;
-    let labels = files.iter().map(|(_, label)| *label).collect();
-    let mut data = Dataset::new(name, target.shape, images, labels, classes)?;
-    warnings.into_iter().for_each(|warning| data.warn(warning));
-    Ok(data)
+/// Where the planes of pictures of their own size begin, with their height and width; nothing when they take more than `most`
+/// bytes. A picture whose header cannot be read takes none, and is named when it is decoded.
+fn places(stored: &Stored, count: usize, target: TargetSize, most: u64) -> Option<Vec<(usize, [u32; 2])>> {
+    let (mut places, mut content, mut start) = (Vec::new(), Vec::new(), 0);
+    for index in 0..count {
+        let [height, width] = stored.shape(index, &mut content).map_or([0, 0], |[_, height, width]| [height, width]);
+        places.push((start, [height as u32, width as u32]));
+        start += target.shape[0] * height * width;
+        if start as u64 > most {
+            return None;
+        }
+    }
+    Some(places)
 }
 
-/// Decodes pictures on all cores, into one piece of memory; also what is damaged, in the order of the pictures.
-fn decode(name: &str, files: &[(&PictureFile, u32)], target: TargetSize) -> Result<(Vec<u8>, Vec<String>)> {
-    let mut images = reserve(name, files.len(), target.shape)?;
-    let size = (images.len() / files.len().max(1)).max(1);
-    let work = Mutex::new(images.chunks_exact_mut(size).zip(files).enumerate());
+/// Decodes pictures on all cores, into one piece of memory, of which each has so many bytes.
+fn decode(stored: &Stored, target: TargetSize, sizes: &[usize], whole: bool) -> Result<Vec<u8>> {
+    let mut planes = vec![0; sizes.iter().sum()];
+    let mut rest = &mut planes[..];
+    let pieces: Vec<Mutex<&mut [u8]>> =
+        sizes.iter().filter_map(|&size| rest.split_off_mut(..size)).map(Mutex::new).collect();
+    let problems = each(sizes.len(), |index, content| {
+        let decoded = stored.decode(index, target, content)?;
+        let source = Source { bytes: &decoded.pixels, layout: Layout::Pixels, shape: decoded.shape };
+        let mut out = pieces[index].lock().unwrap_or_else(PoisonError::into_inner);
+        match whole {
+            true => planes_of(source.bytes, source.shape[0], &mut out),
+            false => {
+                let fitted = fit_into(source, target, &mut Resampling::default(), &mut out);
+                fitted.map_err(|problem| picture::named(stored.name(index))(problem))?;
+            }
+        }
+        Ok(())
+    })?;
+    drop(pieces);
+    Error::of_pictures(problems.into_values().collect())?;
+    Ok(planes)
+}
+
+/// Does something with each of so many pictures, on all cores. `work` gets memory for a file. Says what went wrong, and where.
+pub(super) fn each(
+    count: usize,
+    work: impl Fn(usize, &mut Vec<u8>) -> Result<()> + Sync,
+) -> Result<BTreeMap<usize, Error>> {
+    let next = AtomicUsize::new(0);
     let problems: Mutex<BTreeMap<usize, Error>> = Mutex::default();
-    let warnings: Mutex<BTreeMap<usize, String>> = Mutex::default();
-    let next = || work.lock().ok()?.next();
     let worker = || {
-        while let Some((index, (planes, (file, _)))) = next() {
-            match file.with_bytes(|bytes| picture::decode(bytes, target)) {
-                Ok(Picture { planes: decoded, warnings: found }) => {
-                    planes.copy_from_slice(&decoded);
-                    if let (false, Ok(mut warnings)) = (found.is_empty(), warnings.lock()) {
-                        warnings.insert(index, format!("{}: damaged: {}", file.name().display(), found.join("; ")));
-                    }
-                }
-                Err(error) => {
-                    if let Ok(mut problems) = problems.lock() {
-                        problems.insert(index, error);
-                    }
-                }
+        let mut content = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return;
+            }
+            if let (Err(error), Ok(mut problems)) = (work(index, &mut content), problems.lock()) {
+                problems.insert(index, error);
             }
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(files.len());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(count);
     thread::scope(|scope| {
         for _ in 1..threads {
             // A thread that the system refuses leaves its share to the others.
@@ -280,33 +534,11 @@ fn decode(name: &str, files: &[(&PictureFile, u32)], target: TargetSize) -> Resu
         }
         worker();
     });
-    let (Ok(problems), Ok(warnings)) = (problems.into_inner(), warnings.into_inner()) else {
-        return Err(Error::invalid(format!("data set '{name}': a thread that decodes pictures broke off")));
-    };
-    Error::of_pictures(problems.into_values().collect())?;
-    Ok((images, warnings.into_values().collect()))
-}
-
-/// Memory for so many pictures.
-fn reserve(name: &str, count: usize, shape: [usize; 3]) -> Result<Vec<u8>> {
-    let [channels, height, width] = shape;
-    let total = [height, width, count].iter().try_fold(channels, |product, &n| product.checked_mul(n));
-    let total = total.filter(|&total| total as u64 <= MAX_MEMORY).ok_or_else(|| {
-        Error::invalid(format!(
-            "data set '{name}': {count} pictures of {channels}x{height}x{width} take more than {} GiB of memory",
-            MAX_MEMORY >> 30
-        ))
-    })?;
-    let mut images = Vec::new();
-    let reserved = images.try_reserve_exact(total);
-    reserved.map_err(|_| Error::invalid(format!("data set '{name}': not enough memory for {total} bytes")))?;
-    images.resize(total, 0);
-    Ok(images)
+    problems.into_inner().map_err(|_| Error::invalid("a thread that decodes pictures broke off"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::data::test_data;
     use crate::data::{Sizing, Source, Splits, picture::write_png};
 
@@ -335,7 +567,7 @@ mod tests {
         }
         let source = Source::Folder(folder.path().into());
         let train = source.load(Sizing::default()).unwrap().train;
-        assert!((0..40).all(|i| train.image(i) == [i as u8; 6]));
+        assert!((0..40).all(|i| train.image(i).unwrap() == [i as u8; 6].as_slice()));
         for number in [7, 9, 30] {
             std::fs::write(class.join(format!("{number:02}.png")), "no picture").unwrap();
         }
@@ -347,16 +579,6 @@ mod tests {
                 let expected = format!("a/{number}.png: not a PNG, JPEG, WebP, GIF, TIFF or BMP file");
                 assert!(line.ends_with(&expected), "{line}");
             }
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_into_memory_is_refused() {
-        let file = PictureFile::InMemory("a.png".into(), Vec::new());
-        for side in [100_000, usize::MAX] {
-            let target = TargetSize::customary([3, side, side]);
-            let message = decode("t", &[(&file, 0)], target).unwrap_err().to_string();
-            assert!(message.contains("take more than 16 GiB of memory"), "{message}");
         }
     }
 }

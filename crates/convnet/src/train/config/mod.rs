@@ -13,6 +13,7 @@ pub use self::kind::Kind;
 pub use self::recipe::{Optimizer, OptimizerConfig, Recipe, ScheduleConfig};
 use self::recipe::{expect, is_share};
 pub use self::settings::{SETTINGS, Setting, Settings};
+use crate::data::Sizing;
 use crate::exec::{ConvChoice, Engine, Precision};
 use crate::zoo::{self, Shortcut, ZooOptions};
 use crate::{Error, Result};
@@ -55,6 +56,15 @@ pub struct DataConfig {
     /// 0.2 where they have a training part alone, and 0 where they have a test part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,
+    /// Threads that read, decode and change pictures. `None` is one for pictures in memory and one per core for others. The
+    /// result does not depend on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// MiB of decoded pictures that are kept in memory. The result does not depend on it. See
+    /// [`Sizing::memory`](crate::data::Sizing::memory).
+    pub cache: u64,
+    /// Whether pictures that cannot be used are left out, which decodes all of them once; else they are an error.
+    pub skip_bad: bool,
 }
 
 /// Which network, and where its weights come from.
@@ -119,7 +129,14 @@ pub struct EngineConfig {
 
 impl Default for DataConfig {
     fn default() -> DataConfig {
-        DataConfig { source: "digits".into(), input: None, val_split: None }
+        DataConfig {
+            source: "digits".into(),
+            input: None,
+            val_split: None,
+            workers: None,
+            cache: Sizing::MEMORY >> 20,
+            skip_bad: false,
+        }
     }
 }
 
@@ -234,6 +251,8 @@ impl TrainConfig {
         let every = self.output.checkpoint_every.unwrap_or(1);
         expect(every > 0, "checkpoint_every", "a number of steps from 1", &every)?;
         expect(threads <= most, "threads", &format!("a whole number from 0 to {most}"), &threads)?;
+        let (workers, most) = (self.data.workers.unwrap_or(1), Engine::MAX_THREADS);
+        expect((1..=most).contains(&workers), "workers", &format!("a whole number from 1 to {most}"), &workers)?;
         let input = self.data.input.unwrap_or([1; 3]);
         expect(!input.contains(&0), "input", "channels, height and width above 0", &input)?;
         let val_split = self.data.val_split.unwrap_or_default();
@@ -259,6 +278,9 @@ mod tests {
             ("data", "mnist"),
             ("input", "3x32x32"),
             ("val_split", "0.5"),
+            ("workers", "3"),
+            ("cache", "100"),
+            ("skip_bad", "true"),
             ("model", "resnet20"),
             ("weights", "w.pt"),
             ("key", "ema"),

@@ -35,7 +35,7 @@ pub struct Recipe {
     pub schedule: ScheduleConfig,
     /// Share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
     pub label_smoothing: f64,
-    /// How training pictures are changed, at the network's size.
+    /// How training pictures are changed, at their own size or at the network's ([`Augmentation::takes_any_size`]).
     pub augment: Augmentation,
     /// How training pictures are mixed.
     pub mixing: Mixing,

@@ -86,7 +86,8 @@ pub const SETTINGS: &[Setting] = &[
         "data",
         Kind::Text,
         "Pictures: digits (built in), mnist (in the cache folder), a folder with train/CLASS/* and val/CLASS/* or with \
-         CLASS/* alone, a tar of one, or a folder with CIFAR's binary files or IDX files",
+         CLASS/* alone, a tar or zip of one, shards such as photos-{000..146}.tar, a list path,label as .csv or .txt, or a folder \
+         with CIFAR's binary files or IDX files",
     )
     .changeable(),
     setting(
@@ -103,6 +104,27 @@ pub const SETTINGS: &[Setting] = &[
         "Share of the training pictures of each class that is held out for validation, where the data have no such part",
     )
     .or("0.2 of folders of classes alone; else 0"),
+    setting(
+        "data.workers",
+        "workers",
+        Kind::Count,
+        "Threads that read, decode and change pictures; results do not depend on it",
+    )
+    .or("1 for pictures in memory, else one per core")
+    .changeable(),
+    setting(
+        "data.cache",
+        "cache",
+        Kind::Count,
+        "MiB of decoded pictures that are kept in memory; larger sets are decoded anew in each epoch; results do not depend on it",
+    )
+    .changeable(),
+    setting(
+        "data.skip_bad",
+        "skip_bad",
+        Kind::Switch,
+        "Leave out pictures that cannot be read, which are found by decoding all of them once; else they are an error",
+    ),
     setting("model.name", "model", Kind::Text, "Name of the network, see `convnet models`")
         .or("cnn; resnet18 for pictures of more than 64 pixels; with weights that know their network that"),
     setting("model.net", "net", Kind::File, "TOML file that describes the network"),
@@ -190,7 +212,8 @@ pub const SETTINGS: &[Setting] = &[
         "augment",
         Kind::Augmentation,
         "How training pictures are changed: none, cifar, imagenet, alexnet, imagenet_v2, light, or a list of torchvision's \
-         transforms in TOML; pictures have the network's size before",
+         transforms in TOML; a list whose first change of size is random_resized_crop or resize gets pictures at their own size, \
+         others at the network's",
     )
     .or("none"),
     setting("mixing.mixup_alpha", "mixup_alpha", Kind::Number, "Mixup of a batch's pictures: parameter of the Beta distribution, 0 for none"),

@@ -30,8 +30,9 @@ pub(in crate::train) fn answers(
     let Some(batch) = loader.next().transpose()? else { return Ok(()) };
     let mut inference = Inference::new(description.net(), engine, batch.len(), weights)?;
     let logits = inference.run(batch.images(), batch.len())?.chunks_exact(classes.len());
-    let seen = logits.zip(batch.labels()).enumerate().map(|(index, (logits, &label))| Prediction {
-        pixels: data.image(index),
+    let planes = (0..batch.len()).map(|index| data.image(index)).collect::<Result<Vec<_>>>()?;
+    let seen = logits.zip(batch.labels()).zip(&planes).map(|((logits, &label), planes)| Prediction {
+        pixels: planes,
         predicted: &classes[ranking(logits)[0]],
         truth: &classes[label as usize],
     });

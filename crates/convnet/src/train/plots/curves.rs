@@ -167,6 +167,7 @@ mod tests {
             val_loss: Some(loss),
             val_accuracy: Some(accuracy),
             seconds: 1.0,
+            data_wait: 0.0,
         }
     }
 

@@ -35,6 +35,7 @@ mod tests {
                     val_loss: Some(val_loss),
                     val_accuracy: Some(val_accuracy),
                     seconds: 4.2,
+                    data_wait: 0.0,
                 }
             };
             let metrics: Vec<_> = (1..=epochs).map(epoch).collect();

@@ -19,7 +19,13 @@ fn done(steps: Vec<Step>, planes: &[u8], shape: [usize; 3], size: [usize; 2]) ->
     let mut scratch = Scratch::default();
     scratch.steps = steps;
     let mut out = vec![0; shape[0] * size[0] * size[1]];
-    step::run(planes, shape, &mut scratch, &mut out);
+    step::run(Source { bytes: planes, layout: Layout::Planes, shape }, &mut scratch, &mut out);
+    // The same from pixels as decoders give them.
+    let size = shape[1] * shape[2];
+    let pixels: Vec<u8> = (0..planes.len()).map(|i| planes[i % shape[0] * size + i / shape[0]]).collect();
+    let mut again = vec![0; out.len()];
+    step::run(Source { bytes: &pixels, layout: Layout::Pixels, shape }, &mut scratch, &mut again);
+    assert_eq!(again, out);
     out
 }
 

@@ -1,0 +1,131 @@
+//! Data sets of every form, from `data check` and `pack` to a trained network.
+
+mod common;
+
+use std::fs;
+
+use common::Place;
+use convnet::data::picture::write_png;
+
+const CLASSES: [(&str, [u8; 3]); 2] = [("blue", [10, 20, 200]), ("red", [220, 30, 40])];
+
+/// A folder `photos` with `train/` and `val/`, of pictures of many sizes, no two of which are the same.
+fn place() -> Place {
+    let place = Place::new();
+    for (part, add) in [("train", 0), ("val", 20)] {
+        for (class, colour) in CLASSES {
+            let folder = place.path(&format!("photos/{part}/{class}"));
+            fs::create_dir_all(&folder).unwrap();
+            for number in 0..8 {
+                let (height, width) = (9 + number, 17 - number);
+                let value = |value: &u8| vec![value + number as u8 + add; height * width];
+                let planes: Vec<u8> = colour.iter().flat_map(value).collect();
+                write_png(&folder.join(format!("{number}.png")), [3, height, width], &planes).unwrap();
+            }
+        }
+    }
+    place
+}
+
+const SMALL: [&str; 12] =
+    ["--cdims", "2", "--hdims", "", "--input", "8x8", "--batch-size", "4", "--epochs", "2", "--lr", "0.01"];
+
+/// The hash of the weights of a run on these data.
+fn hash(place: &Place, data: &str, out: &str, flags: &[&str]) -> String {
+    let run = place.run(&[&["train", "--data", data, "--out", out, "--json"], &SMALL[..], flags].concat());
+    run.json()["weights_sha256"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn neither_cache_nor_workers_nor_a_list_change_a_run() {
+    let place = place();
+    let expected = hash(&place, "photos", "a", &["--augment", "imagenet"]);
+    for (out, flags) in [("b", ["--cache", "0", "--workers", "1"]), ("c", ["--cache", "0", "--workers", "3"])] {
+        assert_eq!(hash(&place, "photos", out, &[&["--augment", "imagenet"], &flags[..]].concat()), expected);
+    }
+    let mut list = "path,label,split\n".to_owned();
+    for part in ["train", "val"] {
+        for (class, _) in CLASSES {
+            (0..8).for_each(|number| list += &format!("photos/{part}/{class}/{number}.png,{class},{part}\n"));
+        }
+    }
+    place.write("list.csv", list.as_bytes());
+    assert_eq!(hash(&place, "list.csv", "d", &["--augment", "imagenet", "--cache", "0"]), expected);
+    let metrics = String::from_utf8(place.read("b/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("\"data_wait\":"), "{metrics}");
+    // Stopped in the middle of an epoch, a run goes on to the same end.
+    let stopped = ["--augment", "imagenet", "--cache", "0", "--max-steps", "5"];
+    assert_ne!(hash(&place, "photos", "e", &stopped), expected);
+    let resumed = place.run(&["train", "--resume", "e", "--json", "--workers", "2", "--cache", "100"]).json();
+    assert_eq!(resumed["weights_sha256"], expected.as_str());
+}
+
+#[test]
+fn packed_sets_are_trained_on_and_checked() {
+    let place = place();
+    let packed = place.run(&["pack", "photos", "-o", "out-{}.tar", "--json"]).json();
+    assert_eq!((&packed["pictures"], packed["shards"].as_array().unwrap().len()), (&32.into(), 2));
+    place.run(&["pack", "photos", "-o", "out-{}.tar"]).fails_with(1, "there is such a shard already");
+    let shards = "out-{train,val}-{000000..000000}.tar";
+    hash(&place, shards, "run", &[]);
+    let evaluation = place.run(&["eval", "--run", "run", "--json"]).json();
+    assert_eq!((&evaluation["images"], &evaluation["split"]), (&16.into(), &"val".into()));
+    let check = place.run(&["data", "check", shards, "--json"]).json();
+    assert_eq!((&check["sound"], &check["parts"][0]["classes"][1][1]), (&true.into(), &8.into()));
+    place.run(&["train", "--data", "out-{0..3}.tar"]).fails_with(1, "4 of 4 shards are missing");
+}
+
+#[test]
+fn what_is_wrong_with_a_set_is_told_in_one_go() {
+    let place = place();
+    let text = place.run(&["data", "check", "photos"]).succeeds();
+    assert!(text.contains("train: 16 pictures in 2 classes, 8 sizes from 10x9 to 17x16, median 14x13"), "{text}");
+    assert!(text.ends_with("Nothing is wrong.\n"), "{text}");
+    fs::copy(place.path("photos/train/red/1.png"), place.path("photos/val/blue/leak.png")).unwrap();
+    fs::copy(place.path("photos/train/red/2.png"), place.path("photos/train/red/twice.png")).unwrap();
+    place.write("photos/train/red/bad.png", b"no picture");
+    let run = place.run(&["data", "check", "photos"]);
+    assert_eq!(run.code, Some(1));
+    for expected in [
+        "1 cannot be read:\n  photos/train/red/bad.png: not a PNG",
+        "1 groups of the same pictures lie in different parts:\n  photos/train/red/1.png (train, red) = photos/val/blue/leak.png (val, blue)",
+        "1 groups of the same pictures lie in one class:",
+    ] {
+        assert!(run.stdout.contains(expected), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn bad_pictures_are_left_out_for_good() {
+    let place = place();
+    let clean = hash(&place, "photos", "clean", &["--skip-bad"]);
+    place.write("photos/train/red/3x.png", b"no picture");
+    place.write("photos/val/blue/0x.png", b"");
+    let run = place.run(&[&["train", "--data", "photos", "--out", "bad"], &SMALL[..]].concat());
+    run.fails_with(1, "photos/train/red/3x.png: not a PNG");
+    let run =
+        place.run(&[&["train", "--data", "photos", "--out", "run", "--skip-bad", "--cache", "0"], &SMALL[..]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("1 pictures cannot be used and were left out: "), "{}", run.stderr);
+    let left_out = String::from_utf8(place.read("run/left-out.jsonl")).unwrap();
+    assert_eq!(left_out.lines().count(), 2, "{left_out}");
+    // The same set as without these files, and the same after a resume, whatever becomes of them.
+    let stopped = hash(&place, "photos", "stopped", &["--skip-bad", "--max-steps", "3"]);
+    assert_ne!(stopped, clean);
+    fs::copy(place.path("photos/train/red/3.png"), place.path("photos/train/red/3x.png")).unwrap();
+    let resumed = place.run(&["train", "--resume", "stopped", "--json"]).json();
+    assert_eq!(resumed["weights_sha256"], clean.as_str());
+}
+
+#[test]
+fn a_contact_sheet_is_drawn() {
+    let place = place();
+    for flags in [&[][..], &["--augment", "light", "--split", "val"], &["--augment", "imagenet-v2", "--input", "32x32"]]
+    {
+        let run = place.run(&[&["data", "show", "photos", "-o", "sheet.png"], flags].concat());
+        assert_eq!(run.succeeds(), "sheet.png\n");
+        assert!(place.read("sheet.png").starts_with(b"\x89PNG"));
+    }
+    place.run(&["data", "show", "photos", "--augment", "lihgt"]).fails_with(2, "did you mean 'light'?");
+    place.run(&["data", "show", "photos", "--split", "test"]).fails_with(1, "the data have no part test");
+}
