@@ -56,13 +56,16 @@ pub(super) fn sorted_classes<'a>(names: impl Iterator<Item = &'a str>) -> Vec<St
 /// The pictures of one part by class, each by its path below the class; both sorted by name.
 type Classes = BTreeMap<String, BTreeMap<PathBuf, Item>>;
 
+/// Pictures, each with the number of its class.
+pub(super) type Labels = Vec<(Item, u32)>;
+
 /// The pictures of one part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PartList {
     /// The names of its classes.
     pub(super) classes: Vec<String>,
     /// Each with the number of its class.
-    pub(super) items: Vec<(Item, u32)>,
+    pub(super) items: Labels,
 }
 
 impl PartList {
@@ -200,9 +203,9 @@ impl Unusable<'_> {
         self,
         files: &Arc<Files>,
         part: Part,
-        items: Vec<(Item, u32)>,
+        items: Labels,
         target: TargetSize,
-    ) -> Result<(Vec<(Item, u32)>, Vec<LeftOut>)> {
+    ) -> Result<(Labels, Vec<LeftOut>)> {
         let left_out = match self {
             Unusable::Refused => return Ok((items, Vec::new())),
             Unusable::Known(known) => known.iter().filter(|picture| picture.part == part.name()).cloned().collect(),
@@ -244,7 +247,7 @@ pub(super) struct PictureSet {
 pub(super) struct Labelled {
     pub(super) part: Part,
     pub(super) classes: Vec<String>,
-    pub(super) items: Vec<(Item, u32)>,
+    pub(super) items: Labels,
     pub(super) files: Arc<Files>,
     pub(super) notes: Vec<String>,
 }
@@ -377,7 +380,7 @@ fn numbers(names: &[String], classes: &[String]) -> Vec<Option<u32>> {
 ///
 /// # Errors
 /// No such picture.
-fn known(origin: &Path, part: Part, list: &PartList, classes: &[String]) -> Result<(Vec<(Item, u32)>, Vec<String>)> {
+fn known(origin: &Path, part: Part, list: &PartList, classes: &[String]) -> Result<(Labels, Vec<String>)> {
     let (number, part) = (numbers(&list.classes, classes), part.name());
     let items: Vec<_> = list.items.iter().filter_map(|&(item, label)| Some((item, number[label as usize]?))).collect();
     let mut notes = Vec::new();
