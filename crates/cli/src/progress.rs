@@ -24,6 +24,8 @@ const LAG: f64 = 0.1;
 
 /// Share of an epoch's time that is worth telling when it is spent waiting for pictures.
 const TOLD_WAIT: f64 = 0.05;
+/// And so many seconds of it: the first batch of a short epoch is always waited for.
+const TOLD_SECONDS: f64 = 1.0;
 /// Damaged pictures that are named after an epoch.
 const TOLD_DAMAGED: usize = 10;
 
@@ -126,7 +128,7 @@ impl Observer for Narrator<'_> {
             let _ = write!(line, "  {} loss {loss:.4}, accuracy {:6.2} %", self.part, 100.0 * accuracy);
         }
         let _ = write!(line, "  {seconds:.1} s, {} images/s", thousands(images_per_second as u64));
-        if metrics.data_wait >= TOLD_WAIT {
+        if metrics.data_wait >= TOLD_WAIT && metrics.data_wait * seconds >= TOLD_SECONDS {
             let _ = write!(line, ", {:.0} % of the time waiting for pictures", 100.0 * metrics.data_wait);
         }
         self.say(&line);
