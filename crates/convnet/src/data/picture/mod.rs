@@ -130,6 +130,7 @@ pub(super) fn decode_whole(bytes: &[u8], target: TargetSize, is_sound: bool) -> 
 }
 
 /// A decoded picture as it is to be looked at, and what is damaged in its file.
+#[cfg_attr(not(feature = "jpeg"), expect(unused_variables, reason = "damage is looked for in JPEG files"))]
 fn upright(bytes: &[u8], target: TargetSize, is_sound: bool) -> Result<(DynamicImage, Vec<String>), PictureError> {
     let (bytes, warnings) = match format::of(bytes)? {
         #[cfg(feature = "jpeg")]
