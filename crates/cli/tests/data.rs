@@ -79,7 +79,12 @@ fn packed_sets_are_trained_on_and_checked() {
 fn what_is_wrong_with_a_set_is_told_in_one_go() {
     let place = place();
     let text = place.run(&["data", "check", "photos"]).succeeds();
-    assert!(text.contains("train: 16 pictures in 2 classes, 8 sizes from 10x9 to 17x16, median 14x13"), "{text}");
+    assert!(
+        text.contains(
+            "train: 16 pictures in 2 classes, 8 sizes: width 10 to 17 (median 14), height 9 to 16 (median 13)"
+        ),
+        "{text}"
+    );
     assert!(text.ends_with("Nothing is wrong.\n"), "{text}");
     fs::copy(place.path("photos/train/red/1.png"), place.path("photos/val/blue/leak.png")).unwrap();
     fs::copy(place.path("photos/train/red/2.png"), place.path("photos/train/red/twice.png")).unwrap();

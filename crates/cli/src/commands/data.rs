@@ -142,8 +142,9 @@ fn of_part(part: &PartCheck) -> String {
     let sizes = match part.sizes {
         Some([least, ..]) if part.distinct_sizes == 1 => format!(", all of {}", size(least)),
         Some([least, middle, greatest]) => {
-            let [least, middle, greatest] = [least, middle, greatest].map(size);
-            format!(", {} sizes from {least} to {greatest}, median {middle}", thousands(part.distinct_sizes as u64))
+            let side = |axis: usize| format!("{} to {} (median {})", least[axis], greatest[axis], middle[axis]);
+            let sizes = thousands(part.distinct_sizes as u64);
+            format!(", {sizes} sizes: width {}, height {}", side(0), side(1))
         }
         None => String::new(),
     };
