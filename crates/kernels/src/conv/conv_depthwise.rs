@@ -9,6 +9,7 @@
 //! results have the same bits.
 
 use super::correlation::{Call, Correlation, Onto};
+use super::cut::TASKS;
 use super::depthwise::Depthwise;
 use super::{Conv, Panel, Plan};
 use crate::activation::Activation;
@@ -20,8 +21,6 @@ use std::ops::Range;
 
 /// Floats between the two, at most, where a strip has several rows: they stay in L2.
 const STRIP_FLOATS: usize = 96 * 1024;
-/// Tasks for each thread, so that all end at about the same time.
-const TASKS: usize = 4;
 
 /// The two, planned.
 #[derive(Clone, Debug)]
@@ -184,17 +183,20 @@ impl ConvDepthwise {
         let [_, columns] = self.first.output();
         let [_, across] = self.depthwise.output();
         let taps = |conv: &Conv| conv.shape.window.kernel.iter().product::<usize>();
-        let time = |cut: &Cut| {
+        let time = |cut: Cut, blocks: usize| {
             let summed = self.reach(cut.rows) * columns * self.first.shape.in_channels * taps(&self.first);
             let filtered = cut.rows * across * taps(&self.depthwise);
-            let task = blocks(cut.parts) * (summed + filtered);
+            let task = blocks * (summed + filtered);
             // The last task seldom ends when the others do.
             (batch * cut.strips * cut.parts).div_ceil(threads) * task + task / 4
         };
         let most = count.min(fewest.max(wanted));
-        let cuts =
-            (fewest..=most).flat_map(|strips| (1..=panels.len().min(wanted)).map(move |parts| cut(strips, parts)));
-        cuts.min_by_key(time).unwrap_or(cut(fewest, 1))
+        let cuts = (1..=panels.len().min(wanted)).flat_map(|parts| {
+            let blocks = blocks(parts);
+            (fewest..=most).map(move |strips| (cut(strips, parts), blocks))
+        });
+        let best = cuts.min_by_key(|&(cut, blocks)| (time(cut, blocks), cut.strips, cut.parts));
+        best.map_or(cut(fewest, 1), |(best, _)| best)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::simd::LANES;
 /// 2026-11-26, three turns of `cargo bench -p convnet-kernels -- 'forward/conv .*-512.*batch 16'`).
 const PICTURES_FLOATS: usize = 12 * 1024;
 /// Tasks for each thread, so that all end at about the same time.
-const TASKS: usize = 4;
+pub(super) const TASKS: usize = 4;
 /// What a task costs beside its products, in products: to begin it, to read a vector of weights first, to copy a vector.
 const TASK_PRODUCTS: usize = 2000;
 const WEIGHT_PRODUCTS: usize = 4;

@@ -92,7 +92,7 @@ enum Plan {
 
 impl ConvShape {
     /// Whether each channel of the output is that of the input, filtered.
-    fn is_depthwise(&self) -> bool {
+    pub fn is_depthwise(&self) -> bool {
         [self.in_channels, self.out_channels] == [self.groups; 2]
     }
 

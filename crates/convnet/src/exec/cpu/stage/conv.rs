@@ -89,7 +89,7 @@ pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: 
 }
 
 /// What a convolution computes.
-fn shape(lowering: &Lowering<'_>, node: usize, op: &Conv2d) -> ConvShape {
+pub(super) fn shape(lowering: &Lowering<'_>, node: usize, op: &Conv2d) -> ConvShape {
     let [in_channels, h, w] = lowering.map(node);
     let [out_channels, _] = Layout::of(lowering.node(node).shape).channels_and_pixels();
     let window = super::pool::explicit(op.window, [h, w]);

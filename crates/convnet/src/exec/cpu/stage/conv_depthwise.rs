@@ -26,7 +26,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &Conv2d, conv:
     let Some((next, Op::Conv2d(next_op))) = lowering.only_reader(last).map(|next| (next, lowering.op(next))) else {
         return Ok(false);
     };
-    if lowering.waiting_sum(next).is_some() {
+    // Another convolution would be planned for nothing.
+    if !super::conv::shape(lowering, next, next_op).is_depthwise() || lowering.waiting_sum(next).is_some() {
         return Ok(false);
     }
     let filter = super::conv::plan(lowering, next, next_op, lowering.setting())?;
