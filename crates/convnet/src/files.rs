@@ -1,6 +1,7 @@
 //! Files that are either whole or absent: content goes to a temporary file in the same folder, is flushed to the disk,
 //! takes its name by a rename, and the folder is flushed too. Whatever fails, and even when the process is killed, the
-//! old file stays readable; only a kill can leave the temporary (`.<name>.tmp`) behind, and the next write reuses it.
+//! old file stays readable; only a kill can leave the temporary (`.<name>.tmp`) behind, the next write reuses it, and
+//! [`remove_temporaries`] clears a folder of them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -164,6 +165,22 @@ impl Drop for Temporary {
     }
 }
 
+/// Removes the temporary files that kills have left in a folder, into which nobody else may be writing.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be read, or one of them not be removed.
+pub(crate) fn remove_temporaries(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("reading", folder))? {
+        let entry = entry.map_err(Error::io("reading", folder))?;
+        let name = entry.file_name();
+        let is_temporary = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp"));
+        if is_temporary {
+            disk::remove_file(&entry.path()).map_err(Error::io("removing", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds what to do to the errors that a user can mend.
 fn advise(error: io::Error) -> io::Error {
     let advice = match error.kind() {
@@ -225,6 +242,16 @@ pub(crate) mod tests {
             assert!(faults > 30, "writes, flush and renames were all to fail once: {faults}");
             assert_eq!(fs::read(&path).unwrap().len(), 30 * 997);
         }
+    }
+
+    #[test]
+    fn temporaries_alone_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".sample.png.tmp", ".last.tmp", ".lock", "last", "own.tmp"] {
+            fs::write(folder.path().join(name), "half").unwrap();
+        }
+        remove_temporaries(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), [".lock", "last", "own.tmp"]);
     }
 
     #[test]

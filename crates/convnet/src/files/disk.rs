@@ -59,6 +59,12 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
+/// As [`fs::remove_file`].
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    failpoint::reach()?;
+    fs::remove_file(path)
+}
+
 /// As [`fs::create_dir`].
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     failpoint::reach()?;

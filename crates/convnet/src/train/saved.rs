@@ -14,7 +14,7 @@ use super::tensorboard::write_events;
 use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, picture};
-use crate::files::disk;
+use crate::files::{disk, remove_temporaries};
 use crate::weights::{self, Checkpoint, Recovered, previous_path};
 use crate::{Error, Result, StateDict};
 
@@ -48,12 +48,13 @@ pub(super) struct Restored {
 }
 
 impl Saved {
-    /// Takes a folder for a training.
+    /// Takes a folder for a training, and clears it of files that a kill has left half written.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another one is under way there.
+    /// [`Error::Locked`] when another one is under way there; [`Error::Io`] when it cannot be written to.
     pub(super) fn take(folder: RunFolder, config: TrainConfig) -> Result<Saved> {
         let lock = RunLock::take(folder.path())?;
+        remove_temporaries(folder.path())?;
         Ok(Saved { folder, config, _lock: lock })
     }
 
@@ -62,10 +63,11 @@ impl Saved {
         self.config.output.checkpoint_every.map_or(time >= CHECKPOINT_TIME, |every| steps >= every)
     }
 
-    /// Writes a picture to try the run out with.
+    /// Writes a picture to try the run out with, unless it is there.
     pub(super) fn write_sample(&self, data: &Dataset) -> Result<()> {
+        let path = self.folder.sample_png();
         match data.shape()[0] {
-            1 | 3 => picture::write_png(&self.folder.sample_png(), data.shape(), &data.image(0)?),
+            1 | 3 if !path.exists() => picture::write_png(&path, data.shape(), &data.image(0)?),
             _ => Ok(()),
         }
     }

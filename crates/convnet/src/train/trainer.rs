@@ -214,14 +214,9 @@ impl Trainer {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn in_folder(mut self, folder: RunFolder, config: TrainConfig) -> Result<Trainer> {
+    pub fn in_folder(self, folder: RunFolder, config: TrainConfig) -> Result<Trainer> {
         let saved = Saved::take(folder, TrainConfig { recipe: self.recipe.clone(), ..config })?;
-        self.workers = saved.config.data.workers.or(self.workers);
-        saved.folder.write_config(&saved.config)?;
-        self.write_left_out(&saved)?;
-        saved.write_sample(self.shown())?;
-        self.saved = Some(saved);
-        Ok(self)
+        self.saved_to(saved)
     }
 
     /// Goes on with a run from its last checkpoint, or from its beginning when it was killed before the first. `config` is
@@ -240,7 +235,7 @@ impl Trainer {
         let saved = Saved::take(folder, config)?;
         let recipe = saved.config.recipe.clone();
         let (restored, problem) = saved.restore(&splits.train)?;
-        let mut trainer = match restored {
+        let trainer = match restored {
             Some(Restored { classifier, average, optimizer, progress, epochs }) => {
                 let trainer = Trainer::with_engine(classifier, splits, recipe, engine).and_then(|mut trainer| {
                     trainer.training.restore(&optimizer, progress.step)?;
@@ -254,11 +249,17 @@ impl Trainer {
                 Trainer::with_engine(classifier, splits, recipe, engine)?
             }
         };
+        Ok((trainer.saved_to(saved)?, problem))
+    }
+
+    /// The same with its folder, in which all is written that stays as it is from the first step on.
+    fn saved_to(mut self, saved: Saved) -> Result<Trainer> {
+        self.workers = saved.config.data.workers.or(self.workers);
         saved.folder.write_config(&saved.config)?;
-        trainer.workers = saved.config.data.workers;
-        trainer.write_left_out(&saved)?;
-        trainer.saved = Some(saved);
-        Ok((trainer, problem))
+        self.write_left_out(&saved)?;
+        saved.write_sample(self.shown())?;
+        self.saved = Some(saved);
+        Ok(self)
     }
 
     /// Trains until all epochs are done, or something ends it before.
