@@ -15,7 +15,7 @@
 //! is a pixel and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside
 //! zero.
 
-use super::axis::Axis;
+use super::axis::{Axis, Phase};
 use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::tile::{self, Addend, Start, Sum, Target};
 use crate::activation::{Ending, Rows};
@@ -55,8 +55,12 @@ pub(crate) struct Panel {
 pub(super) struct PhasePair {
     /// Kernel elements `[row, column]`.
     pub(super) kernel: Vec<[usize; 2]>,
-    /// For every plane and tap: place in the input view, and products before it in the panel's weights.
+    /// For every plane and run of products: place in the input view, and products before it in the panel's weights.
     taps: Vec<[u32; 2]>,
+    /// Words of a run, and how far apart they are in the view: the channels of a pixel, or a row of the kernel in a plain
+    /// plane.
+    run: usize,
+    step: usize,
     /// For every output of a full strip: place in the input view and in the output plane.
     pixels: Vec<[u32; 2]>,
     /// Outputs in a row and in a column.
@@ -64,7 +68,7 @@ pub(super) struct PhasePair {
     /// Kernel elements of all pairs before this one.
     pub(super) taps_before: usize,
     /// Entries of `taps` for each plane.
-    words: usize,
+    runs: usize,
 }
 
 /// A planned correlation of one direction.
@@ -176,20 +180,20 @@ impl Correlation {
             for h in &horizontal.phases {
                 let mut kernel = Vec::new();
                 let mut shifts = Vec::new();
-                let columns_of_tap = if self.pairs_columns() { 2 } else { 1 };
+                let [run, step, taps_of_run] = self.runs(h);
                 for &(row, down) in &v.taps {
                     kernel.extend(h.taps.iter().map(|&(column, _)| [row, column]));
-                    for &(_, right) in h.taps.iter().step_by(columns_of_tap) {
+                    for &(_, right) in h.taps.iter().step_by(taps_of_run) {
                         shifts.push([down - self.origin(0), right - self.origin(1)].map(|shift| shift as usize));
                     }
                 }
                 let tap = |p: usize, t: usize| {
                     let [down, right] = shifts[t];
                     let at = p * plane + (down * columns + right) * self.unit;
-                    [at as u32, ((p * shifts.len() + t) * self.unit) as u32]
+                    [at as u32, ((p * shifts.len() + t) * run) as u32]
                 };
-                let words = shifts.len();
-                let taps = (0..planes).flat_map(|p| (0..words).map(move |t| (p, t))).map(|(p, t)| tap(p, t));
+                let runs = shifts.len();
+                let taps = (0..planes).flat_map(|p| (0..runs).map(move |t| (p, t))).map(|(p, t)| tap(p, t));
                 let pixel = |q: usize, r: usize| {
                     let from = (q * vertical.stride * columns + r * horizontal.stride) * self.unit;
                     let to = (v.first + q * vertical.step) * horizontal.output + h.first + r * horizontal.step;
@@ -200,13 +204,27 @@ impl Correlation {
                     taps: taps.collect(),
                     pixels: pixels.map(|(q, r)| pixel(q, r)).collect(),
                     counts: [v.count, h.count],
+                    run,
+                    step,
                     taps_before,
-                    words,
+                    runs,
                     kernel,
                 };
                 taps_before += pair.kernel.len();
                 self.phases.push(pair);
             }
+        }
+    }
+
+    /// Words of a run, how far apart they are, and how many columns of the kernel they multiply.
+    fn runs(&self, columns: &Phase) -> [usize; 3] {
+        match self.channels {
+            1 => {
+                let (taps, of_word) = (&columns.taps, if self.pairs_columns() { 2 } else { 1 });
+                let step = taps.get(of_word).map_or(1, |second| (second.1 - taps[0].1) as usize);
+                [taps.len().div_ceil(of_word), step, taps.len()]
+            }
+            _ => [self.unit, 1, 1],
         }
     }
 
@@ -257,7 +275,7 @@ impl Correlation {
 
     /// Taps of all planes in a chunk of the sum.
     fn chunk(&self, phase: &PhasePair) -> usize {
-        (CHUNK_PRODUCTS / (phase.words.max(1) * self.unit)).max(1) * phase.words.max(1)
+        (CHUNK_PRODUCTS / (phase.runs.max(1) * phase.run)).max(1) * phase.runs.max(1)
     }
 
     pub(super) fn input_len(&self) -> usize {
@@ -450,9 +468,9 @@ impl<E: Element> Kernel for StripTask<'_, E> {
         }
         for panel in panels {
             for phase in &plan.phases {
-                let (products, chunk) = (panel.planes.len() * phase.words, plan.chunk(phase));
-                for c in 0..products.div_ceil(chunk).max(1) {
-                    let taps = (c * chunk).min(products)..((c + 1) * chunk).min(products);
+                let (runs, chunk) = (panel.planes.len() * phase.runs, plan.chunk(phase));
+                for c in 0..runs.div_ceil(chunk).max(1) {
+                    let taps = (c * chunk).min(runs)..((c + 1) * chunk).min(runs);
                     for (i, picture) in self.pictures.clone().enumerate() {
                         let view = match plan.copy {
                             Some(_) => {
@@ -466,7 +484,7 @@ impl<E: Element> Kernel for StripTask<'_, E> {
                             }
                         };
                         self.add_chunk(s, i, panel, phase, taps.clone(), view);
-                        if taps.end == products {
+                        if taps.end == runs {
                             self.activate(s, i, panel);
                             self.sum_statistics(s, picture, panel);
                         }
@@ -488,11 +506,11 @@ impl<E: Element> StripTask<'_, E> {
         let lanes = panel.width * LANES;
         let rows = self.rows.min(phase.counts[0].saturating_sub(from));
         let pixels = &phase.pixels[..rows * phase.counts[1]];
-        let products = panel.planes.len() * phase.words;
-        let (is_first, is_last) = (taps.start == 0, taps.end == products);
+        let runs = panel.planes.len() * phase.runs;
+        let (is_first, is_last) = (taps.start == 0, taps.end == runs);
         let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
-        let weights = &call.weights[weights..][..products * plan.unit * lanes];
-        let sum = Sum { taps: &phase.taps[taps], run: plan.unit, a_step: 1, b_step: lanes, b_lane: LANES };
+        let weights = &call.weights[weights..][..runs * phase.run * lanes];
+        let sum = Sum { taps: &phase.taps[taps], run: phase.run, a_step: phase.step, b_step: lanes, b_lane: LANES };
         // Where a sum waits for its next chunk.
         let (sums, lane) = match plan.sums_len {
             0 => (out, plane),
