@@ -17,7 +17,7 @@
 
 use super::axis::{Axis, Phase};
 use super::copy::{CopyView, copy_plane, pair_neighbours};
-use super::tile::{self, Addend, Start, Sum, Target};
+use super::tile::{self, Addend, Ahead, Start, Sum, Target};
 use crate::activation::{Ending, Rows};
 use crate::layout::{Maps, MapsMut, Placing};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
@@ -510,7 +510,12 @@ impl<E: Element> StripTask<'_, E> {
         let (is_first, is_last) = (taps.start == 0, taps.end == runs);
         let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
         let weights = &call.weights[weights..][..runs * phase.run * lanes];
-        let sum = Sum { taps: &phase.taps[taps], run: phase.run, a_step: phase.step, b_step: lanes, b_lane: LANES };
+        let ahead = match i {
+            0 => self.ahead::<S>(phase, panel, pixels.len(), taps.len(), &weights[taps.end * phase.run * lanes..]),
+            _ => Ahead::NONE,
+        };
+        let taps = &phase.taps[taps];
+        let sum = Sum { taps, run: phase.run, a_step: phase.step, b_step: lanes, b_lane: LANES, ahead };
         // Where a sum waits for its next chunk.
         let (sums, lane) = match plan.sums_len {
             0 => (out, plane),
@@ -546,6 +551,19 @@ impl<E: Element> StripTask<'_, E> {
 }
 
 impl<E: Element> StripTask<'_, E> {
+    /// The chunk of weights that is read after one, where it may not be in L2.
+    #[inline(always)]
+    fn ahead<S: Simd>(&self, phase: &PhasePair, panel: &Panel, pixels: usize, taps: usize, next: &[f32]) -> Ahead {
+        let StripTask { plan, call, .. } = self;
+        if call.batch > 1 && !plan.is_heavy() {
+            return Ahead::NONE;
+        }
+        let chunk = plan.chunk(phase) * phase.run * panel.width;
+        let tiles = taps * pixels.div_ceil(S::tile_rows(panel.width)).max(1);
+        // None where there are many pixels for each weight.
+        Ahead { from: next.as_ptr(), vectors: (chunk + tiles / 2) / tiles.max(1) }
+    }
+
     /// Where the task's rows of a panel go.
     #[inline(always)]
     fn place(&self, picture: usize, panel: &Panel) -> Place {

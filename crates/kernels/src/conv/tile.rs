@@ -25,6 +25,23 @@ pub(crate) struct Sum<'a> {
     pub(crate) b_step: usize,
     /// Floats between two neighbouring vectors of `b`.
     pub(crate) b_lane: usize,
+    /// What is fetched meanwhile.
+    pub(crate) ahead: Ahead,
+}
+
+/// Numbers that are read soon and are fetched into a core's L2 while tiles are computed: what the CPU does by itself comes too
+/// late for weights from L3 that only few pixels are multiplied by.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// The first of them; the rest follows.
+    pub(crate) from: *const f32,
+    /// Vectors of 16 numbers for each tap of each tile.
+    pub(crate) vectors: usize,
+}
+
+impl Ahead {
+    /// Nothing.
+    pub(crate) const NONE: Ahead = Ahead { from: std::ptr::null(), vectors: 0 };
 }
 
 /// What the accumulators start from.
@@ -90,6 +107,8 @@ pub(crate) unsafe fn rows<S: Simd, E: Element>(
     b: *const f32,
     target: &Target,
 ) {
+    let mut ahead = sum.ahead;
+    let ahead = &mut ahead;
     let stored = [Some(target.stored), target.addend.map(|addend| addend.stored)];
     debug_assert!(
         E::PER_WORD == 2 || !stored.contains(&Some(Precision::Bf16)),
@@ -99,38 +118,38 @@ pub(crate) unsafe fn rows<S: Simd, E: Element>(
     unsafe {
         match width {
             1 if S::TILE_WIDTH == 1 && S::tile_rows(1) == 2 => {
-                let rest = each::<S, E, 2, 1>(s, sum, rows, a, b, target);
-                each::<S, E, 1, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 2, 1>(s, sum, rows, a, b, target, ahead);
+                each::<S, E, 1, 1>(s, sum, rest, a, b, target, ahead);
             }
             1 if S::TILE_WIDTH == 1 => {
-                let rest = each::<S, E, 6, 1>(s, sum, rows, a, b, target);
-                let rest = each::<S, E, 3, 1>(s, sum, rest, a, b, target);
-                each::<S, E, 1, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 6, 1>(s, sum, rows, a, b, target, ahead);
+                let rest = each::<S, E, 3, 1>(s, sum, rest, a, b, target, ahead);
+                each::<S, E, 1, 1>(s, sum, rest, a, b, target, ahead);
             }
             1 => {
-                let rest = each::<S, E, 16, 1>(s, sum, rows, a, b, target);
-                let rest = each::<S, E, 8, 1>(s, sum, rest, a, b, target);
-                let rest = each::<S, E, 4, 1>(s, sum, rest, a, b, target);
-                each::<S, E, 1, 1>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 16, 1>(s, sum, rows, a, b, target, ahead);
+                let rest = each::<S, E, 8, 1>(s, sum, rest, a, b, target, ahead);
+                let rest = each::<S, E, 4, 1>(s, sum, rest, a, b, target, ahead);
+                each::<S, E, 1, 1>(s, sum, rest, a, b, target, ahead);
             }
             2 if S::TILE_WIDTH >= 2 => {
-                let rest = each::<S, E, 14, 2>(s, sum, rows, a, b, target);
-                let rest = each::<S, E, 8, 2>(s, sum, rest, a, b, target);
-                let rest = each::<S, E, 4, 2>(s, sum, rest, a, b, target);
-                let rest = each::<S, E, 2, 2>(s, sum, rest, a, b, target);
-                each::<S, E, 1, 2>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 14, 2>(s, sum, rows, a, b, target, ahead);
+                let rest = each::<S, E, 8, 2>(s, sum, rest, a, b, target, ahead);
+                let rest = each::<S, E, 4, 2>(s, sum, rest, a, b, target, ahead);
+                let rest = each::<S, E, 2, 2>(s, sum, rest, a, b, target, ahead);
+                each::<S, E, 1, 2>(s, sum, rest, a, b, target, ahead);
             }
             3 if S::TILE_WIDTH >= 3 => {
-                let rest = each::<S, E, 9, 3>(s, sum, rows, a, b, target);
-                let rest = each::<S, E, 4, 3>(s, sum, rest, a, b, target);
-                let rest = each::<S, E, 2, 3>(s, sum, rest, a, b, target);
-                each::<S, E, 1, 3>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 9, 3>(s, sum, rows, a, b, target, ahead);
+                let rest = each::<S, E, 4, 3>(s, sum, rest, a, b, target, ahead);
+                let rest = each::<S, E, 2, 3>(s, sum, rest, a, b, target, ahead);
+                each::<S, E, 1, 3>(s, sum, rest, a, b, target, ahead);
             }
             4 if S::TILE_WIDTH >= 4 => {
-                let rest = each::<S, E, 6, 4>(s, sum, rows, a, b, target);
-                let rest = each::<S, E, 4, 4>(s, sum, rest, a, b, target);
-                let rest = each::<S, E, 2, 4>(s, sum, rest, a, b, target);
-                each::<S, E, 1, 4>(s, sum, rest, a, b, target);
+                let rest = each::<S, E, 6, 4>(s, sum, rows, a, b, target, ahead);
+                let rest = each::<S, E, 4, 4>(s, sum, rest, a, b, target, ahead);
+                let rest = each::<S, E, 2, 4>(s, sum, rest, a, b, target, ahead);
+                each::<S, E, 1, 4>(s, sum, rest, a, b, target, ahead);
             }
             width => unreachable!("no tile is {width} vectors wide on this instruction set"),
         }
@@ -146,11 +165,12 @@ unsafe fn each<'r, S: Simd, E: Element, const R: usize, const N: usize>(
     a: *const f32,
     b: *const f32,
     target: &Target,
+    ahead: &mut Ahead,
 ) -> &'r [[u32; 2]] {
     let (tiles, rest) = rows.as_chunks::<R>();
     for tile_rows in tiles {
         // SAFETY: the caller's promise.
-        unsafe { tile::<S, E, R, N>(s, sum, tile_rows, a, b, target) };
+        unsafe { tile::<S, E, R, N>(s, sum, tile_rows, a, b, target, ahead) };
     }
     rest
 }
@@ -163,6 +183,7 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
     a: *const f32,
     b: *const f32,
     target: &Target,
+    ahead: &mut Ahead,
 ) {
     // SAFETY: the caller's promise covers each pointer below.
     unsafe {
@@ -192,6 +213,10 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
         for &[a_tap, b_tap] in sum.taps {
             let mut at = a_tap as usize;
             let mut weights = b.add(b_tap as usize * sum.b_step);
+            for _ in 0..ahead.vectors {
+                s.prefetch(ahead.from);
+                ahead.from = ahead.from.wrapping_add(LANES);
+            }
             for _ in 0..sum.run {
                 let mut vectors = [s.splat(0.0); N];
                 for v in 0..N {
