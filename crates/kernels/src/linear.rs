@@ -11,7 +11,7 @@
 //! With [`Precision::Bf16`] both copies become words of two neighbours of the sum: features, or pictures by weights.
 
 use crate::activation::{Activation, Ending, Pass, Rows};
-use crate::conv::tile::{self, Ahead, Start, Sum, Target};
+use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups, pair_rows};
 use crate::simd::{Isa, Kernel, LANES, Simd, bf16};
@@ -367,14 +367,8 @@ impl<E: Element> Kernel for Block<'_, E> {
             for panel in self.panels.clone().map(|i| call.layer.panel(call.features()[1], i)) {
                 let right = call.right::<S, E>(s, panel, first, run, transposed);
                 let words = run / E::PER_WORD;
-                let sum = Sum {
-                    taps: &[[0, 0]],
-                    run: words,
-                    a_step: 1,
-                    b_step: panel.lanes(),
-                    b_lane: LANES,
-                    ahead: Ahead::NONE,
-                };
+                let sum =
+                    Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: panel.lanes(), b_lane: LANES, ..Sum::EMPTY };
                 let out = self.out.pointer(rows.start * features + panel.first * LANES..rows.end * features);
                 let mut target = Target::rows(out, first == 0 && !call.accumulate);
                 let is_last = first + run == summed;
@@ -458,8 +452,7 @@ impl<E: Element> Kernel for BackwardWeights<'_, E> {
                     }
                 }
                 let offsets = offsets(features.len(), CHUNK, lanes);
-                let sum =
-                    Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: lanes, b_lane: LANES, ahead: Ahead::NONE };
+                let sum = Sum { taps: &[[0, 0]], run: words, a_step: 1, b_step: lanes, b_lane: LANES, ..Sum::EMPTY };
                 let at = panel.first * LANES * inputs + features.start * lanes;
                 let out = self.dw.pointer(at..at + features.len() * lanes);
                 let target = Target::rows(out, first == 0);
@@ -554,7 +547,7 @@ mod tests {
                 let mut scratch = vec![f32::NAN; layer.scratch_len(threads.count())];
                 let mut y = vec![f32::NAN; batch * out_len];
                 let sums = reference::forward(&p, &x, &w, Some(&b));
-                for after in activation::ALL {
+                for after in activation::all() {
                     layer.forward(&threads, batch, &x_rows, &weights, Some(&bias), after, &mut y, &mut scratch);
                     let what = format!("forward, {after:?} on {}", isa.name());
                     assert_rows(&what, &y, out_len, &activation::forward(after, &sums), outputs);

@@ -221,7 +221,9 @@ mod tests {
     fn sums_with_every_activation_keep_the_padding() {
         let threads = Threads::new(2).unwrap();
         let shapes = [[2, 20, 1_100], [1, 33, 6], [3, 70, 1], [2, 32, 5]];
-        for (shape, after) in shapes.into_iter().flat_map(|shape| activation::ALL.map(|after| (shape, after))) {
+        for (shape, after) in
+            shapes.into_iter().flat_map(|shape| activation::all().into_iter().map(move |after| (shape, after)))
+        {
             let [batch, channels, pixels] = shape;
             let len = blocks(channels) * LANES * pixels;
             let [a, b] = [1, 2].map(|tag| {

@@ -227,17 +227,18 @@ impl Args {
     }
 
     fn subject(&self, net: &Net, engine: &Engine) -> convnet::Result<Box<dyn Subject>> {
-        let (batch, state, images) = (self.batch_size, weights::init(net, 0), self.images(net));
+        let (batch, state) = (self.batch_size, weights::init(net, 0));
+        // Sessions come first: they refuse a batch that no memory holds.
         Ok(match self.mode {
             Mode::Train => {
+                let training = Training::new(net, engine, batch, &state, self.opt.update(), 0)?;
                 let classes = net.output_shape().elements();
                 let labels = (0..batch).map(|image| (image % classes) as u32).collect();
-                let training = Training::new(net, engine, batch, &state, self.opt.update(), 0)?;
-                Box::new(Stepping { training, images, labels })
+                Box::new(Stepping { training, images: self.images(net), labels })
             }
             Mode::Infer => {
                 let inference = Inference::new(net, engine, batch, &state)?;
-                Box::new(Inferring { inference, images, batch })
+                Box::new(Inferring { inference, images: self.images(net), batch })
             }
         })
     }
@@ -267,7 +268,7 @@ impl Args {
 
     /// Numbers from 0 to 1 that do not repeat soon, as pixels are.
     fn images(&self, net: &Net) -> Vec<f32> {
-        let count = self.batch_size.saturating_mul(net.input_shape().elements());
+        let count = self.batch_size * net.input_shape().elements();
         (0..count).map(|pixel| (pixel.wrapping_mul(0x9e37_79b1) >> 8 & 0xff) as f32 / 255.0).collect()
     }
 }

@@ -55,7 +55,8 @@ use crate::{Error, Result};
 /// Most floats of a batch of any one value, so that places in it fit 32 bits.
 const MAX_BATCH_ELEMENTS: usize = 1 << 31;
 
-fn check_batch(net: &Net, batch: usize) -> Result<()> {
+/// Refuses a batch whose values no plan holds.
+pub(crate) fn check_batch(net: &Net, batch: usize) -> Result<()> {
     if batch == 0 {
         return Err(Error::setting("batch", "at least 1", 0));
     }

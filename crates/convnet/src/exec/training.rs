@@ -373,7 +373,7 @@ impl Training {
     /// Takes up an average where another training stopped.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a tensor is missing or has another shape; nothing has changed then.
+    /// [`Error::Missing`] or [`Error::Shape`] when a tensor is missing or has another shape; nothing has changed then.
     pub fn restore_average(&mut self, average: &StateDict) -> Result<()> {
         let (weights, running, _) = take(&self.session.plan, average)?;
         self.average = Some(Average { weights, running });
@@ -388,7 +388,7 @@ impl Training {
     /// This is PyTorch's `torch.optim.swa_utils.update_bn`, but for dropout, which is off as it is when the net is used.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there are more pictures than planned or none, or `images` has another length.
+    /// [`Error::Setting`] when there are more pictures than planned or none, [`Error::Length`] when `images` has another length.
     pub fn recompute_statistics(&mut self, images: &[f32], count: usize, batch: u64) -> Result<()> {
         super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
         let parameters = match &mut self.average {
@@ -441,7 +441,7 @@ impl Training {
         Ok(tensor)
     }
 
-    /// Replaces the gradient of one parameter; that of one that is not trained is never read.
+    /// Replaces the gradient of one parameter; that of one that is not trained stays 0.
     ///
     /// # Errors
     /// [`Error::Unknown`] when the net has no such parameter, [`Error::Shape`] when its shape is another.
@@ -452,8 +452,10 @@ impl Training {
             let of = format!("gradient of '{parameter}'");
             return Err(Error::Shape { of, expected: slot.shape.clone(), found: gradient.shape().to_vec() });
         }
-        slot.pack(|slot| plan.packing(slot), gradient.data(), &mut self.gradients[slot.range.clone()]);
-        self.touched = true;
+        if slot.trained {
+            slot.pack(|slot| plan.packing(slot), gradient.data(), &mut self.gradients[slot.range.clone()]);
+            self.touched = true;
+        }
         Ok(())
     }
 

@@ -27,22 +27,28 @@ pub(crate) fn named(name: &str) -> Option<Activation> {
     samples().into_iter().find(|&activation| self::name(activation) == name)
 }
 
-/// One of each, with PyTorch's settings.
-pub(crate) fn samples() -> [Activation; 12] {
-    [
-        Activation::Identity,
-        Activation::Relu,
-        Activation::RELU6,
-        Activation::Clip { low: -1.0, high: 1.0 },
-        Activation::LeakyRelu { slope: 0.01 },
-        Activation::Sigmoid,
-        Activation::HARD_SIGMOID,
-        Activation::Tanh,
-        Activation::Silu,
-        Activation::HardSwish,
-        Activation::Gelu,
-        Activation::Softsign,
-    ]
+/// One of each, with PyTorch's settings; ReLU6 and the general clip are two.
+pub(crate) fn samples() -> Vec<Activation> {
+    std::iter::successors(Some(Activation::Identity), |&activation| following(activation)).collect()
+}
+
+/// The activation that follows in the list. A new one does not compile until it has its place here: between two others, or as
+/// the new last one.
+fn following(activation: Activation) -> Option<Activation> {
+    Some(match activation {
+        Activation::Identity => Activation::Relu,
+        Activation::Relu => Activation::RELU6,
+        Activation::Clip { .. } if activation == Activation::RELU6 => Activation::Clip { low: -1.0, high: 1.0 },
+        Activation::Clip { .. } => Activation::LeakyRelu { slope: 0.01 },
+        Activation::LeakyRelu { .. } => Activation::Sigmoid,
+        Activation::Sigmoid => Activation::HARD_SIGMOID,
+        Activation::HardSigmoid { .. } => Activation::Tanh,
+        Activation::Tanh => Activation::Silu,
+        Activation::Silu => Activation::HardSwish,
+        Activation::HardSwish => Activation::Gelu,
+        Activation::Gelu => Activation::Softsign,
+        Activation::Softsign => return None,
+    })
 }
 
 /// The numbers that can be set, by name, to read and to write.

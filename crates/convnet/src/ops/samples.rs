@@ -45,7 +45,7 @@ fn following(op: &Op) -> Vec<Sample> {
             let norms = [LocalResponseNorm { size: 3, alpha: 0.5, beta: 0.5, k: 2.0 }, LocalResponseNorm::new(5)];
             of_map(norms.map(Op::LocalResponseNorm))
         }
-        Op::LocalResponseNorm(_) => activation::samples().map(Op::Activation).into_iter().flat_map(of_both).collect(),
+        Op::LocalResponseNorm(_) => activation::samples().into_iter().map(Op::Activation).flat_map(of_both).collect(),
         Op::Activation(_) => of_both(Op::Softmax),
         Op::Softmax => of_map([Op::LayerScale(LayerScale { init: 0.5 })]),
         Op::LayerScale(_) => of_map(max_pools().map(Op::MaxPool2d)),

@@ -31,7 +31,7 @@
 mod decoders;
 mod input;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::iter::Fuse;
 
@@ -42,7 +42,7 @@ use crate::classifier::{Classifier, Description};
 use crate::data::{Normalizer, PictureError, TargetSize};
 use crate::evaluate::{ranking, softmax};
 use crate::exec::{Engine, Inference};
-use crate::{Error, Result, StateDict};
+use crate::{Error, Result, StateDict, Tensor};
 
 /// Pictures that go through the net at once, unless something else is said.
 const BATCH: usize = 16;
@@ -58,7 +58,9 @@ pub struct Predictor {
     engine: Engine,
     normalizer: Normalizer,
     /// Planned for as many pictures as have come at once so far.
-    inference: Option<(usize, Inference)>,
+    inference: Inference,
+    /// Values that are asked for beside the output.
+    features: Vec<String>,
     batch: usize,
     top: usize,
     logits: bool,
@@ -73,6 +75,8 @@ pub struct Prediction {
     pub top: Vec<Guess>,
     /// The net's outputs before softmax, where they were asked for.
     pub logits: Option<Vec<f32>>,
+    /// The values that [`Predictor::features`] asked for: channels × height × width, or a row.
+    pub features: BTreeMap<String, Tensor>,
     /// The picture as the net saw it, before it was normalised, where that was asked for and it was no array: channels ×
     /// height × width bytes.
     pub planes: Option<Vec<u8>>,
@@ -111,7 +115,7 @@ impl Predictor {
     /// On all cores of this machine.
     ///
     /// # Errors
-    /// As [`Engine::new`], or a normalisation that cannot be used.
+    /// As [`Engine::new`] and [`Predictor::with_engine`].
     pub fn new(classifier: Classifier) -> Result<Predictor> {
         Predictor::with_engine(classifier, &Engine::new(0)?)
     }
@@ -119,16 +123,17 @@ impl Predictor {
     /// On an engine that there is already.
     ///
     /// # Errors
-    /// A normalisation that cannot be used.
+    /// [`Error::Missing`] or [`Error::Shape`] when the weights do not fit the net; a normalisation that cannot be used.
     pub fn with_engine(classifier: Classifier, engine: &Engine) -> Result<Predictor> {
-        let channels = classifier.description.input()[0];
-        let normalizer = classifier.description.normalization().normalizer(channels)?;
-        let engine = engine.clone();
+        let Classifier { description, weights } = &classifier;
+        let normalizer = description.normalization().normalizer(description.input()[0])?;
+        let inference = Inference::new(description.net(), engine, 1, weights)?;
         Ok(Predictor {
             classifier,
-            engine,
+            engine: engine.clone(),
             normalizer,
-            inference: None,
+            inference,
+            features: Vec::new(),
             batch: BATCH,
             top: GUESSES,
             logits: false,
@@ -155,6 +160,29 @@ impl Predictor {
         Predictor { logits, ..self }
     }
 
+    /// The same with the values of these layers, by name or the beginning of a block's, such as `layer4` or `avgpool`.
+    ///
+    /// ```
+    /// # fn main() -> convnet::Result<()> {
+    /// use convnet::prelude::*;
+    /// let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;
+    /// let mut predictor = Predictor::new(Classifier::untrained(net, 0)?)?.features(["layer3"])?;
+    /// let prediction = predictor.predict(convnet::predictor::Input::pixels([0; 32 * 32 * 3], 32, 32, 3))?;
+    /// assert_eq!(prediction.features["layer3"].shape(), [64, 8, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when the net has no such layer.
+    pub fn features<N: Into<String>>(self, layers: impl IntoIterator<Item = N>) -> Result<Predictor> {
+        let features: Vec<String> = layers.into_iter().map(Into::into).collect();
+        let Classifier { description, weights } = &self.classifier;
+        let builder = Inference::builder(description.net(), weights).batch(self.inference.batch());
+        let inference = builder.taps(features.iter().cloned()).build(&self.engine)?;
+        Ok(Predictor { inference, features, ..self })
+    }
+
     /// The same with the pictures as the net sees them, or without.
     #[must_use]
     pub fn planes(self, planes: bool) -> Predictor {
@@ -175,25 +203,25 @@ impl Predictor {
     /// What the net sees in one picture.
     ///
     /// # Errors
-    /// A picture that cannot be read or decoded ([`Error::Picture`], [`Error::Io`]), weights that do not fit the net, or an
-    /// output that is no number.
+    /// A picture that cannot be read or decoded ([`Error::Picture`], [`Error::Io`]), or an output that is no number.
     pub fn predict(&mut self, input: impl Into<Input>) -> Result<Prediction> {
         let input = input.into();
         let name = input.name(0);
         let prepared = input.prepare(&name, self.target())?;
-        let mut answers = self.run(vec![(name, Ok(prepared))]);
+        let mut answers = self.run(vec![(name, Ok(prepared))])?;
         answers.pop_front().map_or_else(|| Err(Error::invalid("no picture")), |answer| answer.result)
     }
 
     /// What the net sees in many pictures: an answer for each, in their order, as they are drawn from the iterator.
     ///
     /// # Errors
-    /// [`Error::Thread`] when the system refuses a thread.
+    /// [`Error::Thread`] when the system refuses a thread, [`Error::Layer`] when the batch is too large.
     pub fn predict_all<I>(&mut self, inputs: I) -> Result<Predictions<'_, I::IntoIter>>
     where
         I: IntoIterator,
         I::Item: Into<Input>,
     {
+        crate::exec::check_batch(self.classifier.description.net(), self.batch)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_DECODERS);
         let decoders = Decoders::start(threads, self.batch + threads, self.target())?;
         Ok(Predictions { predictor: self, inputs: inputs.into_iter().fuse(), decoders, answers: VecDeque::new() })
@@ -204,27 +232,26 @@ impl Predictor {
     }
 
     /// Shows pictures to the net, at most as many as a batch.
-    fn run(&mut self, pictures: Vec<(String, Result<Prepared>)>) -> VecDeque<Answer> {
+    fn run(&mut self, pictures: Vec<(String, Result<Prepared>)>) -> Result<VecDeque<Answer>> {
         let good = pictures.iter().filter_map(|(_, prepared)| prepared.as_ref().ok());
-        let logits = self.outputs(&good.map(|prepared| &prepared.values).collect::<Vec<_>>());
-        let classes = self.classifier.description.classes().len();
-        let mut rows = logits.as_ref().map(|logits| logits.chunks_exact(classes.max(1)));
-        let mut answer = |(name, prepared): (String, Result<Prepared>)| {
-            let result = prepared.and_then(|prepared| match &mut rows {
-                Ok(rows) => self.prediction(&name, rows.next().unwrap_or_default(), prepared),
-                Err(error) => Err(Error::invalid(error.to_string())),
-            });
+        let mut outputs = self.outputs(&good.map(|prepared| &prepared.values).collect::<Vec<_>>())?.into_iter();
+        let answer = |(name, prepared): (String, Result<Prepared>)| {
+            let result =
+                prepared.and_then(|prepared| self.prediction(&name, outputs.next().unwrap_or_default(), prepared));
             Answer { name, result }
         };
-        pictures.into_iter().map(&mut answer).collect()
+        Ok(pictures.into_iter().map(answer).collect())
     }
 
-    /// The net's outputs for so many pictures, one after the other.
-    fn outputs(&mut self, pictures: &[&Values]) -> Result<Vec<f32>> {
+    /// What the net makes of each picture.
+    fn outputs(&mut self, pictures: &[&Values]) -> Result<Vec<Outputs>> {
+        if pictures.len() > self.inference.batch() {
+            self.inference = self.inference.with_batch(pictures.len())?;
+        }
         if pictures.is_empty() {
             return Ok(Vec::new());
         }
-        let Classifier { description, weights } = &self.classifier;
+        let (description, inference) = (&self.classifier.description, &mut self.inference);
         let size: usize = description.input().iter().product();
         let mut images = vec![0.0; pictures.len() * size];
         for (values, image) in pictures.iter().zip(images.chunks_exact_mut(size.max(1))) {
@@ -233,18 +260,21 @@ impl Predictor {
                 Values::Array(values) => image.copy_from_slice(values),
             }
         }
-        if self.inference.as_ref().is_none_or(|(most, _)| *most < pictures.len()) {
-            // The old plan's memory is free before the new one's is asked for.
-            self.inference = None;
-            let inference = Inference::new(description.net(), &self.engine, pictures.len(), weights)?;
-            self.inference = Some((pictures.len(), inference));
+        let logits = inference.run(&images, pictures.len())?.chunks_exact(description.classes().len().max(1));
+        let mut outputs: Vec<_> =
+            logits.map(|logits| Outputs { logits: logits.to_vec(), features: BTreeMap::new() }).collect();
+        for layer in &self.features {
+            let (shape, values) = inference.feature(layer)?;
+            for (outputs, values) in outputs.iter_mut().zip(values.chunks_exact(shape.elements())) {
+                outputs.features.insert(layer.clone(), Tensor::new(shape.dims(), values.to_vec()));
+            }
         }
-        let Some((_, inference)) = &mut self.inference else { return Ok(Vec::new()) };
-        Ok(inference.run(&images, pictures.len())?.to_vec())
+        Ok(outputs)
     }
 
-    fn prediction(&self, name: &str, logits: &[f32], prepared: Prepared) -> Result<Prediction> {
+    fn prediction(&self, name: &str, outputs: Outputs, prepared: Prepared) -> Result<Prediction> {
         let Classifier { description, weights } = &self.classifier;
+        let Outputs { logits, features } = outputs;
         if let Some(class) = logits.iter().position(|logit| !logit.is_finite()) {
             let problem = PictureError::Output {
                 class: description.classes()[class].clone(),
@@ -253,13 +283,13 @@ impl Predictor {
             };
             return Err(Error::Picture { name: name.to_owned(), problem });
         }
-        let top = if self.top == 0 { Vec::new() } else { self.guesses(logits) };
+        let top = if self.top == 0 { Vec::new() } else { self.guesses(&logits) };
         let Prepared { values, warnings } = prepared;
         let planes = match values {
             Values::Planes(planes) => self.planes.then_some(planes),
             Values::Array(_) => None,
         };
-        Ok(Prediction { top, logits: self.logits.then(|| logits.to_vec()), planes, warnings })
+        Ok(Prediction { top, logits: self.logits.then_some(logits), features, planes, warnings })
     }
 
     fn guesses(&self, logits: &[f32]) -> Vec<Guess> {
@@ -270,9 +300,16 @@ impl Predictor {
     }
 }
 
+/// What the net makes of a picture.
+#[derive(Default)]
+struct Outputs {
+    logits: Vec<f32>,
+    features: BTreeMap<String, Tensor>,
+}
+
 /// The first tensor with NaN or infinity in it.
 fn not_finite(weights: &StateDict) -> Option<String> {
-    let bad = |tensor: &crate::Tensor| tensor.data().iter().any(|value| !value.is_finite());
+    let bad = |tensor: &Tensor| tensor.data().iter().any(|value| !value.is_finite());
     weights.iter().find(|(_, tensor)| bad(tensor)).map(|(name, _)| name.clone())
 }
 
@@ -321,7 +358,11 @@ where
             }
             // The next ones are decoded while the net computes.
             self.fill();
-            self.answers = self.predictor.run(pictures);
+            let name = pictures.first().map_or_else(String::new, |(name, _)| name.clone());
+            self.answers = match self.predictor.run(pictures) {
+                Ok(answers) => answers,
+                Err(error) => return Some(Answer { name, result: Err(error) }),
+            };
         }
         self.answers.pop_front()
     }

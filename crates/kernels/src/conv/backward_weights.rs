@@ -16,7 +16,7 @@ use super::ConvShape;
 use super::axis::Axis;
 use super::copy::{CopyView, copy_plane, pair_neighbours};
 use super::correlation::{Correlation, Panel};
-use super::tile::{self, Ahead, Sum, Target};
+use super::tile::{self, Sum, Target};
 use crate::layout::Maps;
 use crate::precision::{Bf16, Element, F32, PairGroups, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
@@ -333,7 +333,7 @@ impl<E: Element> Kernel for SumTask<'_, E> {
                     a_step: E::PER_WORD * plan.stride[1] * plan.unit,
                     b_step: LANES,
                     b_lane: pixels * LANES,
-                    ahead: Ahead::NONE,
+                    ..Sum::EMPTY
                 };
                 let dy = &dy.data[start_of(first, panel.block) + from * plan.gradient[1] * LANES
                     ..start_of(first + count - 1, panel.block + panel.width)];

@@ -8,9 +8,10 @@
 //! Rows that two strips read are computed twice. Every sum has the order that it has in the two convolutions by themselves, so
 //! results have the same bits.
 
-use super::correlation::{Call, Correlation, Onto};
+use super::correlation::{Call, Correlation};
 use super::cut::TASKS;
 use super::depthwise::Depthwise;
+use super::strip::Onto;
 use super::{Conv, Panel, Plan};
 use crate::activation::Activation;
 use crate::layout::{Maps, MapsMut};

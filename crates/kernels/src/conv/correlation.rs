@@ -12,17 +12,19 @@
 //! With [`Precision::Bf16`] a strip of floats is always copied, as words of two neighbouring channels, and weights are words
 //! of two neighbouring rows: a block of 16 channels is 8 words wide, and everything else is the same. An input that is stored
 //! in bf16 consists of such words already, and an output that is has its sums wait as floats in scratch. A plain plane's word
-//! is a pixel and the one that the next kernel column reads; a tap is two columns then, the last one of an odd kernel beside
-//! zero.
+//! is a pixel and the one that the next kernel column reads, so that it multiplies two columns; the last column of an odd
+//! kernel is beside zero.
+//!
+//! A sum is cut into runs, whose products lie at even distances: the channels of a pixel, or the columns of a kernel row in a
+//! plain plane. A run of a block that has fewer channels ends where its padding begins.
 
 use super::axis::{Axis, Phase};
-use super::copy::{CopyView, copy_plane, pair_neighbours};
-use super::tile::{self, Addend, Ahead, Start, Sum, Target};
-use crate::activation::{Ending, Rows};
-use crate::layout::{Maps, MapsMut, Placing};
+use super::strip::{Onto, StripTask};
+use crate::activation::Ending;
+use crate::layout::{Maps, MapsMut};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups};
-use crate::simd::{Isa, Kernel, LANES, Simd};
-use crate::statistics::{self, StatisticsParts};
+use crate::simd::{Isa, LANES};
+use crate::statistics::StatisticsParts;
 use crate::threads::{Parts, Threads};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -55,20 +57,20 @@ pub(crate) struct Panel {
 pub(super) struct PhasePair {
     /// Kernel elements `[row, column]`.
     pub(super) kernel: Vec<[usize; 2]>,
-    /// For every plane and run of products: place in the input view, and products before it in the panel's weights.
-    taps: Vec<[u32; 2]>,
+    /// For every plane and run: place in the input view, and products before it in the panel's weights.
+    pub(super) starts: Vec<[u32; 2]>,
     /// Words of a run, and how far apart they are in the view: the channels of a pixel, or a row of the kernel in a plain
     /// plane.
-    run: usize,
-    step: usize,
+    pub(super) run: usize,
+    pub(super) step: usize,
     /// For every output of a full strip: place in the input view and in the output plane.
-    pixels: Vec<[u32; 2]>,
+    pub(super) pixels: Vec<[u32; 2]>,
     /// Outputs in a row and in a column.
-    counts: [usize; 2],
+    pub(super) counts: [usize; 2],
     /// Kernel elements of all pairs before this one.
     pub(super) taps_before: usize,
-    /// Entries of `taps` for each plane.
-    runs: usize,
+    /// Runs of each plane.
+    pub(super) runs: usize,
 }
 
 /// A planned correlation of one direction.
@@ -76,11 +78,13 @@ pub(super) struct PhasePair {
 pub(super) struct Correlation {
     precision: Precision,
     /// How input and output are stored.
-    stored: [Precision; 2],
+    pub(super) stored: [Precision; 2],
     /// Numbers of a pixel of an input plane.
-    channels: usize,
+    pub(super) channels: usize,
     /// Words of a pixel in the view that tiles read.
     pub(super) unit: usize,
+    /// Channels that are no padding, and the planes that hold them.
+    inputs: usize,
     pub(super) planes: usize,
     blocks: usize,
     pub(super) axes: [Axis; 2],
@@ -92,8 +96,10 @@ pub(super) struct Correlation {
     pub(super) strip: usize,
     /// The copied strip's rows and columns, or nothing where the input is read in place.
     pub(super) copy: Option<[usize; 2]>,
+    /// Whether weights are read from L3 by every task.
+    pub(super) heavy: bool,
     /// Floats of a picture's sums in a strip of a panel, where they wait in scratch until they are complete.
-    sums_len: usize,
+    pub(super) sums_len: usize,
 }
 
 /// What one call computes with.
@@ -115,29 +121,30 @@ pub(super) struct Call<'a> {
 }
 
 impl Correlation {
-    /// A correlation of `planes` planes of `channels` numbers a pixel.
+    /// A correlation of `inputs` channels, in planes of `channels` numbers a pixel.
     pub(super) fn new(
         precision: Precision,
-        [channels, planes, blocks]: [usize; 3],
+        [channels, inputs, blocks]: [usize; 3],
         axes: [Axis; 2],
         panels: Vec<Panel>,
     ) -> Correlation {
-        Correlation::of_stored(precision, [Precision::F32; 2], [channels, planes, blocks], axes, panels)
+        Correlation::of_stored(precision, [Precision::F32; 2], [channels, inputs, blocks], axes, panels)
     }
 
     /// The same with another way in which input and output are stored.
     pub(super) fn with_stored(&self, stored: [Precision; 2]) -> Correlation {
-        let dims = [self.channels, self.planes, self.blocks];
+        let dims = [self.channels, self.inputs, self.blocks];
         Correlation::of_stored(self.precision, stored, dims, self.axes.clone(), self.panels.clone())
     }
 
     fn of_stored(
         precision: Precision,
         stored: [Precision; 2],
-        [channels, planes, blocks]: [usize; 3],
+        [channels, inputs, blocks]: [usize; 3],
         axes: [Axis; 2],
         panels: Vec<Panel>,
     ) -> Correlation {
+        let planes = inputs.div_ceil(channels);
         let unit = (channels / precision.per_word()).max(1);
         let count = axes[0].count();
         let row = planes * unit * axes[1].reach(axes[1].count());
@@ -148,6 +155,7 @@ impl Correlation {
             stored,
             channels,
             unit,
+            inputs,
             planes,
             blocks,
             axes,
@@ -156,10 +164,12 @@ impl Correlation {
             taps: 0,
             strip: count,
             copy: None,
+            heavy: false,
             sums_len: 0,
         };
         plan.taps = plan.axes.iter().map(|axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>()).product();
-        let floats = if plan.is_heavy() { HEAVY_STRIP_FLOATS } else { STRIP_FLOATS };
+        plan.heavy = plan.words_len() > LIGHT_WEIGHTS;
+        let floats = if plan.heavy { HEAVY_STRIP_FLOATS } else { STRIP_FLOATS };
         let fitting = (1..=count).rev().find(|&q| plan.axes[0].reach(q) * row <= floats).unwrap_or(1);
         plan.strip = count.div_ceil(count.div_ceil(fitting));
         plan.copy = (!inside).then(|| [plan.axes[0].reach(plan.strip), plan.axes[1].reach(plan.axes[1].count())]);
@@ -187,13 +197,13 @@ impl Correlation {
                         shifts.push([down - self.origin(0), right - self.origin(1)].map(|shift| shift as usize));
                     }
                 }
-                let tap = |p: usize, t: usize| {
-                    let [down, right] = shifts[t];
+                let start = |p: usize, r: usize| {
+                    let [down, right] = shifts[r];
                     let at = p * plane + (down * columns + right) * self.unit;
-                    [at as u32, ((p * shifts.len() + t) * run) as u32]
+                    [at as u32, ((p * shifts.len() + r) * run) as u32]
                 };
                 let runs = shifts.len();
-                let taps = (0..planes).flat_map(|p| (0..runs).map(move |t| (p, t))).map(|(p, t)| tap(p, t));
+                let starts = (0..planes).flat_map(|p| (0..runs).map(move |r| (p, r))).map(|(p, r)| start(p, r));
                 let pixel = |q: usize, r: usize| {
                     let from = (q * vertical.stride * columns + r * horizontal.stride) * self.unit;
                     let to = (v.first + q * vertical.step) * horizontal.output + h.first + r * horizontal.step;
@@ -201,7 +211,7 @@ impl Correlation {
                 };
                 let pixels = (0..self.strip.min(v.count)).flat_map(|q| (0..h.count).map(move |r| (q, r)));
                 let pair = PhasePair {
-                    taps: taps.collect(),
+                    starts: starts.collect(),
                     pixels: pixels.map(|(q, r)| pixel(q, r)).collect(),
                     counts: [v.count, h.count],
                     run,
@@ -222,30 +232,25 @@ impl Correlation {
             1 => {
                 let (taps, of_word) = (&columns.taps, if self.pairs_columns() { 2 } else { 1 });
                 let step = taps.get(of_word).map_or(1, |second| (second.1 - taps[0].1) as usize);
-                [taps.len().div_ceil(of_word), step, taps.len()]
+                [taps.len().div_ceil(of_word), step, taps.len().max(1)]
             }
             _ => [self.unit, 1, 1],
         }
     }
 
     /// The input coordinate, relative to `stride·q`, where the view begins.
-    fn origin(&self, axis: usize) -> isize {
+    pub(super) fn origin(&self, axis: usize) -> isize {
         if self.copy.is_some() { self.axes[axis].first_shift() } else { 0 }
     }
 
     /// Rows and columns of a plane of the view that tiles read.
-    fn view(&self) -> [usize; 2] {
+    pub(super) fn view(&self) -> [usize; 2] {
         self.copy.unwrap_or([self.axes[0].input, self.axes[1].input])
     }
 
     pub(super) fn view_plane(&self) -> usize {
         let [rows, columns] = self.view();
         rows * columns * self.unit
-    }
-
-    /// Whether weights are read from L3 by every task.
-    pub(super) fn is_heavy(&self) -> bool {
-        self.words_len() > LIGHT_WEIGHTS
     }
 
     /// The plan's own strips of a picture.
@@ -269,13 +274,24 @@ impl Correlation {
     }
 
     /// Floats of a block of sums that wait.
-    fn sums_plane(&self) -> usize {
+    pub(super) fn sums_plane(&self) -> usize {
         self.strip * self.axes[1].output * LANES
     }
 
-    /// Taps of all planes in a chunk of the sum.
-    fn chunk(&self, phase: &PhasePair) -> usize {
-        (CHUNK_PRODUCTS / (phase.runs.max(1) * phase.run)).max(1) * phase.runs.max(1)
+    /// Runs in a chunk of the sum.
+    pub(super) fn chunk(&self, phase: &PhasePair) -> usize {
+        (CHUNK_PRODUCTS / (phase.runs * phase.run).max(1)).max(1) * phase.runs.max(1)
+    }
+
+    /// Words of the last plane's channels that are no padding.
+    pub(super) fn words_of_last(&self) -> usize {
+        (self.inputs - (self.planes - 1) * self.channels).div_ceil(self.precision.per_word())
+    }
+
+    /// Runs of a panel before those of a plane whose last channels are padding.
+    pub(super) fn whole_runs(&self, panel: &Panel, phase: &PhasePair) -> usize {
+        let padded = panel.planes.end == self.planes && self.words_of_last() < self.unit;
+        (panel.planes.len() - usize::from(padded)) * phase.runs
     }
 
     pub(super) fn input_len(&self) -> usize {
@@ -302,7 +318,7 @@ impl Correlation {
     }
 
     /// The words of so many floats of packed weights, whole planes' of panels.
-    fn words(&self, floats: usize) -> usize {
+    pub(super) fn words(&self, floats: usize) -> usize {
         match self.pairs_columns() {
             true => floats / self.columns() * self.columns().div_ceil(2),
             false => floats / self.precision.per_word(),
@@ -411,261 +427,5 @@ impl Correlation {
         let (sums, pictures, panels) = (Parts::new(&mut []), picture..picture + 1, std::slice::from_ref(panel));
         let (element, copied) = (PhantomData::<F32>, &mut [][..]);
         isa.run(StripTask { element, plan: self, call, onto, copied, sums, pictures, from, rows, panels });
-    }
-}
-
-/// Where the results of a task go.
-#[derive(Clone, Copy)]
-pub(super) enum Onto<'a> {
-    /// Maps of whole pictures.
-    Maps(Parts<'a, f32>, Placing),
-    /// The task's rows alone, in `f32`, of one panel, whose blocks are so many floats apart.
-    Rows(Parts<'a, f32>, usize),
-}
-
-/// Where a panel's rows are written.
-struct Place {
-    /// Numbers of a picture before them; they are as many as `len`.
-    first: usize,
-    len: usize,
-    out: *mut f32,
-    stored: Precision,
-    /// Numbers from one block to the next.
-    plane: usize,
-}
-
-/// Some panels of one strip of a picture, or of some pictures.
-struct StripTask<'a, E> {
-    element: PhantomData<E>,
-    plan: &'a Correlation,
-    call: &'a Call<'a>,
-    onto: Onto<'a>,
-    /// The pictures' copied strips, and sums that are not complete yet.
-    copied: &'a mut [f32],
-    sums: Parts<'a, f32>,
-    pictures: Range<usize>,
-    /// Its first row `q`, and how many it has, at most.
-    from: usize,
-    rows: usize,
-    panels: &'a [Panel],
-}
-
-impl<E: Element> Kernel for StripTask<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let StripTask { plan, call, panels, from, .. } = self;
-        let Some(first) = panels.first() else { return };
-        let planes =
-            panels.iter().fold(first.planes.clone(), |a, b| a.start.min(b.planes.start)..a.end.max(b.planes.end));
-        let copied = planes.len() * plan.view_plane();
-        if plan.copy.is_some() {
-            for (picture, view) in self.pictures.clone().zip(self.copied.chunks_exact_mut(copied)) {
-                let x = call.x.picture(picture, plan.input_len());
-                copy_strip::<S, E>(s, plan, x, from, self.rows, planes.clone(), view);
-            }
-        }
-        for panel in panels {
-            for phase in &plan.phases {
-                let (runs, chunk) = (panel.planes.len() * phase.runs, plan.chunk(phase));
-                for c in 0..runs.div_ceil(chunk).max(1) {
-                    let taps = (c * chunk).min(runs)..((c + 1) * chunk).min(runs);
-                    for (i, picture) in self.pictures.clone().enumerate() {
-                        let view = match plan.copy {
-                            Some(_) => {
-                                &self.copied[i * copied + (panel.planes.start - planes.start) * plan.view_plane()..]
-                            }
-                            None => {
-                                let [vertical, horizontal] = &plan.axes;
-                                let row = from * vertical.stride * horizontal.input * plan.unit;
-                                let x = call.x.picture(picture, plan.input_len());
-                                &x[panel.planes.start * plan.view_plane() + row..]
-                            }
-                        };
-                        self.add_chunk(s, i, panel, phase, taps.clone(), view);
-                        if taps.end == runs {
-                            self.activate(s, i, panel);
-                            self.sum_statistics(s, picture, panel);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl<E: Element> StripTask<'_, E> {
-    /// Adds a chunk of the sum to outputs of one panel and phase of the task's picture `i`; `view` begins with the panel's
-    /// first plane.
-    #[inline(always)]
-    fn add_chunk<S: Simd>(&self, s: S, i: usize, panel: &Panel, phase: &PhasePair, taps: Range<usize>, view: &[f32]) {
-        let StripTask { plan, call, from, .. } = *self;
-        let picture = self.pictures.start + i;
-        let Place { first, len, out, stored, plane } = self.place(picture, panel);
-        let lanes = panel.width * LANES;
-        let rows = self.rows.min(phase.counts[0].saturating_sub(from));
-        let pixels = &phase.pixels[..rows * phase.counts[1]];
-        let runs = panel.planes.len() * phase.runs;
-        let (is_first, is_last) = (taps.start == 0, taps.end == runs);
-        let weights = plan.words(panel.weights) + panel.planes.len() * phase.taps_before * plan.unit * lanes;
-        let weights = &call.weights[weights..][..runs * phase.run * lanes];
-        let ahead = match i {
-            0 => self.ahead::<S>(phase, panel, pixels.len(), taps.len(), &weights[taps.end * phase.run * lanes..]),
-            _ => Ahead::NONE,
-        };
-        let taps = &phase.taps[taps];
-        let sum = Sum { taps, run: phase.run, a_step: phase.step, b_step: lanes, b_lane: LANES, ahead };
-        // Where a sum waits for its next chunk.
-        let (sums, lane) = match plan.sums_len {
-            0 => (out, plane),
-            len => (self.sums.pointer(i * len..(i + 1) * len), plan.sums_plane()),
-        };
-        let start = match call.bias {
-            Some(bias) if is_first => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
-            None if is_first && !call.accumulate => Start::Zero,
-            _ => Start::Sums { from: sums, lane },
-        };
-        let target = match is_last {
-            true => {
-                let addend = call.addend.map(|addend| {
-                    let from = addend.part(picture, first, len).as_ptr();
-                    Addend { from, stored: addend.stored, lane: plane }
-                });
-                // What an activation's pass reads is not rounded before.
-                let (out, stored, lane) = match call.ending.pass {
-                    Some(_) => (sums, Precision::F32, lane),
-                    None => (out, stored, plane),
-                };
-                Target { out, stored, lane, start, addend, bounds: call.ending.bounds }
-            }
-            false => Target { lane, start, ..Target::rows(sums, true) },
-        };
-        // SAFETY: a task's pictures, strips, phases and panels are pixels that no other task writes. Every tap of every
-        // pixel lies in the view by the tables' construction, and weights, bias and addend were sliced to the lengths that
-        // the tile reads.
-        unsafe {
-            tile::rows::<S, E>(s, panel.width, &sum, pixels, view.as_ptr(), weights.as_ptr(), &target);
-        }
-    }
-}
-
-impl<E: Element> StripTask<'_, E> {
-    /// The chunk of weights that is read after one, where it may not be in L2.
-    #[inline(always)]
-    fn ahead<S: Simd>(&self, phase: &PhasePair, panel: &Panel, pixels: usize, taps: usize, next: &[f32]) -> Ahead {
-        let StripTask { plan, call, .. } = self;
-        if call.batch > 1 && !plan.is_heavy() {
-            return Ahead::NONE;
-        }
-        let chunk = plan.chunk(phase) * phase.run * panel.width;
-        let tiles = taps * pixels.div_ceil(S::tile_rows(panel.width)).max(1);
-        // None where there are many pixels for each weight.
-        Ahead { from: next.as_ptr(), vectors: (chunk + tiles / 2) / tiles.max(1) }
-    }
-
-    /// Where the task's rows of a panel go.
-    #[inline(always)]
-    fn place(&self, picture: usize, panel: &Panel) -> Place {
-        let [vertical, horizontal] = &self.plan.axes;
-        let (row, plane) = (horizontal.output * LANES, vertical.output * horizontal.output * LANES);
-        let first = self.from * vertical.step;
-        let rows = (self.rows * vertical.step).min(vertical.output - first);
-        let len = |plane: usize| (panel.width - 1) * plane + rows * row;
-        let first = panel.block * plane + first * row;
-        match self.onto {
-            Onto::Maps(y, placing) => {
-                let out = y.pointer(placing.range(picture, first, len(plane)));
-                Place { first, len: len(plane), out, stored: placing.stored, plane }
-            }
-            Onto::Rows(rows, plane) => {
-                let out = rows.pointer(0..len(plane));
-                Place { first, len: len(plane), out, stored: Precision::F32, plane }
-            }
-        }
-    }
-
-    /// The activation of the finished strip of the task's picture `i`, where it takes a pass: in place, or from the scratch in
-    /// which sums wait.
-    #[inline(always)]
-    fn activate<S: Simd>(&self, s: S, i: usize, panel: &Panel) {
-        let StripTask { plan, call, .. } = *self;
-        let Some(pass) = call.ending.pass else { return };
-        let Place { len, out, stored, plane, .. } = self.place(self.pictures.start + i, panel);
-        let len = len - (panel.width - 1) * plane;
-        let to = Rows { first: out, stride: plane };
-        let shape = [panel.width, len];
-        let last = pass.ragged.filter(|ragged| ragged.block + 1 == panel.block + panel.width);
-        // SAFETY: a task has its strips of its panels' blocks to itself, and scratch in which their sums wait.
-        unsafe {
-            if E::PER_WORD == 2 && stored == Precision::Bf16 {
-                let sums = self.sums.pointer(i * plan.sums_len..(i + 1) * plan.sums_len);
-                let sums = Rows { first: sums.cast_const(), stride: plan.sums_plane() };
-                pass.activation.apply_rows::<S, E>(s, shape, sums, to);
-                if let Some(ragged) = last {
-                    let block = to.first.add((panel.width - 1) * plane / E::PER_WORD);
-                    ragged.clear_each::<S, E>(s, len / LANES, block, LANES);
-                }
-            } else {
-                let sums = Rows { first: to.first.cast_const(), stride: plane };
-                pass.activation.apply_rows::<S, F32>(s, shape, sums, to);
-                if let Some(ragged) = last {
-                    ragged.clear_each::<S, F32>(s, len / LANES, to.first.add((panel.width - 1) * plane), LANES);
-                }
-            }
-        }
-    }
-
-    /// Leaves the statistics of a picture's finished strip, which is still in a cache, where they are asked for.
-    #[inline(always)]
-    fn sum_statistics<S: Simd>(&self, s: S, picture: usize, panel: &Panel) {
-        let StripTask { plan, call, from, .. } = *self;
-        let (Some(statistics), Onto::Maps(y, placing)) = (call.statistics, self.onto) else { return };
-        let [vertical, horizontal] = &plan.axes;
-        let (row, rows) = (horizontal.output * LANES, self.rows.min(vertical.output - from));
-        for block in panel.block..panel.block + panel.width {
-            let place = placing.range(picture, (block * vertical.output + from) * row, rows * row);
-            // SAFETY: a task has its strips of its panels' blocks, and their parts, to itself.
-            unsafe {
-                let pixels = y.part(place);
-                statistics::sum_pixels(s, pixels, statistics.part(picture * plan.strips() + from / plan.strip, block));
-            }
-        }
-    }
-}
-
-/// Copies the rows that a strip reads into scratch, with zeros where a tap leaves the picture.
-#[inline(always)]
-fn copy_strip<S: Simd, E: Element>(
-    s: S,
-    plan: &Correlation,
-    x: &[f32],
-    from: usize,
-    rows: usize,
-    planes: Range<usize>,
-    scratch: &mut [f32],
-) {
-    let [vertical, horizontal] = &plan.axes;
-    let (rows, [_, columns]) = (vertical.reach(rows), plan.view());
-    let top = (from * vertical.stride) as isize + plan.origin(0);
-    // Words are copied as they are.
-    let words = plan.stored[0] == Precision::Bf16;
-    let channels = if words { plan.unit } else { plan.channels };
-    let view = CopyView { rows, columns, top, left: plan.origin(1), channels };
-    let size = [vertical.input, horizontal.input];
-    let len = size[0] * size[1] * channels;
-    for (p, target) in planes.zip(scratch.chunks_exact_mut(plan.view_plane())) {
-        let plane = &x[p * len..][..len];
-        if plan.channels < E::PER_WORD {
-            copy_plane::<S, F32>(s, &view, plane, size, target);
-            let taps = &horizontal.phases[0].taps;
-            let next = taps.get(1).map_or(0, |second| (second.1 - taps[0].1) as usize);
-            pair_neighbours(s, columns, next, &mut target[..rows * columns]);
-            continue;
-        }
-        match words {
-            true => copy_plane::<S, F32>(s, &view, plane, size, target),
-            false => copy_plane::<S, E>(s, &view, plane, size, target),
-        }
     }
 }

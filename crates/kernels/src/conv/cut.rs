@@ -31,7 +31,7 @@ impl Correlation {
     /// Whole pictures that a task may have.
     pub(super) fn pictures(&self, batch: usize, threads: usize) -> usize {
         let floats = self.planes * self.view_plane();
-        match self.is_heavy() && self.strip == self.axes[0].count() {
+        match self.heavy && self.strip == self.axes[0].count() {
             // Enough tasks when each has one panel.
             true => (PICTURES_FLOATS / floats).min(batch * self.panels.len() / (TASKS * threads)).max(1),
             false => 1,

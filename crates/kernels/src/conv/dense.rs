@@ -69,12 +69,12 @@ impl Dense {
         let kernel = shape.kernel();
         let axes = [0, 1].map(|axis| Axis::forward(kernel[axis], input[axis], output[axis]));
         let panels = cut_panels(isa, [in_channels, out_channels], shape.groups, unit);
-        let mut forward = Correlation::new(setting.precision, [unit, planes, blocks], axes, panels);
+        let mut forward = Correlation::new(setting.precision, [unit, in_channels, blocks], axes, panels);
         forward.place_weights();
         let backward = (!plain).then(|| {
             let axes = [0, 1].map(|axis| Axis::backward(kernel[axis], output[axis], input[axis]));
             let panels = cut_panels(isa, [out_channels, in_channels], shape.groups, LANES);
-            let mut backward = Correlation::new(setting.precision, [LANES, blocks, planes], axes, panels);
+            let mut backward = Correlation::new(setting.precision, [LANES, out_channels, planes], axes, panels);
             backward.place_weights();
             let transposition = Transposition::new(&forward, &backward);
             (backward, transposition)

@@ -21,6 +21,7 @@ mod dense;
 mod depthwise;
 mod packing;
 mod panels;
+mod strip;
 pub(crate) mod tile;
 mod winograd;
 

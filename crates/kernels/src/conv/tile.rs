@@ -12,25 +12,43 @@ use crate::activation::Bounds;
 use crate::precision::{Bf16, Element, F32, Precision};
 use crate::simd::{LANES, Simd};
 
-/// What a tile sums over: for each tap, `run` products.
+/// What a tile sums over: for each tap, `run` products, or `rest`.
 #[derive(Clone, Copy)]
 pub(crate) struct Sum<'a> {
     /// Where a tap begins: in `a` in floats from a row's start, in `b` in steps from its start.
     pub(crate) taps: &'a [[u32; 2]],
     /// Products per tap.
     pub(crate) run: usize,
+    /// Number of leading taps with `run` products; those after them have `rest`, because their other channels are padding.
+    pub(crate) whole: usize,
+    /// Products of each tap after these.
+    pub(crate) rest: usize,
     /// Floats between two products in `a`.
     pub(crate) a_step: usize,
     /// Floats between two products in `b`: one step.
     pub(crate) b_step: usize,
     /// Floats between two neighbouring vectors of `b`.
     pub(crate) b_lane: usize,
-    /// What is fetched meanwhile.
+    /// What is prefetched meanwhile.
     pub(crate) ahead: Ahead,
 }
 
-/// Numbers that are read soon and are fetched into a core's L2 while tiles are computed: what the CPU does by itself comes too
-/// late for weights from L3 that only few pixels are multiplied by.
+impl Sum<'_> {
+    /// A sum without taps, padding or prefetch.
+    pub(crate) const EMPTY: Sum<'static> = Sum {
+        taps: &[],
+        run: 0,
+        whole: usize::MAX,
+        rest: 0,
+        a_step: 1,
+        b_step: LANES,
+        b_lane: LANES,
+        ahead: Ahead::NONE,
+    };
+}
+
+/// Numbers that are read next and are prefetched into L2 while tiles are computed: hardware prefetching comes too late for
+/// weights from L3 that only few pixels are multiplied by.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     /// The first of them; the rest follows.
@@ -40,7 +58,7 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Nothing.
+    /// No prefetch.
     pub(crate) const NONE: Ahead = Ahead { from: std::ptr::null(), vectors: 0 };
 }
 
@@ -210,14 +228,15 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const N: usize>(
                 }
             }
         }
-        for &[a_tap, b_tap] in sum.taps {
+        for (tap, &[a_tap, b_tap]) in sum.taps.iter().enumerate() {
             let mut at = a_tap as usize;
             let mut weights = b.add(b_tap as usize * sum.b_step);
             for _ in 0..ahead.vectors {
                 s.prefetch(ahead.from);
                 ahead.from = ahead.from.wrapping_add(LANES);
             }
-            for _ in 0..sum.run {
+            let products = if tap < sum.whole { sum.run } else { sum.rest };
+            for _ in 0..products {
                 let mut vectors = [s.splat(0.0); N];
                 for v in 0..N {
                     vectors[v] = s.load(weights.add(v * sum.b_lane));

@@ -110,7 +110,7 @@ fn check(isa: Isa, shape: [usize; 4], after: Activation, pool_on: bool, drop: Op
 fn agrees_with_the_references_on_every_set() {
     for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
         for shape in [[3, 20, 6, 8], [2, 16, 7, 5], [1, 33, 2, 3], [5, 4, 3, 3]] {
-            let chains = activation::ALL.into_iter().flat_map(|after| [(after, false), (after, true)]);
+            let chains = activation::all().into_iter().flat_map(|after| [(after, false), (after, true)]);
             for (after, pool_on) in chains.filter(|&(after, pool_on)| NormChain::takes(after, pool_on)) {
                 check(isa, shape, after, pool_on, None);
                 check(isa, shape, after, pool_on, Some(Drop { seed: 7, p: 0.5 }));

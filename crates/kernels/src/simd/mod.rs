@@ -51,7 +51,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is valid for writes of 16 floats; no alignment is needed.
     unsafe fn store(self, p: *mut f32, v: Self::V);
-    /// Fetches what lies at `p`, where nothing need be, into a core's L2 cache, on CPUs that can be told so.
+    /// A hint to fetch the line at `p` into L2; `p` need not be valid.
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         #[cfg(target_arch = "x86_64")]

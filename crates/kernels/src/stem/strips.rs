@@ -2,7 +2,7 @@
 
 use super::{MOST_PRODUCTS, Stem, StemInput, StemNorm};
 use crate::conv::Panel;
-use crate::conv::tile::{self, Ahead, Start, Sum, Target};
+use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::Maps;
 use crate::norm::{Drop, NormChain};
 use crate::precision::F32;
@@ -128,8 +128,7 @@ impl Stem {
             Some(bias) => Start::Bias(bias[panel.block * LANES..][..lanes].as_ptr()),
             None => Start::Zero,
         };
-        let sum =
-            Sum { taps: &[[0; 2]], run: products, a_step: stride, b_step: lanes, b_lane: LANES, ahead: Ahead::NONE };
+        let sum = Sum { taps: &[[0; 2]], run: products, a_step: stride, b_step: lanes, b_lane: LANES, ..Sum::EMPTY };
         let (matrix, x) = (&strip.matrix[..products * stride], &mut x[..strip.pixels * lanes]);
         let target = Target { lane: strip.pixels * LANES, start, ..Target::rows(x.as_mut_ptr(), true) };
         // SAFETY: a pixel is a column of the matrix, of which each product reads a row; weights, bias and strip were sliced
@@ -151,7 +150,7 @@ impl Stem {
             a_step: 1,
             b_step: LANES,
             b_lane: strip.pixels * LANES,
-            ahead: Ahead::NONE,
+            ..Sum::EMPTY
         };
         let target = Target::rows(part.as_mut_ptr(), false);
         let mut places = [[0; 2]; MOST_PRODUCTS + 1];

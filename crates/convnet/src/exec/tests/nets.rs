@@ -308,7 +308,7 @@ pub(in crate::exec) fn of_every_operation() -> Vec<Net> {
 
 /// Each activation after each stage that can have one, with and without a pooling and a dropout after it.
 pub(in crate::exec) fn of_every_activation() -> Vec<Net> {
-    let nets = activation::samples().map(|activation| {
+    let nets = activation::samples().into_iter().map(|activation| {
         let op = || Op::Activation(activation);
         let mut net = Layers::new(op().name(), [3, 10, 9]);
         let input = net.0.output();

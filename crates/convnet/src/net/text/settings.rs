@@ -91,7 +91,7 @@ pub(super) fn read(name: &str, fields: &mut Fields<'_>) -> Option<Result<Op, Fau
 
 /// Names of all operations.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let activations = activation::samples().map(|activation| Op::Activation(activation).name());
+    let activations = activation::samples().into_iter().map(|activation| Op::Activation(activation).name());
     READERS.iter().map(|(name, _)| *name).chain(activations)
 }
 

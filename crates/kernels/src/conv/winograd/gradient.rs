@@ -12,7 +12,7 @@
 
 use super::super::choice::products;
 use super::super::correlation::Panel;
-use super::super::tile::{Ahead, Sum, Target};
+use super::super::tile::{Sum, Target};
 use super::tiles::{Grid, Pictures, Strides};
 use super::transform::{Gradient, Input, POINTS, SIDE};
 use super::weights::Matrices;
@@ -286,14 +286,8 @@ impl Kernel for Accumulate<'_> {
                 let out = task.sums.pointer(to..to + rows * lanes);
                 for from in (0..tiles).step_by(CHUNK_PRODUCTS) {
                     let run = CHUNK_PRODUCTS.min(tiles - from);
-                    let sum = Sum {
-                        taps: &[[0; 2]],
-                        run,
-                        a_step: plan.v_tile(),
-                        b_step: lanes,
-                        b_lane: LANES,
-                        ahead: Ahead::NONE,
-                    };
+                    let sum =
+                        Sum { taps: &[[0; 2]], run, a_step: plan.v_tile(), b_step: lanes, b_lane: LANES, ..Sum::EMPTY };
                     let target = Target::rows(out, self.first && from == 0);
                     // SAFETY: `V` and `W` hold a group's tiles, and were written before; each task has a point and a panel
                     // of a `dU` of its own.

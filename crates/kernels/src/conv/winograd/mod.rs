@@ -25,7 +25,7 @@ pub(super) use gradient::WeightGradient;
 
 use super::choice::products;
 use super::correlation::{Call, Panel};
-use super::tile::{self, Ahead, Sum, Target};
+use super::tile::{self, Sum, Target};
 use crate::layout::{MapsMut, Placing};
 use crate::precision::{Bf16, F32, Precision};
 use crate::simd::{Isa, Kernel, LANES, Simd};
@@ -317,7 +317,7 @@ impl MultiplyTiles<'_> {
         for point in 0..POINTS {
             for from in rows.clone().step_by(CHUNK_PRODUCTS) {
                 let run = CHUNK_PRODUCTS.min(rows.end - from);
-                let sum = Sum { taps: &[[0; 2]], run, a_step: 1, b_step: lanes, b_lane: LANES, ahead: Ahead::NONE };
+                let sum = Sum { taps: &[[0; 2]], run, a_step: 1, b_step: lanes, b_lane: LANES, ..Sum::EMPTY };
                 // SAFETY: the caller's promise.
                 unsafe {
                     let v = self.v.add(point * v_strides.point + from);
