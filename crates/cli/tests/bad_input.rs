@@ -107,6 +107,8 @@ fn command_lines_that_cannot_be_understood() {
         (&["predict", "--run", "a"], "required"),
         (&["bench", "--mode", "fast"], "possible values: train, infer"),
         (&["bench", "--batch-size", "0"], "expected at least 1"),
+        (&["bench", "--batch-size", "99999999999"], "use a smaller batch size"),
+        (&["bench", "--mode", "infer", "--batch-size", "99999999999"], "use a smaller batch size"),
         (&["bench", "--repeats", "x"], "expected a whole number"),
         (&["bench", "--opt", "adamw"], "possible values: adam, sgd"),
         (&["bench", "--turns", "--json"], "cannot be used with"),

@@ -55,6 +55,13 @@ impl ValSplit {
     }
 }
 
+impl From<Dataset> for Splits {
+    /// Training pictures alone.
+    fn from(train: Dataset) -> Splits {
+        Splits { train, val: None, test: None }
+    }
+}
+
 impl Splits {
     /// Holds out a part of the training pictures for validation, where there is no such part yet.
     #[must_use]
@@ -89,10 +96,7 @@ mod tests {
 
     #[test]
     fn each_class_gives_its_share_and_no_picture_is_in_both() {
-        let splits = |seed| {
-            let all = Splits { train: data(), val: None, test: None };
-            all.hold_out(ValSplit { share: None, seed })
-        };
+        let splits = |seed| Splits::from(data()).hold_out(ValSplit { share: None, seed });
         let Splits { train, val, .. } = splits(1);
         let val = val.unwrap();
         assert_eq!((train.class_counts(), val.class_counts()), (vec![16, 8], vec![4, 2]));

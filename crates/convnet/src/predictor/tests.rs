@@ -69,6 +69,34 @@ fn every_way_in_gives_the_same_answer() {
 }
 
 #[test]
+fn values_of_layers_come_with_each_picture() {
+    let mut predictor = predictor().batch_size(2).features(["adaptive_avg_pool2d", "flatten"]).unwrap();
+    let colours = [[255, 0, 0], [0, 51, 255], [0, 255, 0]];
+    let answers = predictor.predict_all(colours.map(|colour| plain(colour, 4, 4))).unwrap();
+    for (answer, colour) in answers.zip(colours) {
+        let features = answer.result.unwrap().features;
+        let (maps, row) = (&features["adaptive_avg_pool2d"], &features["flatten"]);
+        assert_eq!((maps.shape(), row.shape()), (&[3, 1, 1][..], &[3][..]));
+        for values in [maps.data(), row.data()] {
+            assert!(values.iter().zip(colour).all(|(value, byte)| (value - f32::from(byte) / 255.0).abs() < 1e-6));
+        }
+    }
+    let error = self::predictor().features(["flat"]).unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_at_once() {
+    let net = crate::zoo::by_name("cnn", &crate::zoo::ZooOptions::default()).unwrap();
+    let mut classifier = Classifier::untrained(net, 0).unwrap();
+    classifier.weights.pop_first();
+    let error = Predictor::with_engine(classifier, &Engine::new(1).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+    let error = predictor().batch_size(usize::MAX).predict_all([plain([0; 3], 4, 4)]).unwrap_err();
+    assert!(matches!(error, Error::Layer { .. }), "{error}");
+}
+
+#[test]
 fn pictures_come_back_as_they_were_seen() {
     let mut predictor = predictor().planes(true);
     let seen = predictor.predict(plain([0, 51, 255], 30, 20)).unwrap().planes;

@@ -336,7 +336,7 @@ pub(in crate::exec) fn of_every_activation() -> Vec<Net> {
         net.add(Op::Linear(Linear::new(5)), &[row]);
         net.0
     });
-    nets.to_vec()
+    nets.collect()
 }
 
 /// A net of a dozen operations in any order, each on any of the values so far, at several resolutions, and one of the

@@ -345,6 +345,14 @@ fn gradients_are_read_changed_and_added_up() {
     assert!(both.set_gradient(name, &Tensor::zeros([1])).unwrap_err().to_string().contains("expected shape"));
     assert!(both.gradient("nothing").is_err());
 
+    // What is not trained counts in no norm.
+    let group = |other: &str| if other == name { ParameterGroup::FROZEN } else { ParameterGroup::default() };
+    let mut frozen = Training::builder(&net, &state).batch(3).parameters(group).build(&engine).unwrap();
+    frozen.gradients(first, &[0, 1, 2]).unwrap();
+    let norm = frozen.grad_norm();
+    frozen.set_gradient(name, &gradient).unwrap();
+    assert_eq!((frozen.grad_norm(), frozen.gradient(name).unwrap()), (norm, zeros));
+
     // What a caller writes where backward does not is gone with the next pass.
     both.flat_gradients_mut().fill(1.0);
     both.set_weights(&state).unwrap();
