@@ -274,7 +274,7 @@ pub(crate) fn times(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
-/// Of an unknown name, so many letters are shown.
+/// Letters of an unknown name that are shown.
 const LONGEST: usize = 100;
 
 /// Names who trains in a folder.
@@ -292,10 +292,10 @@ fn before(file: &Option<PathBuf>) -> String {
     file.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
-/// Of many errors, so many are named in a message.
+/// Errors that a message names, of many.
 const NAMED: usize = 50;
 
-/// Of many names, so many are shown.
+/// Names that are shown, of many.
 const SHOWN: usize = 10;
 
 fn listed(title: &str, names: &[String]) -> String {

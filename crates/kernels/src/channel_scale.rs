@@ -115,11 +115,11 @@ fn scale(
     });
 }
 
-/// Of a piece of a picture, which may begin and end anywhere between two pixels.
+/// Scales a piece of a picture, which may begin and end anywhere between two pixels.
 struct Scale<'a> {
     /// Nothing where it stands in `y`.
     x: Option<&'a [f32]>,
-    /// Of all channels.
+    /// The scales of all channels.
     scales: &'a [f32],
     /// Where the piece begins in the picture.
     first: usize,
@@ -166,7 +166,7 @@ fn scale_from<S: Simd, const ADD: bool>(s: S, scale: S::V, x: &[f32], y: &mut [f
     }
 }
 
-/// Of a block's pixels.
+/// Sums of products over a block's pixels.
 struct SumProducts<'a> {
     x: &'a [f32],
     dy: &'a [f32],

@@ -168,7 +168,7 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// Of one picture: `x` and `y` point at [`Columns::len`] floats, of which a task alone has its pixels.
+/// A task of one picture: `x` and `y` point at [`Columns::len`] floats, of which a task alone has its pixels.
 struct ForwardTile<'a> {
     norm: &'a LayerNorm,
     x: *const f32,
@@ -249,7 +249,7 @@ impl Kernel for Backward<'_> {
     }
 }
 
-/// Of one picture: `x`, `dy` and `dx` point at [`Columns::len`] floats, of which a task alone has its pixels.
+/// A task of one picture: `x`, `dy` and `dx` point at [`Columns::len`] floats, of which a task alone has its pixels.
 struct BackwardTile<'a> {
     norm: &'a LayerNorm,
     x: *const f32,

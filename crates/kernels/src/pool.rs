@@ -30,7 +30,7 @@ pub struct Pool {
     input: [usize; 2],
     output: [usize; 2],
     dilation: [usize; 2],
-    /// Of every placement, along each axis.
+    /// The span of every placement, along each axis.
     spans: [Vec<Span>; 2],
     kind: PoolKind,
     isa: Isa,

@@ -86,7 +86,7 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// Of one picture: `x` and `y` point at [`Columns::len`] floats, of which a task alone has its pixels.
+/// A task of one picture: `x` and `y` point at [`Columns::len`] floats, of which a task alone has its pixels.
 struct ForwardTile {
     columns: Columns,
     x: *const f32,
@@ -161,7 +161,7 @@ impl Kernel for Backward<'_> {
     }
 }
 
-/// Of one picture: `y`, `dy` and `dx` point at [`Columns::len`] floats, of which a task alone has its pixels.
+/// A task of one picture: `y`, `dy` and `dx` point at [`Columns::len`] floats, of which a task alone has its pixels.
 struct BackwardTile {
     columns: Columns,
     y: *const f32,
@@ -206,7 +206,7 @@ mod tests {
     use crate::reference::gradcheck::{assert_gradient, dot, pattern};
     use crate::test_maps::{SHAPES, TestMaps, assert_close};
 
-    /// Of each pixel's channels, without a maximum.
+    /// Softmax over each pixel's channels, without a maximum.
     fn naive_forward([_, channels, pixels]: [usize; 3], x: &[f64]) -> Vec<f64> {
         let total =
             |n: usize, pixel: usize| (0..channels).map(|c| x[(n * channels + c) * pixels + pixel].exp()).sum::<f64>();

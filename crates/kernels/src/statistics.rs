@@ -31,7 +31,7 @@ pub struct StatisticsParts<'a> {
 }
 
 impl<'a> StatisticsParts<'a> {
-    /// Of a tensor of so many channels; `data` holds [`parts_len`] floats.
+    /// Parts for a tensor of so many channels; `data` holds [`parts_len`] floats.
     pub fn new(data: &'a mut [f32], channels: usize) -> StatisticsParts<'a> {
         StatisticsParts { data: Parts::new(data), blocks: blocks(channels) }
     }
@@ -62,7 +62,7 @@ pub(crate) struct Tally<S: Simd> {
 }
 
 impl<S: Simd> Tally<S> {
-    /// Of no pixels yet.
+    /// A tally of no pixels yet.
     #[inline(always)]
     pub(crate) fn around(s: S, pivot: S::V) -> Tally<S> {
         Tally { pivot, sums: [[s.splat(0.0); 2]; APART], pixels: 0 }

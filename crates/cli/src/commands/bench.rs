@@ -116,7 +116,7 @@ struct Layer {
     layer: String,
     direction: &'static str,
     ms: f64,
-    /// Of all runs' time, 0 to 1.
+    /// Share of all runs' time, 0 to 1.
     share: f64,
     /// Two floating-point operations for a multiply-add; absent where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,7 +138,7 @@ struct Ready<'a> {
 /// What `--turns` answers.
 #[derive(Serialize)]
 struct Turn {
-    /// Of each run.
+    /// Milliseconds of each run.
     ms: Vec<f64>,
 }
 

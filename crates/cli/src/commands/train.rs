@@ -75,7 +75,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Of the rates that are tried, every so manieth is listed.
+/// Every fourth of the rates that are tried is listed.
 const LISTED: usize = 4;
 
 /// Stops on Ctrl-C and says nothing.

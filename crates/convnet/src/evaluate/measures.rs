@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Of more classes, the table of which was taken for which is not made.
+/// Classes up to which there is a confusion matrix.
 const MOST_CLASSES: usize = 100;
 /// Pairs of classes that are listed.
 const PAIRS: usize = 20;

@@ -29,7 +29,7 @@ pub(super) enum Flow {
 /// Gradients of outputs, and how each stage gives those of its inputs.
 #[derive(Debug)]
 pub(super) struct Gradients {
-    /// Of each stage's output, where it is wanted.
+    /// Where the gradient of each stage's output lies, if it is wanted.
     pub(super) views: Vec<Option<View>>,
     pub(super) inputs: Vec<Vec<Flow>>,
 }

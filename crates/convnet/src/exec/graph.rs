@@ -148,7 +148,7 @@ pub(super) struct Facts {
 /// One kernel call and its place.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Of the first node in it.
+    /// The name of the first node in it.
     pub(super) name: String,
     pub(super) facts: Facts,
     /// The stages whose outputs it reads.

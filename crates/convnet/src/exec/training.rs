@@ -100,7 +100,7 @@ pub struct Training {
     losses: Vec<f32>,
     /// Partial sums of norms.
     sums: Vec<f64>,
-    /// Of the net's output and of the auxiliary ones.
+    /// Weights of the losses of the net's output and of the auxiliary ones.
     loss_weights: Vec<f32>,
     /// The moving average, once there is one.
     average: Option<Average>,

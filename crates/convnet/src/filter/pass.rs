@@ -72,7 +72,7 @@ pub struct Pass<'a> {
     picture: &'a Bitmap,
     border: Border,
     renderings: Vec<Rendering>,
-    /// Of the filters themselves.
+    /// The filters' own window.
     window: Window,
     output: [usize; 2],
     /// Computes a tile.
@@ -87,7 +87,7 @@ struct Scratch {
     input: Buffer,
     output: Buffer,
     conv: Buffer,
-    /// Of every filter's sums.
+    /// Places of every filter's sums.
     lanes: Vec<Lanes>,
 }
 

@@ -71,7 +71,7 @@ impl From<String> for Value {
 /// A number of the lecture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Of what it is.
+    /// What it is.
     pub name: Text,
     /// How it comes about, such as `3 · 3 · 128 · 64`; empty when it is read off.
     pub working: String,

@@ -18,7 +18,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Of a vector, with bias, starting as [`InitRule::KAIMING`].
+    /// A layer on a vector, with bias, starting as [`InitRule::KAIMING`].
     pub const fn new(out_features: usize) -> Linear {
         Linear { out_features, bias: true, per_pixel: false, init: InitRule::KAIMING }
     }

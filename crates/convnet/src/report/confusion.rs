@@ -6,9 +6,9 @@ use crate::columns::thousands;
 use crate::evaluate::{ConfusedPair, Evaluation};
 use crate::markup::{Markup, element, text};
 
-/// Of more classes there is no table.
+/// Classes up to which there is a table.
 const MOST: usize = 30;
-/// Of a column's name, so many letters fit upright.
+/// Letters of a column's name that fit upright.
 const UPRIGHT: usize = 3;
 /// Letters of a name in the table; the whole of it shows under the pointer.
 const LETTERS: usize = 24;

@@ -25,7 +25,7 @@ pub struct Progress {
     pub loss: f64,
     /// Time spent learning from them.
     pub seconds: f64,
-    /// Of that, time in which pictures were waited for.
+    /// Seconds of these in which training waited for pictures.
     pub waited: f64,
     /// The epoch whose weights are kept as the best, 0 before there is one: that of the best accuracy on the validation
     /// pictures, or the last where there are none.

@@ -69,7 +69,7 @@ pub struct Outcome {
     pub epochs: Vec<EpochMetrics>,
     /// Where the run stands.
     pub progress: Progress,
-    /// Of the last weights, which are the moving average where one is kept.
+    /// The hash of the last weights, which are the moving average where one is kept.
     pub weights_sha256: String,
     best: Best,
 }

@@ -12,9 +12,9 @@ pub(super) const FAN_OUT: [InitRule; 2] = [InitRule::KaimingNormalFanOut, InitRu
 /// Convolution without bias, batch norm, activation: torchvision's `Conv2dNormActivation`, whose parts are numbered.
 #[derive(Clone, Copy)]
 pub(super) struct ConvNorm {
-    /// Of the batch norm.
+    /// The batch norm's epsilon.
     pub(super) eps: f32,
-    /// Of the batch norm.
+    /// The batch norm's momentum.
     pub(super) momentum: f32,
     /// What follows; nothing for the identity.
     pub(super) activation: Activation,

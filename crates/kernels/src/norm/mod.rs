@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 /// Channel dropout of one step: `keep` of `random.rs` with index `n · channels + c`.
 #[derive(Clone, Copy, Debug)]
 pub struct Drop {
-    /// Of this step and layer.
+    /// The seed of this step and layer.
     pub seed: u64,
     /// Probability of being set to zero.
     pub p: f32,

@@ -81,7 +81,7 @@ pub struct StemNorm<'a> {
     pub scale: &'a [f32],
     /// Per channel.
     pub shift: &'a [f32],
-    /// Of this step.
+    /// The dropout of this step.
     pub drop: Option<Drop>,
 }
 

@@ -169,7 +169,7 @@ pub(super) struct PatchStatistics {
 }
 
 impl PatchStatistics {
-    /// Of patches of so many numbers.
+    /// Statistics of patches of so many numbers.
     pub(super) fn zeros(products: usize) -> PatchStatistics {
         PatchStatistics {
             mean: vec![0.0; products],

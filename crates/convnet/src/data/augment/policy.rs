@@ -125,10 +125,10 @@ pub(super) struct Look {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
     shear: f64,
-    /// Of width and of height.
+    /// Shares of width and height.
     translate: [f64; 2],
     rotate: f64,
-    /// Of brightness, colour, contrast and sharpness.
+    /// The change of brightness, colour, contrast and sharpness.
     enhance: f64,
     /// Bits at the lowest magnitude, and how many fewer at the highest.
     posterize: [u32; 2],

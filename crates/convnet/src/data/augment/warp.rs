@@ -59,7 +59,7 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// Of the interpolations that resizing knows, Pillow's `transform` takes these two (and bicubic, which is left out).
+    /// Pillow's `transform` takes two of the interpolations that resizing knows (and bicubic, which is left out).
     pub(super) fn new(interpolation: Interpolation, fill: [u8; 3]) -> Lookup {
         Lookup { bilinear: interpolation == Interpolation::Bilinear, fill }
     }

@@ -83,9 +83,9 @@ fn in_place(path: &Path, length: u64) -> Result<Found, String> {
 
 /// Where the entries of a tar end that is read in place.
 pub(super) struct TarEnd {
-    /// Of the file.
+    /// Bytes of the file.
     length: u64,
-    /// Of the last entry.
+    /// Where the last entry ends.
     end: u64,
 }
 

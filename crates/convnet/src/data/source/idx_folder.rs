@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// A file with the names of the classes, one a line, that may lie beside IDX files; without it they are "0" to "9".
 const CLASSES_FILE: &str = "classes.txt";
 const PARTS: [&str; 2] = ["train", "t10k"];
-/// Of the files that are there instead, so many are named.
+/// Files named, of those that are there instead.
 const SHOWN: usize = 5;
 
 /// The four files under their standard names, without `.gz`.

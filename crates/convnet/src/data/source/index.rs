@@ -17,7 +17,7 @@ use crate::files::write_atomic;
 
 /// An index of fewer pictures is not kept: reading the archive takes no longer.
 const KEPT: usize = 5_000;
-/// Of the form that is written here.
+/// The version of the form that is written here.
 const VERSION: u32 = 1;
 /// Bytes of a picture.
 const RECORD: usize = 24;

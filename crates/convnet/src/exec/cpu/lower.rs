@@ -258,7 +258,7 @@ impl<'a> Lowering<'a> {
         self.frozen[node]
     }
 
-    /// Of the parameters of nodes, whether all are trained, or none.
+    /// Whether the parameters of two nodes are all trained, or all frozen.
     pub(super) fn trained_as_one(&self, nodes: [usize; 2]) -> bool {
         let of_node = |node: usize| {
             let id = NodeId(node);

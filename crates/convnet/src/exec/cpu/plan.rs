@@ -53,7 +53,7 @@ pub(in crate::exec) struct Copied {
 /// Where gradients and scratch lie, and how they arrive.
 #[derive(Debug)]
 pub(in crate::exec) struct BackwardPlan {
-    /// Of each stage's output; nothing for the net's input.
+    /// The gradient of each stage's output; none for the net's input.
     pub(in crate::exec) gradients: Vec<Option<View>>,
     /// How each stage gives the gradients of its inputs.
     pub(in crate::exec) flows: Vec<Vec<Flow>>,

@@ -22,7 +22,7 @@ pub(in crate::exec) struct Session {
     /// What is copied at each of the graph's taps.
     pub(in crate::exec) taps: Vec<Tapped>,
     states: Vec<State>,
-    /// Of each stage's output that a norm reads.
+    /// Statistics of each stage's output that a norm reads.
     statistics: Vec<Option<Statistics>>,
     pub(in crate::exec) profile: Profile,
 }

@@ -39,7 +39,7 @@ enum Kind {
 /// One box of a drawing.
 #[derive(Debug)]
 struct Card {
-    /// Of the node that does the work, or the block.
+    /// The name of the node that does the work, or of the block.
     name: String,
     /// Operations in running order, and what else there is to say.
     lines: Vec<String>,

@@ -46,7 +46,7 @@ const MAX_DIRECTORY: u64 = 8 << 20;
 /// Where an entry's data lies, and what it says of itself.
 #[derive(Debug)]
 struct Entry {
-    /// Of the local header, then of the data.
+    /// Where the local header begins, later the data.
     start: u64,
     /// Bytes in the file.
     packed: u64,

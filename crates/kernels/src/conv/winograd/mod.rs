@@ -173,7 +173,7 @@ impl Winograd {
         shared + threads * own + self.batches(batch).map(scratch).max().unwrap_or(0)
     }
 
-    /// Of all batches up to this one, those that may be cut into more groups or larger ones.
+    /// Batches up to this one that may be cut into more groups or larger ones.
     fn batches(&self, batch: usize) -> impl Iterator<Item = usize> {
         // From so many pictures on, there are always enough groups.
         let many = (GROUPS * GROUP_TILES).div_ceil(self.input.grid.len());

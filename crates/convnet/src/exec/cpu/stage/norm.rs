@@ -8,7 +8,7 @@ use convnet_kernels::memory::Buffer;
 /// A batch norm in front of a chain.
 #[derive(Clone, Debug)]
 pub(super) struct Norm {
-    /// Of a channel of one picture.
+    /// Pixels of a channel of one picture.
     pixels: usize,
     eps: f32,
     momentum: f32,

@@ -72,7 +72,7 @@ pub(in crate::exec) struct Forward<'a> {
     pub(in crate::exec) weights: WeightsRef<'a>,
     pub(in crate::exec) running: &'a mut [f32],
     pub(in crate::exec) running_slots: &'a [Slot],
-    /// Of each stage's output that a norm reads.
+    /// Statistics of each stage's output that a norm reads.
     pub(in crate::exec) statistics: &'a [Option<Statistics>],
     pub(in crate::exec) state: &'a mut State,
 }
