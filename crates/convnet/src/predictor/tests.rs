@@ -70,12 +70,12 @@ fn every_way_in_gives_the_same_answer() {
 
 #[test]
 fn values_of_layers_come_with_each_picture() {
-    let mut predictor = predictor().batch_size(2).features(["adaptive_avg_pool2d", "flatten"]).unwrap();
+    let mut predictor = predictor().batch_size(2).features(["adaptive_avg_pool2d_1", "flatten_1"]).unwrap();
     let colours = [[255, 0, 0], [0, 51, 255], [0, 255, 0]];
     let answers = predictor.predict_all(colours.map(|colour| plain(colour, 4, 4))).unwrap();
     for (answer, colour) in answers.zip(colours) {
         let features = answer.result.unwrap().features;
-        let (maps, row) = (&features["adaptive_avg_pool2d"], &features["flatten"]);
+        let (maps, row) = (&features["adaptive_avg_pool2d_1"], &features["flatten_1"]);
         assert_eq!((maps.shape(), row.shape()), (&[3, 1, 1][..], &[3][..]));
         for values in [maps.data(), row.data()] {
             assert!(values.iter().zip(colour).all(|(value, byte)| (value - f32::from(byte) / 255.0).abs() < 1e-6));
