@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Place, Run};
+use convnet::Tensor;
 use convnet::data::bitmap::Bitmap;
+use convnet::weights::safetensors;
 use serde_json::json;
 
 fn filter(place: &Place, arguments: &[&str]) -> Run {
@@ -82,6 +84,66 @@ fn several_filters_get_a_file_each_and_one_sheet() {
 }
 
 #[test]
+fn lecture_l3_l4_l9_kernels_of_three_channels_give_a_plane_each() {
+    let place = Place::new();
+    filter(&place, &["--demo", "-f", "identity", "-o", "a.png"]).succeeds();
+    let arguments = ["a.png", "--kernel", "0 | 1 | 0", "--kernel", "0 0; 0 0 | 0 0; 0 0 | 1 0; 0 0", "--json"];
+    let report =
+        filter(&place, &[&arguments[..], &["--padding", "valid", "-o", "p.png", "--sheet", "s.png"]].concat()).json();
+    assert_eq!(
+        (&report["results"][0]["output"], &report["results"][1]["output"]),
+        (&json!([1, 200, 300]), &json!([1, 199, 299]))
+    );
+    assert_eq!(report["results"][1]["kernel"], "0 0; 0 0 | 0 0; 0 0 | 1 0; 0 0");
+    let [picture, green, blue] =
+        ["a.png", "p-kernel-1.png", "p-kernel-2.png"].map(|name| Bitmap::read(&place.path(name)).unwrap());
+    for y in 0..199 {
+        let colour = |c: usize| picture.row(y).iter().copied().skip(c).step_by(3).collect::<Vec<u8>>();
+        assert_eq!((green.row(y), blue.row(y)), (&colour(1)[..], &colour(2)[..299]));
+    }
+    // A grey picture has no colours to take apart.
+    filter(&place, &["a.png", "--grey", "--kernel", "0 | 1 | 0", "-o", "g.png"])
+        .fails_with(1, "filter 'kernel' has a matrix for each of 3 colours, but the picture is grey");
+    place.write("own.txt", b"1 2\n3 4\n|\n0 0\n0 0\n|\n-1 0\n0 0\n/ 10\n");
+    let report = filter(&place, &["--demo", "--kernel-file", "own.txt", "-o", "o.png", "--json"]).json();
+    assert_eq!(report["results"][0]["kernel"], "1 2; 3 4 | 0 0; 0 0 | -1 0; 0 0 / 10");
+}
+
+#[test]
+fn kernels_come_from_a_trained_layer() {
+    let place = Place::new();
+    let kernel = |count: usize, channels: usize| {
+        let shape = [count, channels, 3, 3];
+        Tensor::new(shape, (0..count * channels * 9).map(|i| ((i * 7 % 11) as f32 - 5.0) / 10.0).collect::<Vec<f32>>())
+    };
+    let tensors = [("conv1.weight".to_owned(), kernel(2, 3)), ("layer1.weight".to_owned(), kernel(1, 2))];
+    safetensors::write(&place.path("w.safetensors"), &tensors.into(), &Default::default()).unwrap();
+    let layer = ["--demo", "--weights", "w.safetensors", "--json"];
+    let report = filter(&place, &[&layer[..], &["-o", "o.png", "--sheet", "s.png"]].concat()).json();
+    let results = report["results"].as_array().unwrap();
+    assert_eq!(
+        (results.len(), &results[1]["filter"], &results[1]["output"]),
+        (2, &json!("conv1-1"), &json!([1, 200, 300]))
+    );
+    assert!(results[0]["kernel"].as_str().unwrap().starts_with("-0.5 0.2 -0.2; 0.5 "));
+    // All shades, with 0 as grey: either black or white is reached.
+    let pixels = Bitmap::read(&place.path("o-conv1-0.png")).unwrap();
+    let ends = [pixels.pixels().iter().min().unwrap(), pixels.pixels().iter().max().unwrap()];
+    assert!(*ends[0] == 0 || *ends[1] == 255, "{ends:?}");
+    filter(&place, &[&layer[..], &["-o", "o.png", "--layer", "conv1", "--relu"]].concat()).json();
+    assert_eq!(Bitmap::read(&place.path("o-conv1-0.png")).unwrap().pixels().iter().min(), Some(&0));
+    let wrong = |flags: &[&str], code: i32, expected: &str| filter(&place, flags).fails_with(code, expected);
+    wrong(
+        &[&layer[..], &["--layer", "conv2"]].concat(),
+        1,
+        "w.safetensors: unknown convolution that reads pictures 'conv2'",
+    );
+    wrong(&["--demo", "--weights", "none.pt"], 1, "none.pt");
+    wrong(&["--demo", "--weights", "o-conv1-0.png"], 1, "o-conv1-0.png");
+    wrong(&["--demo", "--layer", "conv1"], 2, "--weights");
+}
+
+#[test]
 fn the_list_has_every_kernel_as_it_is_taken() {
     let place = Place::new();
     let table = filter(&place, &["--list"]).succeeds();
@@ -114,6 +176,7 @@ fn bad_input_is_explained_and_leaves_nothing() {
         (2, &["--demo", "-f", "edge,edge", "-o", "o.png"], "two filters of the same name"),
         (2, &["--demo", "--sheet", "o.jpg"], "a sheet is a PNG file"),
         (2, &["--demo", "--kernel", "1 2; 3"], "row 2 of the kernel: expected 2, got 1"),
+        (2, &["--demo", "--kernel", "1 | 2"], "expected 1 channel, or 3 for red, green and blue, got 2 channels"),
         (2, &["--demo", "--kernel", ""], "kernel: expected rows of numbers, got nothing"),
         (2, &["--demo", "--kernel", "1 nan"], "expected finite numbers, got 'nan'"),
         (2, &["--demo", "--kernel", "ragged.txt"], "read it with --kernel-file"),

@@ -8,9 +8,11 @@ use clap::ValueEnum;
 use convnet::columns::{Columns, Style};
 use convnet::data::bitmap::{self, Bitmap};
 use convnet::exec::Engine;
-use convnet::filter::{self, Activation, Border, Filter, Kernel, MAX_STRIDE, Pass, Placement, Range, SheetOptions};
+use convnet::filter::{
+    self, Activation, Border, Filter, Kernel, MAX_STRIDE, Pass, Placement, Range, Rendering, SheetOptions,
+};
 use convnet::geometry::Padding;
-use convnet::{Error, Result};
+use convnet::{Error, Result, weights};
 use serde::Serialize;
 
 use crate::args::{ThreadArgs, at_least_1};
@@ -23,9 +25,13 @@ const DEFAULT_SHEET: &str = "filters.png";
 /// Slide filters over a picture: blur, sharpen, emboss, find edges, or what your own kernel does
 ///
 /// A kernel is a small matrix of weights. It is laid on every pixel in turn; the result there is the sum of the pixels
-/// below it, each times its weight. Every colour is filtered by itself. Networks compute this cross-correlation and call
-/// it convolution; the mathematical convolution turns the kernel by 180° first (--convolution). The two differ only for
-/// kernels that are not the same upside down.
+/// below it, each times its weight. Networks compute this cross-correlation and call it convolution; the mathematical
+/// convolution turns the kernel by 180° first (--convolution). The two differ only for kernels that are not the same upside
+/// down.
+///
+/// A kernel of one matrix filters every colour by itself. One of three matrices, for red, green and blue, is a k×k×3 filter as
+/// a network's first layer has them: the products of all colours go into one sum, and the result is one grey plane. As many
+/// such kernels give as many planes, as a layer's output channels.
 ///
 /// A result is rounded and cut off at 0 (black) and 255 (white). Where a kernel's weights add up to 0, half of the sums
 /// on edges are negative: then their size is shown, unless --raw, --relu or --offset say otherwise.
@@ -37,6 +43,8 @@ const DEFAULT_SHEET: &str = "filters.png";
     convnet filter photo.jpg --filter sobel-x --out edges.png\n  \
     convnet filter photo.jpg --kernel \"1 0 -1; 2 0 -2; 1 0 -1\" --offset 128 --out own.png\n  \
     convnet filter photo.jpg --filter box-blur,emboss --kernel \"1 1 1 1 1 / 5\" --sheet three.png\n  \
+    convnet filter photo.jpg --kernel \"0.299 | 0.587 | 0.114\" --kernel \"1 | -1 | 0\" --out planes.png\n  \
+    convnet filter photo.jpg --weights resnet18.pth --sheet conv1.png\n  \
     convnet filter --list")]
 pub(crate) struct Args {
     /// Picture to filter
@@ -56,7 +64,7 @@ pub(crate) struct Args {
     filters: Vec<String>,
 
     /// Your own kernel: rows end at semicolons, fractions are allowed, a divisor may follow, as in "1 2 1; 2 4 2; 1 2 1 /
-    /// 16"; may be repeated
+    /// 16"; bars part the matrices of red, green and blue, as in "0.299 | 0.587 | 0.114"; may be repeated
     #[arg(short, long = "kernel", value_name = "ROWS", allow_hyphen_values = true, help_heading = "Filters")]
     kernels: Vec<String>,
 
@@ -64,11 +72,20 @@ pub(crate) struct Args {
     #[arg(long = "kernel-file", value_name = "FILE", help_heading = "Filters")]
     kernel_files: Vec<PathBuf>,
 
+    /// The kernels of a trained network's first layer, one for each of its output channels, from a file of weights (a run's,
+    /// safetensors, or PyTorch's); sums are shown with --fit, 0 as grey
+    #[arg(long, value_name = "FILE", help_heading = "Filters")]
+    weights: Option<PathBuf>,
+
+    /// The layer whose kernels are taken [default: the one that reads the picture]
+    #[arg(long, value_name = "NAME", requires = "weights", help_heading = "Filters")]
+    layer: Option<String>,
+
     /// Turn kernels by 180° first: the mathematical convolution [default: cross-correlation, as in networks]
     #[arg(long, help_heading = "Filters")]
     convolution: bool,
 
-    /// Filter the picture in grey (BT.601 luma) [default: each colour by itself]
+    /// Filter the picture in grey (BT.601 luma) [default: in its colours]
     #[arg(long, help_heading = "Filters")]
     grey: bool,
 
@@ -100,6 +117,10 @@ pub(crate) struct Args {
     /// Add this to every sum before it becomes a pixel; 128 shows 0 as grey, negative sums darker, positive ones brighter
     #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = offset, help_heading = "From sums to pixels")]
     offset: Option<f32>,
+
+    /// Multiply the sums of each filter by the largest number that takes none of them below 0 or above 255
+    #[arg(long, help_heading = "From sums to pixels")]
+    fit: bool,
 
     /// Write the result as PNG or JPEG, by the name's ending; with several filters each to FILE-NAME
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
@@ -204,7 +225,7 @@ impl Args {
         print(&columns.render(Style::Plain))
     }
 
-    /// The filters in the order of their kinds: named ones, own kernels, own files.
+    /// The filters in the order of their kinds: named ones, own kernels, own files, those of a layer.
     fn chosen(&self) -> Result<Vec<Filter>> {
         let mut filters = self.filters.iter().map(|name| filter::find(name)).collect::<Result<Vec<_>>>()?;
         for (i, text) in self.kernels.iter().enumerate() {
@@ -215,25 +236,37 @@ impl Args {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             filters.push(Filter::new(name, Kernel::load(path)?));
         }
+        if let Some(path) = &self.weights {
+            let weights = weights::read(path)?.tensors;
+            let layer = filter::of_layer(&weights, self.layer.as_deref());
+            filters.extend(layer.map_err(|error| Error::file(path, error.to_string()))?);
+        }
         if filters.is_empty() {
             if self.out.is_some() {
-                return Err(Error::invalid("--out: say which filter with --filter, --kernel or --kernel-file"));
+                let problem = "--out: say which filter with --filter, --kernel, --kernel-file or --weights";
+                return Err(Error::invalid(problem));
             }
             filters = filter::named();
         }
-        for filter in &mut filters {
-            let own = filter.rendering.activation;
-            filter.rendering.activation = match (self.raw, self.relu, self.abs) {
-                (true, ..) => Activation::None,
-                (_, true, _) => Activation::Relu,
-                (.., true) => Activation::Abs,
-                // An offset shows signs, which the size alone has not.
-                _ if self.offset.is_some() => Activation::None,
-                _ => own,
-            };
-            filter.rendering.offset = self.offset.unwrap_or(filter.rendering.offset);
-        }
+        filters.iter_mut().for_each(|filter| filter.rendering = self.rendering(filter.rendering));
         Ok(filters)
+    }
+
+    /// How a filter's sums become pixels, when `own` is how they do by themselves.
+    fn rendering(&self, own: Rendering) -> Rendering {
+        let said = match (self.raw, self.relu, self.abs) {
+            (true, ..) => Some(Activation::None),
+            (_, true, _) => Some(Activation::Relu),
+            (.., true) => Some(Activation::Abs),
+            // An offset shows signs, which the size alone has not.
+            _ => self.offset.map(|_| Activation::None),
+        };
+        Rendering {
+            activation: said.unwrap_or(own.activation),
+            // What belongs to the filter's own way is no part of another.
+            offset: self.offset.unwrap_or(if said.is_some() { 0.0 } else { own.offset }),
+            fit: own.fit || self.fit,
+        }
     }
 
     /// Where each filter's result goes: nowhere without `--out`.

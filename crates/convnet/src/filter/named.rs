@@ -5,7 +5,7 @@
 //! Processing", chapters 3 and 10 (smoothing, sharpening, Laplacian, Sobel, Prewitt, Roberts); Scharr, "Optimal operators
 //! in digital image processing", 2000; emboss and outline as on setosa.io/ev/image-kernels.
 
-use super::{Activation, Filter, Kernel, Rendering};
+use super::{Filter, Kernel, Rendering};
 use crate::{Error, Result};
 
 /// A row of the table: name, kernel, what it does.
@@ -56,7 +56,7 @@ fn filter(&Named(name, kernel, description): &Named) -> Filter {
     let kernel = Kernel::parse(kernel).expect("the table's kernels are tested");
     let filter = Filter { description, ..Filter::new(name, kernel) };
     match name {
-        "relief" => Filter { rendering: Rendering { activation: Activation::None, offset: 128.0 }, ..filter },
+        "relief" => Filter { rendering: Rendering { offset: 128.0, ..Rendering::default() }, ..filter },
         // One side of each edge alone, as drawn by a pen.
         "outline" | "edge" => Filter { rendering: Rendering::default(), ..filter },
         _ => filter,

@@ -8,7 +8,11 @@
 //! The picture is cut into strips of output rows, a strip into tiles of output columns whose input and output stay in the
 //! L2 cache. A tile's bytes become floats with the border around them, pass through [`Conv`], and become bytes again.
 //! Tiles are cut by shape alone, so results do not depend on the number of threads.
+//!
+//! With kernels of one channel, each colour of a picture is a picture of its own to the convolution; with kernels of three,
+//! the colours are its input channels, and a filter's result is one plane.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
 use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
@@ -65,13 +69,15 @@ impl Default for Placement {
 /// The smallest and the largest sum of a filter over a picture, before it became a pixel.
 pub type Range = [f32; 2];
 
-/// Filters of one size, planned for one picture.
+/// Filters whose kernels have one shape, planned for one picture.
 #[derive(Debug)]
 pub struct Pass<'a> {
     engine: &'a Engine,
     picture: &'a Bitmap,
     border: Border,
     renderings: Vec<Rendering>,
+    /// Channels of each result: the picture's, or one where the kernels have a matrix for each of them.
+    planes: usize,
     /// The filters' own window.
     window: Window,
     output: [usize; 2],
@@ -92,19 +98,29 @@ struct Scratch {
 }
 
 impl<'a> Pass<'a> {
-    /// Plans a pass of `filters`, whose kernels must be of one size.
+    /// Plans a pass of `filters`, whose kernels must have the same size and number of channels.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is no filter, kernels differ in size or are larger than the padded picture, a stride
-    /// is 0 or above [`MAX_STRIDE`], or the result would have more than [`MAX_PIXELS`] pixels.
+    /// When there is no filter, kernels differ in shape, have three channels where the picture is grey or are larger than the
+    /// padded picture, a stride is 0 or above [`MAX_STRIDE`], or the result would have more than [`MAX_PIXELS`] pixels.
     pub fn new(engine: &'a Engine, picture: &'a Bitmap, filters: &[Filter], placement: &Placement) -> Result<Pass<'a>> {
-        let Some(kernel) = filters.first().map(|filter| filter.kernel.size()) else {
+        let Some(first) = filters.first() else {
             return Err(Error::invalid("expected at least one filter"));
         };
-        if let Some(other) = filters.iter().find(|filter| filter.kernel.size() != kernel) {
-            let of = format!("kernel of filter '{}' beside that of '{}'", other.name, filters[0].name);
-            return Err(Error::Shape { of, expected: kernel.to_vec(), found: other.kernel.size().to_vec() });
+        let shape = |filter: &Filter| [&[filter.kernel.channels()][..], &filter.kernel.size()].concat();
+        if let Some(other) = filters.iter().find(|filter| shape(filter) != shape(first)) {
+            let of = format!("kernel of filter '{}' beside that of '{}'", other.name, first.name);
+            return Err(Error::Shape { of, expected: shape(first), found: shape(other) });
         }
+        let (in_channels, kernel) = (first.kernel.channels(), first.kernel.size());
+        let colours = picture.shape()[0];
+        if in_channels > colours {
+            return Err(Error::invalid(format!(
+                "filter '{}' has a matrix for each of {in_channels} colours, but the picture is grey",
+                first.name
+            )));
+        }
+        let planes = colours / in_channels;
         let Placement { stride, padding, border, convolution } = *placement;
         if stride.iter().any(|s| !(1..=MAX_STRIDE).contains(s)) {
             return Err(Error::setting("stride", format!("1 to {MAX_STRIDE}"), times(&stride)));
@@ -124,9 +140,8 @@ impl<'a> Pass<'a> {
             ..Window::square(1)
         };
         let input = [(rows - 1) * stride[0] + kernel[0], (groups * LANES - 1) * stride[1] + kernel[1]];
-        let shape = ConvShape { in_channels: 1, out_channels: LANES * filters.len(), groups: 1, input, window: wide };
-        // Each of up to three channels is a picture of its own.
-        let setting = Setting { batch: 3, choice: Choice::Direct, precision: Precision::F32, fixed_weights: true };
+        let shape = ConvShape { in_channels, out_channels: LANES * filters.len(), groups: 1, input, window: wide };
+        let setting = Setting { batch: planes, choice: Choice::Direct, precision: Precision::F32, fixed_weights: true };
         let conv = Conv::new(shape, true, engine.set(), setting).expect("the tile holds its outputs");
         let kernels =
             filters.iter().map(|filter| if convolution { filter.kernel.flipped() } else { filter.kernel.clone() });
@@ -134,12 +149,12 @@ impl<'a> Pass<'a> {
         conv.pack_weights(&shifted(kernels, wide.kernel[1], stride[1]), &mut weights);
         let renderings = filters.iter().map(|filter| filter.rendering).collect();
         let tile = [rows, groups * LANES];
-        Ok(Pass { engine, picture, border, renderings, window, output, conv, weights, tile })
+        Ok(Pass { engine, picture, border, renderings, planes, window, output, conv, weights, tile })
     }
 
     /// Channels, height and width of every result.
     pub fn shape(&self) -> [usize; 3] {
-        [self.picture.shape()[0], self.output[0], self.output[1]]
+        [self.planes, self.output[0], self.output[1]]
     }
 
     /// Computes from top to bottom. `take` gets the next rows of every filter's result, as many of each: interleaved
@@ -147,7 +162,19 @@ impl<'a> Pass<'a> {
     ///
     /// # Errors
     /// The first of `take`.
-    pub fn run<E>(&self, mut take: impl FnMut(&[Vec<u8>]) -> Result<(), E>) -> Result<Vec<Range>, E> {
+    pub fn run<E>(&self, take: impl FnMut(&[Vec<u8>]) -> Result<(), E>) -> Result<Vec<Range>, E> {
+        let scales = match self.renderings.iter().any(|rendering| rendering.fit) {
+            true => {
+                let Ok(ranges) = self.sweep(&vec![1.0; self.renderings.len()], |_| Ok::<(), Infallible>(()));
+                self.renderings.iter().zip(ranges).map(|(rendering, range)| rendering.scale(range)).collect()
+            }
+            false => vec![1.0; self.renderings.len()],
+        };
+        self.sweep(&scales, take)
+    }
+
+    /// As [`Pass::run`], where each filter's sums are multiplied by its scale before they are shown.
+    fn sweep<E>(&self, scales: &[f32], mut take: impl FnMut(&[Vec<u8>]) -> Result<(), E>) -> Result<Vec<Range>, E> {
         let filters = self.renderings.len();
         let [channels, height, width] = self.shape();
         let row = width * channels;
@@ -174,9 +201,11 @@ impl<'a> Pass<'a> {
             threads.run(strips.len(), &|strip, thread| {
                 let mut scratch = scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 let mut parts = strips[strip].lock().unwrap_or_else(PoisonError::into_inner);
-                match channels {
-                    1 => self.strip::<1>(first + strip * self.tile[0], &mut parts, &mut scratch),
-                    _ => self.strip::<3>(first + strip * self.tile[0], &mut parts, &mut scratch),
+                let top = first + strip * self.tile[0];
+                match (self.picture.shape()[0], channels) {
+                    (1, _) => self.strip::<1, 1>(top, scales, &mut parts, &mut scratch),
+                    (_, 1) => self.strip::<3, 1>(top, scales, &mut parts, &mut scratch),
+                    (_, _) => self.strip::<3, 3>(top, scales, &mut parts, &mut scratch),
                 }
             });
             drop(strips);
@@ -196,30 +225,37 @@ impl<'a> Pass<'a> {
         let mut pixels = vec![Vec::new(); self.renderings.len()];
         let ranges = self.run(|rows| {
             pixels.iter_mut().zip(rows).for_each(|(pixels, rows)| pixels.extend_from_slice(rows));
-            Ok::<(), std::convert::Infallible>(())
+            Ok::<(), Infallible>(())
         });
         let bitmaps = pixels.into_iter().map(|pixels| Bitmap::new(self.shape(), pixels).expect("whole rows"));
         let Ok(ranges) = ranges;
         (bitmaps.collect(), ranges)
     }
 
-    /// The output rows from `top` on, as many as `parts` (one for each filter) have room for.
-    fn strip<const C: usize>(&self, top: usize, parts: &mut [&mut [u8]], scratch: &mut Scratch) {
+    /// The output rows from `top` on, as many as `parts` (one for each filter) have room for, of a picture of `C` colours in
+    /// `P` planes.
+    fn strip<const C: usize, const P: usize>(
+        &self,
+        top: usize,
+        scales: &[f32],
+        parts: &mut [&mut [u8]],
+        scratch: &mut Scratch,
+    ) {
         let width = self.output[1];
         for left in (0..width).step_by(self.tile[1]) {
             self.load::<C>([top, left], &mut scratch.input);
             let Scratch { input, output, conv, lanes } = scratch;
             let (x, y) = (Maps::packed(input, self.conv.input_len()), MapsMut::packed(output, self.conv.output_len()));
-            self.conv.forward(self.engine.pool(), C, x, &self.weights, &Epilogue::default(), y, conv);
+            self.conv.forward(self.engine.pool(), P, x, &self.weights, &Epilogue::default(), y, conv);
             let columns = self.tile[1].min(width - left);
             for (k, part) in parts.iter_mut().enumerate() {
-                for (y, row) in part.chunks_exact_mut(width * C).enumerate() {
-                    let sums: [&[f32]; C] = std::array::from_fn(|channel| {
+                for (y, row) in part.chunks_exact_mut(width * P).enumerate() {
+                    let sums: [&[f32]; P] = std::array::from_fn(|channel| {
                         let plane = channel * self.renderings.len() + k;
                         &output[(plane * self.tile[0] + y) * self.tile[1]..][..columns]
                     });
                     sums.iter().for_each(|sums| lanes[k].widen(sums));
-                    render(self.renderings[k], sums, &mut row[left * C..][..columns * C]);
+                    render(self.renderings[k], scales[k], sums, &mut row[left * P..][..columns * P]);
                 }
             }
         }
@@ -258,7 +294,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Each kernel's weights 16 times, shifted by a stride each time: `[filters · 16, 1, kernel height, width]`.
+/// Each kernel's weights 16 times, shifted by a stride each time: `[filters · 16, channels, kernel height, width]`.
 fn shifted(kernels: impl Iterator<Item = Kernel>, width: usize, stride: usize) -> Vec<f32> {
     let mut oihw = Vec::new();
     for kernel in kernels {
@@ -300,11 +336,12 @@ impl Lanes {
 }
 
 /// Interleaved pixels from a row of sums for each channel.
-fn render<const C: usize>(Rendering { activation, offset }: Rendering, sums: [&[f32]; C], pixels: &mut [u8]) {
+fn render<const C: usize>(shown: Rendering, scale: f32, sums: [&[f32]; C], pixels: &mut [u8]) {
+    let Rendering { activation, offset, .. } = shown;
     match activation {
-        Activation::None => store(sums, pixels, |sum| sum + offset),
-        Activation::Relu => store(sums, pixels, |sum| sum.max(0.0) + offset),
-        Activation::Abs => store(sums, pixels, |sum| sum.abs() + offset),
+        Activation::None => store(sums, pixels, |sum| sum * scale + offset),
+        Activation::Relu => store(sums, pixels, |sum| sum.max(0.0) * scale + offset),
+        Activation::Abs => store(sums, pixels, |sum| sum.abs() * scale + offset),
     }
 }
 
@@ -348,28 +385,31 @@ mod tests {
         }
         let mut weights = filter.kernel.weights();
         if convolution {
-            weights.reverse();
+            weights.chunks_mut(kernel[0] * kernel[1]).for_each(<[f32]>::reverse);
         }
-        let problem = ConvProblem { batch: 1, in_channels: 1, out_channels: 1, groups: 1, input: size, window };
-        let mut pixels = vec![0; channels * output[0] * output[1]];
-        for channel in 0..channels {
+        let in_channels = filter.kernel.channels();
+        let planes = channels / in_channels;
+        let problem = ConvProblem { batch: 1, in_channels, out_channels: 1, groups: 1, input: size, window };
+        let mut pixels = vec![0; planes * output[0] * output[1]];
+        for plane in 0..planes {
             let at = |i: usize| {
+                let (channel, i) = (plane + i / (size[0] * size[1]), i % (size[0] * size[1]));
                 let y = (i / size[1]).saturating_sub(from[0]).min(height - 1);
                 let x = (i % size[1]).saturating_sub(from[1]).min(width - 1);
                 f32::from(picture.row(y)[x * channels + channel])
             };
-            let plane: Vec<f32> = (0..size[0] * size[1]).map(at).collect();
-            for (i, sum) in conv2d::forward(&problem, &plane, &weights, None).into_iter().enumerate() {
-                let Rendering { activation, offset } = filter.rendering;
+            let input: Vec<f32> = (0..in_channels * size[0] * size[1]).map(at).collect();
+            for (i, sum) in conv2d::forward(&problem, &input, &weights, None).into_iter().enumerate() {
+                let Rendering { activation, offset, .. } = filter.rendering;
                 let shown = match activation {
                     Activation::None => sum,
                     Activation::Relu => sum.max(0.0),
                     Activation::Abs => sum.abs(),
                 };
-                pixels[i * channels + channel] = (shown + offset + 0.5).floor().clamp(0.0, 255.0) as u8;
+                pixels[i * planes + plane] = (shown + offset + 0.5).floor().clamp(0.0, 255.0) as u8;
             }
         }
-        Bitmap::new([channels, output[0], output[1]], pixels).unwrap()
+        Bitmap::new([planes, output[0], output[1]], pixels).unwrap()
     }
 
     fn run(picture: &Bitmap, filter: &Filter, placement: &Placement, threads: usize) -> Bitmap {
@@ -397,26 +437,65 @@ mod tests {
     #[test]
     fn lecture_l6_l7_every_stride_padding_and_border() {
         let picture = noise([3, 41, 70]);
-        let kernel = |[height, width]: [usize; 2]| {
-            let row = |y: usize| (0..width).map(|x| ((y * 5 + x * 3) % 7) as f32 - 3.0).collect();
-            Kernel::new(&(0..height).map(row).collect::<Vec<_>>(), 2.0).unwrap()
+        let kernel = |channels: usize, [height, width]: [usize; 2]| {
+            let row = |c: usize, y: usize| (0..width).map(|x| ((c * 2 + y * 5 + x * 3) % 7) as f32 - 3.0).collect();
+            let matrix = |c| (0..height).map(|y| row(c, y)).collect();
+            Kernel::of_channels(&(0..channels).map(matrix).collect::<Vec<_>>(), 2.0).unwrap()
         };
         let paddings = [Padding::Same, Padding::NONE, Padding::per_axis([3, 0]), Padding::symmetric(50)];
-        for size in [[1, 1], [2, 2], [3, 5], [6, 1], [7, 7], [41, 70]] {
+        let sizes = [[1, 1], [2, 2], [3, 5], [6, 1], [7, 7], [41, 70]];
+        for (size, channels) in sizes.into_iter().flat_map(|size| [1, 3].map(|channels| (size, channels))) {
             let filter = Filter {
-                rendering: Rendering { activation: Activation::None, offset: 128.0 },
-                ..Filter::new("", kernel(size))
+                rendering: Rendering { offset: 128.0, ..Rendering::default() },
+                ..Filter::new("", kernel(channels, size))
             };
             for stride in [[1, 1], [2, 2], [1, 3], [7, 1], [64, 20]] {
                 for padding in paddings {
                     for border in [Border::Zeros, Border::Replicate] {
-                        let placement = Placement { stride, padding, border, convolution: false };
+                        let placement = Placement { stride, padding, border, convolution: channels == 3 };
                         let found = run(&picture, &filter, &placement, 1);
-                        assert!(found == expected(&picture, &filter, &placement), "{size:?} {placement:?}");
+                        assert!(found == expected(&picture, &filter, &placement), "{size:?}×{channels} {placement:?}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn lecture_l3_l9_a_kernel_of_three_channels_gives_one_plane() {
+        let picture = Bitmap::new([3, 1, 2], vec![250, 10, 20, 100, 50, 200]).unwrap();
+        let engine = Engine::new(1).unwrap();
+        let filters = ["0.5 | 0.25 | 0.1", "0 | 0 | 1", "0 1 | 0 -1 | 0 0.5"].map(|text| Kernel::parse(text).unwrap());
+        let filters = filters.map(|kernel| Filter::new("", kernel));
+        let pass = Pass::new(&engine, &picture, &filters[..2], &Placement::default()).unwrap();
+        assert_eq!(pass.shape(), [1, 1, 2]);
+        let (planes, ranges) = pass.bitmaps();
+        // 125 + 2.5 + 2 and 50 + 12.5 + 20, rounded; and the blue channel as it is.
+        assert_eq!([planes[0].pixels(), planes[1].pixels()], [[130, 83], [20, 200]]);
+        assert_eq!(ranges, [[82.5, 129.5], [20.0, 200.0]]);
+        let valid = Placement { padding: Padding::NONE, ..Placement::default() };
+        let (planes, _) = Pass::new(&engine, &picture, &filters[2..], &valid).unwrap().bitmaps();
+        assert_eq!((planes[0].shape(), planes[0].pixels()), ([1, 1, 1], &[150][..]));
+        let grey = noise([1, 4, 4]);
+        let error = Pass::new(&engine, &grey, &filters[..1], &valid).unwrap_err().to_string();
+        assert!(error.contains("a matrix for each of 3 colours, but the picture is grey"), "{error}");
+    }
+
+    #[test]
+    fn fitted_sums_use_all_shades() {
+        let picture = Bitmap::new([1, 1, 5], vec![0, 0, 10, 10, 6]).unwrap();
+        let engine = Engine::new(1).unwrap();
+        let shown = |activation, offset| {
+            let rendering = Rendering { activation, offset, fit: true };
+            let filter = Filter { rendering, ..Filter::new("", Kernel::parse("-1 1 0").unwrap()) };
+            Pass::new(&engine, &picture, &[filter], &Placement::default()).unwrap().bitmaps().0[0].pixels().to_vec()
+        };
+        // The sums are 0, 0, 10, 0 and -4.
+        assert_eq!(shown(Activation::None, 128.0), [128, 128, 255, 128, 77]);
+        assert_eq!(shown(Activation::None, 0.0), [0, 0, 255, 0, 0]);
+        assert_eq!(shown(Activation::Relu, 0.0), [0, 0, 255, 0, 0]);
+        assert_eq!(shown(Activation::Abs, 0.0), [0, 0, 255, 0, 102]);
+        assert_eq!(shown(Activation::Relu, 255.0), [255; 5], "there is no room above the offset");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plotters::style::text_anchor::HPos;
+use plotters::style::{RGBColor, text_anchor::HPos};
 
 use super::{Activation, Border, Filter, Kernel, Pass, Placement, Rendering};
 use crate::canvas::{Canvas, Drawn, GREY, GRID, INK, resampled, write_png};
@@ -83,22 +83,23 @@ pub fn sheet(
     })
 }
 
-/// One pass for all filters of a size, with their places among `filters`.
+/// One pass for all filters whose kernels have one shape, with their places among `filters`.
 fn passes<'a>(
     engine: &'a Engine,
     picture: &'a Bitmap,
     filters: &[Filter],
     placement: &Placement,
 ) -> Result<Vec<(Vec<usize>, Pass<'a>)>> {
-    let mut sizes: Vec<[usize; 2]> = filters.iter().map(|filter| filter.kernel.size()).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let pass = |size: [usize; 2]| {
-        let members: Vec<usize> = (0..filters.len()).filter(|&i| filters[i].kernel.size() == size).collect();
+    let shape = |filter: &Filter| (filter.kernel.channels(), filter.kernel.size());
+    let mut shapes: Vec<(usize, [usize; 2])> = filters.iter().map(shape).collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    let pass = |wanted| {
+        let members: Vec<usize> = (0..filters.len()).filter(|&i| shape(&filters[i]) == wanted).collect();
         let alike: Vec<Filter> = members.iter().map(|&i| filters[i].clone()).collect();
         Ok((members, Pass::new(engine, picture, &alike, placement)?))
     };
-    sizes.into_iter().map(pass).collect()
+    shapes.into_iter().map(pass).collect()
 }
 
 /// The picture so small that no side is above `side`.
@@ -203,14 +204,18 @@ fn draw(canvas: &Canvas, filter: Option<&Filter>, bitmap: &Bitmap, [left, top]: 
 }
 
 /// How sums become pixels, where that is not plain.
-fn note(Rendering { activation, offset }: Rendering) -> String {
+fn note(Rendering { activation, offset, fit }: Rendering) -> String {
     let activation = match activation {
         Activation::None => "",
         Activation::Relu => "ReLU",
         Activation::Abs => "absolute",
     };
     let offset = if offset == 0.0 { String::new() } else { format!("{offset:+}") };
-    [activation, &offset].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    [activation, if fit { "scaled" } else { "" }, &offset]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Lines that a kernel takes: its rows, or one that says its size.
@@ -218,39 +223,68 @@ fn written_lines(kernel: &Kernel) -> usize {
     if kernel.size().into_iter().max() <= Some(WRITTEN) { kernel.size()[0] } else { 1 }
 }
 
-/// The kernel as a matrix in brackets, with `1/16` before it where it has a divisor; `at` is the left end of its first
-/// row and that row's middle.
+/// Colour in which the numbers of a channel stand.
+fn ink(kernel: &Kernel, channel: usize) -> RGBColor {
+    const CHANNELS: [RGBColor; 3] =
+        [RGBColor(0xb0, 0x3a, 0x3a), RGBColor(0x2e, 0x7d, 0x46), RGBColor(0x34, 0x5f, 0xb0)];
+    if kernel.channels() == 1 { GREY } else { CHANNELS[channel] }
+}
+
+/// The kernel as a matrix in brackets for each channel, with `1/16` before them where it has a divisor; `at` is the left end
+/// of its first row and that row's middle. Where that takes too much room, its size alone.
 fn write_kernel(canvas: &Canvas, kernel: &Kernel, [left, top]: [f64; 2], room: f64) -> Drawn {
     let [rows, columns] = kernel.size();
-    let say_size = || canvas.text(&format!("{rows}x{columns} kernel"), SMALL, (left, top), HPos::Left, GREY);
+    let say_size = || {
+        let deep = if kernel.channels() == 1 { String::new() } else { format!("x{}", kernel.channels()) };
+        canvas.text(&format!("{rows}x{columns}{deep} kernel"), SMALL, (left, top), HPos::Left, GREY)
+    };
     if rows.max(columns) > WRITTEN {
         return say_size();
     }
-    let rows: Vec<Vec<String>> = kernel.rows().map(|row| row.iter().copied().map(short).collect()).collect();
+    let texts: Vec<Vec<String>> = kernel.rows().map(|row| row.iter().copied().map(short).collect()).collect();
     let factor = if kernel.divisor() == 1.0 { String::new() } else { format!("1/{}", short(kernel.divisor())) };
-    let mut widths = vec![0.0_f64; columns];
-    for row in &rows {
-        for (width, number) in widths.iter_mut().zip(row) {
+    let mut widths = vec![vec![0.0_f64; columns]; kernel.channels()];
+    for (i, row) in texts.iter().enumerate() {
+        for (width, number) in widths[i / rows].iter_mut().zip(row) {
             *width = width.max(canvas.width(number, SMALL)?);
         }
     }
     let start = if factor.is_empty() { left } else { left + canvas.width(&factor, SMALL)? + 6.0 };
-    let end = start + widths.iter().map(|width| width + SPACE).sum::<f64>() + SPACE;
+    let matrix_width = |widths: &Vec<f64>| widths.iter().map(|width| width + SPACE).sum::<f64>() + SPACE;
+    let end = start + widths.iter().map(|widths| matrix_width(widths) + SPACE).sum::<f64>() - SPACE;
     if end > left + room {
         return say_size();
     }
-    let bottom = top + (rows.len() - 1) as f64 * LINE;
+    let bottom = top + (rows - 1) as f64 * LINE;
     canvas.text(&factor, SMALL, (left, (top + bottom) / 2.0), HPos::Left, GREY)?;
+    let mut start = start;
+    for (channel, (matrix, widths)) in texts.chunks(rows).zip(&widths).enumerate() {
+        let colour = ink(kernel, channel);
+        write_matrix(canvas, matrix, widths, [start, top], colour)?;
+        start += matrix_width(widths) + SPACE;
+    }
+    Ok(())
+}
+
+/// Rows of numbers in brackets.
+fn write_matrix(
+    canvas: &Canvas,
+    rows: &[Vec<String>],
+    widths: &[f64],
+    [start, top]: [f64; 2],
+    colour: RGBColor,
+) -> Drawn {
+    let mut right = start;
     for (row, y) in rows.iter().zip(0..) {
-        let mut right = start;
-        for (number, width) in row.iter().zip(&widths) {
+        right = start;
+        for (number, width) in row.iter().zip(widths) {
             right += SPACE + width;
-            canvas.text(number, SMALL, (right, top + f64::from(y) * LINE), HPos::Right, GREY)?;
+            canvas.text(number, SMALL, (right, top + f64::from(y) * LINE), HPos::Right, colour)?;
         }
     }
-    let [above, below] = [top - 0.5 * LINE, bottom + 0.5 * LINE];
-    for (x, serif) in [(start + 1.0, 4.0), (end - 1.0, -4.0)] {
-        canvas.line(&[(x + serif, above), (x, above), (x, below), (x + serif, below)], GREY, 1.0)?;
+    let [above, below] = [top - 0.5 * LINE, top + (rows.len() as f64 - 0.5) * LINE];
+    for (x, serif) in [(start + 1.0, 4.0), (right + SPACE - 1.0, -4.0)] {
+        canvas.line(&[(x + serif, above), (x, above), (x, below), (x + serif, below)], colour, 1.0)?;
     }
     Ok(())
 }
@@ -289,11 +323,13 @@ mod tests {
     #[test]
     fn filters_of_a_size_share_a_pass() {
         let engine = Engine::new(1).unwrap();
-        let filters = ["box-blur-5x5", "identity", "gaussian-blur-5x5", "sharpen"].map(|name| find(name).unwrap());
+        let mut filters =
+            ["box-blur-5x5", "identity", "gaussian-blur-5x5", "sharpen"].map(|name| find(name).unwrap()).to_vec();
+        filters.push(Filter::new("grey", Kernel::parse("0.3 | 0.6 | 0.1").unwrap()));
         let picture = scene();
         let passes = passes(&engine, &picture, &filters, &Placement::default()).unwrap();
         let members: Vec<&[usize]> = passes.iter().map(|(members, _)| &members[..]).collect();
-        assert_eq!(members, [[1, 3], [0, 2]]);
+        assert_eq!(members, [&[1, 3][..], &[0, 2], &[4]]);
         for (members, pass) in &passes {
             for (&i, result) in members.iter().zip(pass.bitmaps().0) {
                 let alone = Pass::new(&engine, &picture, &filters[i..=i], &Placement::default()).unwrap();
