@@ -2,14 +2,18 @@
 
 mod common;
 
+use std::sync::Once;
+
 use common::{Place, convnet};
 use serde_json::{Value, json};
 
-/// What a lecture prints on a terminal of so many columns.
+/// What a lecture prints on a terminal of so many columns. What it measures of the machine is kept for all tests.
 fn lecture(columns: &str, arguments: &[&str]) -> String {
+    static MEASURED: Once = Once::new();
+    MEASURED.call_once(|| drop(convnet(&["lecture", "L13"]).succeeds()));
     let place = Place::new();
     let mut command = place.command(&[&["lecture"], arguments].concat());
-    let run: common::Run = command.env("COLUMNS", columns).output().unwrap().into();
+    let run: common::Run = command.env("COLUMNS", columns).env("CONVNET_HOME", common::CACHE).output().unwrap().into();
     run.succeeds()
 }
 
@@ -59,6 +63,26 @@ fn figures_are_shown_with_their_working() {
     assert!(text.contains("≠ fc6") && text.contains("6 · 6 · 256 · 4,096 = 37,748,736"), "{text}");
     assert!(text.contains("the notes: 177,209,344") && text.contains("the notes: 244"), "{text}");
     assert!(text.contains("Try it\n    convnet summary vgg11\n"), "{text}");
+}
+
+/// The times of L13 are those of the machine, as they were measured once; all else is the same everywhere.
+#[test]
+fn times_come_from_the_machine() {
+    let place = Place::new();
+    let told = |arguments: &[&str]| place.run(&[&["lecture", "L13"], arguments].concat()).succeeds();
+    let first = told(&[]);
+    assert!(first.contains(" GFLOP/s with ") && first.contains("least time of an epoch here"), "{first}");
+    assert_eq!(told(&[]), first);
+    let kept = place.list("cache");
+    assert!(matches!(&kept[..], [only] if only.starts_with("roofline-")), "{kept:?}");
+    // A machine a hundred times as fast.
+    let path = format!("cache/{}", kept[0]);
+    let mut record: Value = serde_json::from_slice(&place.read(&path)).unwrap();
+    record["roofline"]["gflops"] = json!(123_456.0);
+    place.write(&path, record.to_string().as_bytes());
+    let json = told(&["--json"]);
+    assert!(told(&[]).contains("123456 GFLOP/s"));
+    assert_eq!(convnet(&["lecture", "L13", "--json"]).succeeds(), json);
 }
 
 #[test]

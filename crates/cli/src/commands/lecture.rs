@@ -191,7 +191,10 @@ impl Page {
             match block {
                 Block::Words(words) => text += &self.paragraph("", words.get(self.lang), INDENT),
                 Block::Exhibit(lines) => {
-                    lines.get(self.lang).lines().for_each(|line| text += &format!("    {line}\n"));
+                    lines.get(self.lang).lines().for_each(|line| {
+                        text += format!("    {line}").trim_end();
+                        text.push('\n');
+                    });
                 }
                 Block::Figure(figure) => text += &self.figure(figure, name_width(blocks, i, self.lang)),
                 Block::Slip(words) => {

@@ -16,7 +16,7 @@ pub(crate) struct Run {
 }
 
 /// The cache folder of runs that have no other: the user's is not ours.
-const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 
 /// Runs `convnet` with these arguments and nothing on stdin.
 pub(crate) fn convnet(arguments: &[&str]) -> Run {

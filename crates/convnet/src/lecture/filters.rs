@@ -187,9 +187,61 @@ pub(super) fn stamps() -> Result<Vec<Block>> {
     ])
 }
 
+/// A picture of 3×3 pixels, plane by plane: red, green, blue.
+const COLOURS: [[f64; 9]; 3] =
+    [[4., 0., 0., 4., 0., 0., 0., 0., 0.], [0., 3., 0., 0., 3., 0., 0., 0., 0.], [1., 1., 1., 1., 1., 1., 1., 1., 5.]];
+/// A 2×2×3 filter for it: red with green to its right, and no blue.
+const RED_BESIDE_GREEN: &str = "1 0; 1 0 | 0 1; 0 1 | 0 0; 0 -1";
+/// Another: blue without red.
+const BLUE_NOT_RED: &str = "-1 0; 0 0 | 0 0; 0 0 | 1 0; 0 0";
+
+/// What filters without biases make of [`COLOURS`], and with a second layer what that makes of these.
+fn on_colours(filters: &[&str], relu: bool, second: &[f64]) -> Result<Vec<f64>> {
+    let convolution = |filters| Op::Conv2d(Conv2d { bias: false, ..Conv2d::new(filters, Window::square(2)) });
+    let mut layers = vec![("conv1", convolution(filters.len()))];
+    layers.extend(relu.then_some(("relu1", Op::RELU)));
+    layers.extend((!second.is_empty()).then(|| ("conv2", convolution(1))));
+    let kernels = filters.iter().map(|text| Kernel::parse(text)).collect::<Result<Vec<Kernel>>>()?;
+    let first: Vec<f64> = kernels.iter().flat_map(Kernel::weights).map(f64::from).collect();
+    let weights = [("conv1", &first[..]), ("conv2", second)];
+    run(&chain([3, 3, 3], &layers)?, &weights[..if second.is_empty() { 1 } else { 2 }], COLOURS.as_flattened())
+}
+
+/// A named matrix, for [`beside`].
+fn plane(name: &str, numbers: &[f64], width: usize) -> Vec<String> {
+    [vec![format!("{name:<11}")], matrix(numbers, width)].concat()
+}
+
+/// The picture, a filter's three matrices, what each colour adds, and the sum; then the top left number of the last two.
+fn colour_by_colour() -> Result<(String, [f64; 4])> {
+    let kernel = Kernel::parse(RED_BESIDE_GREEN)?;
+    let rows: Vec<Vec<f32>> = kernel.rows().map(<[f32]>::to_vec).collect();
+    let matrices: Vec<Vec<Vec<f32>>> = rows.chunks(2).map(<[_]>::to_vec).collect();
+    // With the other matrices 0, the sum is one colour's part.
+    let part = |colour: usize| {
+        let mut alone = vec![vec![vec![0.0; 2]; 2]; 3];
+        alone[colour].clone_from(&matrices[colour]);
+        on_colours(&[&Kernel::of_channels(&alone, 1.0)?.to_string()], false, &[])
+    };
+    let parts = (0..3).map(part).collect::<Result<Vec<Vec<f64>>>>()?;
+    let sum = on_colours(&[RED_BESIDE_GREEN], false, &[])?;
+    let weights: Vec<f64> = kernel.weights().into_iter().map(f64::from).collect();
+    let columns = |of: &str, width: usize, numbers: [&[f64]; 3]| {
+        let column = |(name, numbers): (&str, &[f64])| plane(&format!("{of} {name}"), numbers, width);
+        ["red", "green", "blue"].into_iter().zip(numbers).map(column).collect::<Vec<_>>()
+    };
+    let picture = columns("I", 3, COLOURS.each_ref().map(|numbers| &numbers[..]));
+    let filter = columns("K", 2, [0, 4, 8].map(|at| &weights[at..][..4]));
+    let mut sums = columns("I ⋆ K", 2, [0, 1, 2].map(|colour| &parts[colour][..]));
+    sums.push(plane("sum", &sum, 2));
+    let exhibit = [picture, filter, sums].map(|columns| beside(&columns, "   ")).join("\n");
+    Ok((exhibit, [parts[0][0], parts[1][0], parts[2][0], sum[0]]))
+}
+
 /// L3.
 pub(super) fn channels() -> Result<Vec<Block>> {
     let net = chain([3, 32, 32], &[("conv", conv(1, Window::square(5)))])?;
+    let (planes, [red, green, blue, sum]) = colour_by_colour()?;
     let table = net.table(1);
     let conv = layer(&table, "conv")?;
     let axes = weight_axes(&net, "conv")?;
@@ -202,6 +254,17 @@ pub(super) fn channels() -> Result<Vec<Block>> {
              filter의 깊이는 언제나 입력의 channel 수와 같으므로 굳이 말하지 않는다. filter는 가로세로로만 움직이고, 세 평면의 곱이 \
              모두 합 하나로 더해진다. 그래서 입력 평면이 몇 개든 filter 하나는 출력 평면 하나를 낸다.",
         )),
+        Block::Words(Text::new(
+            "On a picture of 3×3 with a 2×2×3 filter, computed just now: each colour has its own matrix, and the three results \
+             are added up.",
+            "3×3 RGB 이미지에 2×2×3 filter를 방금 적용한 결과이다. 색마다 자기 행렬이 있고, 세 결과를 더해 평면 하나가 된다.",
+        )),
+        Block::Exhibit(Text::same(planes)),
+        Block::Figure(
+            Figure::new(Text::new("its top left output", "왼쪽 위 출력값"), sum, NO_UNIT)
+                .working(format!("{red} + {green} + ({blue})")),
+        ),
+        Block::Words(Text::new("In the sizes of the notes:", "노트의 크기로는 다음과 같다.")),
         Block::Exhibit(Text::with(
             format!("{} ∗ one filter {} → {}\n", sizes(&conv.input), product(&axes[..3], "×"), sizes(&conv.output)),
             format!("{} ∗ filter 1개 {} → {}\n", sizes(&conv.input), product(&axes[..3], "×"), sizes(&conv.output)),
@@ -223,6 +286,13 @@ pub(super) fn channels() -> Result<Vec<Block>> {
             Text::new(
                 "each colour filtered by itself, as picture editors do",
                 "사진 편집기처럼 색마다 따로 filter를 적용한다",
+            ),
+        ),
+        Block::Try(
+            "convnet filter --demo --kernel \"-1 0 1; -2 0 2; -1 0 1 | 0 0 0; 0 0 0; 0 0 0 | 1 0 -1; 2 0 -2; 1 0 -1\" --sheet plane.png",
+            Text::new(
+                "a 3×3×3 filter, as networks apply it: one plane, bright where red minus blue changes from left to right",
+                "신경망처럼 3×3×3 filter를 적용한다. 출력은 평면 하나이고, 빨강과 파랑의 차이가 가로로 변하는 곳이 밝다",
             ),
         ),
         Block::Try(
@@ -256,6 +326,19 @@ pub(super) fn stack() -> Result<Vec<Block>> {
         deep(&depths[1]),
         sizes(&second.output),
     );
+    let two = [RED_BESIDE_GREEN, BLUE_NOT_RED];
+    let (sums, clamped) = (on_colours(&two, false, &[])?, on_colours(&two, true, &[])?);
+    let last = on_colours(&two, true, &[1., 1., 1., 1., 2., 2., 2., 2.])?;
+    let planes = beside(
+        &[
+            plane("filter 1", &sums[..4], 2),
+            plane("filter 2", &sums[4..], 2),
+            plane("ReLU 1", &clamped[..4], 2),
+            plane("ReLU 2", &clamped[4..], 2),
+            plane("one filter 2×2×2", &last, 1),
+        ],
+        "    ",
+    );
     Ok(vec![
         Block::Words(Text::new(
             "Each filter gives one output plane, so there are as many output channels as filters. They are the input of the \
@@ -265,6 +348,14 @@ pub(super) fn stack() -> Result<Vec<Block>> {
              filter의 깊이도 그만큼이 된다. convolution을 거치고 나면 nonlinear activation이 들어가는데 여기서는 ReLU이다. 이것이 없으면 \
              convolution을 두 번 이어 붙여도 더 큰 convolution 하나와 다를 것이 없다.",
         )),
+        Block::Words(Text::new(
+            "The picture of L3 under two filters of 2×2×3: two planes, then ReLU, then a filter of 2×2×2 with weights of 1 for \
+             the first plane and 2 for the second. All of it is computed just now.",
+            "L3의 이미지에 2×2×3 filter 2개를 적용하면 평면이 2개 나온다. 여기에 ReLU를 거친 뒤, 첫 평면의 가중치가 1이고 둘째 평면의 가중치가 2인 \
+             2×2×2 filter를 적용한다. 모두 방금 계산한 값이다.",
+        )),
+        Block::Exhibit(Text::same(planes)),
+        Block::Words(Text::new("In the sizes of the notes:", "노트의 크기로는 다음과 같다.")),
         Block::Exhibit(Text::same(road)),
         Block::Figure(
             Figure::size(Text::new("after 4 filters of 5×5×3", "5×5×3 filter 4개를 거친 뒤"), maps(&first.output))
@@ -289,8 +380,19 @@ pub(super) fn stack() -> Result<Vec<Block>> {
             Text::new("a net with these filters, and pooling between them", "같은 filter에 pooling을 더한 신경망의 표"),
         ),
         Block::Try(
-            "convnet train --cdims 4,10 --ksize 5 --epochs 2",
+            "convnet filter --demo --kernel \"-1 0 1 | -1 0 1 | -1 0 1\" --kernel \"-1; 0; 1 | -1; 0; 1 | -1; 0; 1\" --kernel \"1 | -1 | 0\" --kernel \"-1 | 0 | 1\" --relu --sheet maps.png",
+            Text::new(
+                "four filters that see all colours: four planes after ReLU, as the next convolution gets them",
+                "모든 색을 보는 filter 4개를 적용한다. ReLU를 거친 평면 4개가 다음 convolution의 입력이 된다",
+            ),
+        ),
+        Block::Try(
+            "convnet train --cdims 4,10 --ksize 5 --epochs 2 --out runs/stack",
             Text::new("and trained, on the built-in digits", "내장된 숫자 이미지로 학습까지 해 본다"),
+        ),
+        Block::Try(
+            "convnet filter --demo --grey --weights runs/stack/best.safetensors --sheet learned.png",
+            Text::new("its four filters, as they were learned", "학습된 filter 4개를 그림에 적용해 본다"),
         ),
     ])
 }
@@ -320,12 +422,19 @@ mod tests {
     #[test]
     fn lecture_l3_filters_are_as_deep_as_the_picture() {
         assert_eq!(agreeing(channels()), ["5×5×3"]);
-        assert_eq!(computed(channels()), ["5×5×3", "75", "28×28×1"]);
+        // Red twice 4, green twice 3, blue once -1.
+        assert_eq!(computed(channels()), ["13", "5×5×3", "75", "28×28×1"]);
+        let (shown, parts) = colour_by_colour().unwrap();
+        assert_eq!(parts, [8.0, 6.0, -1.0, 13.0]);
+        assert!(shown.contains("I ⋆ K red     I ⋆ K green   I ⋆ K blue    sum\n"), "{shown}");
     }
 
     #[test]
     fn lecture_l4_filters_become_channels() {
         assert_eq!(agreeing(stack()), ["28×28×4", "24×24×10"]);
+        let two = [RED_BESIDE_GREEN, BLUE_NOT_RED];
+        assert_eq!(on_colours(&two, false, &[]).unwrap(), [13., -1., 6., -5., -3., 1., -3., 1.]);
+        assert_eq!(on_colours(&two, true, &[1., 1., 1., 1., 2., 2., 2., 2.]).unwrap(), [19.0 + 2.0 * 2.0]);
         assert_eq!(computed(stack()), ["28×28×4", "24×24×10", "28", "300", "1,000"]);
     }
 }

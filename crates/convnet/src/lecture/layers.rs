@@ -321,6 +321,17 @@ pub(super) fn pointwise() -> Result<Vec<Block>> {
             "노트는 channel을 줄이는 것만 말하지만, 1×1 convolution은 늘리는 데에도 쓰인다. ResNet bottleneck의 마지막 1×1이 그렇다(L13).",
         )),
         Block::Try(
+            "convnet filter --demo --kernel \"0.299 | 0.587 | 0.114\" --out grey.png",
+            Text::new("this 1×1×3 filter on a picture of a lighthouse", "이 1×1×3 filter를 등대 그림에 적용한다"),
+        ),
+        Block::Try(
+            "convnet filter --demo --kernel \"0.299 | 0.587 | 0.114\" --kernel \"1 | -1 | 0\" --kernel \"-0.5 | -0.5 | 1\" --raw --sheet mixed.png",
+            Text::new(
+                "three at once: brightness, red without green, blue without yellow",
+                "세 개를 한꺼번에 적용한다: 밝기, 초록을 뺀 빨강, 노랑을 뺀 파랑",
+            ),
+        ),
+        Block::Try(
             "convnet summary resnet50",
             Text::new("1×1, 3×3, 1×1 in every block", "block마다 1×1, 3×3, 1×1이 보인다"),
         ),

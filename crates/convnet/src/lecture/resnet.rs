@@ -4,10 +4,12 @@ use super::figure::{CHANNELS, NO_UNIT, PARAMETERS, product};
 use super::live::{chain, conv, layer, maps, matrix, named, run, table, weight_axes, weights};
 use super::{Block, Figure, Text};
 use crate::Result;
-use crate::columns::thousands;
+use crate::columns::{duration, thousands};
+use crate::exec::Engine;
 use crate::geometry::Window;
 use crate::net::{Net, NodeId};
 use crate::ops::{Conv2d, Op};
+use crate::roofline;
 use crate::zoo::{self, Shortcut, ZooOptions};
 
 /// L13.
@@ -144,35 +146,45 @@ fn bottleneck() -> Result<Vec<Block>> {
 
 /// Pictures of CIFAR-10's training set.
 const CIFAR_PICTURES: u64 = 50_000;
-/// Forward, gradient by the input, gradient by the weights.
-const PASSES: u64 = 3;
-/// A speed for the estimate, in floating-point operations a second.
-const ASSUMED_SPEED: f64 = 100e9;
+/// Pictures of a step in the paper.
+const BATCH: u64 = 128;
 
 fn experiment() -> Result<Vec<Block>> {
+    let machine = roofline::cached(&Engine::new(0)?);
+    let (gflops, threads) = (machine.gflops, machine.threads);
+    let steps = CIFAR_PICTURES.div_ceil(BATCH);
     let mut rows = Vec::new();
     for name in ["plain20", "resnet20", "plain56", "resnet56"] {
-        let total = named(name)?.table(1).total;
-        let minutes = (PASSES * CIFAR_PICTURES * total.flops) as f64 / ASSUMED_SPEED / 60.0;
-        rows.push(vec![name.to_owned(), thousands(total.params), thousands(total.macs), format!("{minutes:.1}")]);
+        let net = named(name)?;
+        let total = net.table(1).total;
+        let least = steps as f64 * net.estimate(&machine, BATCH).training_ms / 1e3;
+        rows.push(vec![name.to_owned(), thousands(total.params), thousands(total.macs), duration(least)]);
     }
     let headings = [
         Text::new("network", "신경망"),
         Text::new("parameters", "파라미터"),
         Text::new("MACs", "MAC"),
-        Text::new("minutes an epoch", "epoch당 시간(분)"),
+        Text::new("least time of an epoch here", "이 컴퓨터의 epoch당 최소 시간"),
     ];
     Ok(vec![
-        Block::Words(Text::new(
-            "The experiment itself takes hours, so it is not run here; the commands below train the four nets on CIFAR-10 and leave the \
+        Block::Words(Text::with(
+            format!(
+                "The experiment itself takes hours, so it is not run here; the commands below train the four nets on CIFAR-10 and leave the \
              curves of training and test error. Plain and residual nets have the same parameters and the same multiply-adds: the \
-             shortcut is all that differs. The minutes are estimated from the multiply-adds (3 passes, 50,000 pictures) at an \
-             assumed 100 GFLOP/s; `convnet bench MODEL --mode train` measures your machine. The paper trains for 64,000 steps of 128 \
+             shortcut is all that differs. The times are those of this machine, which was measured: {gflops:.0} GFLOP/s with {threads} \
+             threads, and the bandwidth of its memory. They are the least that {steps} steps of {BATCH} pictures can take; layers \
+             as small as these leave much of the machine unused, so expect several times that. `convnet bench MODEL --mode train` measures \
+             it. The paper trains for 64,000 steps of 128 \
              pictures, some 160 epochs (`--epochs`).",
-            "이 실험은 몇 시간이 걸리므로 여기서 실행하지는 않는다. 아래 명령으로 네 신경망을 CIFAR-10으로 학습하면 training error와 test error \
-             곡선이 남는다. plain과 residual은 파라미터도 계산량도 같고 shortcut만 다르다. 시간은 곱셈-덧셈 횟수(3회 통과, 이미지 50,000장)를 \
-             100 GFLOP/s로 가정한 속도로 나눈 추정값이다. 내 컴퓨터의 속도는 `convnet bench MODEL --mode train`으로 잴 수 있다. 논문은 이미지 \
+            ),
+            format!(
+                "이 실험은 몇 시간이 걸리므로 여기서 실행하지는 않는다. 아래 명령으로 네 신경망을 CIFAR-10으로 학습하면 training error와 test error \
+             곡선이 남는다. plain과 residual은 파라미터도 계산량도 같고 shortcut만 다르다. 시간은 이 컴퓨터를 \
+             실제로 재어 얻은 값이다: thread {threads}개로 {gflops:.0} GFLOP/s, 그리고 메모리 대역폭. 이미지 {BATCH}장씩 {steps}번 학습하는 데 \
+             걸릴 수 있는 최소 시간이다. 이렇게 작은 layer는 컴퓨터의 성능을 다 쓰지 못하므로 실제로는 그 몇 배가 걸린다. \
+             `convnet bench MODEL --mode train`으로 잴 수 있다. 논문은 이미지 \
              128장씩 64,000번, 약 160 epoch을 학습한다(`--epochs`).",
+            ),
         )),
         Block::Exhibit(table(1, &headings, &rows)),
     ])
