@@ -9,6 +9,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         Error::Weights { problem, .. } => problem,
         Error::NotDownloaded { set, .. } => return Some(format!(" with --data {set} --download")),
         Error::Diverged { .. } => return Some("; the flag is --lr".into()),
+        // Only training refuses pictures together.
+        Error::Pictures(_) => return Some("\n--skip-bad leaves them out".into()),
         _ => return None,
     };
     match &**problem {

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 
 use common::Place;
+use convnet::data::augment::Transform;
 use convnet::data::picture::write_png;
 
 const CLASSES: [(&str, [u8; 3]); 2] = [("blue", [10, 20, 200]), ("red", [220, 30, 40])];
@@ -60,6 +61,76 @@ fn neither_cache_nor_workers_nor_a_list_change_a_run() {
     assert_eq!(resumed["weights_sha256"], expected.as_str());
 }
 
+/// Every transform there is, mixing and smoothing: nothing of it depends on who makes the pictures, or computes.
+#[test]
+fn neither_workers_nor_threads_change_a_run_with_every_augmentation() {
+    let all = r#"[{ resize = { size = 14 } }, { random_crop = { size = [12, 12], padding = 3, padding_mode = "reflect" } },
+        "random_resized_crop", "horizontal_flip", "vertical_flip", { rotation = { degrees = 20 } },
+        { affine = { degrees = 5, translate = [0.1, 0.1] } }, { perspective = { p = 1 } },
+        { color_jitter = { brightness = 0.4, contrast = 0.3, saturation = 0.3, hue = 0.1 } }, "grayscale",
+        { gaussian_blur = { kernel_size = [3, 5] } }, { posterize = { bits = 4, p = 0.5 } }, "solarize", "equalize",
+        "autocontrast", "invert", { sharpness = { factor = 2 } }, "pca_noise", "rand_augment", "trivial_augment_wide",
+        "aug_mix", { center_crop = { size = [8, 8] } }, { random_erasing = { value = "random" } }]"#;
+    let missing = Transform::NAMES.iter().filter(|name| !all.contains(**name)).collect::<Vec<_>>();
+    assert!(missing.is_empty(), "not tested: {missing:?}");
+    let place = place();
+    let flags =
+        ["--augment", all, "--mixup-alpha", "0.2", "--cutmix-alpha", "1", "--label-smoothing", "0.1", "--ema", "0.9"];
+    let run = |workers: &str, threads: &str| {
+        let own = ["--workers", workers, "--threads", threads, "--cache", "0"];
+        hash(&place, "photos", &format!("{workers}x{threads}"), &[&flags[..], &own].concat())
+    };
+    let expected = run("1", "1");
+    for (workers, threads) in [("2", "1"), ("4", "1"), ("1", "2"), ("2", "2"), ("4", "2")] {
+        assert_eq!(run(workers, threads), expected, "{workers} workers, {threads} threads");
+    }
+    assert_ne!(hash(&place, "photos", "seed", &[&flags[..], &["--seed", "1"]].concat()), expected);
+}
+
+#[test]
+fn test_pictures_are_measured_once_and_choose_nothing() {
+    let place = place();
+    let without = hash(&place, "photos", "without", &[]);
+    for (class, _) in CLASSES {
+        fs::create_dir_all(place.path(&format!("photos/test/{class}"))).unwrap();
+        let (from, to) = (format!("photos/train/{class}/0.png"), format!("photos/test/{class}/0.png"));
+        fs::copy(place.path(&from), place.path(&to)).unwrap();
+    }
+    let arguments = [&["train", "--data", "photos", "--out", "run"], &SMALL[..]].concat();
+    let run = place.run(&arguments);
+    assert!(run.stdout.contains(" % of 2 test pictures, measured once"), "{}", run.stdout);
+    let report = place.run(&["train", "--resume", "run", "--json"]).json();
+    assert_eq!(report["weights_sha256"], without.as_str());
+    let test = &report["test"];
+    let evaluation = place.run(&["eval", "--run", "run", "--split", "test", "--json"]).json();
+    assert_eq!(
+        (&test["images"], &test["accuracy"], &test["loss"]),
+        (&2.into(), &evaluation["top1"], &evaluation["loss"])
+    );
+    let html = String::from_utf8(place.read("run/report.html")).unwrap();
+    assert!(html.contains("Test accuracy") && html.contains("n = 2; measured once") && html.contains("(val)"));
+    let compared = place.run(&["compare", "run", "without", "--json"]).json();
+    assert_eq!((&compared["runs"][0]["test"], compared["runs"][1]["test"].is_null()), (test, true));
+    assert!(place.run(&["compare", "run", "without"]).succeeds().contains("test accuracy"));
+    // What goes on has not been measured yet.
+    place.run(&["train", "--resume", "run", "--epochs", "3", "--max-steps", "9", "--json"]).json();
+    place.write("run/test.json", b"{}");
+    place.run(&["compare", "run"]).fails_with(1, "run/test.json: expected the result of a test");
+    place.run(&["train", "--resume", "run", "--json"]).json();
+    // Pictures without classes are no reason not to train.
+    fs::remove_dir_all(place.path("photos/test")).unwrap();
+    fs::create_dir(place.path("photos/test")).unwrap();
+    fs::copy(place.path("photos/train/red/0.png"), place.path("photos/test/0.png")).unwrap();
+    let run = place.run(&[&["train", "--data", "photos", "--out", "loose"], &SMALL[..]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("the test part will not be measured: it has no pictures in a folder"),
+        "{}",
+        run.stderr
+    );
+    assert!(!place.path("loose/test.json").exists());
+}
+
 #[test]
 fn packed_sets_are_trained_on_and_checked() {
     let place = place();
@@ -108,6 +179,17 @@ fn bad_pictures_are_left_out_for_good() {
     place.write("photos/val/blue/0x.png", b"");
     let run = place.run(&[&["train", "--data", "photos", "--out", "bad"], &SMALL[..]].concat());
     run.fails_with(1, "photos/train/red/3x.png: not a PNG");
+    // Where they are decoded as they are wanted, the first that is met has all of them looked at.
+    place.write("photos/train/blue/5x.png", &place.read("photos/train/blue/5.png")[..60]);
+    let run = place.run(&[&["train", "--data", "photos", "--out", "late", "--cache", "0"], &SMALL[..]].concat());
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("error: 3 pictures cannot be used:"), "{}", run.stderr);
+    for expected in
+        ["train/red/3x.png: not a PNG", "train/blue/5x.png: ", "val/blue/0x.png: ", "--skip-bad leaves them out"]
+    {
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+    }
+    fs::remove_file(place.path("photos/train/blue/5x.png")).unwrap();
     let run =
         place.run(&[&["train", "--data", "photos", "--out", "run", "--skip-bad", "--cache", "0"], &SMALL[..]].concat());
     assert_eq!(run.code, Some(0), "{}", run.stderr);

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Place, Run, SMALL};
-use convnet::train::read_metrics;
+use convnet::train::{TestResult, read_metrics};
 use convnet::weights::{Checkpoint, previous_path};
 
 /// The hash of the last weights that `--json` prints.
@@ -33,6 +33,8 @@ fn assert_whole(folder: &Path, what: &str) {
             ".lock" => true,
             "config.toml" => convnet::train::TrainConfig::read(&path).is_ok(),
             "metrics.jsonl" => read_metrics(&path).is_ok(),
+            "summary.csv" => bytes.starts_with(b"epoch,train_loss,") && bytes.ends_with(b"\r\n"),
+            "test.json" => matches!(TestResult::read(&path), Ok(Some(_))),
             "report.html" => bytes.ends_with(b"</html>\n"),
             _ if name.starts_with("events.out.tfevents.") => true,
             _ if name.ends_with(".safetensors") && !name.starts_with('.') => Checkpoint::load(&path).is_ok(),

@@ -19,7 +19,7 @@ fn keys(value: &Value) -> Vec<&str> {
 fn the_whole_path() {
     let place = Place::with_data();
     let report = place.train(&["--epochs", "2", "--out", "runs/a", "--json"]).json();
-    assert_eq!(keys(&report), ["epochs", "run", "weights_sha256"]);
+    assert_eq!(keys(&report), ["epochs", "run", "test", "weights_sha256"]);
     let epoch = &report["epochs"][1];
     let expected = [
         "data_wait",
@@ -44,6 +44,8 @@ fn the_whole_path() {
         "predictions.png",
         "report.html",
         "sample.png",
+        "summary.csv",
+        "test.json",
     ];
     assert_eq!(place.list("runs/a"), files);
 
@@ -145,6 +147,12 @@ fn stopped_and_resumed_is_unbroken() {
     assert_eq!(resumed["weights_sha256"], unbroken["weights_sha256"]);
     assert_eq!(resumed["epochs"][2]["train_loss"], unbroken["epochs"][2]["train_loss"]);
     assert_eq!(resumed["epochs"].as_array().unwrap().len(), 3);
+    let table = |run: &str| {
+        let text = String::from_utf8(place.read(&format!("{run}/summary.csv"))).unwrap();
+        // Without the times.
+        text.lines().map(|line| line.split(',').take(7).collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
+    };
+    assert_eq!((table("stopped"), table("stopped").len()), (table("unbroken"), 4));
     // And further than it was to go at first.
     let longer = place.run(&["train", "--resume", "stopped", "--epochs", "4", "--json"]).json();
     assert_eq!(longer["epochs"].as_array().unwrap().len(), 4);

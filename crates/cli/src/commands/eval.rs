@@ -144,6 +144,7 @@ impl Args {
                 part,
                 evaluation: Some(&evaluation),
                 gallery: Some(&gallery),
+                test: None,
                 epochs: &epochs,
                 config: config.as_ref(),
             };

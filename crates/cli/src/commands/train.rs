@@ -12,7 +12,8 @@ use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
 use convnet::ops::Op;
 use convnet::train::{
-    Ending, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TrainConfig, Trainer, plots,
+    Ending, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TestResult, TrainConfig, Trainer,
+    plots,
 };
 use serde::Serialize;
 
@@ -93,6 +94,8 @@ struct Report<'a> {
     run: &'a Path,
     epochs: &'a [EpochMetrics],
     weights_sha256: &'a str,
+    /// Null where there are no test pictures, or the run was stopped.
+    test: Option<TestResult>,
 }
 
 impl Args {
@@ -115,8 +118,8 @@ impl Args {
         let outcome = trainer.fit(&mut narrator)?;
         drop(narrator);
         if self.json {
-            let Outcome { epochs, weights_sha256, .. } = &outcome;
-            print_json(&Report { run: run.path(), epochs, weights_sha256 })?;
+            let Outcome { epochs, weights_sha256, test, .. } = &outcome;
+            print_json(&Report { run: run.path(), epochs, weights_sha256, test: *test })?;
         } else {
             print(&conclusion(&outcome, &run, watched.as_ref().map(|(part, _)| *part)))?;
             if !console.is_quiet() {
@@ -323,6 +326,10 @@ fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> Stri
         None => writeln!(text, "{percent:.2} % of the training pictures recognised in epoch {epoch}"),
     };
     text.truncate(text.trim_end().len());
+    if let (Some(test), Some(Part::Val)) = (outcome.test, watched) {
+        let (percent, images) = (100.0 * test.accuracy, thousands(test.images as u64));
+        let _ = write!(text, "; with these weights, {percent:.2} % of {images} test pictures, measured once");
+    }
     let _ = writeln!(
         text,
         "; {:.1} % of the time of its steps went by waiting for pictures",
@@ -353,6 +360,7 @@ fn next_steps(outcome: &Outcome, run: &RunFolder, sample: Option<&str>) -> Strin
     for (what, path) in pictures.iter().filter(|(_, path)| path.is_file()) {
         line(what, &path.display().to_string());
     }
+    let sample = sample.filter(|_| run.best_safetensors().is_file());
     if sample.is_some() {
         line("per class, in detail:", &format!("{program} eval --run {folder} --per-class"));
     }

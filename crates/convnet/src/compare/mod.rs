@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::classifier::Description;
 use crate::columns::{duration, thousands};
-use crate::train::{EpochMetrics, RunFolder, SETTINGS, Settings, TrainConfig, read_metrics};
+use crate::train::{EpochMetrics, RunFolder, SETTINGS, Settings, TestResult, TrainConfig, read_metrics};
 use crate::weights::safetensors;
 use crate::{Error, Result};
 
@@ -37,6 +37,8 @@ pub struct ComparedRun {
     pub planned_epochs: usize,
     /// The epoch with the best accuracy on the held-out pictures, the earliest of equals.
     pub best: Option<EpochMetrics>,
+    /// What the test pictures came to, once the run has ended.
+    pub test: Option<TestResult>,
     /// Time that its epochs took.
     pub seconds: f64,
     /// Each epoch that has ended.
@@ -79,7 +81,7 @@ impl Comparison {
     /// What each run came to, a row each.
     pub fn results(&self) -> Table {
         let headings = ["run", "network", "parameters", "epochs", "best accuracy", "in epoch", "loss"];
-        let of_the_last = ["last accuracy", "loss", "training loss", "time"];
+        let of_the_last = ["last accuracy", "loss", "training loss", "test accuracy", "time"];
         let headings = headings.iter().chain(&of_the_last).map(|&heading| heading.to_owned());
         Table { headings: headings.collect(), names: 2, rows: self.runs.iter().map(ComparedRun::cells).collect() }
     }
@@ -124,6 +126,7 @@ impl ComparedRun {
             parameters: parameters(&run)?,
             planned_epochs: config.recipe.epochs,
             best,
+            test: TestResult::read(&run.test_json())?,
             seconds: epochs.iter().map(|epoch| epoch.seconds).sum(),
             epochs,
             config,
@@ -148,6 +151,7 @@ impl ComparedRun {
             accuracy(last),
             loss(last.and_then(|epoch| epoch.val_loss)),
             loss(last.map(|epoch| epoch.train_loss)),
+            or_dash(self.test.map(|test| format!("{:.2} %", 100.0 * test.accuracy))),
             duration(self.seconds),
         ]
     }

@@ -51,8 +51,8 @@ fn runs_are_told_apart_by_what_differs() {
 
     let csv = found.to_csv();
     assert_eq!(csv.matches("\r\n").count(), 5, "{csv}");
-    assert!(csv.contains(&format!("{},2,0.5,0.75,,,0.25,0.75,1.5\r\n", a.display())), "{csv}");
-    assert!(csv.contains("b <i>,\"\"\",1,0.5,0.75,,,0.25,,1.5"), "{csv}");
+    assert!(csv.contains(&format!("{},2,0.5,0.75,,,0.25,0.75,1.5,0\r\n", a.display())), "{csv}");
+    assert!(csv.contains("b <i>,\"\"\",1,0.5,0.75,,,0.25,,1.5,0\r\n"), "{csv}");
     let html = found.to_html();
     assert!(html.contains("Comparison of 2 runs") && html.contains("b &lt;i&gt;,&quot;") && !html.contains("<i>,"));
     assert!(html.contains("75.00 % in epoch 3"), "curves are described");

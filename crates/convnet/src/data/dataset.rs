@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::picture::{self, Whole};
 use super::resample::{Layout, Resampling, Source};
+use super::source::each;
 use super::stored::Stored;
 use super::{LeftOut, TargetSize, picture::named};
 use crate::{Error, Result};
@@ -296,6 +297,17 @@ impl Dataset {
             ));
         }
         self.left_out = pictures;
+    }
+
+    /// Decodes every picture that is kept in files, on all cores, and says which cannot be; of pictures in memory there are
+    /// none. That takes as long as reading the set once.
+    ///
+    /// # Errors
+    /// When a thread breaks off.
+    pub fn unusable(&self) -> Result<Vec<Error>> {
+        let Pixels::Stored(stored) = &self.pixels else { return Ok(Vec::new()) };
+        let problems = each(self.len(), |index, content| stored.decode(index, self.target, content).map(drop))?;
+        Ok(problems.into_values().collect())
     }
 
     /// Takes the descriptions of damaged pictures that were met since the last time, where pictures are decoded as they are

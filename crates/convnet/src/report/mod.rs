@@ -29,7 +29,7 @@ use crate::data::Part;
 use crate::evaluate::Evaluation;
 use crate::exec::Engine;
 use crate::files::write_atomic;
-use crate::train::{EpochMetrics, TrainConfig};
+use crate::train::{EpochMetrics, TestResult, TrainConfig};
 use crate::{Result, StateDict};
 
 /// What a report is about.
@@ -51,6 +51,8 @@ pub struct Report<'a> {
     pub evaluation: Option<&'a Evaluation>,
     /// Pictures of the evaluation.
     pub gallery: Option<&'a Gallery>,
+    /// What test pictures came to that are not those of the evaluation, where there were any.
+    pub test: Option<&'a TestResult>,
     /// The epochs of the run, where it was one.
     pub epochs: &'a [EpochMetrics],
     /// The configuration of the run.
@@ -75,7 +77,7 @@ impl Report<'_> {
         sections.extend(filters::filters(self.description.net(), self.weights));
         sections.push(facts::facts(self));
         sections.extend(facts::configuration(self));
-        let head = self.evaluation.map(page::headline).unwrap_or_default();
+        let head = self.evaluation.map(|evaluation| page::headline(evaluation, self.test)).unwrap_or_default();
         page::page(self.title, &self.lead(), head, sections)
     }
 

@@ -6,6 +6,7 @@ use super::data_uri::base64;
 use crate::columns::thousands;
 use crate::evaluate::Evaluation;
 use crate::markup::{Markup, element, fixed, text, void};
+use crate::train::TestResult;
 
 const STYLE: &str = include_str!("style.css");
 /// Sorts tables; the page is whole without it.
@@ -59,15 +60,20 @@ pub(crate) fn page(title: &str, lead: &str, head: Markup, sections: Vec<Section>
 }
 
 /// The figures that are looked at first.
-pub(super) fn headline(evaluation: &Evaluation) -> Markup {
+pub(super) fn headline(evaluation: &Evaluation, test: Option<&TestResult>) -> Markup {
     let Evaluation { images, top1, top1_interval, top5, top5_interval, loss, macro_mean, calibration, .. } = evaluation;
-    let interval = |[low, high]: [f64; 2]| {
+    let of = |[low, high]: [f64; 2], images: usize| {
         let [low, high] = [low, high].map(|share| format!("{:.2}", 100.0 * share));
-        format!("95\u{a0}% interval {low} to {high}\u{a0}%, n = {}", thousands(*images as u64))
+        format!("95\u{a0}% interval {low} to {high}\u{a0}%, n = {}", thousands(images as u64))
     };
+    let interval = |ends| of(ends, *images);
     let mut cards = card("Accuracy (top-1)", &percent(*top1, 2), &interval(*top1_interval));
     if let (Some(top5), Some(top5_interval)) = (top5, top5_interval) {
         cards += card("Accuracy (top-5)", &percent(*top5, 2), &interval(*top5_interval));
+    }
+    if let Some(TestResult { accuracy, accuracy_interval, images, .. }) = test {
+        let more = of(*accuracy_interval, *images) + "; measured once, at the end";
+        cards += card("Test accuracy", &percent(*accuracy, 2), &more);
     }
     let per_class = format!("precision {}, recall {}", percent(macro_mean.precision, 2), percent(macro_mean.recall, 2));
     cards += card("Loss", &format!("{loss:.4}"), "mean cross-entropy");

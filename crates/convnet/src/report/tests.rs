@@ -107,6 +107,13 @@ fn report(names: Vec<String>, pictures: usize, count: usize) -> String {
         part: Some(Part::Val),
         evaluation: Some(&evaluation(&names)),
         gallery: Some(&gallery),
+        test: Some(&TestResult {
+            epoch: 3,
+            images: 1000,
+            accuracy: 0.875,
+            accuracy_interval: [0.85, 0.9],
+            loss: Some(0.5),
+        }),
         epochs: &epochs(count),
         config: Some(&TrainConfig::default()),
     }
@@ -120,6 +127,9 @@ fn named(count: usize) -> Vec<String> {
 #[test]
 fn a_report_is_whole_and_loads_nothing() {
     let html = report(named(10), 20, 12);
+    assert!(
+        html.contains("Test accuracy") && html.contains("interval 85.00 to 90.00\u{a0}%, n = 1,000; measured once")
+    );
     let names = elements(&html);
     let count = |name: &str| names.iter().filter(|other| *other == name).count();
     assert_eq!((count("section"), count("h2"), count("script"), count("style")), (9, 9, 1, 1));
@@ -170,6 +180,7 @@ fn a_run_without_held_out_pictures_has_its_curves() {
         part: None,
         evaluation: None,
         gallery: None,
+        test: None,
         epochs: &epochs,
         config: None,
     };

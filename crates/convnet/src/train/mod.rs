@@ -17,8 +17,10 @@ mod report;
 mod run;
 mod saved;
 mod schedule;
+pub(crate) mod summary;
 mod targets;
 mod tensorboard;
+mod test_result;
 mod trainer;
 
 pub use config::{
@@ -32,4 +34,5 @@ pub use progress::Progress;
 pub use recipes::{NamedRecipe, RECIPES};
 pub use run::RunFolder;
 pub use schedule::{Plateau, Schedule, Span};
+pub use test_result::TestResult;
 pub use trainer::{Ending, Observer, Outcome, Trainer};

@@ -1,5 +1,5 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `report.html`, `curves.png`, `predictions.png`, `sample.png`,
-//! `best.safetensors` and `last.safetensors`.
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `summary.csv`, `test.json`, `report.html`, `curves.png`,
+//! `predictions.png`, `sample.png`, `best.safetensors` and `last.safetensors`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -127,6 +127,16 @@ impl RunFolder {
     /// One line per epoch: see [`EpochMetrics`](super::EpochMetrics).
     pub fn metrics_jsonl(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    /// The same as a table for a spreadsheet.
+    pub fn summary_csv(&self) -> PathBuf {
+        self.path.join("summary.csv")
+    }
+
+    /// What the best weights came to on the test pictures, once the run has ended: see [`TestResult`](super::TestResult).
+    pub fn test_json(&self) -> PathBuf {
+        self.path.join("test.json")
     }
 
     /// Pictures that cannot be used and are left out, a line of JSON for each; there is no such file where they are an error.

@@ -11,10 +11,10 @@ use super::lock::RunLock;
 #[cfg(feature = "plots")]
 use super::plots;
 use super::tensorboard::write_events;
-use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics};
+use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics, summary};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, picture};
-use crate::files::{disk, remove_temporaries};
+use crate::files::{disk, remove_temporaries, write_atomic};
 use crate::weights::{self, Checkpoint, Recovered, previous_path};
 use crate::{Error, Result, StateDict};
 
@@ -109,11 +109,23 @@ impl Saved {
         Ok(Restored { classifier, average, optimizer, progress, epochs })
     }
 
+    /// Writes the table of all epochs anew.
+    pub(super) fn write_summary(&self, epochs: &[EpochMetrics]) -> Result<()> {
+        write_atomic(&self.folder.summary_csv(), |out| out.write_all(summary::table(epochs).as_bytes()))
+    }
+
+    /// The best weights so far; nothing where no epoch has ended, or their file has been damaged.
+    pub(super) fn best(&self) -> Option<Classifier> {
+        let exists = self.folder.best_safetensors().exists();
+        exists.then(|| Classifier::of_run(&self.folder)).and_then(Result::ok)
+    }
+
     /// Adds an epoch to the metrics and draws the curves anew.
     pub(super) fn write_epoch(&self, epochs: &[EpochMetrics]) -> Result<()> {
         if let Some(metrics) = epochs.last() {
             append_metrics(&self.folder.metrics_jsonl(), metrics)?;
         }
+        self.write_summary(epochs)?;
         if self.config.output.tensorboard {
             write_events(self.folder.path(), epochs)?;
         }

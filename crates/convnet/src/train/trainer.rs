@@ -15,11 +15,11 @@ use super::plots;
 use super::progress::Found;
 use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
-use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, Span, TrainConfig};
+use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, TestResult, TrainConfig};
 use crate::classifier::{Classifier, Description};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
-use crate::evaluate::{Evaluation, evaluate_in};
+use crate::evaluate::{Evaluation, evaluate_each, evaluate_in};
 use crate::exec::{Engine, NotFinite, Place, Step, Training};
 use crate::ops::Op;
 use crate::weights::weights_sha256;
@@ -71,6 +71,9 @@ pub struct Outcome {
     pub progress: Progress,
     /// The hash of the last weights, which are the moving average where one is kept.
     pub weights_sha256: String,
+    /// What the weights that are kept came to on the test pictures, which were measured once and chose nothing; nothing where
+    /// there are none, no epoch has ended, or the observer has stopped the run.
+    pub test: Option<TestResult>,
     best: Best,
 }
 
@@ -123,6 +126,8 @@ pub struct Trainer {
     description: Description,
     train: Arc<Dataset>,
     watched: Option<(Part, Arc<Dataset>)>,
+    /// Test pictures beside validation pictures, which are measured once, at the end.
+    test: Option<Arc<Dataset>>,
     engine: Engine,
     training: Training,
     /// Batches from which the statistics of norms are taken anew.
@@ -165,8 +170,8 @@ impl Trainer {
         expect_validation(&recipe, &splits)?;
         let Classifier { description, weights } = classifier;
         description.check_data(&splits.train)?;
-        if let Some(watched) = splits.watched() {
-            description.check_data(watched)?;
+        for data in splits.val.iter().chain(&splits.test) {
+            description.check_data(data)?;
         }
         let description = description.with_classes(splits.train.classes().to_vec())?;
         let batch = recipe.batch_size.min(splits.train.len());
@@ -185,12 +190,16 @@ impl Trainer {
             .any(|node| matches!(node.op, Op::BatchNorm2d(_)) && !groups.is_frozen(&node.name));
         let statistics_batches = if takes_statistics { recipe.precise_bn } else { 0 };
         let Splits { train, val, test } = splits;
-        let watched = val.map(|val| (Part::Val, val)).or(test.map(|test| (Part::Test, test)));
+        let (watched, test) = match val {
+            Some(val) => (Some((Part::Val, val)), test),
+            None => (test.map(|test| (Part::Test, test)), None),
+        };
         Ok(Trainer {
             recipe,
             description,
             train: Arc::new(train),
             watched: watched.map(|(part, data)| (part, Arc::new(data))),
+            test: test.map(Arc::new),
             engine: engine.clone(),
             training,
             statistics_batches,
@@ -256,6 +265,10 @@ impl Trainer {
     fn saved_to(mut self, saved: Saved) -> Result<Trainer> {
         self.workers = saved.config.data.workers.or(self.workers);
         saved.folder.write_config(&saved.config)?;
+        TestResult::forget(&saved.folder.test_json())?;
+        if !self.epochs.is_empty() {
+            saved.write_summary(&self.epochs)?;
+        }
         self.write_left_out(&saved)?;
         saved.write_sample(self.shown())?;
         self.saved = Some(saved);
@@ -265,11 +278,19 @@ impl Trainer {
     /// Trains until all epochs are done, or something ends it before.
     ///
     /// # Errors
-    /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is.
-    pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+    /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is. When a picture
+    /// cannot be decoded: then all are looked at, so that the error names every one that cannot be.
+    pub fn fit(self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let watched = self.watched.iter().map(|(_, data)| data);
+        let all: Vec<Arc<Dataset>> = [&self.train].into_iter().chain(watched).chain(&self.test).cloned().collect();
+        self.fit_all(observer).map_err(|error| match error {
+            Error::Picture { .. } | Error::Pictures(_) => all_unusable(&all).unwrap_or(error),
+            error => error,
+        })
+    }
+
+    fn fit_all(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let mut targets = TargetMaker::default();
-        let epoch_steps = self.train.len().div_ceil(self.recipe.batch_size);
-        let span = Span { epochs: self.recipe.epochs, epoch_steps };
         let mut saved = (self.progress.step, Instant::now());
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             let mut clock = Instant::now();
@@ -278,9 +299,7 @@ impl Trainer {
                 let mut batch = batch?;
                 let wait = batches.waited() - waited;
                 waited += wait;
-                let Progress { step, plateau, .. } = self.progress;
-                let factor = self.recipe.schedule.factor(step, span, plateau.reductions);
-                let lr = self.recipe.optimizer.lr * factor;
+                let lr = self.recipe.learning_rate(&self.progress, self.train.len());
                 let step = self.gradients(&mut batch, &mut targets)?;
                 self.expect_finite_loss(&batch, step.loss)?;
                 self.update(lr);
@@ -353,7 +372,7 @@ impl Trainer {
         if !saved.config.data.skip_bad {
             return Ok(());
         }
-        let watched = self.watched.iter().flat_map(|(_, data)| data.left_out());
+        let watched = self.watched.iter().map(|(_, data)| data).chain(&self.test).flat_map(|data| data.left_out());
         saved.folder.write_left_out(self.train.left_out().iter().chain(watched))
     }
 
@@ -446,15 +465,8 @@ impl Trainer {
         let weights_sha256 = weights_sha256(&weights);
         if let Some(saved) = &self.saved {
             weights = if self.progress.batch > 0 { self.save_last(saved, weights)? } else { weights };
-            #[cfg(feature = "plots")]
-            if ending != Ending::Stopped {
-                if let Some((_, data)) = &self.watched {
-                    plots::answers(&saved.folder.predictions_png(), &self.description, &weights, data, &self.engine)?;
-                }
-                let watched = self.watched.as_ref().map(|(part, data)| (*part, data));
-                saved.write_report(&self.description, &weights, watched, &self.epochs, &self.engine)?;
-            }
         }
+        let test = if ending == Ending::Stopped { None } else { self.conclude(&weights)? };
         let best = match (self.saved, self.best) {
             (Some(saved), _) => Best::In(saved.folder),
             (None, best) => {
@@ -462,7 +474,52 @@ impl Trainer {
                 Best::Here(Box::new(Classifier { description: self.description, weights }))
             }
         };
-        Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, best })
+        Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, test, best })
+    }
+
+    /// Measures the test pictures with the weights that are kept, and writes what there is to look at. Where no epoch has
+    /// ended, or the file of the best weights has been damaged, `last` takes their place in the report.
+    fn conclude(&self, last: &StateDict) -> Result<Option<TestResult>> {
+        let saved_best = self.saved.as_ref().and_then(Saved::best);
+        let kept = saved_best.as_ref().map(|best| &best.weights).or(self.best.as_ref()).unwrap_or(last);
+        let test = match (&self.watched, &self.test) {
+            _ if self.progress.best_epoch == 0 => None,
+            (_, Some(data)) => Some(self.tested(kept, data)?),
+            // The report measures them.
+            (Some((Part::Test, data)), None) if self.saved.is_none() || cfg!(not(feature = "plots")) => {
+                Some(self.tested(kept, data)?)
+            }
+            _ => None,
+        };
+        let Some(saved) = &self.saved else { return Ok(test) };
+        #[cfg(feature = "plots")]
+        let test = self.draw(saved, [kept, last], test)?;
+        test.iter().try_for_each(|test| test.write(&saved.folder.test_json()))?;
+        Ok(test)
+    }
+
+    fn tested(&self, kept: &StateDict, data: &Arc<Dataset>) -> Result<TestResult> {
+        let found = evaluate_each(&self.description, kept, data, &self.engine, self.recipe.batch_size, &mut |_| ())?;
+        Ok(TestResult::new(self.progress.best_epoch, &found))
+    }
+
+    /// Draws what the last weights recognise, and writes the report on the weights that are kept. What test pictures come to
+    /// that are watched is found there.
+    #[cfg(feature = "plots")]
+    fn draw(
+        &self,
+        saved: &Saved,
+        [kept, last]: [&StateDict; 2],
+        test: Option<TestResult>,
+    ) -> Result<Option<TestResult>> {
+        let (description, engine) = (&self.description, &self.engine);
+        if let Some((_, data)) = &self.watched {
+            plots::answers(&saved.folder.predictions_png(), description, last, data, engine)?;
+        }
+        let watched = self.watched.as_ref().map(|(part, data)| (*part, data));
+        let found = saved.write_report(description, kept, watched, test.as_ref(), &self.epochs, engine)?;
+        let is_test = matches!(watched, Some((Part::Test, _))) && self.progress.best_epoch > 0;
+        Ok(test.or(found.filter(|_| is_test).map(|found| TestResult::new(self.progress.best_epoch, &found))))
     }
 
     /// Writes a checkpoint within an epoch where one is due after this step and time.
@@ -564,6 +621,12 @@ impl Trainer {
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
+}
+
+/// The error of all pictures that cannot be decoded, if there are any.
+fn all_unusable(all: &[Arc<Dataset>]) -> Option<Error> {
+    let found = all.iter().map(|data| data.unusable()).collect::<Result<Vec<Vec<Error>>>>();
+    Error::of_pictures(found.ok()?.into_iter().flatten().collect()).err()
 }
 
 /// Some of a recipe is decided by validation pictures; test pictures decide nothing.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub use self::check::{Check, PartCheck, Same};
 use self::cifar::Cifar;
 pub use self::pack::{Packed, Packing};
+pub(super) use self::picture_set::each;
 use self::picture_set::{Labelled, PictureSet};
 pub use self::picture_set::{LeftOut, Unusable};
 #[cfg(feature = "download")]

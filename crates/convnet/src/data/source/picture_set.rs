@@ -262,8 +262,8 @@ impl PictureSet {
         self.parts[part as usize].as_ref()
     }
 
-    /// The training part, and the validation part or else the test part, decoded as far as memory allows. `origin` is the folder
-    /// or archive that they come from.
+    /// The training part, the validation part and the test part, decoded as far as memory allows. `origin` is the folder or archive
+    /// that they come from. Beside a validation part, a test part of which nothing can be measured is told of and left.
     ///
     /// # Errors
     /// No training part, or none of its pictures, and, where they are decoded, all pictures that cannot be used.
@@ -309,11 +309,12 @@ impl PictureSet {
         };
         let mut splits = Splits { train: read(Part::Train, train)?, val: None, test: None };
         self.notes.iter().for_each(|note| splits.train.warn(note.clone()));
-        let watched = [Part::Val, Part::Test].into_iter().find_map(|part| Some((part, self.part(part)?)));
-        if let Some((part, list)) = watched {
-            let data = read(part, list)?;
-            let place = if part == Part::Val { &mut splits.val } else { &mut splits.test };
-            *place = Some(data);
+        splits.val = self.part(Part::Val).map(|list| read(Part::Val, list)).transpose()?;
+        if let Some(list) = self.part(Part::Test) {
+            match immeasurable(list, classes).filter(|_| splits.val.is_some()) {
+                Some(problem) => splits.train.warn(format!("the test part will not be measured: {problem}")),
+                None => splits.test = Some(read(Part::Test, list)?),
+            }
         }
         Ok(splits)
     }
@@ -367,6 +368,16 @@ fn check_not_empty(origin: &Path, part: Part, list: &PartList) -> Result<()> {
             Err(Error::file(origin, format!("no pictures of the part {part}: {expected}")))
         }
         false => Ok(()),
+    }
+}
+
+/// Why nothing can be measured on a part, if that is so.
+fn immeasurable(list: &PartList, classes: &[String]) -> Option<&'static str> {
+    let number = numbers(&list.classes, classes);
+    match list.items.iter().any(|(_, label)| number[*label as usize].is_some()) {
+        true => None,
+        false if list.items.is_empty() => Some("it has no pictures in a folder for each class"),
+        false => Some("none of its classes is among the training pictures"),
     }
 }
 
@@ -511,7 +522,7 @@ fn decode(stored: &Stored, target: TargetSize, sizes: &[usize], whole: bool) -> 
 }
 
 /// Does something with each of so many pictures, on all cores. `work` gets memory for a file. Says what went wrong, and where.
-pub(super) fn each(
+pub(in crate::data) fn each(
     count: usize,
     work: impl Fn(usize, &mut Vec<u8>) -> Result<()> + Sync,
 ) -> Result<BTreeMap<usize, Error>> {

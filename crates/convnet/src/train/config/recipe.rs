@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::augment::{Augmentation, Mixing};
 use crate::exec::Update;
-use crate::train::Schedule;
+use crate::train::{Progress, Schedule, Span};
 use crate::{Error, Result};
 
 /// How a net is trained.
@@ -253,6 +253,12 @@ impl Recipe {
     /// of what it costs to learn from it, so that measuring takes some 7 % of an epoch at most.
     const SAMPLE: usize = 2_000;
     const SAMPLED: usize = 5;
+
+    /// The learning rate of the step that comes next, for a run on so many pictures.
+    pub fn learning_rate(&self, progress: &Progress, images: usize) -> f64 {
+        let span = Span { epochs: self.epochs, epoch_steps: images.div_ceil(self.batch_size) };
+        self.optimizer.lr * self.schedule.factor(progress.step, span, progress.plateau.reductions)
+    }
 
     /// How many of the training pictures are measured after each epoch.
     pub fn train_sample(&self, images: usize) -> usize {
