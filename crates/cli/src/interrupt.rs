@@ -2,8 +2,9 @@
 //! tells it, and the second ends the process.
 
 use std::fmt;
+use std::io::{Write, stderr};
 use std::process;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// What the process exits with.
 pub(crate) const EXIT_CODE: u8 = 130;
@@ -12,6 +13,8 @@ const LEAVE: u8 = 0;
 const TELL: u8 = 1;
 const TOLD: u8 = 2;
 static STATE: AtomicU8 = AtomicU8::new(LEAVE);
+/// Whether the cursor stands in a line that is drawn again and again.
+static IN_LINE: AtomicBool = AtomicBool::new(false);
 
 /// The error of a command that has stopped because it was told to, and has said so.
 #[derive(Debug)]
@@ -29,8 +32,19 @@ impl std::error::Error for Interrupted {}
 pub(crate) fn install() {
     let _ = ctrlc::set_handler(|| match STATE.compare_exchange(TELL, TOLD, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => {}
-        Err(_) => process::exit(EXIT_CODE.into()),
+        Err(_) => {
+            if IN_LINE.load(Ordering::SeqCst) {
+                // The shell's next line is its own. There is nobody to tell that it cannot be written.
+                let _ = stderr().write_all(b"\n");
+            }
+            process::exit(EXIT_CODE.into())
+        }
     });
+}
+
+/// Says whether a process that ends now is to end the line in which the cursor stands.
+pub(crate) fn is_in_line(is: bool) {
+    IN_LINE.store(is, Ordering::SeqCst);
 }
 
 /// From now on the first signal does no more than [`requested`] tells.

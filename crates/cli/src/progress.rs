@@ -1,21 +1,28 @@
-//! Progress on stderr: a bar on a terminal, lines elsewhere.
+//! Progress on stderr: bars and curves on a terminal, lines elsewhere.
+
+mod screen;
+mod view;
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use convnet::columns::{bytes, thousands};
 use convnet::data::download;
 use convnet::net::Node;
 use convnet::ops::Op;
-use convnet::train::{EpochMetrics, Observer, Progress, Trainer};
+use convnet::train::{EpochMetrics, Observer, Progress, Recipe, Trainer, read_metrics};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::console::Console;
 use crate::interrupt;
+use screen::Screen;
+use view::View;
 
-const TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {images_per_second} images/s, {eta} left, {msg}";
+const TRAINING_TEMPLATE: &str = "{place}\n{loss}\n{accuracy}";
 const PICTURES_TEMPLATE: &str = "{prefix} {bar:24} {pos}/{len} pictures, {images_per_second} images/s, {eta} left";
 const DOWNLOAD_TEMPLATE: &str = "{prefix} {bar:24} {percent:>3} %, {bytes_per_second}/s, {eta} left";
+const DRAWN_PER_SECOND: u8 = 10;
 /// Without a bar, a line tells of a long epoch this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
@@ -33,6 +40,8 @@ const TOLD_DAMAGED: usize = 10;
 pub(crate) struct Narrator<'a> {
     console: &'a Console,
     bar: ProgressBar,
+    view: Arc<Mutex<View>>,
+    recipe: Recipe,
     epochs: usize,
     /// What the net is measured on.
     part: &'static str,
@@ -55,13 +64,19 @@ impl<'a> Narrator<'a> {
         let limit = recipe.max_steps.unwrap_or(u64::MAX).saturating_sub(trainer.progress().step);
         let limit = limit.saturating_mul(recipe.batch_size as u64);
         let all = recipe.epochs.saturating_mul(images[0]).saturating_sub(before);
-        let bar = bar(console, TEMPLATE, limit.min(all as u64));
         let part = watched.map_or("", |(part, _)| part.name());
+        let mut view = View { epoch: [trainer.progress().epoch + 1, recipe.epochs], part, ..View::default() };
+        let earlier = trainer.saved().and_then(|(run, _)| read_metrics(&run.metrics_jsonl()).ok());
+        earlier.iter().flatten().for_each(|epoch| add_accuracies(&mut view, epoch));
+        let view = Arc::new(Mutex::new(view));
+        let bar = training_bar(console, limit.min(all as u64), &view);
         let has_statistics = |node: &Node| matches!(node.op, Op::BatchNorm2d(_));
         let may_lag = recipe.precise_bn == 0 && trainer.description().net().nodes().iter().any(has_statistics);
         Narrator {
             console,
             bar,
+            view,
+            recipe: recipe.clone(),
             epochs: recipe.epochs,
             part,
             images,
@@ -75,6 +90,36 @@ impl<'a> Narrator<'a> {
     fn say(&self, line: &str) {
         self.bar.suspend(|| self.console.note(line));
     }
+
+    fn change(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The last points of the curves.
+fn add_accuracies(view: &mut View, metrics: &EpochMetrics) {
+    view.accuracies[0].push(metrics.accuracy_in_training());
+    view.accuracies[1].push(metrics.val_accuracy.unwrap_or(f64::NAN));
+}
+
+/// Columns of the terminal, but for the last, after which some begin a new line.
+fn columns() -> usize {
+    usize::from(screen::size()[0]).saturating_sub(1)
+}
+
+/// The three lines of a training; their width is that of the terminal whenever they are drawn.
+fn training_bar(console: &Console, length: u64, view: &Arc<Mutex<View>>) -> ProgressBar {
+    let line = |draw: fn(&View, &ProgressState) -> String| {
+        let view = Arc::clone(view);
+        move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = out.write_str(&draw(&view.lock().unwrap_or_else(PoisonError::into_inner), state));
+        }
+    };
+    let place = line(|view, state| view.place(f64::from(state.fraction()), state.per_sec(), state.eta(), columns()));
+    let style = ProgressStyle::with_template(TRAINING_TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = style.with_key("place", place);
+    let style = style.with_key("loss", line(|view, _| view.loss_line(columns())));
+    shown(console, length, style.with_key("accuracy", line(|view, _| view.accuracy_line(columns()))))
 }
 
 /// Pictures trained on since the run began.
@@ -84,7 +129,6 @@ fn seen(progress: &Progress, images: usize) -> usize {
 
 /// A bar that shows itself only where [`Console::has_bar`].
 fn bar(console: &Console, template: &str, length: u64) -> ProgressBar {
-    let target = if console.has_bar() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let images = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let _ = out.write_str(&thousands(state.per_sec() as u64));
     };
@@ -93,14 +137,36 @@ fn bar(console: &Console, template: &str, length: u64) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let style = style.with_key("images_per_second", images).with_key("bytes_per_second", per_second);
-    ProgressBar::with_draw_target(Some(length), target).with_style(style.progress_chars("━━─"))
+    shown(console, length, style.progress_chars("━━─"))
+}
+
+/// A bar of this style, for which a process that ends in the middle leaves its line.
+fn shown(console: &Console, length: u64, style: ProgressStyle) -> ProgressBar {
+    interrupt::is_in_line(console.has_bar());
+    let target = match console.has_bar() {
+        // Not every other system's terminal knows the escape sequences.
+        true if cfg!(unix) => ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), DRAWN_PER_SECOND),
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    ProgressBar::with_draw_target(Some(length), target).with_style(style)
+}
+
+fn clear(bar: &ProgressBar) {
+    bar.finish_and_clear();
+    interrupt::is_in_line(false);
 }
 
 impl Observer for Narrator<'_> {
     fn step(&mut self, progress: &Progress, loss: f64) {
         let epoch = progress.epoch + 1;
-        self.bar.set_prefix(format!("epoch {epoch}/{}", self.epochs));
-        self.bar.set_message(format!("loss {loss:.4}"));
+        self.change(|view| {
+            view.epoch = [epoch, self.epochs];
+            view.loss = loss;
+            view.losses.add(loss);
+            view.learning_rate = self.recipe.learning_rate(progress, self.images[0]);
+            view.doing = None;
+        });
         self.bar.set_position((seen(progress, self.images[0]) - self.before) as u64);
         if !self.console.has_bar() && self.last_line.elapsed() > LINE_EVERY {
             self.last_line = Instant::now();
@@ -116,7 +182,9 @@ impl Observer for Narrator<'_> {
     }
 
     fn evaluated(&mut self, images: usize) {
-        self.bar.set_message(format!("evaluating {}/{}", thousands(images as u64), thousands(self.images[1] as u64)));
+        let [images, all] = [images, self.images[1]].map(|count| thousands(count as u64));
+        self.change(|view| view.doing = Some(format!("evaluating {images}/{all}")));
+        self.bar.tick();
     }
 
     fn epoch(&mut self, metrics: &EpochMetrics, images_per_second: f64) {
@@ -131,6 +199,7 @@ impl Observer for Narrator<'_> {
         if metrics.data_wait >= TOLD_WAIT && metrics.data_wait * seconds >= TOLD_SECONDS {
             let _ = write!(line, ", {:.0} % of the time waiting for pictures", 100.0 * metrics.data_wait);
         }
+        self.change(|view| add_accuracies(view, metrics));
         self.say(&line);
         if self.may_lag && metrics.accuracy_in_training() < metrics.train_accuracy - LAG {
             self.may_lag = false;
@@ -163,7 +232,7 @@ impl Observer for Narrator<'_> {
 
 impl Drop for Narrator<'_> {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        clear(&self.bar);
     }
 }
 
@@ -184,7 +253,7 @@ impl Pictures {
 
 impl Drop for Pictures {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        clear(&self.0);
     }
 }
 
@@ -214,6 +283,6 @@ impl<'a> Download<'a> {
 
 impl Drop for Download<'_> {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        clear(&self.bar);
     }
 }
