@@ -1,4 +1,5 @@
-use image::{GrayImage, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
+use image::codecs::gif::GifEncoder;
+use image::{Frame, GrayImage, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
 use super::*;
@@ -55,6 +56,35 @@ fn every_format_is_read() {
     assert_eq!(decode_bytes(&grey, [1, 2, 3]).unwrap(), [7; 6]);
     assert_eq!(decode_bytes(&grey, [3, 2, 3]).unwrap(), [7; 18]);
     assert!(is_picture(Path::new("a/b.JPEG")) && !is_picture(Path::new("png")) && !is_picture(Path::new("a.txt")));
+}
+
+/// What a file is says its content; how its name ends says nothing.
+#[test]
+fn a_wrong_ending_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = TargetSize::exactly([3, 2, 3]);
+    let expected = decode_bytes(&encoded(colour(), ImageFormat::Bmp), [3, 2, 3]).unwrap();
+    for (name, format) in [("a.jpg", ImageFormat::Png), ("b.png", ImageFormat::Bmp), ("c.webp", ImageFormat::Gif)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, encoded(colour(), format)).unwrap();
+        assert_eq!(read(&path, target).unwrap().planes, expected, "{name}");
+    }
+    let path = folder.path().join("page.jpg");
+    std::fs::write(&path, "<!DOCTYPE html><title>404</title>").unwrap();
+    let error = read(&path, target).unwrap_err().to_string();
+    assert!(error.contains("page.jpg: not a PNG, JPEG, WebP, GIF, TIFF or BMP file"), "{error}");
+}
+
+#[test]
+fn of_an_animation_the_first_frame_is_taken() {
+    let frame = |grey: u8| Frame::new(RgbaImage::from_pixel(3, 2, Rgba([grey, grey, grey, 255])));
+    let mut file = Vec::new();
+    GifEncoder::new(&mut file).encode_frames([10, 200, 90].map(frame)).unwrap();
+    assert_eq!((shape(&file), decode_bytes(&file, [3, 2, 3]).unwrap()), (Ok([3, 2, 3]), vec![10; 18]));
+    // Frames that are missing are not missed.
+    let second = file.iter().rposition(|&byte| byte == 0x2c).unwrap();
+    assert_eq!(decode_bytes(&file[..second], [3, 2, 3]).unwrap(), [10; 18]);
+    assert!(decode_bytes(&file[..40], [3, 2, 3]).is_err());
 }
 
 /// Four colours, all with every pixel, and then with black at half the resolution: which the decoder cannot do.

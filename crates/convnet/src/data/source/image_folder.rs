@@ -192,8 +192,8 @@ mod tests {
         fs::write(folder.path().join("train/readme.png"), "no class").unwrap();
         fs::create_dir(folder.path().join("train/.hidden")).unwrap();
         let Splits { train, val, test } = load(&folder).unwrap();
-        let val = val.unwrap();
-        assert_eq!(test, None);
+        let (val, test) = (val.unwrap(), test.unwrap());
+        assert_eq!((test.labels(), &*test.image(0).unwrap(), test.classes()), (&[1][..], &[5; 6][..], train.classes()));
         assert_eq!((train.classes(), train.labels()), (&["big cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
         assert_eq!([0, 1, 2].map(|i| train.image(i).unwrap()[0]), [3, 1, 2]);
         assert_eq!((val.labels(), &*val.image(0).unwrap(), val.classes()), (&[1][..], &[4; 6][..], train.classes()));
