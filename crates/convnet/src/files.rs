@@ -1,7 +1,7 @@
 //! Files that are either whole or absent: content goes to a temporary file in the same folder, is flushed to the disk,
 //! takes its name by a rename, and the folder is flushed too. Whatever fails, and even when the process is killed, the
 //! old file stays readable; only a kill can leave the temporary (`.<name>.tmp`) behind, the next write reuses it, and
-//! [`remove_temporaries`] clears a folder of them.
+//! `remove_temporaries` clears a folder of them.
 
 use std::ffi::OsString;
 use std::fs;
