@@ -209,6 +209,27 @@ def cross_entropy():
         loss = F.cross_entropy(x, torch.tensor(labels))
         case.expect(loss=loss, dx=torch.autograd.grad(loss, x)[0])
         yield case
+    batch, classes = 6, 5
+    labels = labels_of(batch, classes)
+    weights = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.25], dtype=torch.float64)
+    for soft in [False, True]:
+        for smoothing, gamma in [(0.0, 0.0), (0.125, 0.0), (0.0, 2.0), (0.125, 0.5)]:
+            settings = dict(class_weights=weights.tolist(), label_smoothing=smoothing, focal_gamma=gamma, labels=labels)
+            case = Case(f"weights, {'probabilities' if soft else 'labels'}, smoothing {smoothing}, gamma {gamma}", **settings)
+            x = case.input("x", (batch, classes), scale=4.0)
+            targets = torch.tensor(labels)
+            if soft:
+                targets = case.input("targets", (batch, classes), scale=0.5, offset=0.5).detach()
+            loss = F.cross_entropy(x, targets, weights, label_smoothing=smoothing)
+            if gamma > 0:
+                # PyTorch has no focal loss with softmax: Lin et al. 2017, eq. 5, with the divisors of cross_entropy.
+                shares = targets if soft else F.one_hot(targets, classes).double()
+                shares = shares * (1 - smoothing) + smoothing / classes
+                log = F.log_softmax(x, 1)
+                total = (weights * shares * (1 - log.exp()) ** gamma * -log).sum()
+                loss = total / (batch if soft else weights[targets].sum())
+            case.expect(loss=loss, dx=torch.autograd.grad(loss, x)[0])
+            yield case
 
 
 def make_optimizer(settings, parameters):

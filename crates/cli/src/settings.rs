@@ -81,6 +81,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Size => "CxHxW",
         Kind::Texts => "NAME,…",
         Kind::Augmentation => "NAME",
+        Kind::ClassWeights => "balanced|X,X,…",
     }
 }
 

@@ -14,12 +14,15 @@ use convnet::net::Net;
 use convnet::zoo::{Cnn, cnn};
 use convnet::{StateDict, Tensor};
 use convnet_kernels::activation::Activation;
+use convnet_kernels::loss::{Loss, Targets, cross_entropy as cross_entropy_of_rows};
 use convnet_kernels::reference::batch_norm::{BatchNorm, Statistics};
 use convnet_kernels::reference::conv2d::{self, ConvProblem};
+use convnet_kernels::reference::cross_entropy::Weighting;
 use convnet_kernels::reference::linear::{self, LinearProblem};
 use convnet_kernels::reference::optimizer::{Adam, Moments, Sgd};
 use convnet_kernels::reference::pool::{self, PoolProblem};
 use convnet_kernels::reference::{Float, activation, cross_entropy, gradcheck};
+use convnet_kernels::threads::Threads;
 use serde::Deserialize;
 
 /// Tensors by the names that the script gives them, flattened.
@@ -33,7 +36,7 @@ trait Implementation {
     /// Relative and absolute tolerance.
     fn tolerance(&self) -> [f64; 2];
     /// Whether it can tell this of a case at all.
-    fn tells(&self, _output: &str) -> bool {
+    fn tells(&self, _op: &str, _output: &str) -> bool {
         true
     }
 }
@@ -76,6 +79,9 @@ struct Settings {
     eps: f64,
     momentum: f64,
     labels: Vec<usize>,
+    class_weights: Vec<f64>,
+    label_smoothing: f64,
+    focal_gamma: f64,
     activation: Option<ActivationSettings>,
     optimizer: Option<OptimizerSettings>,
     steps: usize,
@@ -185,7 +191,7 @@ fn check(op: &str) {
     for implementation in implementations() {
         for case in cases(op) {
             let Some(found) = implementation.run(op, &case) else { continue };
-            for (name, expected) in case.expected.iter().filter(|(name, _)| implementation.tells(name)) {
+            for (name, expected) in case.expected.iter().filter(|(name, _)| implementation.tells(op, name)) {
                 let at = format!("{}, {op} '{}', {name}", implementation.name(), case.name);
                 let found = found.get(name).unwrap_or_else(|| panic!("{at}: not computed"));
                 failures.extend(first_difference(found, expected, implementation.tolerance()).map(|d| at + &d));
@@ -359,7 +365,24 @@ fn run_avg_pool<T: Float>(case: &Case) -> Tensors<T> {
 
 fn run_cross_entropy<T: Float>(case: &Case) -> Tensors<T> {
     let [_, classes] = case.shape("x");
-    let found = cross_entropy::forward_backward(&case.values::<T>("x"), &case.settings.labels, classes);
+    let (x, settings) = (case.values::<T>("x"), &case.settings);
+    let labels = &settings.labels;
+    let found = if settings.class_weights.is_empty() {
+        cross_entropy::forward_backward(&x, labels, classes)
+    } else {
+        let (weights, smoothing): (Vec<T>, _) =
+            (settings.class_weights.iter().map(|&weight| T::from_f64(weight)).collect(), settings.label_smoothing);
+        let soft = case.inputs.contains_key("targets");
+        let shares: Vec<T> = match soft {
+            true => case.values("targets"),
+            false => (0..x.len()).map(|i| T::from_usize((labels[i / classes] == i % classes).into())).collect(),
+        };
+        let smooth = |share: &T| *share * T::from_f64(1.0 - smoothing) + T::from_f64(smoothing / classes as f64);
+        let shares: Vec<T> = shares.iter().map(smooth).collect();
+        let divisor = if soft { T::from_usize(labels.len()) } else { labels.iter().map(|&label| weights[label]).sum() };
+        let weighting = Weighting { weights: &weights, gamma: settings.focal_gamma, divisor };
+        cross_entropy::of_weighted(&x, &shares, classes, weighting)
+    };
     named([("loss", vec![found.loss]), ("dx", found.grad_logits)])
 }
 
@@ -419,13 +442,42 @@ impl Implementation for TheEngine {
         self.tolerance
     }
 
-    fn tells(&self, output: &str) -> bool {
-        !["dx", "logits"].contains(&output)
+    fn tells(&self, op: &str, output: &str) -> bool {
+        op != "cnn" || !["dx", "logits"].contains(&output)
     }
 
     fn run(&self, op: &str, case: &Case) -> Option<Outputs> {
-        (op == "cnn").then(|| engine_outputs(case))
+        match op {
+            "cnn" => Some(engine_outputs(case)),
+            "cross_entropy" => Some(engine_loss(case)),
+            _ => None,
+        }
     }
+}
+
+/// The loss of the engine, whose rows are padded.
+fn engine_loss(case: &Case) -> Outputs {
+    let ([batch, classes], Settings { labels, class_weights, label_smoothing, focal_gamma, .. }) =
+        (case.shape("x"), &case.settings);
+    let len = classes.next_multiple_of(16);
+    let mut logits = vec![f32::NAN; batch * len];
+    for (row, values) in logits.chunks_mut(len).zip(case.values::<f32>("x").chunks(classes)) {
+        row[..classes].copy_from_slice(values);
+    }
+    let rule = Loss {
+        label_smoothing: *label_smoothing as f32,
+        class_weights: class_weights.iter().map(|&weight| weight as f32).collect(),
+        focal_gamma: *focal_gamma as f32,
+    };
+    let labels: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
+    let shares = case.inputs.contains_key("targets").then(|| case.values::<f32>("targets"));
+    let targets = shares.as_ref().map_or(Targets::Labels(&labels), |shares| Targets::Probabilities(shares));
+    let (mut losses, mut gradient) = (vec![0.0; batch], vec![0.0; batch * len]);
+    let threads = Threads::new(2).expect("threads start");
+    let (loss, _) =
+        cross_entropy_of_rows(&threads, [batch, classes], &logits, targets, &rule, &mut losses, &mut gradient);
+    let dx = gradient.chunks(len).flat_map(|row| row[..classes].iter().map(|&g| f64::from(g))).collect();
+    [("loss".to_owned(), vec![loss]), ("dx".to_owned(), dx)].into()
 }
 
 fn engine_outputs(case: &Case) -> Outputs {

@@ -10,8 +10,8 @@ use convnet::data::{Dataset, Splits};
 use convnet::evaluate::evaluate;
 use convnet::exec::Engine;
 use convnet::train::{
-    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, RECIPES, Recipe, RunFolder, Schedule,
-    ScheduleConfig, TrainConfig, Trainer, read_metrics,
+    ClassWeights, Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, RECIPES, Recipe,
+    RunFolder, Schedule, ScheduleConfig, TrainConfig, Trainer, read_metrics,
 };
 use convnet::weights::{Checkpoint, previous_path, weights_sha256};
 use convnet::zoo;
@@ -178,6 +178,39 @@ fn a_rich_recipe_goes_on_to_the_same_end_and_leaves_frozen_layers_alone() {
         assert_eq!(before[name], after[name], "{name}");
     }
     assert_ne!(before["linear1.weight"], after["linear1.weight"]);
+}
+
+/// Five pictures of the third class among fifty: with weights it is learned as well, and each class that has none is not.
+#[test]
+fn weights_of_classes_make_up_for_their_pictures() {
+    let few = |config: &TrainConfig| {
+        let kept: Vec<usize> = (0..75).filter(|index| index % 3 < 2 || index % 15 == 2).collect();
+        let all = dataset(75);
+        let images = kept.iter().flat_map(|&index| all.image(index).unwrap().to_vec()).collect();
+        let labels = kept.iter().map(|&index| all.labels()[index]).collect();
+        let train = Dataset::new("few", [1, SIDE, SIDE], images, labels, all.classes().to_vec()).unwrap();
+        Trainer::with_engine(classifier(config), Splits { train, ..splits() }, config.recipe.clone(), &engine())
+    };
+    let accuracy = |weights: ClassWeights, focal_gamma: f64, change: fn(&mut Recipe)| {
+        let config = with(|recipe| {
+            (recipe.class_weights, recipe.focal_gamma, recipe.epochs) = (weights, focal_gamma, 6);
+            change(recipe);
+        });
+        few(&config).unwrap().fit(&mut ()).unwrap()
+    };
+    let mixed = |recipe: &mut Recipe| (recipe.mixing.mixup_alpha, recipe.label_smoothing) = (0.2, 0.1);
+    for change in [|_: &mut Recipe| (), mixed] {
+        let balanced = accuracy(ClassWeights::Balanced, 2.0, change);
+        assert!(balanced.progress.best_accuracy > 0.9, "{:?}", balanced.epochs);
+        // The third class has 5 of 55 pictures: 55 / (3 · 25), twice, and 55 / (3 · 5).
+        let given = ClassWeights::Given(vec![55.0 / 75.0, 55.0 / 75.0, 55.0 / 15.0]);
+        assert_eq!(accuracy(given, 2.0, change).weights_sha256, balanced.weights_sha256);
+        let alone = accuracy(ClassWeights::Given(vec![1.0, 1.0, 0.0]), 0.0, change);
+        assert!(alone.progress.best_accuracy < 0.75, "{:?}", alone.epochs);
+    }
+    let config = with(|recipe| recipe.class_weights = ClassWeights::Given(vec![1.0, 2.0]));
+    let problem = few(&config).err().unwrap().to_string();
+    assert_eq!(problem, "class_weights: expected 3 numbers, one for each class in their order, got 2");
 }
 
 /// Each on pictures of 6×6 in batches of 8.

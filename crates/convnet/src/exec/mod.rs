@@ -41,7 +41,7 @@ mod training;
 mod training_options;
 mod values;
 
-pub use convnet_kernels::loss::Targets;
+pub use convnet_kernels::loss::{Loss, Targets};
 pub use engine::{ConvChoice, Engine, Precision};
 pub use gradients::Gradients;
 pub use inference::{Inference, InferenceBuilder};

@@ -8,7 +8,7 @@ use super::graph::{Layout, Purpose};
 use super::parameters::{Packed, Slot, pack, unpack};
 use super::profile::ProfileRow;
 use super::training_options::{ParameterGroup, TrainingBuilder, count};
-use super::{Engine, Targets, Update};
+use super::{Engine, Loss, Targets, Update};
 use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict, Tensor};
 use convnet_kernels::activation::Activation;
@@ -22,7 +22,8 @@ use std::ops::Range;
 /// What one pass found, before the update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Mean cross-entropy of the batch, in nats, plus that of auxiliary outputs, weighted.
+    /// The loss of the batch: mean cross-entropy in nats, or what [`TrainingBuilder::loss`] says, plus that of auxiliary outputs,
+    /// weighted.
     pub loss: f64,
     /// Pictures whose largest logit is their label's, or that of their likeliest class.
     pub correct: usize,
@@ -97,6 +98,7 @@ pub struct Training {
     groups: Vec<(Range<usize>, ParameterGroup)>,
     /// Adam's moments, which are LAMB's, or momentum's velocity and nothing.
     moments: [Buffer; 2],
+    loss: Loss,
     losses: Vec<f32>,
     /// Partial sums of norms.
     sums: Vec<f64>,
@@ -152,6 +154,7 @@ impl Training {
             return Err(Error::Layer { layer: output.name.clone(), op: output.op.name(), problem });
         };
         check_outputs(net)?;
+        let loss = options.checked_loss(classes)?;
         let lowered = lower(Request {
             frozen: options.frozen(),
             trained: &|name| options.trains(name),
@@ -175,6 +178,7 @@ impl Training {
             update,
             groups,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
+            loss,
             losses: vec![0.0; batch],
             sums: vec![0.0; reduce::squares_len(len).max(optimizer::Lamb::norms_len(len))],
             loss_weights: [1.0].into_iter().chain(net.auxiliaries().iter().map(|a| a.loss_weight)).collect(),
@@ -295,7 +299,7 @@ impl Training {
             let ([logits], [gradient]) = session.arena.split([logits], [gradient]);
             let (threads, losses) = (plan.engine.pool(), &mut self.losses[..count]);
             let shape = [count, self.classes];
-            let (loss, right) = loss::cross_entropy(threads, shape, logits, targets, losses, gradient);
+            let (loss, right) = loss::cross_entropy(threads, shape, logits, targets, &self.loss, losses, gradient);
             if which == 0 {
                 (total, correct) = (loss, right);
             } else {

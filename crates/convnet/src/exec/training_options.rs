@@ -1,7 +1,7 @@
 //! What a training is planned with: the update, which parameters it changes and how far, and which norms are frozen.
 
 use super::parameters::Slot;
-use super::{Engine, Targets, Training};
+use super::{Engine, Loss, Targets, Training};
 use crate::net::Net;
 use crate::ops::Op;
 use crate::{Error, Result, StateDict};
@@ -92,6 +92,7 @@ pub struct TrainingBuilder<'a> {
     pub(super) batch: usize,
     pub(super) update: Update,
     pub(super) seed: u64,
+    loss: Loss,
     frozen_norms: Box<dyn Fn(&str) -> bool + 'a>,
     groups: Box<dyn Fn(&str) -> ParameterGroup + 'a>,
 }
@@ -104,6 +105,7 @@ impl<'a> TrainingBuilder<'a> {
             batch: 1,
             update: Update::ADAM,
             seed: 0,
+            loss: Loss::default(),
             frozen_norms: Box::new(|_| false),
             groups: Box::new(|_| ParameterGroup::default()),
         }
@@ -125,6 +127,27 @@ impl<'a> TrainingBuilder<'a> {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         TrainingBuilder { seed, ..self }
+    }
+
+    /// What a wrong answer costs: smoothing of labels, weights of classes, focal loss; plain cross-entropy unless this is called.
+    ///
+    /// ```
+    /// use convnet::exec::Loss;
+    /// use convnet::prelude::*;
+    /// # fn main() -> convnet::Result<()> {
+    /// let mut net = Net::new("small", Shape::Vector(4))?;
+    /// net.then("head", Linear::new(2))?;
+    /// let weights = weights::init(&net, 0);
+    /// // A mistake about the second class costs three times as much.
+    /// let loss = Loss { class_weights: vec![1.0, 3.0], ..Loss::default() };
+    /// let mut training = Training::builder(&net, &weights).batch(2).loss(loss).build(&Engine::new(1)?)?;
+    /// training.step(&[0.5; 8], &[0, 1], 0.1)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn loss(self, loss: Loss) -> Self {
+        TrainingBuilder { loss, ..self }
     }
 
     /// The batch norms, by the names of their nodes, that normalise with their running statistics and leave them as they are.
@@ -163,7 +186,7 @@ impl<'a> TrainingBuilder<'a> {
     /// Plans the training.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the batch is 0 or a parameter group has a factor below 0, [`Error::Layer`] when the net's output is
+    /// [`Error::Setting`] when the batch is 0, a parameter group has a factor below 0 or the loss a number that makes no sense, [`Error::Layer`] when the net's output is
     /// not a vector, [`Error::Missing`] or [`Error::Shape`] when a parameter is missing or has another shape,
     /// [`Error::Invalid`] when no parameter is trained.
     pub fn build(self, engine: &Engine) -> Result<Training> {
@@ -174,6 +197,28 @@ impl<'a> TrainingBuilder<'a> {
     pub(super) fn frozen(&self) -> Vec<bool> {
         let frozen = |node: &crate::net::Node| matches!(node.op, Op::BatchNorm2d(_)) && (self.frozen_norms)(&node.name);
         self.net.nodes().iter().map(frozen).collect()
+    }
+
+    /// The loss, if it makes sense for so many classes.
+    pub(super) fn checked_loss(&self, classes: usize) -> Result<Loss> {
+        let Loss { label_smoothing, class_weights, focal_gamma } = &self.loss;
+        let from_0 = |number: &f32| number.is_finite() && *number >= 0.0;
+        let (len, some) = (class_weights.len(), class_weights.iter().any(|&weight| weight > 0.0));
+        if len > 0 && len != classes {
+            return Err(Error::Length { of: "weights of classes".into(), expected: classes, found: len });
+        }
+        let problem = match () {
+            () if !(0.0..1.0).contains(label_smoothing) => {
+                ("label_smoothing", "a number from 0 to below 1", label_smoothing.to_string())
+            }
+            () if len > 0 && !(some && class_weights.iter().all(from_0)) => {
+                ("class_weights", "finite numbers from 0 on, some of them above it", format!("{class_weights:?}"))
+            }
+            () if !from_0(focal_gamma) => ("focal_gamma", "a finite number from 0 on", focal_gamma.to_string()),
+            () => return Ok(self.loss.clone()),
+        };
+        let (setting, expected, found) = problem;
+        Err(Error::setting(setting, expected, found))
     }
 
     pub(super) fn trains(&self, parameter: &str) -> bool {

@@ -24,8 +24,8 @@ mod test_result;
 mod trainer;
 
 pub use config::{
-    DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, OutputConfig, Recipe, SETTINGS,
-    ScheduleConfig, Setting, Settings, TrainConfig,
+    ClassWeights, DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, OutputConfig, Recipe,
+    SETTINGS, ScheduleConfig, Setting, Settings, TrainConfig,
 };
 pub use find_lr::{RateSearch, TriedRate};
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};

@@ -180,6 +180,7 @@ impl Trainer {
             .batch(batch)
             .update(recipe.optimizer.update())
             .seed(recipe.seed)
+            .loss(recipe.loss(&splits.train)?)
             .parameters(|name| groups.of(name))
             .frozen_norms(|layer| groups.is_frozen(layer))
             .build(engine)?;

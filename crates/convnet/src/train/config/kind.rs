@@ -31,7 +31,12 @@ pub enum Kind {
     Texts,
     /// The name of an augmentation, or a list of transforms.
     Augmentation,
+    /// `none`, `balanced`, or numbers.
+    ClassWeights,
 }
+
+/// What weights of classes are called where they are not said one by one.
+const CLASS_WEIGHTS: [&str; 2] = ["none", "balanced"];
 
 impl Kind {
     /// What is expected, in words.
@@ -48,6 +53,7 @@ impl Kind {
             Kind::Size => "a size such as 3x224x224 or 28x28".into(),
             Kind::Texts => "names between commas".into(),
             Kind::Augmentation => "the name of an augmentation or a list of transforms".into(),
+            Kind::ClassWeights => "none, balanced, or a number for each class, such as 1,2.5,1".into(),
         }
     }
 
@@ -80,6 +86,10 @@ impl Kind {
             Kind::Texts => Some(Value::Array(items().map(|item| Value::String(item.into())).collect())),
             Kind::Size => size(trimmed),
             Kind::Augmentation => return augmentation(text),
+            Kind::ClassWeights if CLASS_WEIGHTS.contains(&trimmed) => Some(Value::String(trimmed.into())),
+            Kind::ClassWeights => {
+                items().map(number).collect::<Option<_>>().filter(|items: &Vec<_>| !items.is_empty()).map(Value::Array)
+            }
         };
         value.ok_or_else(|| format!("expected {}, got '{text}'", self.expected())).and_then(|value| self.check(value))
     }
@@ -104,7 +114,10 @@ impl Kind {
                 each(items, Kind::Count).map_err(|_| format!("expected {}", self.expected()))
             }
             (Kind::Counts, Value::Array(items)) => each(items, Kind::Count),
-            (Kind::Numbers, Value::Array(items)) => each(items, Kind::Number),
+            (Kind::Numbers | Kind::ClassWeights, Value::Array(items)) => each(items, Kind::Number),
+            (Kind::ClassWeights, Value::String(word)) if CLASS_WEIGHTS.contains(&word.as_str()) => {
+                Ok(Value::String(word))
+            }
             (Kind::Texts, Value::Array(items)) => each(items, Kind::Text),
             (Kind::Augmentation, Value::String(name)) => augmentation(&name),
             (Kind::Augmentation, list @ Value::Array(_)) => augmentation(&list.to_string()),
@@ -160,6 +173,14 @@ mod tests {
             ("input", "1x28x28", Ok("[1, 28, 28]")),
             ("nesterov", "true", Ok("true")),
             ("nesterov", "yes", Err("expected true or false, got 'yes'")),
+            ("class_weights", "balanced", Ok("\"balanced\"")),
+            ("class_weights", "1, 2.5", Ok("[1.0, 2.5]")),
+            ("class_weights", "", Err("expected none, balanced, or a number for each class, such as 1,2.5,1, got ''")),
+            (
+                "class_weights",
+                "even",
+                Err("expected none, balanced, or a number for each class, such as 1,2.5,1, got 'even'"),
+            ),
             ("lr", "fast", Err("expected a number, got 'fast'")),
             ("epochs", "1\nlr = 2", Err("expected a whole number from 0 to 9223372036854775807, got '1\nlr = 2'")),
             ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, lamb, got 'adamax'")),

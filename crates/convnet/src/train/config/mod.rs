@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::kind::Kind;
-pub use self::recipe::{Optimizer, OptimizerConfig, Recipe, ScheduleConfig};
+pub use self::recipe::{ClassWeights, Optimizer, OptimizerConfig, Recipe, ScheduleConfig};
 use self::recipe::{expect, is_share};
 pub use self::settings::{SETTINGS, Setting, Settings};
 use crate::data::Sizing;
@@ -312,6 +312,8 @@ mod tests {
             ("backbone_lr", "0.1"),
             ("clip_grad_norm", "2"),
             ("label_smoothing", "0.1"),
+            ("class_weights", "balanced"),
+            ("focal_gamma", "2"),
             ("augment", "imagenet_v2"),
             ("mixup_alpha", "0.2"),
             ("cutmix_alpha", "1"),
@@ -381,6 +383,13 @@ mod tests {
             ("warmup_epochs", "-1", "warmup_epochs: expected a number of at least 0, got -1.0"),
             ("bias_weight_decay", "0.1", "bias_weight_decay: expected 0 where weight_decay is 0, got 0.1"),
             ("dropout", "1", "dropout: "),
+            (
+                "class_weights",
+                "1,-1",
+                "class_weights: expected numbers from 0 on, some of them above it, got [1.0, -1.0]",
+            ),
+            ("class_weights", "0,0", "class_weights: expected numbers from 0 on"),
+            ("focal_gamma", "-1", "focal_gamma: expected a number of at least 0, got -1.0"),
             ("val_split", "1", "val_split: expected a number from 0 to below 1, got 1.0"),
             ("model", "resnet51", "did you mean"),
         ] {

@@ -35,6 +35,14 @@ pub struct Recipe {
     pub schedule: ScheduleConfig,
     /// Share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
     pub label_smoothing: f64,
+    /// How much a mistake about each class costs. A batch's loss is divided by the sum of the weights of its labels, as PyTorch's
+    /// `CrossEntropyLoss(weight=…)` does, and in recipes that mix pictures by the number of its pictures, as PyTorch does with
+    /// shares of classes.
+    #[serde(skip_serializing_if = "ClassWeights::is_none")]
+    pub class_weights: ClassWeights,
+    /// γ of the focal loss: the loss of a class that is given the probability p is multiplied by (1 - p)^γ (Lin et al. 2017); 0
+    /// leaves cross-entropy.
+    pub focal_gamma: f64,
     /// How training pictures are changed, at their own size or at the network's ([`Augmentation::takes_any_size`]).
     pub augment: Augmentation,
     /// How training pictures are mixed.
@@ -49,6 +57,34 @@ pub struct Recipe {
     pub train_eval: Option<usize>,
     /// Batches from which the statistics of batch norm are taken anew before each evaluation; 0 leaves the running ones.
     pub precise_bn: usize,
+}
+
+/// How much a mistake about each class costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// The same.
+    #[default]
+    None,
+    /// More for a class of few training pictures: their number over that of the classes and of the class's own pictures, as
+    /// scikit-learn's `class_weight="balanced"`.
+    Balanced,
+    /// These factors, from 0 on, in the order of the classes.
+    #[serde(untagged)]
+    Given(Vec<f64>),
+}
+
+impl ClassWeights {
+    fn is_none(&self) -> bool {
+        *self == ClassWeights::None
+    }
+
+    fn check(&self) -> Result<()> {
+        let ClassWeights::Given(weights) = self else { return Ok(()) };
+        let fine = weights.iter().all(|&weight| weight.is_finite() && weight >= 0.0);
+        let some = weights.iter().any(|&weight| weight > 0.0);
+        expect(fine && some, "class_weights", "numbers from 0 on, some of them above it", weights)
+    }
 }
 
 /// An optimizer and its settings; those of others are ignored.
@@ -135,6 +171,8 @@ impl Default for Recipe {
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             label_smoothing: 0.0,
+            class_weights: ClassWeights::None,
+            focal_gamma: 0.0,
             augment: Augmentation::none(),
             mixing: Mixing::default(),
             ema: None,
@@ -290,6 +328,9 @@ impl Recipe {
         expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
         expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
         expect(is_share(self.label_smoothing), "label_smoothing", "a number from 0 to below 1", &self.label_smoothing)?;
+        self.class_weights.check()?;
+        let gamma = self.focal_gamma;
+        expect(gamma.is_finite() && gamma >= 0.0, "focal_gamma", "a number of at least 0", &gamma)?;
         self.mixing.check()?;
         self.schedule.check()?;
         self.optimizer.check()

@@ -208,6 +208,21 @@ pub const SETTINGS: &[Setting] = &[
         .or("none"),
     setting("label_smoothing", "label_smoothing", Kind::Number, "Share of each target that is spread over all classes"),
     setting(
+        "class_weights",
+        "class_weights",
+        Kind::ClassWeights,
+        "How much a mistake about each class costs: none for the same, balanced for more where a class has few training pictures \
+         (their number / (classes × pictures of the class)), or a number for each class in their order, such as 1,2.5,1",
+    )
+    .or("none"),
+    setting(
+        "focal_gamma",
+        "focal_gamma",
+        Kind::Number,
+        "Focal loss: the loss of a class with the probability p is multiplied by (1 - p)^γ, so that what is recognised well \
+         counts less; 2 is usual, 0 is cross-entropy",
+    ),
+    setting(
         "augment",
         "augment",
         Kind::Augmentation,
