@@ -268,6 +268,33 @@ def optimizers():
         yield case
 
 
+def muon():
+    """Weights tall, wide and square; PyTorch rounds to bf16 within, which `.bf16` has, and here also runs in f64."""
+    shapes = {"a": (18, 12), "b": (12, 18), "c": (12, 12)}
+    plain = dict(lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True, adjust_lr_fn="original")
+    rows = [
+        ("original", plain),
+        ("match_rms_adamw, no nesterov", {**plain, "adjust_lr_fn": "match_rms_adamw", "nesterov": False, "momentum": 0.8}),
+    ]
+    for name, settings in rows:
+        case = Case(name, muon={**settings, "rate": settings["adjust_lr_fn"]}, steps=3)
+        start = {key: case.input(key, shape).detach() for key, shape in shapes.items()}
+        gradients = [{key: case.input(f"{key}{t}", s, scale=0.5).detach() for key, s in shapes.items()} for t in range(3)]
+        bf16 = torch.bfloat16
+        for suffix, within in [("", torch.float64), (".bf16", bf16)]:
+            weights = {key: value.clone() for key, value in start.items()}
+            optimizer = torch.optim.Muon(list(weights.values()), **settings)
+            torch.bfloat16 = within
+            for step in gradients:
+                for key, gradient in step.items():
+                    weights[key].grad = gradient.clone()
+                optimizer.step()
+            torch.bfloat16 = bf16
+            for key, value in weights.items():
+                case.expect_named(key + suffix, value)
+        yield case
+
+
 def cnn():
     """The lecture's CNN, small and without dropout, with convnet's names."""
     batch, xdim, cdims, hdims, ydim = 6, [1, 12, 12], [4, 6], [10], 5
@@ -340,7 +367,7 @@ def cnn():
 def main():
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for op in [conv2d, linear, batch_norm, activation, max_pool, avg_pool, cross_entropy, optimizers, cnn]:
+    for op in [conv2d, linear, batch_norm, activation, max_pool, avg_pool, cross_entropy, optimizers, muon, cnn]:
         write(op.__name__, op())
 
 

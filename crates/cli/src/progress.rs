@@ -52,6 +52,8 @@ pub(crate) struct Narrator<'a> {
     last_line: Instant,
     /// Whether the network has running statistics that are used as they are, and nothing was said of them yet.
     may_lag: bool,
+    /// Whether it was said that statistics are taken anew.
+    told_lag: bool,
     stopping: bool,
 }
 
@@ -71,7 +73,7 @@ impl<'a> Narrator<'a> {
         let view = Arc::new(Mutex::new(view));
         let bar = training_bar(console, limit.min(all as u64), &view);
         let has_statistics = |node: &Node| matches!(node.op, Op::BatchNorm2d(_));
-        let may_lag = recipe.precise_bn == 0 && trainer.description().net().nodes().iter().any(has_statistics);
+        let may_lag = recipe.precise_bn == Some(0) && trainer.description().net().nodes().iter().any(has_statistics);
         Narrator {
             console,
             bar,
@@ -83,6 +85,7 @@ impl<'a> Narrator<'a> {
             before,
             last_line: Instant::now(),
             may_lag,
+            told_lag: false,
             stopping: false,
         }
     }
@@ -209,6 +212,23 @@ impl Observer for Narrator<'_> {
             );
         }
         self.last_line = Instant::now();
+    }
+
+    fn lagging(&mut self, gap: f64, batches: usize) {
+        if !self.told_lag {
+            self.told_lag = true;
+            self.say(&format!(
+                "Batch norm's running statistics lag behind the weights (by {gap:.2} nats): from now on they are taken anew from \
+                 {batches} batches before an evaluation where they do. --precise-bn 0 leaves them."
+            ));
+        }
+    }
+
+    fn unfrozen(&mut self, epoch: usize, layers: &[String]) {
+        if let (Some(first), Some(last)) = (layers.first(), layers.last()) {
+            let more = if first == last { String::new() } else { format!(" to {last}") };
+            self.say(&format!("From epoch {epoch} on, {first}{more} is trained, too."));
+        }
     }
 
     fn damaged(&mut self, pictures: &[String]) {

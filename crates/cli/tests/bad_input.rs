@@ -99,7 +99,7 @@ fn command_lines_that_cannot_be_understood() {
     let place = Place::with_data();
     for (arguments, expected) in [
         (&["train", "--epoch", "3"][..], "a similar argument exists: '--epochs'"),
-        (&["train", "--opt", "adagrad"], "possible values: adam, adamw, sgd, lamb"),
+        (&["train", "--opt", "adagrad"], "possible values: adam, adamw, sgd, lamb, muon"),
         (&["train", "--resume", "run", "--lr", "1"], "cannot be used with"),
         (&["train", "--net", "x.toml", "--cdims", "3"], "cannot be used with"),
         (&["eval"], "required"),

@@ -1,7 +1,7 @@
 //! A planned step allocates nothing: training and inference, with one thread, so that every kernel runs on the thread
 //! whose allocations are counted.
 
-use convnet::exec::{ConvChoice, Engine, Inference, Precision, Training, Update};
+use convnet::exec::{ConvChoice, Engine, Inference, MuonRate, Precision, Training, Update};
 use convnet::weights;
 use convnet::zoo::{ZooOptions, by_name};
 
@@ -29,6 +29,18 @@ fn depthwise_convolutions_products_per_channel_shuffles_and_layer_norms_allocate
     ] {
         check(name, input, &Engine::new(1).unwrap());
     }
+}
+
+#[test]
+fn steps_of_muon_allocate_nothing() {
+    let net = by_name("resnet20", &ZooOptions::default()).unwrap();
+    let (rate, betas, eps) = (MuonRate::Original, [0.9, 0.999], 1e-8);
+    let muon = Update::Muon { rate, momentum: 0.95, nesterov: true, weight_decay: 0.1, adamw_lr: 1.0, betas, eps };
+    let engine = Engine::new(1).unwrap();
+    let mut training = Training::new(&net, &engine, 1, &weights::init(&net, 0), muon, 0).unwrap();
+    let images = vec![0.5; net.input_shape().elements()];
+    let counted = allocation_counter::measure(|| drop(training.step(&images, &[1], 1e-3).unwrap()));
+    assert_eq!(counted.count_total, 0);
 }
 
 /// With every way of computing convolutions, in both precisions.

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use convnet::exec::reference::{Mode, Reference, Tensors};
-use convnet::exec::{Engine, Inference, Training, Update};
+use convnet::exec::{Engine, Inference, MuonRate, Training, Update};
 use convnet::geometry::{Padding, Window};
 use convnet::net::Net;
+use convnet::ops::{Linear, Shape};
+use convnet::weights::init;
 use convnet::zoo::{Cnn, cnn};
 use convnet::{StateDict, Tensor};
 use convnet_kernels::activation::Activation;
@@ -84,6 +86,7 @@ struct Settings {
     focal_gamma: f64,
     activation: Option<ActivationSettings>,
     optimizer: Option<OptimizerSettings>,
+    muon: Option<MuonSettings>,
     steps: usize,
     xdim: [usize; 3],
     cdims: Vec<usize>,
@@ -131,6 +134,15 @@ impl From<ActivationSettings> for Activation {
             ActivationSettings::Softsign => Activation::Softsign,
         }
     }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct MuonSettings {
+    lr: f32,
+    weight_decay: f32,
+    momentum: f32,
+    nesterov: bool,
+    rate: MuonRate,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -245,6 +257,48 @@ fn loss() {
 #[test]
 fn optimizers() {
     check("optimizers");
+}
+
+/// Gradients are given, for three layers between a first one and a head.
+#[test]
+fn muon() {
+    for case in cases("muon") {
+        let MuonSettings { lr, weight_decay, momentum, nesterov, rate } = case.settings.muon.expect("settings");
+        let update =
+            Update::Muon { rate, momentum, nesterov, weight_decay, adamw_lr: 1.0, betas: [0.9, 0.999], eps: 1e-8 };
+        let mut net = Net::new("three", Shape::Vector(16)).unwrap();
+        for (name, width) in [("first", 12), ("a", 18), ("b", 12), ("c", 12), ("head", 5)] {
+            net.then(name, Linear::new(width)).unwrap();
+        }
+        let mut state = init(&net, 0);
+        let tensor = |name: &str, at: &str| Tensor::new(case.inputs[name].shape.clone(), case.values::<f32>(at));
+        for name in ["a", "b", "c"] {
+            state.insert(format!("{name}.weight"), tensor(name, name));
+        }
+        let engine = Engine::new(2).expect("threads start");
+        let mut training = Training::new(&net, &engine, 1, &state, update, 0).expect("tensors that fit");
+        for step in 0..case.settings.steps {
+            training.gradients(&[0.5; 16], &[1]).expect("inputs that fit");
+            for name in ["a", "b", "c"] {
+                let gradient = tensor(name, &format!("{name}{step}"));
+                training.set_gradient(&format!("{name}.weight"), &gradient).expect("a gradient that fits");
+            }
+            training.update(lr);
+        }
+        let weights = training.weights();
+        for (name, expected) in &case.expected {
+            let (layer, tolerance) = name.strip_suffix(".bf16").map_or((name.as_str(), 2e-5), |layer| (layer, 4e-3));
+            let found: Vec<f64> = weights[&format!("{layer}.weight")].data().iter().map(|&w| w.into()).collect();
+            let difference = first_difference(&found, expected, [0.0, tolerance]);
+            assert_eq!(difference, None, "{}, {name}", case.name);
+        }
+        // The first layer and the head are AdamW's: their first steps are as long as the learning rate, and none is longer by much.
+        let longest = |name: &str| {
+            let moved = weights[name].data().iter().zip(state[name].data()).map(|(a, b)| (a - b).abs());
+            moved.fold(0.0, f32::max)
+        };
+        assert!(longest("first.weight") < 4.0 * lr && longest("head.bias") > 0.5 * lr);
+    }
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Args {
         let own = Settings::from_toml(&own.to_toml()?).map_err(anyhow::Error::msg)?;
         let mut config = TrainConfig::resolve([own, self.settings.layer().or_usage()?]).or_usage()?;
         let (epochs, epochs_before) = (config.recipe.epochs, before.recipe.epochs);
-        if epochs != epochs_before && config.recipe.schedule.name.spans_the_run() {
+        if epochs != epochs_before && config.recipe.schedule.spans_the_run() {
             console.warn(&format!(
                 "the learning-rate schedule now spans {epochs} epochs instead of {epochs_before}: the learning rate goes on \
                  at another place of its curve, which may be above where it ended"

@@ -40,8 +40,8 @@ impl FromStr for ConvChoice {
     }
 }
 
-/// What the products of convolutions and linear layers are computed with. Gradients, sums, statistics and the optimizer are
-/// `f32` in either case, and so are weights and values in training.
+/// What the products of convolutions and linear layers are computed with. Gradients, sums, statistics and the optimizer, but for
+/// Muon's products, are `f32` in either case, and so are weights and values in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

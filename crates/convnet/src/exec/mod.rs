@@ -29,6 +29,7 @@ mod gradient_placement;
 mod gradients;
 mod graph;
 mod inference;
+mod muon;
 mod parameters;
 mod placement;
 mod profile;
@@ -47,7 +48,7 @@ pub use gradients::Gradients;
 pub use inference::{Inference, InferenceBuilder};
 pub use profile::ProfileRow;
 pub use training::{NotFinite, Place, Step, Training};
-pub use training_options::{ParameterGroup, TrainingBuilder, Update};
+pub use training_options::{MuonRate, ParameterGroup, TrainingBuilder, Update};
 
 use crate::net::Net;
 use crate::{Error, Result};

@@ -1,13 +1,17 @@
 //! Training: a net planned once, forward, backward and update, and run step by step without allocation.
 
+mod statistics;
+
+use self::statistics::Average;
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
 use super::cpu::stage::Mode;
 use super::graph::{Layout, Purpose};
+use super::muon::{Muon, MuonStep};
 use super::parameters::{Packed, Slot, pack, unpack};
 use super::profile::ProfileRow;
-use super::training_options::{ParameterGroup, TrainingBuilder, count};
+use super::training_options::{TrainingBuilder, UpdateRange, count};
 use super::{Engine, Loss, Targets, Update};
 use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict, Tensor};
@@ -17,7 +21,6 @@ use convnet_kernels::memory::Buffer;
 use convnet_kernels::{loss, merge, optimizer, random, reduce};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
 
 /// What one pass found, before the update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,8 +98,11 @@ pub struct Training {
     touched: bool,
     update: Update,
     /// The ranges of the flat buffers that are updated alike.
-    groups: Vec<(Range<usize>, ParameterGroup)>,
-    /// Adam's moments, which are LAMB's, or momentum's velocity and nothing.
+    groups: Vec<UpdateRange>,
+    /// Memory of a step of Muon, where that is the update.
+    muon: Muon,
+    /// Adam's moments, which are LAMB's, or momentum's velocity and nothing; of weights that Muon updates its running mean and
+    /// nothing.
     moments: [Buffer; 2],
     loss: Loss,
     losses: Vec<f32>,
@@ -114,13 +120,6 @@ pub struct Training {
     steps: u64,
     /// Passes since the last update.
     passes: u64,
-}
-
-/// The moving average of parameters and running statistics.
-#[derive(Debug)]
-struct Average {
-    weights: Packed,
-    running: Buffer,
 }
 
 impl Training {
@@ -165,9 +164,11 @@ impl Training {
         let (packed, running, kept) = take(&plan, weights)?;
         let len = packed.flat.len();
         let second = match update {
-            Update::Adam { .. } | Update::Lamb { .. } => len,
+            Update::Adam { .. } | Update::Lamb { .. } | Update::Muon { .. } => len,
             Update::Sgd { .. } => 0,
         };
+        let matrices = groups.iter().filter_map(|range| range.matrix);
+        let muon = Muon::new(matrices.map(|slot| &plan.graph.parameters.trained[slot]), engine);
         Ok(Training {
             weights: packed,
             running,
@@ -177,6 +178,7 @@ impl Training {
             touched: false,
             update,
             groups,
+            muon,
             moments: [Buffer::zeros(len), Buffer::zeros(second)],
             loss,
             losses: vec![0.0; batch],
@@ -317,8 +319,9 @@ impl Training {
         self.passes = 0;
         let plan = &self.session.plan;
         let (isa, threads) = (plan.engine.set(), plan.engine.pool());
-        for (range, group) in &self.groups {
+        for UpdateRange { range, group, matrix } in &self.groups {
             let lr = lr * group.lr;
+            let steps = self.steps.saturating_sub(group.first_step).max(1);
             let (weights, gradients) = (&mut self.weights.flat[range.clone()], &self.gradients[range.clone()]);
             let [first, second] = &mut self.moments;
             let first = &mut first[range.clone()];
@@ -332,13 +335,24 @@ impl Training {
                     let weight_decay = weight_decay * group.weight_decay;
                     let adam = optimizer::Adam { lr, betas, eps, weight_decay, decoupled };
                     let second = &mut second[range.clone()];
-                    adam.step(isa, threads, self.steps, weights, gradients, first, second);
+                    adam.step(isa, threads, steps, weights, gradients, first, second);
                 }
                 Update::Lamb { betas, eps, weight_decay } => {
                     let weight_decay = weight_decay * group.weight_decay;
                     let lamb = optimizer::Lamb { lr, betas, eps, weight_decay };
                     let moments = [first, &mut second[range.clone()]];
-                    lamb.step(isa, threads, self.steps, weights, gradients, moments, &mut self.sums);
+                    lamb.step(isa, threads, steps, weights, gradients, moments, &mut self.sums);
+                }
+                Update::Muon { rate, momentum, nesterov, weight_decay, adamw_lr, betas, eps } => {
+                    let weight_decay = weight_decay * group.weight_decay;
+                    if let Some(slot) = matrix.map(|slot| &plan.graph.parameters.trained[slot]) {
+                        let rule = MuonStep { lr, rate, momentum, nesterov, weight_decay };
+                        self.muon.step(rule, &plan.engine, (slot, plan.packing(slot)), [weights, first], gradients);
+                    } else {
+                        let adam = optimizer::Adam { lr: lr * adamw_lr, betas, eps, weight_decay, decoupled: true };
+                        let second = &mut second[range.clone()];
+                        adam.step(isa, threads, steps, weights, gradients, first, second);
+                    }
                 }
             }
         }
@@ -348,59 +362,6 @@ impl Training {
     /// Number of updates so far.
     pub fn steps(&self) -> u64 {
         self.steps
-    }
-
-    /// Moves the exponential moving average of all parameters and running statistics towards them as they stand:
-    /// `a ← a + (1 - decay) · (w - a)`. The first call makes the average, a copy of them; later ones allocate nothing.
-    ///
-    /// This is torchvision's `ExponentialMovingAverage` (`references/classification`), which averages buffers, too.
-    pub fn average(&mut self, decay: f64) {
-        let engine = &self.session.plan.engine;
-        match &mut self.average {
-            Some(Average { weights, running }) => {
-                let average = |w: &[f32], a: &mut [f32]| optimizer::average(engine.set(), engine.pool(), decay, w, a);
-                average(&self.weights.flat, &mut weights.flat);
-                average(&self.running, running);
-            }
-            None => {
-                let weights = Packed::changing(self.weights.flat.clone());
-                self.average = Some(Average { weights, running: self.running.clone() });
-            }
-        }
-    }
-
-    /// The moving average, if [`Training::average`] has been called.
-    pub fn averaged_weights(&self) -> Option<StateDict> {
-        self.average.as_ref().map(|Average { weights, running }| self.state(&weights.flat, running))
-    }
-
-    /// Takes up an average where another training stopped.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] or [`Error::Shape`] when a tensor is missing or has another shape; nothing has changed then.
-    pub fn restore_average(&mut self, average: &StateDict) -> Result<()> {
-        let (weights, running, _) = take(&self.session.plan, average)?;
-        self.average = Some(Average { weights, running });
-        Ok(())
-    }
-
-    /// Forward of `count` pictures for the sake of the running statistics alone, without dropout: after batches 0, 1, …, `batch`
-    /// they are the means of these batches' statistics, whatever they were before. Those of the moving average, where there is
-    /// one, since it is what is evaluated.
-    ///
-    /// Running statistics lag behind weights that change fast (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
-    /// This is PyTorch's `torch.optim.swa_utils.update_bn`, but for dropout, which is off as it is when the net is used.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] when there are more pictures than planned or none, [`Error::Length`] when `images` has another length.
-    pub fn recompute_statistics(&mut self, images: &[f32], count: usize, batch: u64) -> Result<()> {
-        super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
-        let parameters = match &mut self.average {
-            Some(Average { weights, running }) => (&*weights, &mut running[..]),
-            None => (&self.weights, &mut self.running[..]),
-        };
-        self.session.forward(parameters, images, count, Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 });
-        Ok(())
     }
 
     /// All parameters and running statistics as they stand.
@@ -509,15 +470,16 @@ impl Training {
         unpack(&plan.graph.parameters.trained, |slot| plan.packing(slot), prefix, flat, state);
     }
 
-    /// Names of the optimizer's tensors, before the parameter's.
+    /// Names of the optimizer's tensors, before the parameter's. Muon's running mean of a gradient stands where AdamW's is.
     fn moment_names(&self) -> &'static [&'static str] {
         match self.update {
-            Update::Adam { .. } | Update::Lamb { .. } => &["exp_avg.", "exp_avg_sq."],
+            Update::Adam { .. } | Update::Lamb { .. } | Update::Muon { .. } => &["exp_avg.", "exp_avg_sq."],
             Update::Sgd { .. } => &["momentum_buffer."],
         }
     }
 
-    /// The optimizer's memory: `exp_avg.<parameter>` and `exp_avg_sq.<parameter>`, or `momentum_buffer.<parameter>`.
+    /// The optimizer's memory: `exp_avg.<parameter>` and `exp_avg_sq.<parameter>`, or `momentum_buffer.<parameter>`. A weight
+    /// that Muon updates has a running mean, and zeros for the second.
     pub fn optimizer_state(&self) -> StateDict {
         let mut state = StateDict::new();
         for (prefix, moments) in self.moment_names().iter().zip(&self.moments) {

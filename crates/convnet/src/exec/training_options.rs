@@ -1,10 +1,12 @@
 //! What a training is planned with: the update, which parameters it changes and how far, and which norms are frozen.
 
+use super::muon;
 use super::parameters::Slot;
 use super::{Engine, Loss, Targets, Training};
 use crate::net::Net;
 use crate::ops::Op;
 use crate::{Error, Result, StateDict};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// How gradients change weights; PyTorch's formulas. The learning rate is given with each step.
@@ -40,9 +42,49 @@ pub enum Update {
         /// Taken from the weight, as a part of the direction whose length is adapted.
         weight_decay: f32,
     },
+    /// Muon (Jordan 2024) for the weights of convolutions and linear layers between the first ones and those that give the
+    /// classes, AdamW for everything else, depthwise convolutions included (`torch.optim.Muon`, with kernels as matrices of
+    /// `[outputs, inputs · height · width]`).
+    Muon {
+        /// How long a step is.
+        rate: MuonRate,
+        /// Share of the running mean of the gradient that is kept.
+        momentum: f32,
+        /// Whether the gradient is taken after the momentum.
+        nesterov: bool,
+        /// Taken from the weight, of all parameters.
+        weight_decay: f32,
+        /// AdamW: factor of the learning rate.
+        adamw_lr: f32,
+        /// AdamW: decay of the first and of the second moment.
+        betas: [f32; 2],
+        /// AdamW: added to the root of the second moment.
+        eps: f32,
+    },
+}
+
+/// What Muon multiplies the learning rate by for a matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum MuonRate {
+    /// `√max(1, rows / columns)`, as the author has it; rates are about 0.02.
+    #[serde(rename = "original")]
+    Original,
+    /// `0.2 · √max(rows, columns)`, with which a step is about as long as one of AdamW's, so that its rates do (Liu et al. 2025,
+    /// "Muon is scalable for LLM training", section 2.2).
+    #[default]
+    #[serde(rename = "match_rms_adamw")]
+    MatchRmsAdamW,
 }
 
 impl Update {
+    /// Whether each parameter's step looks at all of it.
+    fn is_by_parameter(self) -> bool {
+        match self {
+            Update::Lamb { .. } => true,
+            Update::Sgd { .. } | Update::Adam { .. } | Update::Muon { .. } => false,
+        }
+    }
+
     /// Adam as PyTorch has it, without weight decay.
     pub const ADAM: Update = Update::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
 }
@@ -56,6 +98,8 @@ pub struct ParameterGroup {
     pub weight_decay: f32,
     /// Whether it is trained at all. A parameter that is not has no gradient, no update and no weight decay.
     pub trained: bool,
+    /// Updates that were made before it was trained, which the corrections of Adam and LAMB do not count.
+    pub first_step: u64,
 }
 
 impl ParameterGroup {
@@ -64,7 +108,7 @@ impl ParameterGroup {
     /// Parameters that weight decay does not shrink, as is usual for biases and for the factors of norms.
     pub const NO_DECAY: ParameterGroup = ParameterGroup { weight_decay: 0.0, ..ParameterGroup::PLAIN };
 
-    const PLAIN: ParameterGroup = ParameterGroup { lr: 1.0, weight_decay: 1.0, trained: true };
+    const PLAIN: ParameterGroup = ParameterGroup { lr: 1.0, weight_decay: 1.0, trained: true, first_step: 0 };
 
     fn check(self, name: &str) -> Result<()> {
         let factor = |factor: f32| factor.is_finite() && factor >= 0.0;
@@ -83,6 +127,15 @@ impl Default for ParameterGroup {
     fn default() -> ParameterGroup {
         ParameterGroup::PLAIN
     }
+}
+
+/// A part of the flat buffers that is updated alike.
+#[derive(Clone, Debug)]
+pub(super) struct UpdateRange {
+    pub(super) range: Range<usize>,
+    pub(super) group: ParameterGroup,
+    /// The number of its parameter, where it is one that Muon updates.
+    pub(super) matrix: Option<usize>,
 }
 
 /// What a training is planned for: see [`Training::builder`].
@@ -227,20 +280,26 @@ impl<'a> TrainingBuilder<'a> {
 
     /// The ranges of the flat buffer of parameters that are trained alike, in order; each parameter's own where the update looks
     /// at one at a time.
-    pub(super) fn ranges(&self, slots: &[Slot]) -> Result<Vec<(Range<usize>, ParameterGroup)>> {
-        let one_by_one = match self.update {
-            Update::Lamb { .. } => true,
-            Update::Sgd { .. } | Update::Adam { .. } => false,
+    pub(super) fn ranges(&self, slots: &[Slot]) -> Result<Vec<UpdateRange>> {
+        let one_by_one = self.update.is_by_parameter();
+        let matrices = match self.update {
+            Update::Muon { .. } => muon::weights(self.net),
+            Update::Sgd { .. } | Update::Adam { .. } | Update::Lamb { .. } => BTreeSet::new(),
         };
-        let mut ranges: Vec<(Range<usize>, ParameterGroup)> = Vec::new();
-        for slot in slots {
+        let mut ranges: Vec<UpdateRange> = Vec::new();
+        for (index, slot) in slots.iter().enumerate() {
             let group = (self.groups)(&slot.name);
             group.check(&slot.name)?;
+            let matrix = matrices.contains(&slot.name).then_some(index);
+            let alike = |last: &UpdateRange| {
+                !one_by_one
+                    && [last.matrix, matrix] == [None; 2]
+                    && last.group == group
+                    && last.range.end == slot.range.start
+            };
             match ranges.last_mut() {
-                Some((range, last)) if !one_by_one && *last == group && range.end == slot.range.start => {
-                    range.end = slot.range.end;
-                }
-                _ if group.trained => ranges.push((slot.range.clone(), group)),
+                Some(last) if alike(last) => last.range.end = slot.range.end,
+                _ if group.trained => ranges.push(UpdateRange { range: slot.range.clone(), group, matrix }),
                 _ => {}
             }
         }

@@ -103,6 +103,7 @@ fn training(net: &crate::net::Net) -> Result<Vec<Block>> {
         Optimizer::AdamW => "AdamW",
         Optimizer::Sgd => "SGD",
         Optimizer::Lamb => "LAMB",
+        Optimizer::Muon => "Muon",
     };
     Ok(vec![
         Block::Words(Text::new(

@@ -7,12 +7,22 @@ use crate::exec::ParameterGroup;
 use crate::net::Net;
 use crate::ops::Op;
 use crate::suggest::hint;
+use crate::train::unfreezing::Stages;
 use crate::train::{OptimizerConfig, Recipe};
 use crate::weights::is_below;
 use crate::{Error, Result};
 
 /// What is called so in a recipe: all layers but those that give the classes.
 const BACKBONE: &str = "backbone";
+
+/// An epoch of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Epoch {
+    /// Its number, counted from 0.
+    pub(super) index: usize,
+    /// The steps of each epoch.
+    pub(super) steps: u64,
+}
 
 /// The groups of a net's parameters.
 pub(super) struct Groups {
@@ -23,12 +33,23 @@ pub(super) struct Groups {
     norms: BTreeSet<String>,
     /// Factors of the weight decay of the parameters of norms, and of biases, where these have their own.
     decays: [Option<f32>; 2],
+    /// Where stages are unfrozen one after the other.
+    unfreezing: Option<Unfreezing>,
+}
+
+/// What is trained of the stages of a net.
+struct Unfreezing {
+    stages: Stages,
+    /// How many are trained.
+    trained: usize,
+    /// Steps between the beginnings of two stages.
+    steps: u64,
 }
 
 impl Groups {
     /// # Errors
     /// [`Error::Invalid`] for layers to freeze that the net does not have, and a net without a head where one is needed.
-    pub(super) fn new(net: &Net, recipe: &Recipe) -> Result<Groups> {
+    pub(super) fn new(net: &Net, recipe: &Recipe, when: Epoch) -> Result<Groups> {
         let (frozen, backbone_lr) = (recipe.freeze.clone(), recipe.optimizer.backbone_lr as f32);
         let names = || net.nodes().iter().map(|node| node.name.as_str());
         for layer in frozen.iter().filter(|layer| *layer != BACKBONE) {
@@ -37,16 +58,23 @@ impl Groups {
                 return Err(Error::invalid(format!("freeze: net '{}' has no layer '{layer}'{hint}", net.name())));
             }
         }
-        let needs_heads = backbone_lr != 1.0 || frozen.iter().any(|layer| layer == BACKBONE);
+        let needs_heads =
+            backbone_lr != 1.0 || recipe.unfreeze_every.is_some() || frozen.iter().any(|layer| layer == BACKBONE);
         let heads = if needs_heads { net.heads()? } else { Vec::new() };
-        let heads = heads.into_iter().map(|head| net.node(head).name.clone()).collect();
+        let heads: Vec<String> = heads.into_iter().map(|head| net.node(head).name.clone()).collect();
         let is_norm = |op: &Op| matches!(op, Op::BatchNorm2d(_) | Op::LayerNorm2d(_));
         let norms = net.nodes().iter().filter(|node| is_norm(&node.op)).map(|node| node.name.clone()).collect();
         let OptimizerConfig { norm_weight_decay, bias_weight_decay, .. } = recipe.optimizer;
         let decay = recipe.optimizer.weight_decay();
         let factor = |own: f64| if own == 0.0 { 0.0 } else { (own / decay) as f32 };
         let decays = [norm_weight_decay, bias_weight_decay].map(|own| own.map(factor));
-        Ok(Groups { frozen, heads, backbone_lr, norms, decays })
+        let mut groups = Groups { frozen, heads, backbone_lr, norms, decays, unfreezing: None };
+        groups.unfreezing = recipe.unfreeze_every.map(|every| {
+            let stages = Stages::new(net, &groups.heads, |layer| groups.is_frozen(layer));
+            let trained = stages.trained(every, when.index);
+            Unfreezing { stages, trained, steps: every as u64 * when.steps }
+        });
+        Ok(groups)
     }
 
     /// How a parameter is trained.
@@ -56,12 +84,25 @@ impl Groups {
         let [of_norm, of_bias] = self.decays;
         let of_bias = of_bias.filter(|_| name == "bias");
         let weight_decay = of_bias.or(of_norm.filter(|_| self.norms.contains(layer))).unwrap_or(1.0);
-        ParameterGroup { lr, weight_decay, trained: !self.is_frozen(layer) }
+        let stage = self.unfreezing.as_ref().map(|unfreezing| (unfreezing, unfreezing.stages.of(layer)));
+        let first_step = stage.map_or(0, |(unfreezing, stage)| stage.unwrap_or_default() as u64 * unfreezing.steps);
+        ParameterGroup { lr, weight_decay, trained: !self.is_frozen(layer), first_step }
+    }
+
+    /// The layers of the last stage that is trained, where stages are unfrozen, and how many stages are.
+    pub(super) fn unfrozen(&self) -> Option<(usize, &[String])> {
+        let Unfreezing { stages, trained, .. } = self.unfreezing.as_ref()?;
+        Some((*trained, stages.layers(trained.saturating_sub(1))))
     }
 
     /// Whether a layer stays as it is; norms keep their running statistics then.
     pub(super) fn is_frozen(&self, layer: &str) -> bool {
         let is_head = || self.heads.iter().any(|head| head == layer);
+        let waits =
+            |unfreezing: &Unfreezing| unfreezing.stages.of(layer).is_some_and(|stage| stage >= unfreezing.trained);
+        if self.unfreezing.as_ref().is_some_and(waits) {
+            return true;
+        }
         self.frozen.iter().any(|frozen| if frozen == BACKBONE { !is_head() } else { is_below(layer, frozen) })
     }
 }
@@ -77,7 +118,7 @@ mod tests {
         let groups = |freeze: &[&str], backbone_lr: f64| {
             let freeze = freeze.iter().map(|name| name.to_string()).collect();
             let optimizer = OptimizerConfig { backbone_lr, ..OptimizerConfig::default() };
-            Groups::new(&net, &Recipe { freeze, optimizer, ..Recipe::default() })
+            Groups::new(&net, &Recipe { freeze, optimizer, ..Recipe::default() }, Epoch::default())
         };
         let backbone = groups(&["backbone"], 1.0).unwrap();
         let trained = net.parameters().into_iter().filter(|(name, ..)| backbone.of(name).trained);
@@ -90,6 +131,28 @@ mod tests {
         let problem = groups(&["layr1"], 1.0).err().unwrap().to_string();
         assert!(problem.starts_with("freeze: net 'resnet18' has no layer 'layr1'"), "{problem}");
     }
+
+    #[test]
+    fn stages_are_unfrozen_from_the_head_down() {
+        let net = zoo::by_name("resnet18", &Default::default()).unwrap();
+        let recipe = Recipe { unfreeze_every: Some(2), freeze: vec!["layer3".into()], ..Recipe::default() };
+        let at = |index| Groups::new(&net, &recipe, Epoch { index, steps: 10 }).unwrap();
+        let trained = |groups: &Groups| {
+            let of = |layer: &str| groups.of(&format!("{layer}.weight")).trained;
+            ["fc", "layer4.1.bn2", "layer3.0.conv1", "layer2.0.conv1", "conv1"].map(of)
+        };
+        assert_eq!(trained(&at(0)), [true, false, false, false, false]);
+        assert_eq!(trained(&at(3)), [true, true, false, false, false]);
+        assert_eq!(trained(&at(4)), [true, true, false, true, false]);
+        assert_eq!(trained(&at(50)), [true, true, false, true, true]);
+        assert!(
+            at(0).is_frozen("layer4.1.bn2") && !at(2).is_frozen("layer4.1.bn2") && at(50).is_frozen("layer3.0.bn1")
+        );
+        assert_eq!((at(4).of("layer2.0.conv1.weight").first_step, at(4).of("fc.bias").first_step), (40, 0));
+        let (stages, layers) = (at(2).unfrozen().unwrap().0, at(2).unfrozen().unwrap().1.to_vec());
+        assert_eq!((stages, layers[0].as_str()), (2, "layer4.0.conv1"));
+    }
+
     /// torchvision's `references/classification/utils.py`, `set_weight_decay`: the biases go first.
     #[test]
     fn norms_and_biases_have_their_own_decay() {
@@ -98,7 +161,7 @@ mod tests {
             let weight_decay = Some(0.5);
             let optimizer =
                 OptimizerConfig { weight_decay, norm_weight_decay, bias_weight_decay, ..OptimizerConfig::default() };
-            let groups = Groups::new(&net, &Recipe { optimizer, ..Recipe::default() }).unwrap();
+            let groups = Groups::new(&net, &Recipe { optimizer, ..Recipe::default() }, Epoch::default()).unwrap();
             let of = |name: &str| groups.of(name).weight_decay;
             ["features.0.weight", "features.0.bias", "features.1.weight", "features.1.bias"].map(of)
         };

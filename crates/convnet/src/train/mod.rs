@@ -7,6 +7,7 @@ mod find_lr;
 mod groups;
 mod lock;
 mod metrics;
+mod planning;
 #[cfg(feature = "plots")]
 pub mod plots;
 mod prepare;
@@ -17,11 +18,13 @@ mod report;
 mod run;
 mod saved;
 mod schedule;
+mod statistics;
 pub(crate) mod summary;
 mod targets;
 mod tensorboard;
 mod test_result;
 mod trainer;
+mod unfreezing;
 
 pub use config::{
     ClassWeights, DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, OutputConfig, Recipe,

@@ -34,6 +34,10 @@ pub struct Progress {
     pub best_accuracy: f64,
     /// Whether the validation loss still falls, where the schedule asks.
     pub plateau: Plateau,
+    /// How many epochs are in the average of [`ScheduleConfig::swa_epochs`](super::ScheduleConfig::swa_epochs).
+    pub averaged: u64,
+    /// The number of the last one of them.
+    pub averaged_epoch: usize,
 }
 
 /// What was found after an epoch.
@@ -98,8 +102,10 @@ impl Progress {
         let best = !selects || self.best_epoch == 0 || accuracy > self.best_accuracy;
         let (best_epoch, best_accuracy) =
             if best { (metrics.epoch, accuracy) } else { (self.best_epoch, self.best_accuracy) };
-        let Progress { step, plateau, .. } = *self;
-        *self = Progress { epoch: metrics.epoch, step, best_epoch, best_accuracy, plateau, ..Progress::default() };
+        let Progress { step, plateau, averaged, averaged_epoch, .. } = *self;
+        let epoch = metrics.epoch;
+        let fresh = Progress { epoch, step, best_epoch, best_accuracy, plateau, ..Progress::default() };
+        *self = Progress { averaged, averaged_epoch, ..fresh };
         (metrics, best)
     }
 }

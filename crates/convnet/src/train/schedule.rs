@@ -56,12 +56,19 @@ impl Schedule {
 }
 
 impl ScheduleConfig {
+    /// Whether its course depends on the number of epochs.
+    pub fn spans_the_run(&self) -> bool {
+        self.name.spans_the_run() || self.swa_epochs > 0
+    }
+
     /// What `lr` is multiplied with for the step after `step` others, in a run whose validation loss has stopped falling so many
     /// times (`reductions`, which `plateau` alone looks at).
     ///
     /// During the first `warmup_epochs` it rises from `warmup_factor` to 1 in a straight line, and the schedule spans the steps
     /// after them, epochs being counted from there (torchvision's `references/classification`, which puts PyTorch's `LinearLR`
     /// before the schedule with `SequentialLR`, epoch by epoch; here every step has its own factor).
+    ///
+    /// In the last `swa_epochs` it is `swa_factor`, and the schedule spans the epochs before them.
     ///
     /// ```
     /// use convnet::train::{Schedule, ScheduleConfig, Span};
@@ -71,6 +78,10 @@ impl ScheduleConfig {
     /// assert!([0.01, 0.505, 1.0, 0.5, 0.0].iter().zip(factors).all(|(want, got)| (want - got).abs() < 1e-12));
     /// ```
     pub fn factor(&self, step: u64, span: Span, reductions: u32) -> f64 {
+        let span = Span { epochs: span.epochs - self.swa_epochs.min(span.epochs), ..span };
+        if self.swa_epochs > 0 && step >= span.epochs as u64 * span.epoch_steps as u64 {
+            return self.swa_factor;
+        }
         let warmup = (self.warmup_epochs * span.epoch_steps as f64).round();
         let after = step as f64 - warmup;
         if after < 0.0 {
@@ -242,6 +253,20 @@ mod tests {
         // Half an epoch of four steps, in which the other courses have no part.
         let half = ScheduleConfig { warmup_epochs: 0.5, warmup_factor: 0.5, ..named(Schedule::Constant) };
         assert_factors("constant", &half, Span { epochs: 1, epoch_steps: 4 }, &[0.5, 0.75, 1.0, 1.0]);
+    }
+
+    /// The rates are constant while weights are averaged, and the course before has an end of its own.
+    #[test]
+    fn weights_are_averaged_at_a_constant_rate() {
+        let linear = ScheduleConfig { swa_epochs: 2, swa_factor: 0.25, ..named(Schedule::Linear) };
+        assert_factors(
+            "linear",
+            &linear,
+            Span { epochs: 4, epoch_steps: 2 },
+            &[1.0, 0.75, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25],
+        );
+        let all = ScheduleConfig { swa_epochs: 4, ..linear };
+        assert_factors("all", &all, Span { epochs: 4, epoch_steps: 1 }, &[0.25; 4]);
     }
 
     /// PyTorch 2.15, `ReduceLROnPlateau(o, patience=1, factor=0.5)` with lr=1: the rate after each of these losses.

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::groups::Groups;
+use super::planning::{groups, plan, takes_statistics};
 #[cfg(feature = "plots")]
 use super::plots;
 use super::progress::Found;
@@ -21,7 +21,6 @@ use crate::data::augment::RandomKey;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
 use crate::evaluate::{Evaluation, evaluate_each, evaluate_in};
 use crate::exec::{Engine, NotFinite, Place, Step, Training};
-use crate::ops::Op;
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
@@ -35,6 +34,12 @@ pub trait Observer {
 
     /// An epoch has ended, and its checkpoint is written. It trained on so many pictures in a second.
     fn epoch(&mut self, _metrics: &EpochMetrics, _images_per_second: f64) {}
+
+    /// The running statistics of batch norm lag behind the weights, by so many nats, and are taken anew from so many batches.
+    fn lagging(&mut self, _gap: f64, _batches: usize) {}
+
+    /// From this epoch on, counted from 1, these layers are trained, too.
+    fn unfrozen(&mut self, _epoch: usize, _layers: &[String]) {}
 
     /// These pictures of the training set are damaged, as was found when they were decoded in the epoch that has ended.
     fn damaged(&mut self, _pictures: &[String]) {}
@@ -122,16 +127,18 @@ impl Outcome {
 /// # }
 /// ```
 pub struct Trainer {
-    recipe: Recipe,
-    description: Description,
-    train: Arc<Dataset>,
+    pub(super) recipe: Recipe,
+    pub(super) description: Description,
+    pub(super) train: Arc<Dataset>,
     watched: Option<(Part, Arc<Dataset>)>,
     /// Test pictures beside validation pictures, which are measured once, at the end.
     test: Option<Arc<Dataset>>,
-    engine: Engine,
-    training: Training,
-    /// Batches from which the statistics of norms are taken anew.
-    statistics_batches: usize,
+    pub(super) engine: Engine,
+    pub(super) training: Training,
+    /// Whether there are norms whose statistics move.
+    pub(super) takes_statistics: bool,
+    /// Stages that are trained, where they are unfrozen one after the other.
+    pub(super) stages: usize,
     /// Threads that make batches, where somebody has said how many.
     workers: Option<usize>,
     pub(super) progress: Progress,
@@ -166,6 +173,17 @@ impl Trainer {
     /// # Errors
     /// When net and data do not fit together, or a value of the recipe makes no sense.
     pub fn with_engine(classifier: Classifier, splits: Splits, recipe: Recipe, engine: &Engine) -> Result<Trainer> {
+        Trainer::at_epoch(classifier, splits, recipe, engine, 0)
+    }
+
+    /// The same for a run that stands in this epoch, counted from 0.
+    fn at_epoch(
+        classifier: Classifier,
+        splits: Splits,
+        recipe: Recipe,
+        engine: &Engine,
+        epoch: usize,
+    ) -> Result<Trainer> {
         recipe.check()?;
         expect_validation(&recipe, &splits)?;
         let Classifier { description, weights } = classifier;
@@ -174,22 +192,8 @@ impl Trainer {
             description.check_data(data)?;
         }
         let description = description.with_classes(splits.train.classes().to_vec())?;
-        let batch = recipe.batch_size.min(splits.train.len());
-        let groups = Groups::new(description.net(), &recipe)?;
-        let training = Training::builder(description.net(), &weights)
-            .batch(batch)
-            .update(recipe.optimizer.update())
-            .seed(recipe.seed)
-            .loss(recipe.loss(&splits.train)?)
-            .parameters(|name| groups.of(name))
-            .frozen_norms(|layer| groups.is_frozen(layer))
-            .build(engine)?;
-        let takes_statistics = description
-            .net()
-            .nodes()
-            .iter()
-            .any(|node| matches!(node.op, Op::BatchNorm2d(_)) && !groups.is_frozen(&node.name));
-        let statistics_batches = if takes_statistics { recipe.precise_bn } else { 0 };
+        let groups = groups(&description, &splits.train, &recipe, epoch)?;
+        let training = plan(&description, &weights, &splits.train, &recipe, engine, &groups)?;
         let Splits { train, val, test } = splits;
         let (watched, test) = match val {
             Some(val) => (Some((Part::Val, val)), test),
@@ -197,13 +201,14 @@ impl Trainer {
         };
         Ok(Trainer {
             recipe,
-            description,
             train: Arc::new(train),
             watched: watched.map(|(part, data)| (part, Arc::new(data))),
             test: test.map(Arc::new),
             engine: engine.clone(),
+            takes_statistics: takes_statistics(&description, &groups),
+            stages: groups.unfrozen().map_or(0, |(stages, _)| stages),
+            description,
             training,
-            statistics_batches,
             workers: None,
             progress: Progress::default(),
             epochs: Vec::new(),
@@ -247,7 +252,8 @@ impl Trainer {
         let (restored, problem) = saved.restore(&splits.train)?;
         let trainer = match restored {
             Some(Restored { classifier, average, optimizer, progress, epochs }) => {
-                let trainer = Trainer::with_engine(classifier, splits, recipe, engine).and_then(|mut trainer| {
+                let trainer = Trainer::at_epoch(classifier, splits, recipe, engine, progress.epoch);
+                let trainer = trainer.and_then(|mut trainer| {
                     trainer.training.restore(&optimizer, progress.step)?;
                     average.iter().try_for_each(|average| trainer.training.restore_average(average))?;
                     Ok(Trainer { progress, epochs, ..trainer })
@@ -294,6 +300,7 @@ impl Trainer {
         let mut targets = TargetMaker::default();
         let mut saved = (self.progress.step, Instant::now());
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
+            self.unfreeze(observer)?;
             let mut clock = Instant::now();
             let (mut batches, mut waited) = (self.batches(self.progress.batch)?, Duration::ZERO);
             while let Some(batch) = batches.next() {
@@ -321,7 +328,8 @@ impl Trainer {
                 }
             }
             let start = Instant::now();
-            self.recompute_statistics()?;
+            self.average_epoch();
+            self.recompute_statistics(observer)?;
             let weights = self.weights()?;
             match self.evaluate(&weights, observer)? {
                 ControlFlow::Continue(mut found) => {
@@ -384,19 +392,6 @@ impl Trainer {
     fn is_out_of_patience(&self) -> bool {
         let waited = self.progress.epoch - self.progress.best_epoch;
         self.recipe.patience.is_some_and(|patience| waited >= patience)
-    }
-
-    /// Takes the statistics of norms anew from the first whole batches of the epoch, as it has trained on them, if that is wanted.
-    fn recompute_statistics(&mut self) -> Result<()> {
-        let whole = (self.train.len() / self.recipe.batch_size).max(1);
-        if self.statistics_batches == 0 {
-            return Ok(());
-        }
-        for (batch, index) in self.batches(0)?.take(self.statistics_batches.min(whole)).zip(0..) {
-            let batch = batch?;
-            self.training.recompute_statistics(batch.images(), batch.len(), index)?;
-        }
-        Ok(())
     }
 
     /// Evaluates the pictures that are watched, if there are any, and a sample of those that are trained on, unless the observer
@@ -534,7 +529,7 @@ impl Trainer {
     }
 
     fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
-        let trained = self.recipe.ema.map(|_| self.training.weights());
+        let trained = self.training.has_average().then(|| self.training.weights());
         let optimizer = self.training.optimizer_state();
         self.expect_finite_tensors("optimizer's", &optimizer)?;
         let optimizer = (optimizer, trained);

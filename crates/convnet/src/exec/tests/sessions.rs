@@ -185,7 +185,7 @@ fn groups_have_their_own_rates_and_decay() {
         let plain = ParameterGroup::default();
         let biased = |name: &str| name.ends_with("bias");
         let mixed = |name: &str| match biased(name) {
-            true => ParameterGroup { lr: 0.5, weight_decay: 0.0, trained: true },
+            true => ParameterGroup { lr: 0.5, weight_decay: 0.0, ..ParameterGroup::default() },
             false => plain,
         };
         let no_decay = |_: &str| ParameterGroup::NO_DECAY;

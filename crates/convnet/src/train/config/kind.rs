@@ -183,7 +183,7 @@ mod tests {
             ),
             ("lr", "fast", Err("expected a number, got 'fast'")),
             ("epochs", "1\nlr = 2", Err("expected a whole number from 0 to 9223372036854775807, got '1\nlr = 2'")),
-            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, lamb, got 'adamax'")),
+            ("optimizer", "adamax", Err("expected one of adam, adamw, sgd, lamb, muon, got 'adamax'")),
         ] {
             assert_eq!(
                 parsed(name, text).as_deref(),

@@ -295,6 +295,8 @@ mod tests {
             ("lr", "0.1"),
             ("momentum", "0.5"),
             ("nesterov", "true"),
+            ("muon_rate", "original"),
+            ("adamw_lr", "0.05"),
             ("weight_decay", "5e-4"),
             ("betas", "0.8,0.99"),
             ("eps", "1e-7"),
@@ -318,9 +320,11 @@ mod tests {
             ("mixup_alpha", "0.2"),
             ("cutmix_alpha", "1"),
             ("mixing_p", "0.5"),
-            ("ema", "0.99"),
             ("train_eval", "100"),
             ("precise_bn", "20"),
+            ("unfreeze_every", "2"),
+            ("swa_epochs", "1"),
+            ("swa_factor", "0.75"),
             ("threads", "1"),
             ("conv", "direct"),
             ("precision", "bf16"),
@@ -342,7 +346,7 @@ mod tests {
     fn every_setting_reaches_the_configuration_and_survives_the_file() {
         let full = full();
         let unset: Vec<&str> = SETTINGS.iter().filter(|s| !full.has(s)).map(|s| s.name).collect();
-        assert_eq!(unset, ["net"]);
+        assert_eq!(unset, ["net", "ema"]);
         let config = TrainConfig::resolve([full.clone()]).unwrap();
         let text = config.to_toml().unwrap();
         assert_eq!(Settings::from_toml(&text).unwrap(), full, "{text}");
@@ -355,7 +359,7 @@ mod tests {
         flags.set("optimizer.lr", "0.2").unwrap();
         let config = TrainConfig::resolve([full(), flags]).unwrap();
         let Recipe { optimizer, schedule, .. } = config.recipe;
-        assert_eq!((optimizer.lr, optimizer.momentum, schedule.name), (0.2, 0.5, Schedule::OneCycle));
+        assert_eq!((optimizer.lr, optimizer.momentum, schedule.name), (0.2, Some(0.5), Schedule::OneCycle));
     }
 
     #[test]
@@ -389,6 +393,7 @@ mod tests {
                 "class_weights: expected numbers from 0 on, some of them above it, got [1.0, -1.0]",
             ),
             ("class_weights", "0,0", "class_weights: expected numbers from 0 on"),
+            ("unfreeze_every", "0", "unfreeze_every: expected at least 1 epoch, got 0"),
             ("focal_gamma", "-1", "focal_gamma: expected a number of at least 0, got -1.0"),
             ("val_split", "1", "val_split: expected a number from 0 to below 1, got 1.0"),
             ("model", "resnet51", "did you mean"),
@@ -401,6 +406,9 @@ mod tests {
         let still = Settings::from_toml("nesterov = true\nmomentum = 0").unwrap();
         let message = TrainConfig::resolve([still]).unwrap_err().to_string();
         assert!(message.starts_with("momentum: expected more than 0 with nesterov"), "{message}");
+        let both = Settings::from_toml("ema = 0.9\nswa_epochs = 2").unwrap();
+        let message = TrainConfig::resolve([both]).unwrap_err().to_string();
+        assert!(message.starts_with("swa_epochs: expected 0 with ema"), "{message}");
         let both = Settings::from_toml("net = 'x.toml'\ncdims = [3]").unwrap();
         let message = TrainConfig::resolve([both]).unwrap_err().to_string();
         assert_eq!(message, "cdims cannot be used with net: the file describes the whole network");

@@ -80,6 +80,14 @@ pub const SETTINGS: &[Setting] = &[
         "Layers that are not trained, by name or its beginning; backbone is all but the layer that gives the classes",
     )
     .or("none"),
+    setting(
+        "unfreeze_every",
+        "unfreeze_every",
+        Kind::Count,
+        "Gradual unfreezing: at first the layer that gives the classes is trained alone, and after every so many epochs one more \
+         stage below; a stage ends where maps get smaller",
+    )
+    .or("all stages from the beginning"),
     setting("seed", "seed", Kind::Count, "Decides initial weights, order of the pictures, the split and dropout"),
     setting(
         "data.source",
@@ -151,23 +159,37 @@ pub const SETTINGS: &[Setting] = &[
         "resnet20 and its like: what carries a block's input past it, the paper's options",
     )
     .or("a"),
-    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd", "lamb"]), "How gradients change weights"),
+    setting("optimizer.name", "optimizer", Kind::Choice(&["adam", "adamw", "sgd", "lamb", "muon"]), "How gradients change weights; muon is for the weights between the first layer and the one that gives the classes, and adamw for the rest"),
     setting("optimizer.lr", "lr", Kind::Number, "Learning rate"),
-    setting("optimizer.momentum", "momentum", Kind::Number, "sgd: share of the last step that is added to the next"),
-    setting("optimizer.nesterov", "nesterov", Kind::Switch, "sgd: Nesterov's form of momentum"),
+    setting(
+        "optimizer.momentum",
+        "momentum",
+        Kind::Number,
+        "sgd: share of the last step that is added to the next; muon: share of the gradient's mean that is kept",
+    )
+    .or("0.9; muon: 0.95"),
+    setting("optimizer.nesterov", "nesterov", Kind::Switch, "sgd, muon: Nesterov's form of momentum")
+        .or("false; muon: true"),
+    setting(
+        "optimizer.muon_rate",
+        "muon_rate",
+        Kind::Choice(&["original", "match_rms_adamw"]),
+        "muon: how long a step is; match_rms_adamw for learning rates as AdamW has them, original for its author's, about 0.02",
+    ),
+    setting("optimizer.adamw_lr", "adamw_lr", Kind::Number, "muon: factor of the learning rate of what adamw updates"),
     setting(
         "optimizer.weight_decay",
         "weight_decay",
         Kind::Number,
         "Share of each weight taken off, times the learning rate",
     )
-    .or("0; adamw, lamb: 0.01"),
+    .or("0; adamw, lamb: 0.01; muon: 0.1"),
     setting("optimizer.norm_weight_decay", "norm_weight_decay", Kind::Number, "Weight decay of the parameters of norms")
         .or("weight_decay"),
     setting("optimizer.bias_weight_decay", "bias_weight_decay", Kind::Number, "Weight decay of biases, those of norms included")
         .or("weight_decay"),
-    setting("optimizer.betas", "betas", Kind::Numbers, "adam, lamb: decay of the means of gradient and squared gradient"),
-    setting("optimizer.eps", "eps", Kind::Number, "adam, lamb: added to the denominator"),
+    setting("optimizer.betas", "betas", Kind::Numbers, "adam, lamb, muon's adamw: decay of the means of gradient and squared gradient"),
+    setting("optimizer.eps", "eps", Kind::Number, "adam, lamb, muon's adamw: added to the denominator"),
     setting(
         "schedule.name",
         "schedule",
@@ -203,6 +225,14 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Count,
         "plateau: epochs without a lower validation loss before a reduction",
     ),
+    setting(
+        "schedule.swa_epochs",
+        "swa_epochs",
+        Kind::Count,
+        "Stochastic weight averaging: the last epochs, whose weights are averaged, evaluated and kept so; the schedule ends before \
+         them; 0 for none",
+    ),
+    setting("schedule.swa_factor", "swa_factor", Kind::Number, "Factor of the learning rate in the epochs that are averaged"),
     setting("optimizer.backbone_lr", "backbone_lr", Kind::Number, "Factor of the learning rate below the layer that gives the classes"),
     setting("optimizer.clip_grad_norm", "clip_grad_norm", Kind::Number, "Gradients whose norm is larger are scaled to it")
         .or("none"),
@@ -253,8 +283,9 @@ pub const SETTINGS: &[Setting] = &[
         "precise_bn",
         "precise_bn",
         Kind::Count,
-        "Batches from which the statistics of batch norm are taken anew before each evaluation, such as 50; 0 for the running ones",
+        "Batches from which the statistics of batch norm are taken anew before each evaluation; 0 for the running ones",
     )
+    .or("50 where the running ones lag: where they are more than 0.05 nats from those of 8 batches, in any layer")
     .changeable(),
     setting("engine.threads", "threads", Kind::Count, "Threads, 0 for one per core; results do not depend on it")
         .changeable(),
@@ -472,7 +503,10 @@ mod tests {
             ),
             ("epochs = \"many\"", "line 1: epochs: expected a whole number from 0"),
             ("\n[data]\ninput = [3, 4]", "line 3: data.input: expected a size such as 3x224x224 or 28x28, got a list"),
-            ("optimizer = \"adagrad\"", "line 1: optimizer: expected one of adam, adamw, sgd, lamb, got 'adagrad'"),
+            (
+                "optimizer = \"adagrad\"",
+                "line 1: optimizer: expected one of adam, adamw, sgd, lamb, muon, got 'adagrad'",
+            ),
             (
                 "schedule.name = 'one_cycle'",
                 "schedule.name: expected one of constant, cosine, one-cycle, linear, polynomial, step, multi-step, plateau, got \

@@ -1,5 +1,7 @@
 //! The training loop as a whole, on pictures of 6×6 that show their class as a bright row.
 
+mod recipes;
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,8 +12,8 @@ use convnet::data::{Dataset, Splits};
 use convnet::evaluate::evaluate;
 use convnet::exec::Engine;
 use convnet::train::{
-    ClassWeights, Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, RECIPES, Recipe,
-    RunFolder, Schedule, ScheduleConfig, TrainConfig, Trainer, read_metrics,
+    Ending, ModelConfig, Observer, Optimizer, OptimizerConfig, Outcome, Progress, RECIPES, Recipe, RunFolder, Schedule,
+    ScheduleConfig, TrainConfig, Trainer, read_metrics,
 };
 use convnet::weights::{Checkpoint, previous_path, weights_sha256};
 use convnet::zoo;
@@ -180,39 +182,6 @@ fn a_rich_recipe_goes_on_to_the_same_end_and_leaves_frozen_layers_alone() {
     assert_ne!(before["linear1.weight"], after["linear1.weight"]);
 }
 
-/// Five pictures of the third class among fifty: with weights it is learned as well, and each class that has none is not.
-#[test]
-fn weights_of_classes_make_up_for_their_pictures() {
-    let few = |config: &TrainConfig| {
-        let kept: Vec<usize> = (0..75).filter(|index| index % 3 < 2 || index % 15 == 2).collect();
-        let all = dataset(75);
-        let images = kept.iter().flat_map(|&index| all.image(index).unwrap().to_vec()).collect();
-        let labels = kept.iter().map(|&index| all.labels()[index]).collect();
-        let train = Dataset::new("few", [1, SIDE, SIDE], images, labels, all.classes().to_vec()).unwrap();
-        Trainer::with_engine(classifier(config), Splits { train, ..splits() }, config.recipe.clone(), &engine())
-    };
-    let accuracy = |weights: ClassWeights, focal_gamma: f64, change: fn(&mut Recipe)| {
-        let config = with(|recipe| {
-            (recipe.class_weights, recipe.focal_gamma, recipe.epochs) = (weights, focal_gamma, 6);
-            change(recipe);
-        });
-        few(&config).unwrap().fit(&mut ()).unwrap()
-    };
-    let mixed = |recipe: &mut Recipe| (recipe.mixing.mixup_alpha, recipe.label_smoothing) = (0.2, 0.1);
-    for change in [|_: &mut Recipe| (), mixed] {
-        let balanced = accuracy(ClassWeights::Balanced, 2.0, change);
-        assert!(balanced.progress.best_accuracy > 0.9, "{:?}", balanced.epochs);
-        // The third class has 5 of 55 pictures: 55 / (3 · 25), twice, and 55 / (3 · 5).
-        let given = ClassWeights::Given(vec![55.0 / 75.0, 55.0 / 75.0, 55.0 / 15.0]);
-        assert_eq!(accuracy(given, 2.0, change).weights_sha256, balanced.weights_sha256);
-        let alone = accuracy(ClassWeights::Given(vec![1.0, 1.0, 0.0]), 0.0, change);
-        assert!(alone.progress.best_accuracy < 0.75, "{:?}", alone.epochs);
-    }
-    let config = with(|recipe| recipe.class_weights = ClassWeights::Given(vec![1.0, 2.0]));
-    let problem = few(&config).err().unwrap().to_string();
-    assert_eq!(problem, "class_weights: expected 3 numbers, one for each class in their order, got 2");
-}
-
 /// Each on pictures of 6×6 in batches of 8.
 #[test]
 fn recipes_that_have_a_name_train() {
@@ -262,7 +231,7 @@ fn a_trained_net_is_fine_tuned_to_other_classes() {
 #[test]
 fn wherever_a_run_is_stopped_it_goes_on_to_the_same_end() {
     let folder = tempfile::tempdir().unwrap();
-    for optimizer in [Optimizer::Adam, Optimizer::Sgd] {
+    for optimizer in [Optimizer::Adam, Optimizer::Sgd, Optimizer::Muon] {
         let config = with(|recipe| {
             recipe.optimizer.name = optimizer;
             recipe.schedule = ScheduleConfig { name: Schedule::OneCycle, ..ScheduleConfig::default() };
@@ -312,7 +281,7 @@ fn a_run_that_waits_on_a_plateau_goes_on_to_the_same_end() {
 #[test]
 fn a_moving_average_is_kept_beside_the_weights() {
     let folder = tempfile::tempdir().unwrap();
-    let averaged = with(|recipe| recipe.ema = Some(0.9));
+    let averaged = with(|recipe| (recipe.ema, recipe.precise_bn) = (Some(0.9), Some(0)));
     let path = |name: &str| folder.path().join(name);
     let unbroken = begin(&path("unbroken"), averaged.clone()).fit(&mut ()).unwrap();
     for step in [1, 10] {
@@ -325,7 +294,7 @@ fn a_moving_average_is_kept_beside_the_weights() {
         assert_eq!((resumed.weights, resumed.optimizer), (unbroken.weights, unbroken.optimizer));
     }
     let last = Checkpoint::load(&path("unbroken").join("last.safetensors")).unwrap();
-    let plain = begin(&path("plain"), config()).fit(&mut ()).unwrap();
+    let plain = begin(&path("plain"), with(|recipe| recipe.precise_bn = Some(0))).fit(&mut ()).unwrap();
     let plain_last = Checkpoint::load(&path("plain").join("last.safetensors")).unwrap();
     for (name, tensor) in &plain_last.weights {
         assert_eq!(&last.optimizer[&format!("trained.{name}")], tensor, "{name}");
@@ -361,7 +330,7 @@ fn training_ends_when_patience_does() {
 #[test]
 fn statistics_are_taken_anew_and_change_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let precise = with(|recipe| (recipe.precise_bn, recipe.epochs) = (3, 2));
+    let precise = with(|recipe| (recipe.precise_bn, recipe.epochs) = (Some(3), 2));
     let path = |name: &str| folder.path().join(name);
     let unbroken = begin(&path("unbroken"), precise.clone()).fit(&mut ()).unwrap();
     for (name, stop) in [
@@ -371,7 +340,8 @@ fn statistics_are_taken_anew_and_change_nothing_else() {
         begin(&path(name), precise.clone()).fit(&mut { stop }).unwrap();
         assert_eq!(essence(&resume(&path(name), None).0.fit(&mut ()).unwrap()), essence(&unbroken));
     }
-    let plain = begin(&path("plain"), with(|recipe| recipe.epochs = 2)).fit(&mut ()).unwrap();
+    let plain =
+        begin(&path("plain"), with(|recipe| (recipe.precise_bn, recipe.epochs) = (Some(0), 2))).fit(&mut ()).unwrap();
     let last = |name: &str| Checkpoint::load(&path(name).join("last.safetensors")).unwrap();
     let (with, without) = (last("unbroken"), last("plain"));
     for (name, tensor) in &with.weights {
