@@ -77,6 +77,7 @@ fn depths(net: &Net) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::NodeId;
     use crate::zoo;
 
     fn stages(name: &str, frozen: &str) -> Stages {
@@ -101,10 +102,16 @@ mod tests {
         // The layers that weigh channels are trained with the channels.
         let efficient = stages("efficientnet_b0", "");
         let net = zoo::by_name("efficientnet_b0", &Default::default()).unwrap();
-        for node in net.nodes().iter().filter(|node| node.name.ends_with("fc2")) {
-            let block = node.name.rsplit_once('.').unwrap().0;
-            let scaled = net.nodes().iter().rfind(|other| other.name.starts_with(block.rsplit_once('.').unwrap().0));
-            assert_eq!(efficient.of(&node.name), efficient.of(&scaled.unwrap().name).or(efficient.of(&node.name)));
+        let source = |mut at: NodeId| loop {
+            match efficient.of(&net.node(at).name) {
+                Some(stage) => break stage,
+                None => at = net.node(at).inputs[0],
+            }
+        };
+        let products: Vec<_> = net.nodes().iter().filter(|node| matches!(node.op, Op::Mul)).collect();
+        assert_eq!(products.len(), 16);
+        for node in products {
+            assert_eq!(source(node.inputs[0]), source(node.inputs[1]), "{}", node.name);
         }
         assert!((5..=9).contains(&efficient.0.len()), "{}", efficient.0.len());
     }
