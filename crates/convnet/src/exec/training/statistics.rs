@@ -1,11 +1,11 @@
 //! What is kept beside the weights that are trained: their moving average, and the statistics of norms.
 
 use super::{Training, take};
+#[cfg(doc)]
+use crate::Error;
 use crate::exec::check_images;
 use crate::exec::cpu::stage::Mode;
 use crate::exec::parameters::Packed;
-#[cfg(doc)]
-use crate::Error;
 use crate::{Result, StateDict};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::optimizer;
