@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use convnet::columns::{bytes, thousands};
 use convnet::data::download;
 use convnet::net::Node;
-use convnet::ops::Op;
 use convnet::train::{EpochMetrics, Observer, Progress, Recipe, Trainer, read_metrics};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -72,7 +71,7 @@ impl<'a> Narrator<'a> {
         earlier.iter().flatten().for_each(|epoch| add_accuracies(&mut view, epoch));
         let view = Arc::new(Mutex::new(view));
         let bar = training_bar(console, limit.min(all as u64), &view);
-        let has_statistics = |node: &Node| matches!(node.op, Op::BatchNorm2d(_));
+        let has_statistics = |node: &Node| node.op.has_running_statistics();
         let may_lag = recipe.precise_bn == Some(0) && trainer.description().net().nodes().iter().any(has_statistics);
         Narrator {
             console,

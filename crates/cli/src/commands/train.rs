@@ -10,7 +10,6 @@ use anyhow::Context;
 use convnet::columns::{Columns, Style, thousands};
 use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
-use convnet::ops::Op;
 use convnet::train::{
     Ending, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TestResult, TrainConfig, Trainer,
     plots,
@@ -259,7 +258,7 @@ fn first_class(data: &Dataset) -> String {
 
 /// Warns of data or batches from which little can be learned.
 fn warn_of_little(trainer: &Trainer, console: &Console) {
-    let normalises = trainer.description().net().nodes().iter().any(|node| matches!(node.op, Op::BatchNorm2d(_)));
+    let normalises = trainer.description().net().nodes().iter().any(|node| node.op.has_running_statistics());
     if normalises && trainer.recipe().batch_size.min(trainer.train_data().len()) == 1 {
         console.warn(
             "batches of one picture: batch norm finds no variance where a map has one pixel; a batch size of 2 or more is meant for it",

@@ -4,7 +4,6 @@ use super::muon;
 use super::parameters::Slot;
 use super::{Engine, Loss, Targets, Training};
 use crate::net::Net;
-use crate::ops::Op;
 use crate::{Error, Result, StateDict};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -248,7 +247,7 @@ impl<'a> TrainingBuilder<'a> {
 
     /// For each node of the net whether it is a batch norm that is frozen.
     pub(super) fn frozen(&self) -> Vec<bool> {
-        let frozen = |node: &crate::net::Node| matches!(node.op, Op::BatchNorm2d(_)) && (self.frozen_norms)(&node.name);
+        let frozen = |node: &crate::net::Node| node.op.has_running_statistics() && (self.frozen_norms)(&node.name);
         self.net.nodes().iter().map(frozen).collect()
     }
 

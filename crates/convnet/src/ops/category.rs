@@ -44,6 +44,18 @@ impl Category {
 }
 
 impl Op {
+    /// Whether it has running statistics: moved by training, used in inference.
+    pub fn has_running_statistics(&self) -> bool {
+        match self {
+            Op::BatchNorm2d(_) => true,
+            Op::Input(_) | Op::Conv2d(_) | Op::Linear(_) | Op::LayerNorm2d(_) | Op::LocalResponseNorm(_) => false,
+            Op::Activation(_) | Op::Softmax | Op::LayerScale(_) => false,
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => false,
+            Op::Add | Op::Mul | Op::Concat | Op::PadChannels(_) | Op::Slice(_) | Op::ChannelShuffle(_) => false,
+            Op::Dropout(_) | Op::Dropout2d(_) | Op::StochasticDepth(_) | Op::Flatten => false,
+        }
+    }
+
     /// What kind of work the operation does.
     pub fn category(&self) -> Category {
         match self {

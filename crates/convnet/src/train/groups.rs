@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::exec::ParameterGroup;
 use crate::net::Net;
-use crate::ops::Op;
-use crate::suggest::hint;
+use crate::ops::{Category, Op};
 use crate::train::unfreezing::Stages;
 use crate::train::{OptimizerConfig, Recipe};
 use crate::weights::is_below;
@@ -48,21 +47,20 @@ struct Unfreezing {
 
 impl Groups {
     /// # Errors
-    /// [`Error::Invalid`] for layers to freeze that the net does not have, and a net without a head where one is needed.
+    /// [`Error::Unknown`] for layers to freeze that the net does not have, and a net without a head where one is needed.
     pub(super) fn new(net: &Net, recipe: &Recipe, when: Epoch) -> Result<Groups> {
         let (frozen, backbone_lr) = (recipe.freeze.clone(), recipe.optimizer.backbone_lr as f32);
         let names = || net.nodes().iter().map(|node| node.name.as_str());
         for layer in frozen.iter().filter(|layer| *layer != BACKBONE) {
             if !names().any(|name| is_below(name, layer)) {
-                let hint = hint(layer, names().chain([BACKBONE]));
-                return Err(Error::invalid(format!("freeze: net '{}' has no layer '{layer}'{hint}", net.name())));
+                return Err(Error::unknown_layer(net, layer));
             }
         }
         let needs_heads =
             backbone_lr != 1.0 || recipe.unfreeze_every.is_some() || frozen.iter().any(|layer| layer == BACKBONE);
         let heads = if needs_heads { net.heads()? } else { Vec::new() };
         let heads: Vec<String> = heads.into_iter().map(|head| net.node(head).name.clone()).collect();
-        let is_norm = |op: &Op| matches!(op, Op::BatchNorm2d(_) | Op::LayerNorm2d(_));
+        let is_norm = |op: &Op| op.category() == Category::Normalization;
         let norms = net.nodes().iter().filter(|node| is_norm(&node.op)).map(|node| node.name.clone()).collect();
         let OptimizerConfig { norm_weight_decay, bias_weight_decay, .. } = recipe.optimizer;
         let decay = recipe.optimizer.weight_decay();
@@ -129,7 +127,7 @@ mod tests {
         assert!(some.of("layer2.0.conv1.weight").trained && some.of("layer2.0.conv1.weight").lr == 0.1);
         assert_eq!(some.of("fc.bias"), ParameterGroup::default());
         let problem = groups(&["layr1"], 1.0).err().unwrap().to_string();
-        assert!(problem.starts_with("freeze: net 'resnet18' has no layer 'layr1'"), "{problem}");
+        assert!(problem.starts_with("the net 'resnet18' has no layer 'layr1'"), "{problem}");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::classifier::Description;
 use crate::data::Dataset;
 use crate::exec::{Engine, Training};
 use crate::net::Node;
-use crate::ops::Op;
 use crate::{Result, StateDict};
 
 impl Trainer {
@@ -58,6 +57,6 @@ pub(super) fn plan(
 
 /// Whether there are norms whose statistics move.
 pub(super) fn takes_statistics(description: &Description, groups: &Groups) -> bool {
-    let moves = |node: &Node| matches!(node.op, Op::BatchNorm2d(_)) && !groups.is_frozen(&node.name);
+    let moves = |node: &Node| node.op.has_running_statistics() && !groups.is_frozen(&node.name);
     description.net().nodes().iter().any(moves)
 }

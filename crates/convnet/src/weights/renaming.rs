@@ -135,12 +135,22 @@ fn children(net: &Net) -> Vec<&str> {
     let mut children = Vec::new();
     for node in net.nodes() {
         let outermost = node.name.split('.').next().unwrap_or_default();
-        let is_module = !matches!(node.op, Op::Input(_) | Op::Flatten | Op::Dropout(_));
-        if (is_module || node.name.contains('.')) && !children.contains(&outermost) {
+        if (is_module(&node.op) || node.name.contains('.')) && !children.contains(&outermost) {
             children.push(outermost);
         }
     }
     children
+}
+
+/// Whether torchvision's nets have a module for it; the others are functions there.
+fn is_module(op: &Op) -> bool {
+    match op {
+        Op::Input(_) | Op::Flatten | Op::Dropout(_) => false,
+        Op::Add | Op::Mul | Op::Concat | Op::PadChannels(_) | Op::Slice(_) | Op::ChannelShuffle(_) => false,
+        Op::Conv2d(_) | Op::Linear(_) | Op::BatchNorm2d(_) | Op::LayerNorm2d(_) | Op::LocalResponseNorm(_) => true,
+        Op::Activation(_) | Op::Softmax | Op::LayerScale(_) | Op::Dropout2d(_) | Op::StochasticDepth(_) => true,
+        Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) => true,
+    }
 }
 
 /// Name of the kernel that reads the pictures.

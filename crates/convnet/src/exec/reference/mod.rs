@@ -138,7 +138,7 @@ impl<'net, T: Float> Reference<'net, T> {
     /// The same with batch norms, by the names of their nodes, that take and leave their running statistics in training.
     #[must_use]
     pub fn with_frozen_norms(self, frozen: impl Fn(&str) -> bool) -> Self {
-        let norm = |node: &Node| matches!(node.op, Op::BatchNorm2d(_)) && frozen(&node.name);
+        let norm = |node: &Node| node.op.has_running_statistics() && frozen(&node.name);
         Reference { frozen: self.net.nodes().iter().map(norm).collect(), ..self }
     }
 
