@@ -115,20 +115,22 @@ impl View {
             Some((format!("{name} "), values.to_vec(), format!(" {:.2} %", 100.0 * last)))
         };
         let parts: Vec<_> = [figure("train", train), figure(self.part, watched)].into_iter().flatten().collect();
-        let fixed: usize = parts.iter().map(|(name, _, last)| name.len() + last.len()).sum();
-        let gaps = 3 * parts.len().saturating_sub(1);
-        let room = columns.saturating_sub(LABEL + fixed + gaps) / parts.len().max(1);
-        let room = if room < NARROWEST { 0 } else { room.min(WIDEST / 2) };
-        let shown: Vec<String> = parts
-            .iter()
-            .map(|(name, values, last)| format!("{name}{}{last}", curve(values, room)).replace("  ", " "))
-            .collect();
-        let whole = label.clone() + &shown.join("   ");
+        let line = |parts: &[(String, Vec<f64>, String)]| {
+            let fixed: usize = parts.iter().map(|(name, _, last)| name.len() + last.len()).sum();
+            let gaps = 3 * parts.len().saturating_sub(1);
+            let room = columns.saturating_sub(LABEL + fixed + gaps) / parts.len().max(1);
+            let room = if room < NARROWEST { 0 } else { room.min(WIDEST / 2) };
+            let part = |(name, values, last): &(String, Vec<f64>, String)| {
+                format!("{name}{}{last}", curve(values, room)).replace("  ", " ")
+            };
+            label.clone() + &parts.iter().map(part).collect::<Vec<_>>().join("   ")
+        };
+        let whole = line(&parts);
         if width(&whole) <= columns {
             return whole;
         }
         // Of two that do not fit, the one that counts.
-        cut(label + shown.last().map_or("", String::as_str), columns)
+        cut(line(&parts[parts.len().saturating_sub(1)..]), columns)
     }
 }
 
