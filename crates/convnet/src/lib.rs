@@ -85,6 +85,7 @@ mod random;
 #[cfg(feature = "plots")]
 pub mod report;
 pub mod roofline;
+pub mod study;
 mod suggest;
 mod tensor;
 pub mod train;

@@ -12,6 +12,7 @@ mod models;
 mod pack;
 mod predict;
 mod recipes;
+mod study;
 mod summary;
 mod train;
 
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Compare(compare::Args),
+    Study(study::Args),
     Data(data::Args),
     Pack(pack::Args),
     Convert(convert::Args),
@@ -45,6 +47,7 @@ impl Command {
             Command::Eval(args) => args.run(console),
             Command::Predict(args) => args.run(console),
             Command::Compare(args) => args.run(console),
+            Command::Study(args) => args.run(console),
             Command::Data(args) => args.run(console),
             Command::Pack(args) => args.run(console),
             Command::Convert(args) => args.run(console),

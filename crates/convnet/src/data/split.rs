@@ -26,22 +26,31 @@ impl ValSplit {
     /// assert_eq!((of_class(0..4), of_class(4..6), of_class(6..7)), (1, 1, 0));
     /// ```
     pub fn mask(&self, labels: &[u32], has_test: bool) -> Vec<bool> {
-        let mut held_out = vec![false; labels.len()];
         if !self.takes_some(has_test) {
-            return held_out;
+            return vec![false; labels.len()];
         }
         let share = self.share_of(has_test);
-        let classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
-        let mut members = vec![Vec::new(); classes];
-        labels.iter().enumerate().for_each(|(index, &label)| members[label as usize].push(index));
-        for (class, mut members) in members.into_iter().enumerate() {
-            let most = members.len().saturating_sub(1);
-            let count = (share * members.len() as f64).round().max(1.0) as usize;
-            Random::stream(self.seed, *b"valsplit", class as u64).shuffle(&mut members);
-            members.iter().take(count.min(most)).for_each(|&index| held_out[index] = true);
-        }
-        held_out
+        let count = |members: usize| part_of(share, members).min(members.saturating_sub(1));
+        drawn(labels, count, self.seed, *b"valsplit")
     }
+}
+
+/// A share of so many pictures, rounded, but at least one.
+fn part_of(share: f64, members: usize) -> usize {
+    (share * members as f64).round().max(1.0) as usize
+}
+
+/// A mask of so many pictures of each class, which a stream of random numbers chooses.
+fn drawn(labels: &[u32], count: impl Fn(usize) -> usize, seed: u64, purpose: [u8; 8]) -> Vec<bool> {
+    let mut mask = vec![false; labels.len()];
+    let classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
+    let mut members = vec![Vec::new(); classes];
+    labels.iter().enumerate().for_each(|(index, &label)| members[label as usize].push(index));
+    for (class, mut members) in members.into_iter().enumerate() {
+        Random::stream(seed, purpose, class as u64).shuffle(&mut members);
+        members.iter().take(count(members.len())).for_each(|&index| mask[index] = true);
+    }
+    mask
 }
 
 impl ValSplit {
@@ -77,6 +86,21 @@ impl Splits {
         Splits { train, val: Some(val), test: self.test }
     }
 
+    /// The same with about so many training pictures, or all where there are no more: of each class the same share, rounded, but at
+    /// least one picture. The seed chooses them. Other parts stay as they are.
+    #[must_use]
+    pub fn limited(self, wanted: usize, seed: u64) -> Splits {
+        let all = self.train.len();
+        if wanted >= all {
+            return self;
+        }
+        let share = wanted as f64 / all as f64;
+        let mask = drawn(self.train.labels(), |members| part_of(share, members), seed, *b"limitset");
+        let left_out: Vec<bool> = mask.into_iter().map(|kept| !kept).collect();
+        let (train, _) = self.train.parted(&left_out);
+        Splits { train, ..self }
+    }
+
     /// What a net is measured on while it is trained: the validation part, which chooses the best weights, else the test
     /// part, which chooses nothing.
     pub fn watched(&self) -> Option<&Dataset> {
@@ -110,6 +134,20 @@ mod tests {
         }
         assert_eq!(splits(1).val.unwrap(), val);
         assert_ne!(splits(2).val.unwrap(), val);
+    }
+
+    #[test]
+    fn a_limit_takes_the_same_share_of_each_class_and_leaves_the_other_parts_alone() {
+        let limited = |most, seed| {
+            let all = Splits { train: data(), val: Some(data()), test: None };
+            all.limited(most, seed)
+        };
+        let Splits { train, val, .. } = limited(12, 1);
+        assert_eq!((train.class_counts(), val), (vec![8, 4], Some(data())));
+        assert_eq!(limited(12, 1).train, train);
+        assert_ne!(limited(12, 2).train, train);
+        assert_eq!(limited(1, 0).train.class_counts(), [1, 1]);
+        assert_eq!(limited(30, 0).train, data());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `alexnet.rs`, `vgg.rs`, `googlenet.rs`, `resnet.rs`, `densenet.rs` | L10 to L14 |
 //! | `exercise.rs` | L15 |
 //! | `descendants.rs` | L16, which the notes do not have |
+//! | `studies.rs` | the studies of L9 to L14 ([`crate::study`]) and their results |
 //!
 //! Each file tests the figures of its rows against the notes', to the last digit. Sizes are written as the notes write them:
 //! height × width × channels.
@@ -32,6 +33,7 @@ mod googlenet;
 mod layers;
 mod live;
 mod resnet;
+mod studies;
 mod text;
 mod vgg;
 
@@ -110,7 +112,7 @@ impl Row {
     /// # Errors
     /// When the machine does not let threads start; all else is tested to work.
     pub fn explain(&self) -> Result<Vec<Block>> {
-        (self.explain)()
+        studies::added(&self.id(), (self.explain)()?)
     }
 }
 

@@ -96,6 +96,7 @@ impl Prepared {
         let splits = all.hold_out(config.val_split());
         let held_out = before - splits.train.len();
         notes.extend((held_out > 0).then_some(Prologue::HeldOut(held_out)));
+        let splits = config.limiting(splits);
         let shape = splits.train.shape();
         if let Some(wanted) = config.data.input.filter(|&wanted| wanted != shape) {
             let [wanted, found] = [wanted, shape].map(Shape::Map);
@@ -127,7 +128,7 @@ impl Prepared {
             (None, true) => Unusable::LeftOut,
             (None, false) => Unusable::Refused,
         };
-        Ok(source.load_with(config.keeping(sizing), unusable)?.hold_out(config.val_split()))
+        Ok(config.limiting(source.load_with(config.keeping(sizing), unusable)?.hold_out(config.val_split())))
     }
 
     /// The classifier that a run begins with.
@@ -141,6 +142,14 @@ impl TrainConfig {
     /// Which of the training pictures are held out.
     pub fn val_split(&self) -> ValSplit {
         ValSplit { share: self.data.val_split, seed: self.recipe.seed }
+    }
+
+    /// The same pictures, but no more to train on than are wanted.
+    fn limiting(&self, splits: Splits) -> Splits {
+        match self.data.limit {
+            Some(most) => splits.limited(most, self.recipe.seed),
+            None => splits,
+        }
     }
 
     /// The sizes of pictures, and which of them are kept in memory decoded.

@@ -41,11 +41,11 @@ pub(super) const MODELS: &[Model] = &[
     DENSENET_CIFAR.row("densenet_40_12", "40 layers, growth 12, as first described", 1_019_722, |m, o| densenet(m, o, &PLAIN_40_12)),
 ];
 
-struct DenseNet {
+struct DenseNet<'a> {
     /// Channels that each layer adds.
     growth: usize,
     /// Layers of each dense block.
-    blocks: &'static [usize],
+    blocks: &'a [usize],
     /// Channels of the first convolution.
     stem: usize,
     /// Whether the first convolution is 7×7 at stride 2 and pooled, for large pictures, or 3×3.
@@ -55,15 +55,26 @@ struct DenseNet {
     bc: bool,
 }
 
-const BC_100_12: DenseNet = DenseNet { growth: 12, blocks: &[16, 16, 16], stem: 24, large: false, bc: true };
-const PLAIN_40_12: DenseNet = DenseNet { growth: 12, blocks: &[12, 12, 12], stem: 16, large: false, bc: false };
+const BC_100_12: DenseNet<'static> = DenseNet { growth: 12, blocks: &[16, 16, 16], stem: 24, large: false, bc: true };
+const PLAIN_40_12: DenseNet<'static> =
+    DenseNet { growth: 12, blocks: &[12, 12, 12], stem: 16, large: false, bc: false };
 
-const fn imagenet(growth: usize, blocks: &'static [usize; 4]) -> DenseNet {
+const fn imagenet(growth: usize, blocks: &'static [usize; 4]) -> DenseNet<'static> {
     DenseNet { growth, blocks, stem: 2 * growth, large: true, bc: true }
 }
 
 fn densenet(model: &Model, options: &ZooOptions, settings: &DenseNet) -> Result<Net> {
-    let mut net = model.begin(options)?;
+    build(model.begin(options)?, model.classes_or(options), options.dropout_or(0.0), settings)
+}
+
+/// A DenseNet-BC for small pictures with three dense blocks of so many layers each, which [`models`](super::models) does not list.
+pub(crate) fn of_growth(net: Net, classes: usize, growth: usize, layers: usize) -> Result<Net> {
+    let settings = DenseNet { growth, blocks: &[layers; 3], stem: 2 * growth, large: false, bc: true };
+    build(net, classes, 0.0, &settings)
+}
+
+/// Adds the layers to a net that has its input alone.
+fn build(mut net: Net, classes: usize, p: f32, settings: &DenseNet<'_>) -> Result<Net> {
     let mut root = Path::root(&mut net);
     let mut features = root.below("features");
     let mut x = settings.stem(&mut features)?;
@@ -73,13 +84,13 @@ fn densenet(model: &Model, options: &ZooOptions, settings: &DenseNet) -> Result<
         }
         let mut block = features.below(format!("denseblock{number}"));
         for i in 1..=layers {
-            let new = settings.layer(block.below(format!("denselayer{i}")), x, options.dropout_or(0.0))?;
+            let new = settings.layer(block.below(format!("denselayer{i}")), x, p)?;
             x = block.join(format!("concat{i}"), Op::Concat, &[x, new])?;
         }
     }
     let x = features.chain(x, [("norm5", norm())])?;
     let init = [InitRule::Uniform, InitRule::Constant(0.0)];
-    let classes = Linear { init, ..Linear::new(model.classes_or(options)) };
+    let classes = Linear { init, ..Linear::new(classes) };
     let head = [
         ("relu", Op::RELU),
         ("avgpool", adaptive_avg_pool(1)),
@@ -90,7 +101,7 @@ fn densenet(model: &Model, options: &ZooOptions, settings: &DenseNet) -> Result<
     Ok(net)
 }
 
-impl DenseNet {
+impl DenseNet<'_> {
     fn stem(&self, features: &mut Path) -> Result<NodeId> {
         if !self.large {
             return features.chain(INPUT, [("conv0", conv(self.stem, Window::square(3).padding(1)))]);

@@ -16,7 +16,7 @@ mod alexnet;
 mod cnn;
 mod conv_norm;
 mod convnext;
-mod densenet;
+pub(crate) mod densenet;
 mod efficientnet;
 mod googlenet;
 mod inception;

@@ -56,6 +56,10 @@ pub struct DataConfig {
     /// 0.2 where they have a training part alone, and 0 where they have a test part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,
+    /// About so many training pictures are used, the same share of each class, chosen by the seed after the validation pictures are
+    /// held out. `None` is all. See [`Splits::limited`](crate::data::Splits::limited).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
     /// Threads that read, decode and change pictures. `None` is one for pictures in memory and one per core for others. The
     /// result does not depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +137,7 @@ impl Default for DataConfig {
             source: "digits".into(),
             input: None,
             val_split: None,
+            limit: None,
             workers: None,
             cache: Sizing::MEMORY >> 20,
             skip_bad: false,
@@ -255,6 +260,7 @@ impl TrainConfig {
         expect((1..=most).contains(&workers), "workers", &format!("a whole number from 1 to {most}"), &workers)?;
         let input = self.data.input.unwrap_or([1; 3]);
         expect(!input.contains(&0), "input", "channels, height and width above 0", &input)?;
+        expect(self.data.limit != Some(0), "limit", "at least 1 picture", &0)?;
         let val_split = self.data.val_split.unwrap_or_default();
         expect(is_share(val_split), "val_split", "a number from 0 to below 1", &val_split)
     }
@@ -278,6 +284,7 @@ mod tests {
             ("data", "mnist"),
             ("input", "3x32x32"),
             ("val_split", "0.5"),
+            ("limit", "500"),
             ("workers", "3"),
             ("cache", "100"),
             ("skip_bad", "true"),
@@ -395,6 +402,7 @@ mod tests {
             ("class_weights", "0,0", "class_weights: expected numbers from 0 on"),
             ("unfreeze_every", "0", "unfreeze_every: expected at least 1 epoch, got 0"),
             ("focal_gamma", "-1", "focal_gamma: expected a number of at least 0, got -1.0"),
+            ("limit", "0", "limit: expected at least 1 picture, got 0"),
             ("val_split", "1", "val_split: expected a number from 0 to below 1, got 1.0"),
             ("model", "resnet51", "did you mean"),
         ] {

@@ -113,6 +113,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .or("0.2 of folders of classes alone; else 0"),
     setting(
+        "data.limit",
+        "limit",
+        Kind::Count,
+        "Train with about so many pictures, the same share of each class, chosen by the seed",
+    )
+    .or("all"),
+    setting(
         "data.workers",
         "workers",
         Kind::Count,
