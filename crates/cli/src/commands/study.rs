@@ -154,7 +154,7 @@ impl Args {
         if session.next_task().is_some() {
             let least = session.least_seconds(&roofline::cached(session.engine()))?;
             console.note(&format!(
-                "The runs that are left take at least {} on this machine at its peak rate; small networks take two to four times as long.",
+                "The runs that are left take at least {} on this machine at its peak rate; small networks take several times as long.",
                 duration(least)
             ));
         }

@@ -267,8 +267,8 @@ weight_decay = 1e-4
 ",
     scales: [steps_of(32, scale(128, 2)), steps_of(64, scale(5_000, 6)), scale(20_000, 30), scale(0, 60)],
     panels: &[
-        Panel::Errors { title: "Without batch norm", variants: &["without-0.01", "without-0.1", "without-0.5"] },
-        Panel::Errors { title: "With batch norm", variants: &["with-0.01", "with-0.1", "with-0.5"] },
+        Panel::Errors { title: "Error without batch norm", variants: &["without-0.01", "without-0.1", "without-0.5"] },
+        Panel::Errors { title: "Error with batch norm", variants: &["with-0.01", "with-0.1", "with-0.5"] },
     ],
     columns: &[Parameters, TrainError, TestError],
 };
@@ -321,8 +321,8 @@ const DEPTH: Study = Study {
     settings: SGD,
     scales: [steps_of(32, scale(128, 2)), steps_of(64, scale(20_000, 8)), scale(0, 12), scale(0, 164)],
     panels: &[
-        Panel::Errors { title: "Plain", variants: &["plain20", "plain56"] },
-        Panel::Errors { title: "Residual", variants: &["resnet20", "resnet56"] },
+        Panel::Errors { title: "Error, plain", variants: &["plain20", "plain56"] },
+        Panel::Errors { title: "Error, residual", variants: &["resnet20", "resnet56"] },
     ],
     columns: &[Parameters, Macs, TrainError, TestError],
 };

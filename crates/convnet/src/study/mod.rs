@@ -79,6 +79,7 @@ pub struct Study {
     /// Pictures and epochs of each [`Budget`].
     scales: [Scale; 4],
     /// What is drawn.
+    #[cfg_attr(not(feature = "plots"), allow(dead_code, reason = "they are drawn or not at all"))]
     panels: &'static [Panel],
     /// Columns of the table behind the variants' names.
     columns: &'static [Quantity],
@@ -143,10 +144,10 @@ pub enum Quantity {
 pub enum Budget {
     /// A try-out: it runs through, and its results mean little.
     Seconds,
-    /// Some minutes on a few cores; `depth` takes up to half an hour.
+    /// Some minutes on two cores; `depth` takes up to half an hour.
     #[default]
     Minutes,
-    /// About an hour; `depth` takes several.
+    /// Up to an hour or so on two cores.
     Hour,
     /// All pictures and the paper's number of epochs, or a usual one.
     Paper,

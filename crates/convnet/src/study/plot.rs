@@ -88,7 +88,7 @@ fn drawing<'a>(panel: &Panel, index: usize, study: &'a Study, record: &'a Record
                 bold,
             };
             Drawing {
-                title: format!("{title} in %: thin in training, bold in {}", record.part),
+                title: format!("{title}: thin in training, bold in {}", record.part),
                 left,
                 legend: of_panel().map(|variant| (of(&variant.name), variant.name.as_str())).collect(),
                 // The bold ones on top.

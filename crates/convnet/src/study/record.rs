@@ -56,7 +56,7 @@ pub struct VariantRecord {
     pub parameters: u64,
     /// Multiply-adds for one picture.
     pub macs: u64,
-    /// Median time of a training step, where the study asks for it, in milliseconds.
+    /// Least time of a training step, where the study asks for it, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_ms: Option<f64>,
     /// Its runs that have ended, by seed.
@@ -263,7 +263,9 @@ impl Record {
     /// How it was measured, in a sentence or two.
     pub fn provenance(&self) -> String {
         let [train, held_out] = self.pictures.map(|count| thousands(count as u64));
-        let seconds: f64 = self.variants.iter().flat_map(|variant| &variant.runs).map(|run| run.seconds).sum();
+        let runs = self.variants.iter().flat_map(|variant| &variant.runs);
+        // An empty sum of floats is -0.
+        let seconds = runs.fold(0.0, |sum, run| sum + run.seconds);
         format!(
             "{} training and {held_out} {} pictures of {} ({}×{}×{}), {} epochs, {} {} of each variant; budget `{}`. {}, \
              {}; the runs took {}. convnet {}.",
@@ -353,7 +355,7 @@ impl Quantity {
         match self {
             Quantity::Parameters => "parameters".into(),
             Quantity::Macs => "multiply-adds".into(),
-            Quantity::StepTime => "ms a step".into(),
+            Quantity::StepTime => "least ms a step".into(),
             Quantity::TrainError => "training error %".into(),
             Quantity::TestError => format!("{part} error %"),
             Quantity::Gap => "gap, points".into(),

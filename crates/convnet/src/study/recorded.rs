@@ -6,7 +6,7 @@ use crate::Result;
 use crate::columns::Style;
 
 /// Each study that was measured, and its `study.toml`.
-const RECORDED: &[(&str, &str)] = &[];
+const RECORDED: &[(&str, &str)] = &[("activation", include_str!("results/activation.toml"))];
 
 /// The results of a study that come with the library, where there are any.
 ///

@@ -420,11 +420,18 @@ fn begun(plan: &Plan, splits: &Splits, part: &str, engine: &Engine) -> Result<Re
         classes,
         pictures: [splits.train.len(), held_out],
         part: part.into(),
-        machine: format!("{}, {} threads, {}", roofline::processor(), engine.threads(), engine.isa()),
+        machine: machine(engine),
         version: env!("CARGO_PKG_VERSION").into(),
         date: today(),
         variants: plan.study.variants.iter().map(variant).collect::<Result<_>>()?,
     })
+}
+
+/// Processor, threads and instruction set.
+fn machine(engine: &Engine) -> String {
+    let threads = engine.threads();
+    let word = if threads == 1 { "thread" } else { "threads" };
+    format!("{}, {threads} {word}, {}", roofline::processor(), engine.isa())
 }
 
 /// Two digits after the point, as they are written down.
