@@ -2,7 +2,7 @@
 
 use super::{Block, EXHIBIT_WIDTH, Text};
 use crate::Result;
-use crate::columns::{Style, width};
+use crate::columns::{Style, thousands, width};
 use crate::study::{Quantity, Record, STUDIES, Study, recorded};
 
 /// The command of a study, and what it does.
@@ -46,7 +46,8 @@ fn of(study: &Study, record: &Record) -> Result<[Block; 2]> {
     let comparisons: usize = verdicts.iter().map(|verdict| verdict.of).sum();
     let seen: usize = verdicts.iter().map(|verdict| verdict.seen).sum();
     let Record { machine, date, .. } = record;
-    let ([train, held_out], command) = (record.pictures, record.command());
+    let [train, held_out] = record.pictures.map(|count| thousands(count as u64));
+    let command = record.command();
     let words = Text::with(
         format!(
             "Measured with `{command}`: {train} training pictures, {held_out} held out, {} epochs, seeds: {} ({machine}, {date}). Of \

@@ -77,7 +77,7 @@ impl Plan {
         Plan { study, data: "digits".into(), budget: Budget::default(), seeds: 1, threads: 0 }
     }
 
-    /// That of a study that was begun in a folder, if there is one.
+    /// The plan of a study that was begun in a folder, if there is one.
     ///
     /// # Errors
     /// As [`Record::read`].
