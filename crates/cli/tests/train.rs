@@ -414,9 +414,9 @@ fn recipes_lie_below_all_other_settings() {
     place.write("own.toml", recipe.as_bytes());
     place.train(&["--recipe", "own.toml", "--max-steps", "1", "--out", "own", "-q"]).succeeds();
     let list = place.run(&["recipes"]).succeeds();
-    assert!(list.lines().count() == 7 && list.contains("fine-tune"), "{list}");
+    assert!(list.lines().count() == 8 && list.contains("fine-tune"), "{list}");
     let listed = place.run(&["recipes", "--json"]).json();
-    assert_eq!(listed["recipes"].as_array().unwrap().len(), 5);
+    assert_eq!(listed["recipes"].as_array().unwrap().len(), 6);
     place.run(&["recipes", "cifr"]).fails_with(2, "unknown recipe 'cifr': did you mean 'cifar'?");
     place.train(&["--recipe", "cifr"]).fails_with(2, "unknown recipe 'cifr': did you mean 'cifar'?");
 }

@@ -95,7 +95,7 @@ fn training(net: &crate::net::Net) -> Result<Vec<Block>> {
                 name.trim_end_matches(".weight"),
                 fan_in(&parameter.shape)
             )),
-            Init::Constant(_) | Init::Uniform { .. } => None,
+            Init::Constant(_) | Init::Uniform { .. } | Init::Dirac { .. } => None,
         })
         .collect();
     let optimizer = match defaults.optimizer.name {

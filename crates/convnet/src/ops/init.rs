@@ -15,6 +15,12 @@ pub enum Init {
         /// The largest value.
         bound: f64,
     },
+    /// The first filters, one for each input channel, hand that channel on: 1 in the middle of the kernel, 0 elsewhere. The
+    /// others are even between `-bound` and `bound`.
+    Dirac {
+        /// The largest value of the other filters.
+        bound: f64,
+    },
 }
 
 /// The rule behind an [`Init`], before the sizes are known. Fans are PyTorch's: `fan_in` is what one output sums,
@@ -35,6 +41,11 @@ pub enum InitRule {
     UniformFanOut(f32),
     /// Even within `1 / √fan_in`: what PyTorch's convolutions and linear layers do unless told otherwise.
     Uniform,
+    /// The first filters hand on the input channel of their number (PyTorch's `dirac_`); the others are [`InitRule::Uniform`].
+    Dirac,
+    /// The patches' principal directions, which [`whiten`](crate::weights::whiten) takes from pictures; before it has seen any,
+    /// as [`InitRule::Uniform`].
+    Whitening,
 }
 
 impl InitRule {
@@ -53,7 +64,8 @@ impl InitRule {
             InitRule::KaimingNormalFanOut => Init::Normal { std: root(2.0, fan_out) },
             InitRule::KaimingUniform => Init::Uniform { bound: root(6.0, fan_in) },
             InitRule::UniformFanOut(scale) => Init::Uniform { bound: root(f64::from(scale), fan_out) },
-            InitRule::Uniform => Init::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() },
+            InitRule::Uniform | InitRule::Whitening => Init::Uniform { bound: root(1.0, fan_in) },
+            InitRule::Dirac => Init::Dirac { bound: root(1.0, fan_in) },
         }
     }
 
@@ -67,6 +79,8 @@ impl InitRule {
             InitRule::KaimingUniform => "kaiming_uniform".into(),
             InitRule::UniformFanOut(scale) => format!("uniform_fan_out({scale:?})"),
             InitRule::Uniform => "uniform".into(),
+            InitRule::Dirac => "dirac".into(),
+            InitRule::Whitening => "whitening".into(),
         }
     }
 
@@ -81,6 +95,8 @@ impl InitRule {
             "kaiming_normal_fan_out" => Some(InitRule::KaimingNormalFanOut),
             "kaiming_uniform" => Some(InitRule::KaimingUniform),
             "uniform" => Some(InitRule::Uniform),
+            "dirac" => Some(InitRule::Dirac),
+            "whitening" => Some(InitRule::Whitening),
             _ => number("constant").map(InitRule::Constant).or_else(|| {
                 let positive = |name| number(name).filter(|number| *number >= 0.0);
                 let fan_out = || positive("uniform_fan_out").map(InitRule::UniformFanOut);
@@ -104,6 +120,8 @@ mod tests {
             InitRule::KaimingUniform,
             InitRule::UniformFanOut(3.0),
             InitRule::Uniform,
+            InitRule::Dirac,
+            InitRule::Whitening,
         ] {
             assert_eq!(InitRule::from_text(&rule.to_text()), Some(rule));
         }

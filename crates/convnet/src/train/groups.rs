@@ -28,6 +28,7 @@ pub(super) struct Groups {
     frozen: Vec<String>,
     heads: Vec<String>,
     backbone_lr: f32,
+    bias_lr: f32,
     /// The names of all norms.
     norms: BTreeSet<String>,
     /// Factors of the weight decay of the parameters of norms, and of biases, where these have their own.
@@ -49,7 +50,8 @@ impl Groups {
     /// # Errors
     /// [`Error::Unknown`] for layers to freeze that the net does not have, and a net without a head where one is needed.
     pub(super) fn new(net: &Net, recipe: &Recipe, when: Epoch) -> Result<Groups> {
-        let (frozen, backbone_lr) = (recipe.freeze.clone(), recipe.optimizer.backbone_lr as f32);
+        let frozen = recipe.freeze.clone();
+        let [backbone_lr, bias_lr] = [recipe.optimizer.backbone_lr, recipe.optimizer.bias_lr].map(|lr| lr as f32);
         let names = || net.nodes().iter().map(|node| node.name.as_str());
         for layer in frozen.iter().filter(|layer| *layer != BACKBONE) {
             if !names().any(|name| is_below(name, layer)) {
@@ -66,7 +68,7 @@ impl Groups {
         let decay = recipe.optimizer.weight_decay();
         let factor = |own: f64| if own == 0.0 { 0.0 } else { (own / decay) as f32 };
         let decays = [norm_weight_decay, bias_weight_decay].map(|own| own.map(factor));
-        let mut groups = Groups { frozen, heads, backbone_lr, norms, decays, unfreezing: None };
+        let mut groups = Groups { frozen, heads, backbone_lr, bias_lr, norms, decays, unfreezing: None };
         groups.unfreezing = recipe.unfreeze_every.map(|every| {
             let stages = Stages::new(net, &groups.heads, |layer| groups.is_frozen(layer));
             let trained = stages.trained(every, when.index);
@@ -78,7 +80,8 @@ impl Groups {
     /// How a parameter is trained.
     pub(super) fn of(&self, parameter: &str) -> ParameterGroup {
         let (layer, name) = parameter.rsplit_once('.').unwrap_or((parameter, ""));
-        let lr = if self.heads.iter().any(|head| head == layer) { 1.0 } else { self.backbone_lr };
+        let of_layer = if self.heads.iter().any(|head| head == layer) { 1.0 } else { self.backbone_lr };
+        let lr = of_layer * if name == "bias" { self.bias_lr } else { 1.0 };
         let [of_norm, of_bias] = self.decays;
         let of_bias = of_bias.filter(|_| name == "bias");
         let weight_decay = of_bias.or(of_norm.filter(|_| self.norms.contains(layer))).unwrap_or(1.0);
@@ -149,6 +152,17 @@ mod tests {
         assert_eq!((at(4).of("layer2.0.conv1.weight").first_step, at(4).of("fc.bias").first_step), (40, 0));
         let (stages, layers) = (at(2).unfrozen().unwrap().0, at(2).unfrozen().unwrap().1.to_vec());
         assert_eq!((stages, layers[0].as_str()), (2, "layer4.0.conv1"));
+    }
+
+    #[test]
+    fn biases_have_a_rate_of_their_own() {
+        let net = zoo::by_name("vgg11_bn", &Default::default()).unwrap();
+        let optimizer = OptimizerConfig { backbone_lr: 0.5, bias_lr: 64.0, ..OptimizerConfig::default() };
+        let recipe = Recipe { optimizer, ..Recipe::default() };
+        let groups = Groups::new(&net, &recipe, Epoch::default()).unwrap();
+        let names = ["features.0.weight", "features.0.bias", "features.1.weight", "features.1.bias"];
+        assert_eq!(names.map(|name| groups.of(name).lr), [0.5, 32.0, 0.5, 32.0]);
+        assert_eq!(["classifier.6.weight", "classifier.6.bias"].map(|name| groups.of(name).lr), [1.0, 64.0]);
     }
 
     /// torchvision's `references/classification/utils.py`, `set_weight_decay`: the biases go first.

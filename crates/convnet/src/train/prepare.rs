@@ -224,7 +224,7 @@ impl Start {
             return Err(Error::invalid(problem));
         }
         let named = |model: &zoo::Model| {
-            fresh(model.net(&config.model.options(Some(shape), Some(classes.len())))?, classes, seed)
+            fresh(model.net(&config.model.options(Some(shape), Some(classes.len())))?, train, seed)
         };
         match self {
             Start::Trained(classifier) => {
@@ -235,7 +235,7 @@ impl Start {
             Start::Described(net) => {
                 let path = config.model.net.as_deref().unwrap_or("net".as_ref());
                 let net = described(*net, shape, classes.len()).map_err(|problem| Error::file(path, problem))?;
-                fresh(net, classes, seed)
+                fresh(net, train, seed)
             }
             Start::Named(model) => named(model),
             Start::Open => {
@@ -260,10 +260,42 @@ fn described(net: Net, input: [usize; 3], classes: usize) -> Result<Net, String>
     }
 }
 
-/// A net with initial weights. Its pictures are normalised as those of its family.
-fn fresh(net: Net, classes: &[String], seed: u64) -> Result<Classifier> {
+/// A net with initial weights. Its pictures are normalised as those of its family, and its first layer is whitened by them if it
+/// asks for that.
+fn fresh(net: Net, train: &Dataset, seed: u64) -> Result<Classifier> {
     let customary = Description::customary(net.clone())?;
     let preprocessing = Preprocessing::new(customary.input(), customary.normalization().clone());
-    let weights = weights::init(&net, seed);
-    Ok(Classifier { description: Description::new(net, preprocessing, classes.to_vec())?, weights })
+    let mut weights = weights::init(&net, seed);
+    weights::whiten(&net, &mut weights, train, customary.normalization())?;
+    Ok(Classifier { description: Description::new(net, preprocessing, train.classes().to_vec())?, weights })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Settings;
+
+    #[test]
+    fn a_layer_that_whitens_depends_on_the_pictures_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net.toml");
+        let layers = "[[layer]]\nop = 'conv2d'\nname = 'first'\nout_channels = 8\nkernel_size = 2\nweight_init = 'whitening'\n\
+                      [[layer]]\nop = 'flatten'\n[[layer]]\nop = 'linear'\nname = 'head'\nout_features = 10\n";
+        std::fs::write(&path, format!("name = 'small'\ninput = [1, 28, 28]\n{layers}")).unwrap();
+        let prepared = |seed: &str| {
+            let mut settings = Settings::default();
+            settings.set("net", path.to_str().unwrap()).unwrap();
+            settings.set("seed", seed).unwrap();
+            Prepared::new(TrainConfig::resolve([settings]).unwrap(), &Source::Digits).unwrap()
+        };
+        let [one, two] = ["1", "2"].map(prepared);
+        let mut own = weights::init(one.classifier.description.net(), 1);
+        let weights = |prepared: &Prepared, name: &str| prepared.classifier.weights[name].clone();
+        assert_eq!(weights(&one, "first.weight"), weights(&two, "first.weight"));
+        assert_ne!(weights(&one, "first.weight"), own["first.weight"]);
+        assert_eq!(weights(&one, "head.weight"), own["head.weight"]);
+        let description = &one.classifier.description;
+        weights::whiten(description.net(), &mut own, &one.splits.train, description.normalization()).unwrap();
+        assert_eq!(weights(&one, "first.weight"), own["first.weight"]);
+    }
 }

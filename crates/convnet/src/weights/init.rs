@@ -35,6 +35,7 @@ pub(super) fn init_parameter(name: &str, parameter: &Parameter, seed: u64) -> Te
         Init::Constant(value) => vec![value; count],
         Init::Normal { std } => normal(stream(seed, name), std, count),
         Init::Uniform { bound } => uniform(stream(seed, name), bound, count),
+        Init::Dirac { bound } => dirac(uniform(stream(seed, name), bound, count), &parameter.shape),
     };
     Tensor::new(parameter.shape.clone(), data)
 }
@@ -56,6 +57,22 @@ fn uniform(mut rng: ChaCha8Rng, bound: f64, count: usize) -> Vec<f32> {
     (0..count).map(|_| (bound * (2.0 * fraction(&mut rng) - 1.0)) as f32).collect()
 }
 
+/// `[out, in, h, w]`: each of the first `in` filters hands on the channel of its number.
+fn dirac(mut values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+    let (outputs, inputs) = (shape[0], shape[1]);
+    let kernel: usize = shape[2..].iter().product();
+    let middle = match shape[2..] {
+        [height, width] => height / 2 * width + width / 2,
+        _ => 0,
+    };
+    for channel in 0..inputs.min(outputs) {
+        let filter = &mut values[channel * inputs * kernel..][..inputs * kernel];
+        filter.fill(0.0);
+        filter[channel * kernel + middle] = 1.0;
+    }
+    values
+}
+
 /// `count` normal numbers with mean 0 (Box and Muller 1958).
 fn normal(mut rng: ChaCha8Rng, deviation: f64, count: usize) -> Vec<f32> {
     let mut uniform = || fraction(&mut rng);
@@ -72,6 +89,8 @@ fn normal(mut rng: ChaCha8Rng, deviation: f64, count: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Window;
+    use crate::ops::{Conv2d, InitRule, Op, Shape};
     use crate::weights::weights_sha256;
     use crate::zoo::{Cnn, cnn};
 
@@ -96,6 +115,33 @@ mod tests {
         assert_eq!(small["conv1.weight"], large["conv1.weight"]);
         assert_ne!(small["conv1.weight"], init(&build(&[8]), 2)["conv1.weight"]);
         assert_ne!(large["conv1.weight"].data()[..72], large["conv2.weight"].data()[..72]);
+    }
+
+    /// `torch.nn.init.dirac_(weight[:weight.size(1)])`.
+    #[test]
+    fn the_first_filters_of_dirac_hand_their_channel_on() {
+        for (outputs, kernel) in [(5, [3, 3]), (2, [3, 2]), (3, [1, 1])] {
+            let mut net = Net::new("dirac", Shape::Map([3, 4, 4])).unwrap();
+            let init = [InitRule::Dirac, InitRule::Constant(0.0)];
+            let window = Window { kernel, ..Window::square(1) };
+            net.then("conv", Op::Conv2d(Conv2d { init, ..Conv2d::new(outputs, window) })).unwrap();
+            let weights = init_of(&net);
+            let elements = kernel[0] * kernel[1];
+            let middle = kernel[0] / 2 * kernel[1] + kernel[1] / 2;
+            for (filter, values) in weights.chunks(3 * elements).enumerate() {
+                if filter < 3 {
+                    let expected = |i: usize| f32::from(u8::from(i == filter * elements + middle));
+                    assert!(values.iter().enumerate().all(|(i, &value)| value == expected(i)), "{filter}: {values:?}");
+                } else {
+                    let bound = 1.0 / (3.0 * elements as f32).sqrt();
+                    assert!(values.iter().all(|value| value.abs() <= bound && *value != 0.0));
+                }
+            }
+        }
+    }
+
+    fn init_of(net: &Net) -> Vec<f32> {
+        init(net, 3)["conv.weight"].data().to_vec()
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod renaming;
 pub mod safetensors;
 #[cfg(test)]
 mod tests;
+mod whiten;
 
 pub use check::{Fitted, check, check_finite, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
@@ -44,6 +45,7 @@ pub use likeness::looks_like;
 pub use note::Note;
 pub use problem::{Misfit, Misshaped, Problem};
 pub(crate) use renaming::is_below;
+pub use whiten::whiten;
 
 use std::collections::BTreeMap;
 use std::path::Path;

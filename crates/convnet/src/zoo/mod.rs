@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+mod airbench;
 mod alexnet;
 mod cnn;
 mod conv_norm;
@@ -153,6 +154,7 @@ const FAMILIES: &[&[Model]] = &[
     efficientnet::MODELS,
     regnet::MODELS,
     convnext::MODELS,
+    airbench::MODELS,
 ];
 
 /// Largest side of a picture that is tried to find out what a network can take.
@@ -313,6 +315,7 @@ mod tests {
             include_str!("efficientnet.rs"),
             include_str!("regnet.rs"),
             include_str!("convnext.rs"),
+            include_str!("airbench.rs"),
         ];
         let rows: Vec<&str> =
             headers.iter().flat_map(|text| text.lines()).filter(|l| l.starts_with("//! | `")).collect();

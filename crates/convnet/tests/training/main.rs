@@ -189,6 +189,8 @@ fn recipes_that_have_a_name_train() {
         let mut config = TrainConfig::resolve([named.settings().unwrap()]).unwrap();
         config.model = self::config().model;
         (config.recipe.batch_size, config.recipe.max_steps) = (8, Some(9));
+        // Layers of a network that the recipe brings along.
+        config.recipe.freeze.clear();
         let trainer = Trainer::with_engine(classifier(&config), splits(), config.recipe.clone(), &engine()).unwrap();
         let outcome = trainer.fit(&mut ()).unwrap();
         assert_eq!((outcome.ending, outcome.epochs.len()), (Ending::MaxSteps, 1), "{}", named.name);

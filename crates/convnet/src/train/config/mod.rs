@@ -319,6 +319,7 @@ mod tests {
             ("power", "2"),
             ("plateau_patience", "5"),
             ("backbone_lr", "0.1"),
+            ("bias_lr", "64"),
             ("clip_grad_norm", "2"),
             ("label_smoothing", "0.1"),
             ("class_weights", "balanced"),

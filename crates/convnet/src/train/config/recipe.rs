@@ -129,6 +129,8 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// Factor of the learning rate below the layer that gives the classes.
     pub backbone_lr: f64,
+    /// Factor of the learning rate of all biases, those of norms included.
+    pub bias_lr: f64,
     /// Gradients whose norm over all parameters is larger are scaled to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_grad_norm: Option<f64>,
@@ -240,6 +242,7 @@ impl Default for OptimizerConfig {
             betas: [0.9, 0.999],
             eps: 1e-8,
             backbone_lr: 1.0,
+            bias_lr: 1.0,
             clip_grad_norm: None,
         }
     }
@@ -291,8 +294,9 @@ impl OptimizerConfig {
         expect(is_positive(self.adamw_lr), "adamw_lr", "a number above 0", &self.adamw_lr)?;
         expect(self.betas.into_iter().all(is_share), "betas", "two numbers from 0 to below 1", &self.betas)?;
         expect(is_positive(self.eps), "eps", "a number above 0", &self.eps)?;
-        let backbone = self.backbone_lr;
-        expect(backbone.is_finite() && backbone >= 0.0, "backbone_lr", "a number of at least 0", &backbone)?;
+        for (name, factor) in [("backbone_lr", self.backbone_lr), ("bias_lr", self.bias_lr)] {
+            expect(factor.is_finite() && factor >= 0.0, name, "a number of at least 0", &factor)?;
+        }
         let clip = self.clip_grad_norm.unwrap_or(1.0);
         expect(is_positive(clip), "clip_grad_norm", "a number above 0", &clip)?;
         let decay = self.weight_decay();

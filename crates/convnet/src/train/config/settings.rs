@@ -241,6 +241,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("schedule.swa_factor", "swa_factor", Kind::Number, "Factor of the learning rate in the epochs that are averaged"),
     setting("optimizer.backbone_lr", "backbone_lr", Kind::Number, "Factor of the learning rate below the layer that gives the classes"),
+    setting("optimizer.bias_lr", "bias_lr", Kind::Number, "Factor of the learning rate of biases, those of norms included"),
     setting("optimizer.clip_grad_norm", "clip_grad_norm", Kind::Number, "Gradients whose norm is larger are scaled to it")
         .or("none"),
     setting("label_smoothing", "label_smoothing", Kind::Number, "Share of each target that is spread over all classes"),
@@ -435,9 +436,14 @@ impl Settings {
         Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 
-    /// Lays another layer over this one.
+    /// Lays another layer over this one. A network that the other names or describes takes the place of this one's.
     #[must_use]
     pub fn under(mut self, above: &Settings) -> Settings {
+        for (chosen, other) in [("model.net", "name"), ("model.name", "net")] {
+            if let (Some(_), Some(Value::Table(model))) = (get(&above.0, chosen), self.0.get_mut("model")) {
+                model.remove(other);
+            }
+        }
         for setting in SETTINGS {
             if let Some(value) = get(&above.0, setting.path) {
                 self.insert(setting, value.clone());

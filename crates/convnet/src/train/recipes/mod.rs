@@ -1,5 +1,5 @@
 //! Recipes that are known by a name: settings in TOML files beside this one, each with its source in its first lines. They say
-//! nothing of network, pictures and machine, so that each goes with any of these.
+//! nothing of pictures and machine, so that each goes with any of these, and name a network only where the source is of both.
 
 use std::path::Path;
 
@@ -18,9 +18,10 @@ pub struct NamedRecipe {
 }
 
 /// Every recipe that has a name.
-pub const RECIPES: [NamedRecipe; 5] = [
+pub const RECIPES: [NamedRecipe; 6] = [
     NamedRecipe { name: "lecture", toml: include_str!("lecture.toml") },
     NamedRecipe { name: "cifar", toml: include_str!("cifar.toml") },
+    NamedRecipe { name: "cifar-fast", toml: include_str!("cifar-fast.toml") },
     NamedRecipe { name: "imagenet", toml: include_str!("imagenet.toml") },
     NamedRecipe { name: "imagenet-v2", toml: include_str!("imagenet-v2.toml") },
     NamedRecipe { name: "fine-tune", toml: include_str!("fine-tune.toml") },
@@ -74,6 +75,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::groups::Groups;
     use crate::train::{Optimizer, Recipe, SETTINGS, Schedule, TrainConfig};
 
     fn recipe(name: &str) -> Recipe {
@@ -81,13 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn each_has_a_source_and_leaves_network_pictures_and_machine_alone() {
+    fn each_has_a_source_and_leaves_pictures_and_machine_alone() {
         for named in RECIPES {
             assert!(named.toml.contains("# Source"), "{}", named.name);
             assert!(named.about().ends_with('.') && named.about().len() < 130, "{}", named.about());
             let settings = named.settings().unwrap();
-            let others = ["data.", "model.", "engine."];
-            let strange = SETTINGS.iter().find(|s| settings.has(s) && others.iter().any(|o| s.path.starts_with(o)));
+            let others = ["data.", "model.", "engine.", "output."];
+            let is_other = |path: &str| path != "model.name" && others.iter().any(|other| path.starts_with(other));
+            let strange = SETTINGS.iter().find(|s| settings.has(s) && is_other(s.path));
             assert!(strange.is_none(), "{}: {strange:?}", named.name);
             TrainConfig::resolve([settings]).unwrap();
         }
@@ -102,6 +105,25 @@ mod tests {
         let long = recipe("imagenet-v2");
         assert_eq!(long.mixing, crate::data::augment::Mixing::imagenet_v2());
         assert_eq!((long.optimizer.norm_weight_decay, long.ema), (Some(0.0), Some(0.9999)));
+    }
+
+    #[test]
+    fn a_recipe_may_bring_its_network_and_any_other_takes_its_place() {
+        let resolve = |key: &str, value: &str| {
+            let mut own = Settings::default();
+            own.set(key, value).unwrap();
+            TrainConfig::resolve([Settings::of_recipe("cifar-fast").unwrap(), own]).unwrap()
+        };
+        let config = resolve("epochs", "3");
+        let net = crate::zoo::by_name(config.model.name.as_deref().unwrap(), &Default::default()).unwrap();
+        let groups = Groups::new(&net, &config.recipe).unwrap();
+        let trained = |name: &&String| groups.of(name).trained;
+        let parameters: Vec<String> = net.parameters().into_iter().map(|(name, ..)| name).collect();
+        let frozen: Vec<&String> = parameters.iter().filter(|name| !trained(name)).collect();
+        assert_eq!(frozen, ["whiten.weight", "whiten.bias", "scale.layer_scale"]);
+        assert_eq!(resolve("model", "resnet20").model.name.as_deref(), Some("resnet20"));
+        let described = resolve("net", "my.toml").model;
+        assert_eq!((described.name, described.net), (None, Some("my.toml".into())));
     }
 
     #[test]
