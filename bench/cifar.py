@@ -160,8 +160,8 @@ def check(arguments, recipe, archive):
         common = [arguments.convnet, "train", "--recipe", arguments.recipe, "--data", folder / "data.tar", "-q"]
         common += ["--batch-size", size, "--epochs", epochs, "--augment", "none", "--warmup-epochs", 2, "--lr", 0.05]
         run(*common, "--weights", folder / "first.safetensors", "--out", folder / "run")
-        own = run_twin(recipe, net, parts["train"], epochs)
-        compare_runs(folder / "run", net, own)
+        trained, losses = run_twin(recipe, net, parts["train"], epochs)
+        compare_runs(folder / "run", trained, losses)
         run(*common, "--max-steps", 1, "--out", folder / "fresh")
         ours = load_file(folder / "fresh" / "last.safetensors")["whiten.weight"].flatten(1)[:12].double()
         theirs = twin.whitening(parts["train"].images).flatten(1)[:12].double()
@@ -170,13 +170,14 @@ def check(arguments, recipe, archive):
 
 
 def run_twin(recipe, net, pictures, epochs):
-    """The losses of steps with all pictures."""
+    """What steps with all pictures make of the network, and their losses."""
     recipe = recipe | {"optimizer": recipe["optimizer"] | {"lr": 0.05}}
     schedule = recipe["schedule"] | {"warmup_epochs": 2}
     trained = twin.Twin(recipe, twin.Way(False, False, False), net)
     rates = [twin.factor(schedule, step, epochs, 1) for step in range(epochs)]
     told(f"factors of the rate: {rates}")
-    return [trained.step(pictures.images, pictures.labels, rate).item() for rate in rates]
+    losses = [trained.step(pictures.images, pictures.labels, rate).item() for rate in rates]
+    return trained.average, losses
 
 
 def compare_runs(folder, net, losses):
@@ -205,7 +206,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="tar with train/CLASS/* and test/CLASS/*")
     parser.add_argument("--convnet", type=Path, default=ROOT / "target/release/convnet")
-    parser.add_argument("--recipe", default="cifar-fast", help="a recipe's name")
+    parser.add_argument("--recipe", default="cifar-fast", help="a recipe's name or file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="another number of epochs than the recipe's")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -217,7 +218,8 @@ def main():
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    recipe = tomllib.loads(run(arguments.convnet, "recipes", arguments.recipe))
+    file = Path(arguments.recipe)
+    recipe = tomllib.loads(file.read_text() if file.is_file() else run(arguments.convnet, "recipes", arguments.recipe))
     if arguments.epochs:
         recipe = of_length(recipe, arguments.epochs)
     if arguments.check:

@@ -4,6 +4,7 @@ All follows from the recipe's own TOML. Pictures are tensors in memory, and crop
 once, so that no loader limits PyTorch; of the ways to compute that PyTorch has, the fastest on this machine is taken.
 """
 
+import copy
 import io
 import math
 import statistics
@@ -151,6 +152,22 @@ class Twin:
             net.to(memory_format=torch.channels_last)
         self.run = torch.compile(net) if way.compiled else net
         self.optimizer = optimizer(net, recipe["optimizer"])
+        self.steps, self.average = 0, copy.deepcopy(net) if "ema" in recipe else net
+
+    def restart(self, weights):
+        self.net.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+        self.steps, self.optimizer = 0, optimizer(self.net, self.recipe["optimizer"])
+
+    def update_average(self):
+        """A moving average of weights and running statistics, which lets go of the first weights quickly."""
+        self.steps += 1
+        if self.average is not self.net:
+            # The first call copies, as torchvision's does.
+            decay = min(self.recipe["ema"], (1 + self.steps) / (10 + self.steps)) if self.steps > 1 else 0.0
+            pairs = zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True)
+            kept, new = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+            torch._foreach_lerp_(list(kept), list(new), 1 - decay)
 
     def take(self, images):
         images = normalized(images)
@@ -167,15 +184,16 @@ class Twin:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.update_average()
         return loss.detach()
 
     def accuracy(self, pictures):
-        self.net.eval()
+        self.average.eval()
         hits = 0
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.way.bf16):
             for images, labels in zip(pictures.images.split(500), pictures.labels.split(500), strict=True):
                 # Not compiled: the last batch may have another size, for which there would be another compilation.
-                hits += (self.net(self.take(images)).argmax(1) == labels).sum().item()
+                hits += (self.average(self.take(images)).argmax(1) == labels).sum().item()
         return hits / len(pictures.labels)
 
 
@@ -222,8 +240,7 @@ def train(recipe, way, parts, classes, seed, total_steps, told=lambda line: None
         weights = {name: tensor.clone() for name, tensor in twin.net.state_dict().items()}
         for size in {recipe["batch_size"], len(parts["train"].labels) % recipe["batch_size"] or recipe["batch_size"]}:
             twin.step(parts["train"].images[:size], parts["train"].labels[:size], 0.0)
-        twin.net.load_state_dict(weights)
-        twin.optimizer = optimizer(twin.net, recipe["optimizer"])
+        twin.restart(weights)
     rows, step, start = [], 0, time.perf_counter()
     while step < total_steps:
         for images, labels in batches.epoch():

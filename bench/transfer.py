@@ -59,7 +59,7 @@ def run(convnet, *words):
 
 
 def accuracy(convnet, folder, data):
-    return json.loads(run(convnet, "eval", "--run", folder, "--data", data, "--split", "test", "--json")[0])["accuracy"]
+    return json.loads(run(convnet, "eval", "--run", folder, "--data", data, "--split", "test", "--json")[0])["top1"]
 
 
 def ways(arguments, base):
