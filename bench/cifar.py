@@ -41,7 +41,7 @@ def told(line):
 
 def run(*command):
     """Runs convnet; its stdout."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"error: {' '.join(map(str, command))} failed:\n{done.stderr.strip()[-2000:]}")
     return done.stdout
@@ -90,13 +90,19 @@ def compare(arguments, recipe, data):
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             seconds, rows = train_convnet(arguments, recipe, data, seed, Path(folder) / "run")
-        results.append({"program": "convnet", "seed": seed, "epochs": rows[-1]["epoch"], "seconds": seconds, "rows": rows})
+        results.append(result("convnet", seed, rows[-1]["epoch"], seconds, rows))
         in_time = budget_steps(seconds, step, evaluation, epoch_steps)
-        for total, name in [(in_time, "PyTorch")] + arguments.full * [(recipe["epochs"] * epoch_steps, "PyTorch, all epochs")]:
+        budgets = {"PyTorch": in_time}
+        if arguments.full:
+            budgets["PyTorch, all epochs"] = recipe["epochs"] * epoch_steps
+        for program, total in budgets.items():
             rows = twin.train(recipe, way, parts, len(classes), seed, total, told)
-            row = {"program": name, "seed": seed, "epochs": total / epoch_steps, "seconds": rows[-1]["seconds"], "rows": rows}
-            results.append(row)
+            results.append(result(program, seed, total / epoch_steps, rows[-1]["seconds"], rows))
     return way, results
+
+
+def result(program, seed, epochs, seconds, rows):
+    return {"program": program, "seed": seed, "epochs": epochs, "seconds": seconds, "rows": rows}
 
 
 def budget_steps(seconds, step, evaluation, epoch_steps):
@@ -109,7 +115,10 @@ def budget_steps(seconds, step, evaluation, epoch_steps):
 
 def table(arguments, way, results):
     target = arguments.accuracy
-    lines = [f"| | seed | epochs | seconds | test accuracy | to {target:.0%} |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        f"| | seed | epochs | seconds | test accuracy | to {target:.0%} |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for result in results:
         accuracy = result["rows"][-1]["accuracy"]
         lines.append(
@@ -125,7 +134,9 @@ def table(arguments, way, results):
 
 def machine():
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
     return f"{model}, {os.cpu_count()} cores, {datetime.date.today()}"
 
 

@@ -203,7 +203,9 @@ class Batches:
     def __init__(self, recipe, pictures, seed):
         crop = next(t["random_crop"] for t in recipe["augment"] if "random_crop" in t)
         if crop.get("padding_mode") != "reflect" or not any("horizontal_flip" in t for t in recipe["augment"]):
-            raise SystemExit("error: augment: expected random_crop with reflect and horizontal_flip, which the twin knows")
+            raise SystemExit(
+                "error: augment: expected random_crop with reflect and horizontal_flip, which the twin knows"
+            )
         self.pictures, self.size, self.padding = pictures, recipe["batch_size"], crop["padding"]
         self.random = torch.Generator().manual_seed(seed)
         padded = F.pad(pictures.images.float(), [self.padding] * 4, mode="reflect").to(torch.uint8)
@@ -250,7 +252,9 @@ def train(recipe, way, parts, classes, seed, total_steps, told=lambda line: None
                 break
         accuracy = twin.accuracy(parts["test"])
         rows.append({"steps": step, "seconds": time.perf_counter() - start, "accuracy": accuracy})
-        told(f"PyTorch, seed {seed}: {step / epoch_steps:.2f} epochs, {rows[-1]['seconds']:.1f} s, accuracy {accuracy:.2%}")
+        told(
+            f"PyTorch, seed {seed}: {step / epoch_steps:.2f} epochs, {rows[-1]['seconds']:.1f} s, accuracy {accuracy:.2%}"
+        )
     return rows
 
 
@@ -275,7 +279,7 @@ def measure(recipe, parts, classes, with_bf16, steps=6, told=print):
                     break
                 twin.step(*batch, 0.0)
                 times.append(time.perf_counter() - start)
-        except Exception as error:  # Compilation fails in many ways where there is no compiler.
+        except Exception as error:  # noqa: BLE001 - compilation fails in many ways where there is no compiler
             told(f"PyTorch, {way}: does not work here: {str(error).strip().splitlines()[0]}")
             continue
         seconds = statistics.median(times[2:] or times)

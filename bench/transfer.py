@@ -52,7 +52,7 @@ def run(convnet, *words):
     """Runs convnet; its stdout, and seconds."""
     start = time.perf_counter()
     command = [str(word) for word in (convnet, *words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"error: {' '.join(command)} failed:\n{done.stderr.strip()[-2000:]}")
     return done.stdout, time.perf_counter() - start
@@ -65,7 +65,16 @@ def accuracy(convnet, folder, data):
 def ways(arguments, base):
     tuned = ["--recipe", "fine-tune", "--weights", base / "best.safetensors", "--epochs", arguments.epochs]
     # The rate is in proportion to the batch.
-    scratch = ["--recipe", "cifar-fast", "--batch-size", 32, "--lr", 0.75 * 32 / 512, "--epochs", arguments.scratch_epochs]
+    scratch = [
+        "--recipe",
+        "cifar-fast",
+        "--batch-size",
+        32,
+        "--lr",
+        0.75 * 32 / 512,
+        "--epochs",
+        arguments.scratch_epochs,
+    ]
     return {
         "fine-tuned": tuned,
         "fine-tuned, backbone frozen": [*tuned, "--freeze", "backbone"],
@@ -121,7 +130,9 @@ def main():
     found = read(arguments.data)
     classes = sorted({name for _, name in found})
     if missing := set(FIRST) - set(classes):
-        raise SystemExit(f"error: {arguments.data}: expected CIFAR-10's classes, got none called {', '.join(sorted(missing))}")
+        raise SystemExit(
+            f"error: {arguments.data}: expected CIFAR-10's classes, got none called {', '.join(sorted(missing))}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         own, results = measure(arguments, found, classes, Path(folder))
     print(table(arguments, own, results))

@@ -365,6 +365,11 @@ fn pictures_of_several_sizes_are_brought_to_the_networks() {
     );
     // Settings of the cnn ask for it.
     assert!(train(&["--cdims", "2", "--hdims", "4"], "c").stderr.contains("they are brought to 3x28x28"));
+    // Those that fit as they are need no word.
+    photos(&place, "fitting", &COLOURS, |_| 32);
+    let flags = [&["train", "--data", "fitting", "--model", "resnet20"], &small[..], &["d"]].concat();
+    let run = place.run(&flags);
+    assert!(run.code == Some(0) && !run.stderr.contains("brought to"), "{}", run.stderr);
 }
 
 #[test]

@@ -138,6 +138,11 @@ impl Dataset {
         }
     }
 
+    /// What pictures are brought to.
+    pub(crate) fn target(&self) -> TargetSize {
+        self.target
+    }
+
     /// What to call it in messages.
     pub fn name(&self) -> &str {
         &self.name

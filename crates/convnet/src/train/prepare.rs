@@ -103,7 +103,7 @@ impl Prepared {
             return Err(Error::invalid(format!("input: {wanted}, but the pictures are {found} and cannot be resized")));
         }
         if source.has_files() {
-            let chosen = sizing.target.is_none() && sizing.otherwise.is_some_and(|target| target.shape == shape);
+            let chosen = sizing.target.is_none() && sizing.otherwise == Some(splits.train.target());
             notes.extend(chosen.then_some(Prologue::Resized(shape)));
             config.data.input = Some(shape);
         }
