@@ -75,7 +75,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::groups::Groups;
+    use crate::train::groups::{Epoch, Groups};
     use crate::train::{Optimizer, Recipe, SETTINGS, Schedule, TrainConfig};
 
     fn recipe(name: &str) -> Recipe {
@@ -116,7 +116,7 @@ mod tests {
         };
         let config = resolve("epochs", "3");
         let net = crate::zoo::by_name(config.model.name.as_deref().unwrap(), &Default::default()).unwrap();
-        let groups = Groups::new(&net, &config.recipe).unwrap();
+        let groups = Groups::new(&net, &config.recipe, Epoch::default()).unwrap();
         let trained = |name: &&String| groups.of(name).trained;
         let parameters: Vec<String> = net.parameters().into_iter().map(|(name, ..)| name).collect();
         let frozen: Vec<&String> = parameters.iter().filter(|name| !trained(name)).collect();
