@@ -49,7 +49,7 @@ struct Drawing<'a> {
     /// Names of what has which colour.
     legend: Vec<(usize, &'a str)>,
     curves: Vec<Curve>,
-    across: &'static str,
+    across: String,
     /// Names of layers below the axis, instead of numbers.
     layers: Vec<&'a str>,
     unit: &'static str,
@@ -88,12 +88,12 @@ fn drawing<'a>(panel: &Panel, index: usize, study: &'a Study, record: &'a Record
                 bold,
             };
             Drawing {
-                title: format!("{title}: thin in training, bold in {}", record.part),
+                title: (*title).to_owned(),
                 left,
                 legend: of_panel().map(|variant| (of(&variant.name), variant.name.as_str())).collect(),
                 // The bold ones on top.
                 curves: [false, true].into_iter().flat_map(|bold| of_panel().map(move |v| curve(v, bold))).collect(),
-                across: "steps",
+                across: format!("steps; thin: training, bold: {}", record.part),
                 layers: Vec::new(),
                 unit: " %",
             }
@@ -113,7 +113,7 @@ fn drawing<'a>(panel: &Panel, index: usize, study: &'a Study, record: &'a Record
                 left,
                 legend: record.variants.iter().enumerate().map(|(i, variant)| (i, variant.name.as_str())).collect(),
                 curves: record.variants.iter().enumerate().filter_map(of).collect(),
-                across: "layer",
+                across: "layer".to_owned(),
                 layers: layers.map_or_else(
                     || vec![""],
                     |run| run.gradients.iter().map(|gradient| gradient.layer.as_str()).collect(),
@@ -177,7 +177,7 @@ impl Drawing<'_> {
             };
             canvas.text(&label, TEXT - 4.0, (at, floor + 22.0), HPos::Center, GREY)?;
         }
-        canvas.text(self.across, TEXT, ((x.ends[0] + x.ends[1]) / 2.0, floor + 58.0), HPos::Center, INK)
+        canvas.text(&self.across, TEXT, ((x.ends[0] + x.ends[1]) / 2.0, floor + 58.0), HPos::Center, INK)
     }
 
     /// Title, and below it the names, two in a row.

@@ -6,7 +6,11 @@ use crate::Result;
 use crate::columns::Style;
 
 /// Each study that was measured, and its `study.toml`.
-const RECORDED: &[(&str, &str)] = &[("activation", include_str!("results/activation.toml"))];
+const RECORDED: &[(&str, &str)] = &[
+    ("activation", include_str!("results/activation.toml")),
+    ("regularisation", include_str!("results/regularisation.toml")),
+    ("batchnorm", include_str!("results/batchnorm.toml")),
+];
 
 /// The results of a study that come with the library, where there are any.
 ///
