@@ -170,7 +170,7 @@ fn completions_are_printed() {
 fn mistyped_names_get_a_suggestion() {
     convnet(&["summary", "cn"]).fails_with(2, "unknown model 'cn': did you mean 'cnn'?");
     convnet(&["summary", "--batchsize", "3"]).fails_with(2, "a similar argument exists: '--batch-size'");
-    convnet(&["sumary"]).fails_with(2, "a similar subcommand exists: 'summary'");
+    convnet(&["predct"]).fails_with(2, "a similar subcommand exists: 'predict'");
 }
 
 #[test]
