@@ -138,6 +138,12 @@ impl Dataset {
         }
     }
 
+    /// The same pictures, which have been brought to this target as they were read.
+    pub(super) fn brought_to(self, target: TargetSize) -> Dataset {
+        // One that resizes always would resize them once more.
+        if target.resize_always { self } else { Dataset { target, ..self } }
+    }
+
     /// What pictures are brought to.
     pub(crate) fn target(&self) -> TargetSize {
         self.target

@@ -296,7 +296,9 @@ impl PictureSet {
             memory -= decoded.as_ref().map_or(0, Decoded::bytes);
             let classes = classes.clone();
             let mut data = match decoded {
-                Some(Decoded::Fitted(planes)) => Dataset::new(name, target.shape, planes, labels, classes)?,
+                Some(Decoded::Fitted(planes)) => {
+                    Dataset::new(name, target.shape, planes, labels, classes)?.brought_to(target)
+                }
                 Some(Decoded::Whole(places, planes)) => {
                     Dataset::decoded(name, target, (places, planes), labels, classes)?
                 }
