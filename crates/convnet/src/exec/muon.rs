@@ -21,7 +21,7 @@ use super::Engine;
 use super::parameters::{Packing, Slot};
 use super::training_options::MuonRate;
 use crate::net::{Net, NodeId};
-use crate::ops::Op;
+use crate::ops::{Category, Op};
 use convnet_kernels::activation::Activation;
 use convnet_kernels::layout::blocks;
 use convnet_kernels::linear::Linear;
@@ -60,13 +60,11 @@ pub(super) fn weights(net: &Net) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (index, node) in net.nodes().iter().enumerate() {
         let above = node.inputs.iter().any(|input| is_above[input.index()]);
-        let is_matrix = match &node.op {
-            Op::Conv2d(conv) => conv.groups < net.input_shapes(NodeId(index))[0].channels(),
-            Op::Linear(_) => true,
-            _ => false,
-        };
-        is_above[index] = above || matches!(node.op, Op::Conv2d(_) | Op::Linear(_));
-        if is_matrix && above && !heads.iter().any(|head| head.index() == index) {
+        let multiplies = matches!(node.op.category(), Category::Convolution | Category::Linear);
+        let is_depthwise =
+            matches!(&node.op, Op::Conv2d(conv) if conv.groups == net.input_shapes(NodeId(index))[0].channels());
+        is_above[index] = above || multiplies;
+        if multiplies && !is_depthwise && above && !heads.iter().any(|head| head.index() == index) {
             found.insert(format!("{}.weight", node.name));
         }
     }
