@@ -2,7 +2,9 @@
 //!
 //! [`Trainer`] has an example; a loop of one's own is made of [`crate::exec::Training`].
 
+mod conclusion;
 mod config;
+mod divergence;
 mod find_lr;
 mod groups;
 mod lock;

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::planning::{groups, plan, takes_statistics};
-#[cfg(feature = "plots")]
-use super::plots;
 use super::progress::Found;
 use super::saved::{Restored, Saved};
 use super::targets::TargetMaker;
@@ -19,8 +17,8 @@ use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, TestR
 use crate::classifier::{Classifier, Description};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
-use crate::evaluate::{Evaluation, evaluate_each, evaluate_in};
-use crate::exec::{Engine, NotFinite, Place, Step, Training};
+use crate::evaluate::{Evaluation, evaluate_in};
+use crate::exec::{Engine, Step, Training};
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
@@ -130,9 +128,9 @@ pub struct Trainer {
     pub(super) recipe: Recipe,
     pub(super) description: Description,
     pub(super) train: Arc<Dataset>,
-    watched: Option<(Part, Arc<Dataset>)>,
+    pub(super) watched: Option<(Part, Arc<Dataset>)>,
     /// Test pictures beside validation pictures, which are measured once, at the end.
-    test: Option<Arc<Dataset>>,
+    pub(super) test: Option<Arc<Dataset>>,
     pub(super) engine: Engine,
     pub(super) training: Training,
     /// Whether there are norms whose statistics move.
@@ -142,10 +140,10 @@ pub struct Trainer {
     /// Threads that make batches, where somebody has said how many.
     workers: Option<usize>,
     pub(super) progress: Progress,
-    epochs: Vec<EpochMetrics>,
+    pub(super) epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
-    best: Option<StateDict>,
-    saved: Option<Saved>,
+    pub(super) best: Option<StateDict>,
+    pub(super) saved: Option<Saved>,
 }
 
 impl fmt::Debug for Trainer {
@@ -473,51 +471,6 @@ impl Trainer {
         Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, test, best })
     }
 
-    /// Measures the test pictures with the weights that are kept, and writes what there is to look at. Where no epoch has
-    /// ended, or the file of the best weights has been damaged, `last` takes their place in the report.
-    fn conclude(&self, last: &StateDict) -> Result<Option<TestResult>> {
-        let saved_best = self.saved.as_ref().and_then(Saved::best);
-        let kept = saved_best.as_ref().map(|best| &best.weights).or(self.best.as_ref()).unwrap_or(last);
-        let test = match (&self.watched, &self.test) {
-            _ if self.progress.best_epoch == 0 => None,
-            (_, Some(data)) => Some(self.tested(kept, data)?),
-            // The report measures them.
-            (Some((Part::Test, data)), None) if self.saved.is_none() || cfg!(not(feature = "plots")) => {
-                Some(self.tested(kept, data)?)
-            }
-            _ => None,
-        };
-        let Some(saved) = &self.saved else { return Ok(test) };
-        #[cfg(feature = "plots")]
-        let test = self.draw(saved, [kept, last], test)?;
-        test.iter().try_for_each(|test| test.write(&saved.folder.test_json()))?;
-        Ok(test)
-    }
-
-    fn tested(&self, kept: &StateDict, data: &Arc<Dataset>) -> Result<TestResult> {
-        let found = evaluate_each(&self.description, kept, data, &self.engine, self.recipe.batch_size, &mut |_| ())?;
-        Ok(TestResult::new(self.progress.best_epoch, &found))
-    }
-
-    /// Draws what the last weights recognise, and writes the report on the weights that are kept. What test pictures come to
-    /// that are watched is found there.
-    #[cfg(feature = "plots")]
-    fn draw(
-        &self,
-        saved: &Saved,
-        [kept, last]: [&StateDict; 2],
-        test: Option<TestResult>,
-    ) -> Result<Option<TestResult>> {
-        let (description, engine) = (&self.description, &self.engine);
-        if let Some((_, data)) = &self.watched {
-            plots::answers(&saved.folder.predictions_png(), description, last, data, engine)?;
-        }
-        let watched = self.watched.as_ref().map(|(part, data)| (*part, data));
-        let found = saved.write_report(description, kept, watched, test.as_ref(), &self.epochs, engine)?;
-        let is_test = matches!(watched, Some((Part::Test, _))) && self.progress.best_epoch > 0;
-        Ok(test.or(found.filter(|_| is_test).map(|found| TestResult::new(self.progress.best_epoch, &found))))
-    }
-
     /// Writes a checkpoint within an epoch where one is due after this step and time.
     fn saves_after(&self, (step, time): (u64, Instant)) -> Result<bool> {
         match &self.saved {
@@ -541,45 +494,6 @@ impl Trainer {
         let weights = self.training.averaged_weights().unwrap_or_else(|| self.training.weights());
         self.expect_finite_tensors("tensor", &weights)?;
         Ok(weights)
-    }
-
-    /// What the last update has made.
-    fn expect_finite_tensors(&self, what: &str, tensors: &StateDict) -> Result<()> {
-        for (name, tensor) in tensors {
-            if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
-                return Err(self.diverged(format!("{what} '{name}'"), value.into(), self.progress));
-            }
-        }
-        Ok(())
-    }
-
-    /// The loss of the next step; where it is no number, the error names the layer in which that begins.
-    fn expect_finite_loss(&mut self, batch: &Batch, loss: f64) -> Result<()> {
-        if loss.is_finite() {
-            return Ok(());
-        }
-        let done = self.progress;
-        let next = Progress { step: done.step + 1, batch: done.batch + 1, ..done };
-        Err(match self.training.find_not_finite(batch.images(), batch.len())? {
-            Some(NotFinite { place, value }) => {
-                let when = if matches!(place, Place::Tensor(_)) { done } else { next };
-                self.diverged(place.to_string(), value.into(), when)
-            }
-            None => self.diverged("loss".into(), loss, next),
-        })
-    }
-
-    fn diverged(&self, what: String, value: f64, when: Progress) -> Error {
-        let last = self.saved.as_ref().map(|saved| saved.folder.last_safetensors());
-        Error::Diverged {
-            what,
-            value,
-            step: when.step,
-            epoch: when.epoch + 1,
-            batch: when.batch,
-            lr: self.recipe.optimizer.lr,
-            kept: last.filter(|last| last.exists()),
-        }
     }
 
     /// Pictures to show: those that are watched, else those that are trained on.
