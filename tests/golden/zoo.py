@@ -1,6 +1,6 @@
 """Golden values from torchvision for crates/convnet/tests/zoo.rs.
 
-Run in the repository's root, with PyTorch 2.x and torchvision (made with 2.15 and 0.29, CPU; some minutes):
+Run in the repository's root, with PyTorch 2.x and torchvision (made with 2.15 and 0.29, CPU; half an hour):
 
     python tests/golden/zoo.py [NAME...]
 
@@ -10,16 +10,19 @@ linear layers), a digest of its keys and shapes, and what it computes from weigh
 and `pictures`; the test computes them itself):
 
 - logits of one picture of 224x224 and of one of 160x224 in inference, in f32, for the networks of LOGITS;
-- logits of small pictures in inference, in f64 (see `SMALL`);
-- for one network of each family (see `TRAINED`) the loss of one training step in f64, and its gradients by the first and
-  last weight; dropout is off. `noise` is how far a gradient moves when weights move by a millionth, as rounding in
-  f32 moves what is computed from them: batch norm over few pixels magnifies that, and ReLUs switch (PyTorch's own f32 is
-  off by up to 8e-3);
+- logits of small pictures of two sizes in inference, in f64, for every network (see `sizes`);
+- the loss of one training step in f64, and its gradients by every parameter, for every network (see `step_size`): of each
+  gradient, in the order of the names, the 2-norm and the product with `pattern(PROJECTION, …)`; dropout is off;
+- for one network of each family (see `TRAINED`) the same for larger pictures, and its gradients by the first and last weight.
+  `noise` is how far a gradient moves when weights move by a millionth, as rounding in f32 moves what is computed from
+  them: batch norm over few pixels magnifies that, and ReLUs switch (PyTorch's own f32 is off by up to 8e-3);
 - for the same networks the gradient of a logit by a picture in inference, in f64 (`input_gradient`), with its `noise`.
 
-Of each tensor the first 16 elements and the 2-norm of all are kept, to 7 digits.
+Of each tensor but those of a step the first 16 elements and the 2-norm of all are kept. All numbers have 7 digits.
+RegNet-Y 128GF takes 8 GB of memory.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -51,15 +54,6 @@ SIDES = dict(
     efficientnet_b6=528, efficientnet_b7=600, efficientnet_v2_s=384, efficientnet_v2_m=480, efficientnet_v2_l=480,
 )
 
-# Height and width of small pictures.
-SMALL = {
-    name: [(64, 64), (48, 80)]
-    for name in """squeezenet1_0 squeezenet1_1 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small shufflenet_v2_x0_5
-    shufflenet_v2_x1_0 mnasnet0_5 mnasnet1_3 efficientnet_b0 efficientnet_b1 efficientnet_b5 efficientnet_v2_s regnet_x_400mf
-    regnet_y_400mf regnet_x_8gf convnext_tiny resnet18 resnext101_64x4d googlenet densenet121""".split()
-}
-SMALL["inception_v3"] = [(96, 96), (80, 112)]
-
 # One of each family, with the side of its pictures: name of the net, first and last weight.
 TRAINED = {
     "alexnet": (96, "features.0.weight", "classifier.6.weight"),
@@ -80,21 +74,42 @@ TRAINED = {
     "convnext_tiny": (64, "features.0.0.weight", "classifier.2.weight"),
 }
 BATCH, CLASSES, CLASS = 4, 10, 3
+PROJECTION = 2000
+
+
+def sizes(name):
+    """Height and width of small pictures: of a size that every stride divides, and of odd sides. Some need larger ones."""
+    return {"alexnet": [(64, 64), (63, 79)], "inception_v3": [(75, 75), (80, 95)]}.get(name, [(32, 32), (33, 47)])
+
+
+def step_size(name):
+    """Number and side of a training step's pictures. Inception v3's auxiliary head takes none that are smaller."""
+    return {"alexnet": (BATCH, 64), "inception_v3": (2, 299)}.get(name, (BATCH, 32))
 
 
 def pattern(tag, count):
-    """convnet_kernels::reference::gradcheck::pattern: multiples of 1/2048 from -1 to below 1."""
-    with np.errstate(over="ignore"):
-        h = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(tag * 40503 % 2**32)
-        h = (h ^ (h >> np.uint32(15))) * np.uint32(2246822519)
-        h = (h ^ (h >> np.uint32(13))) * np.uint32(3266489917)
-    return ((h >> np.uint32(20)).astype(np.float64) - 2048) / 2048
+    """convnet_kernels::reference::gradcheck::pattern: multiples of 1/2048 from -1 to below 1, which f32 holds. In blocks
+    that stay in the cache."""
+    found, block = np.empty(count, dtype=np.float32), 1 << 15
+    for start in range(0, count, block):
+        h = np.arange(start, min(start + block, count), dtype=np.uint32)
+        h *= np.uint32(2654435761)
+        h += np.uint32(tag * 40503 % 2**32)
+        h ^= h >> np.uint32(15)
+        h *= np.uint32(2246822519)
+        h ^= h >> np.uint32(13)
+        h *= np.uint32(3266489917)
+        h >>= np.uint32(20)
+        found[start : start + block] = h
+    found -= 2048
+    found /= 2048
+    return found
 
 
 def formula(name, shape, tag):
     """A parameter's values. Weights of convolutions and linear layers have the variance 2 / fan_in, which keeps activations
     near 1 through ReLUs; factors of batch norm lie in 0.5..1, so that sums of many residual branches stay small."""
-    values = pattern(tag, math.prod(shape))
+    values = pattern(tag, math.prod(shape)).astype(np.float64)
     if name.endswith("running_var"):
         values = 1 + values / 2
     elif len(shape) > 1:
@@ -106,37 +121,50 @@ def formula(name, shape, tag):
     return torch.from_numpy(values.astype(np.float32)).reshape(shape)
 
 
-def state(model):
-    """Every parameter and buffer, tagged by its place among the sorted names."""
-    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    return {name: formula(name, shapes[name], tag) for tag, name in enumerate(sorted(shapes))}
+def fill(model):
+    """Gives every parameter and buffer its formula's values, tagged by its place among the sorted names."""
+    tensors = model.state_dict()
+    names = sorted(name for name in tensors if not name.endswith("num_batches_tracked"))
+    for name in tensors.keys() - set(names):
+        tensors[name].zero_()
+    for tag, name in enumerate(names):
+        tensors[name].copy_(formula(name, tuple(tensors[name].shape), tag))
 
 
 def pictures(batch, height, width):
     shape = (batch, 3, height, width)
-    return torch.from_numpy(pattern(1000, math.prod(shape)).astype(np.float32)).reshape(shape)
+    return torch.from_numpy(pattern(1000, math.prod(shape))).reshape(shape)
 
 
-def build(name, **settings):
+def shell(name, **settings):
+    """A network without weights."""
     if name in ("googlenet", "inception_v3"):
         settings = dict(aux_logits=True, init_weights=False) | settings
-    model = getattr(torchvision.models, name)(weights=None, **settings)
-    # MNASNet wants the metadata of its own dictionary.
-    weights = model.state_dict()
-    weights.update(state(model))
-    model.load_state_dict(weights)
+    with torch.device("meta"):
+        return getattr(torchvision.models, name)(weights=None, **settings)
+
+
+def build(name, dtype=torch.float64, **settings):
+    model = shell(name, **settings).to(dtype).to_empty(device="cpu")
+    fill(model)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if hasattr(module, "eps"):
+            # As f32 has it: in EfficientNet V2-L, gradients move by 8e-4 with this.
+            module.eps = float(np.float32(module.eps))
         if isinstance(module, torchvision.ops.StochasticDepth):
             module.p = 0.0
     return model
 
 
+def rounded(x):
+    return float(f"{x:.7g}")
+
+
 def digest(tensor):
     tensor = tensor.detach().double().flatten()
-    first = [float(f"{x:.7g}") for x in tensor[:16].tolist()]
-    return dict(first=first, norm=float(f"{tensor.norm().item():.7g}"))
+    return dict(first=[rounded(x) for x in tensor[:16].tolist()], norm=rounded(tensor.norm().item()))
 
 
 def keys(model):
@@ -179,41 +207,69 @@ BlockParams.from_init_params = computed_on_the_cpu(BlockParams.from_init_params)
 def facts(name):
     """Numbers and keys, which need no weights."""
     side = SIDES.get(name, 224)
-    with torch.device("meta"):
-        settings = dict(aux_logits=True, init_weights=False) if name in ("googlenet", "inception_v3") else {}
-        model = getattr(torchvision.models, name)(weights=None, **settings).eval()
-        parameters = sum(p.numel() for p in model.parameters())
-        heads = sum(p.numel() for n, p in model.named_parameters() if n.lower().startswith("aux"))
-        with torch.no_grad():
-            return dict(
-                params=parameters - heads,
-                auxiliary_params=heads,
-                macs=macs(model, torch.empty(1, 3, side, side)),
-                keys=keys(model),
-            )
+    model = shell(name).eval()
+    parameters = sum(p.numel() for p in model.parameters())
+    heads = sum(p.numel() for n, p in model.named_parameters() if n.lower().startswith("aux"))
+    with torch.no_grad():
+        return dict(
+            params=parameters - heads,
+            auxiliary_params=heads,
+            macs=macs(model, torch.empty(1, 3, side, side, device="meta")),
+            keys=keys(model),
+        )
 
 
 def inference(name):
     result = facts(name)
     with torch.no_grad():
         if name in LOGITS:
-            model = build(name).eval()
+            model = build(name, torch.float32).eval()
             for size in [(224, 224), (160, 224)]:
                 result["logits_%dx%d" % size] = digest(model(pictures(1, *size)))
-    if name in SMALL:
-        result["small"] = small(name)
     return result
 
 
 def small(name):
-    model = build(name, **without_auxiliaries(name)).double().eval()
+    """Logits of small pictures, and a training step, in f64."""
+    model = build(name)
+    alone = build(name, **without_auxiliaries(name)) if without_auxiliaries(name) else model
+    alone.eval()
     with torch.no_grad():
-        logits = [(size, digest(model(pictures(1, *size).double()))) for size in SMALL[name]]
-    return [dict(size=size, **found) for size, found in logits]
+        logits = [(size, digest(alone(pictures(1, *size).double()))) for size in sizes(name)]
+    return dict(small=[dict(size=size, **found) for size, found in logits], step=whole_step(name, model))
+
+
+@functools.cache
+def projection(count):
+    """`pattern(PROJECTION, count)`: a part of that of a power of two."""
+    whole = 1 << (count - 1).bit_length()
+    return torch.from_numpy(pattern(PROJECTION, count)) if whole == count else projection(whole)[:count]
+
+
+def whole_step(name, model):
+    """A training step's loss, and of its gradient by every parameter the norm and a projection."""
+    batch, side = step_size(name)
+    found = {}
+
+    def keep(key):
+        def hook(parameter):
+            """Keeps what is wanted of a gradient, and frees it."""
+            gradient = parameter.grad.flatten()
+            parameter.grad = None
+            found[key] = [rounded(gradient.norm().item()), rounded((gradient @ projection(gradient.numel()).double()).item())]
+
+        return hook
+
+    for key, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(keep(key))
+    loss = loss_of(name, model.train(), batch, side)
+    loss.backward()
+    assert len(found) == len(list(model.parameters()))
+    return dict(batch=batch, side=side, loss=rounded(loss.item()), gradients=[found[key] for key in sorted(found)])
 
 
 def without_auxiliaries(name):
-    """Inception v3's auxiliary head takes no small pictures."""
+    """Inception v3's auxiliary head takes no small pictures, not even to be left out of inference by the test."""
     return dict(aux_logits=False) if name == "inception_v3" else {}
 
 
@@ -225,15 +281,25 @@ def shaken(model, noise, seed):
     return model
 
 
+# Auxiliary heads by the names of their logits, and the weight of their losses.
+AUXILIARIES = {"googlenet": (["aux_logits1", "aux_logits2"], 0.3), "inception_v3": (["aux_logits"], 0.4)}
+
+
+def loss_of(name, model, batch, side):
+    """The loss of pictures in training, with the auxiliary heads' where the model has them."""
+    outputs = model(pictures(batch, side, side).double())
+    labels = torch.arange(batch) * 3 % CLASSES
+    if isinstance(outputs, torch.Tensor):
+        return F.cross_entropy(outputs, labels)
+    heads, weight = AUXILIARIES[name]
+    extra = sum(F.cross_entropy(getattr(outputs, head), labels) for head in heads if getattr(outputs, head) is not None)
+    return F.cross_entropy(outputs.logits, labels) + weight * extra
+
+
 def step(name, side, keys, noise=0.0, seed=0):
     """Loss and gradients of one training step in f64, with weights that are off by a share of `noise`."""
-    model = shaken(build(name, num_classes=CLASSES, **without_auxiliaries(name)).double().train(), noise, seed)
-    outputs = model(pictures(BATCH, side, side).double())
-    logits = outputs.logits if name == "googlenet" else outputs
-    labels = torch.arange(BATCH) * 3 % CLASSES
-    loss = F.cross_entropy(logits, labels)
-    if name == "googlenet":
-        loss = loss + 0.3 * (F.cross_entropy(outputs.aux_logits1, labels) + F.cross_entropy(outputs.aux_logits2, labels))
+    model = shaken(build(name, num_classes=CLASSES, **without_auxiliaries(name)).train(), noise, seed)
+    loss = loss_of(name, model, BATCH, side)
     loss.backward()
     parameters = dict(model.named_parameters())
     return loss.item(), {key: digest(parameters[key].grad) for key in keys}
@@ -241,7 +307,7 @@ def step(name, side, keys, noise=0.0, seed=0):
 
 def by_the_input(name, side, noise=0.0, seed=0):
     """The gradient of the logit of class `CLASS` by a picture in inference, in f64, with weights that are off as in `step`."""
-    model = shaken(build(name, num_classes=CLASSES, **without_auxiliaries(name)).double().eval(), noise, seed)
+    model = shaken(build(name, num_classes=CLASSES, **without_auxiliaries(name)).eval(), noise, seed)
     picture = pictures(1, side, side).double().requires_grad_()
     model(picture)[0, CLASS].backward()
     return digest(picture.grad)
@@ -265,14 +331,14 @@ def training(name, side, *keys):
     moved = [step(name, side, keys, 1e-6, seed)[1] for seed in range(5)]
     for key in keys:
         gradients[key]["noise"] = float(f"{max(distance(other[key], gradients[key]) for other in moved):.2g}")
-    return dict(side=side, loss=float(f"{loss:.7g}"), gradients=gradients)
+    return dict(side=side, loss=rounded(loss), gradients=gradients)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
     networks = json.loads(FILE.read_text()) if len(sys.argv) > 1 else {}
     for name in sys.argv[1:] or NAMES:
-        networks[name] = inference(name)
+        networks[name] = inference(name) | small(name)
         if name in TRAINED:
             networks[name]["training"] = training(name, *TRAINED[name])
             networks[name]["input_gradient"] = input_gradient(name, TRAINED[name][0])

@@ -140,28 +140,31 @@ struct Row {
     len: usize,
 }
 
-/// Visits every product of the convolution once, by rows. Padding has no products.
+/// Visits every product of the convolution once, by rows, and of each weight all rows together. Padding has no products.
 fn each_row(problem: &ConvProblem, mut visit: impl FnMut(Row)) {
     let ConvProblem { batch, in_channels, out_channels, groups, input, window } = problem;
     let [out_height, out_width] = problem.output();
     let (in_per_group, out_per_group) = (in_channels / groups, out_channels / groups);
-    let on_input: [Vec<_>; 2] =
-        array::from_fn(|axis| (0..window.kernel[axis]).map(|tap| window.placements(axis, tap, *input)).collect());
-    for n in 0..*batch {
-        for oc in 0..*out_channels {
-            for i in 0..in_per_group {
-                let ic = oc / out_per_group * in_per_group + i;
-                let filter = oc * in_per_group + i;
-                for (ky, rows) in on_input[0].iter().enumerate() {
-                    for (kx, columns) in on_input[1].iter().enumerate().filter(|(_, columns)| !columns.is_empty()) {
-                        let x = window.pixel(1, columns.start, kx, *input).expect("placements lie on the input");
-                        for oy in rows.clone() {
-                            let y = window.pixel(0, oy, ky, *input).expect("placements lie on the input");
+    // For each element of the kernel along an axis the output pixels that have it on the input, and the input pixels.
+    let on_input: [Vec<Vec<[usize; 2]>>; 2] = array::from_fn(|axis| {
+        let pixel = |placement, tap| window.pixel(axis, placement, tap, *input).expect("placements lie on the input");
+        let pixels = |tap| window.placements(axis, tap, *input).map(move |at| [at, pixel(at, tap)]).collect();
+        (0..window.kernel[axis]).map(pixels).collect()
+    });
+    for oc in 0..*out_channels {
+        for i in 0..in_per_group {
+            let ic = oc / out_per_group * in_per_group + i;
+            let filter = oc * in_per_group + i;
+            for (ky, rows) in on_input[0].iter().enumerate() {
+                for (kx, columns) in on_input[1].iter().enumerate() {
+                    let Some([ox, x]) = columns.first() else { continue };
+                    for n in 0..*batch {
+                        for [oy, y] in rows {
                             visit(Row {
                                 input: ((n * in_channels + ic) * input[0] + y) * input[1] + x,
                                 step: window.stride[1],
                                 weight: (filter * window.kernel[0] + ky) * window.kernel[1] + kx,
-                                output: ((n * out_channels + oc) * out_height + oy) * out_width + columns.start,
+                                output: ((n * out_channels + oc) * out_height + oy) * out_width + ox,
                                 len: columns.len(),
                             });
                         }

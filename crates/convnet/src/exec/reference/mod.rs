@@ -167,6 +167,25 @@ impl<'net, T: Float> Reference<'net, T> {
     /// # Errors
     /// As [`Reference::forward`], and when there is not one label per picture or a label is not a class.
     pub fn pass(&self, input: &[T], labels: &[usize], mode: Mode) -> Result<Pass<T>> {
+        let mut gradients = Tensors::new();
+        let pass = self.pass_to(input, labels, mode, &mut |name, gradient| {
+            gradients.insert(name, gradient);
+        })?;
+        Ok(Pass { gradients, ..pass })
+    }
+
+    /// The same, except that the gradient by each weight and bias goes to `take` as soon as it is known, from the last
+    /// layer to the first, and [`Pass::gradients`] stays empty: a large net's gradients need not be in memory together.
+    ///
+    /// # Errors
+    /// As [`Reference::pass`].
+    pub fn pass_to(
+        &self,
+        input: &[T],
+        labels: &[usize],
+        mode: Mode,
+        take: &mut dyn FnMut(String, Vec<T>),
+    ) -> Result<Pass<T>> {
         let classes = self.net.output_shape().elements();
         if let Some(&label) = labels.iter().find(|&&label| label >= classes) {
             return Err(Error::Label { label, classes });
@@ -183,10 +202,10 @@ impl<'net, T: Float> Reference<'net, T> {
             loss += weight * found.loss;
             of_outputs.push((node, found.grad_logits.into_iter().map(|gradient| weight * gradient).collect()));
         }
-        let (gradients, mut of_nodes) = self.backward(&trace, batch, mode, of_outputs);
+        let mut of_nodes = self.backward(&trace, batch, mode, of_outputs, take);
         let input_gradient = of_nodes.swap_remove(0);
         let buffers = self.buffers(&trace, batch, mode);
-        Ok(Pass { logits: logits.clone(), loss, gradients, input_gradient, buffers })
+        Ok(Pass { logits: logits.clone(), loss, gradients: Tensors::new(), input_gradient, buffers })
     }
 
     /// Every node's value, and the gradient by it for a gradient by the net's output.
@@ -200,7 +219,7 @@ impl<'net, T: Float> Reference<'net, T> {
         if expected != found {
             return Err(Error::Length { of: "numbers of the gradient by the output".into(), expected, found });
         }
-        let (_, gradients) = self.backward(&trace, batch, mode, vec![(output, by_output.to_vec())]);
+        let gradients = self.backward(&trace, batch, mode, vec![(output, by_output.to_vec())], &mut |_, _| {});
         Ok(Values { outputs: trace.outputs, gradients })
     }
 
@@ -303,30 +322,31 @@ impl<'net, T: Float> Reference<'net, T> {
         if self.frozen[id.index()] { Mode::Inference } else { mode }
     }
 
-    /// Gradients by every trained parameter, and by every node's output.
+    /// Gradients by every node's output; those by trained parameters go to `take`.
     fn backward(
         &self,
         trace: &Trace<T>,
         batch: usize,
         mode: Mode,
         of_outputs: Vec<(NodeId, Vec<T>)>,
-    ) -> (Tensors<T>, Vec<Vec<T>>) {
+        take: &mut dyn FnMut(String, Vec<T>),
+    ) -> Vec<Vec<T>> {
         // What has arrived so far from each node's consumers; zero at first, and to the end where nothing asks.
         let mut arrived: Vec<Vec<T>> = trace.outputs.iter().map(|output| vec![T::ZERO; output.len()]).collect();
         for (node, gradient) in of_outputs {
             arrived[node.index()] = gradient;
         }
-        let mut gradients = Tensors::new();
         for index in (1..arrived.len()).rev() {
             let node = &self.net.nodes()[index];
             let found = self.backward_node(NodeId(index), batch, mode, trace, &arrived[index]);
             for (input, gradient) in node.inputs.iter().zip(found.inputs) {
                 arrived[input.index()].iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
             }
-            let named = |(name, gradient)| (format!("{}.{name}", node.name), gradient);
-            gradients.extend(found.parameters.into_iter().map(named));
+            for (name, gradient) in found.parameters {
+                take(format!("{}.{name}", node.name), gradient);
+            }
         }
-        (gradients, arrived)
+        arrived
     }
 
     fn backward_node(&self, id: NodeId, batch: usize, mode: Mode, trace: &Trace<T>, dy: &[T]) -> NodeGradients<T> {
