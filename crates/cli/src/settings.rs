@@ -82,6 +82,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Texts => "NAME,…",
         Kind::Augmentation => "NAME",
         Kind::ClassWeights => "balanced|X,X,…",
+        Kind::Shuffle => "all|window=N",
     }
 }
 

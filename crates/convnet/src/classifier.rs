@@ -36,7 +36,7 @@ use crate::net::Net;
 use crate::ops::Shape;
 use crate::train::RunFolder;
 use crate::weights::{self, Checkpoint, Fitting, NetChoice, Note, Ready};
-use crate::{Error, Result, StateDict};
+use crate::{Error, Result, StateDict, Tensor};
 
 /// Metadata key of the net, in its text form.
 const NET_KEY: &str = "net";
@@ -53,8 +53,15 @@ pub struct Description {
     net: Net,
     input: [usize; 3],
     preprocessing: Preprocessing,
-    assumed: bool,
     classes: Vec<String>,
+    assumed: Assumed,
+}
+
+/// What nobody has said of a net, so that it is what is customary.
+#[derive(Clone, Copy, Debug, Default)]
+struct Assumed {
+    preprocessing: bool,
+    classes: bool,
 }
 
 /// A net that can be used.
@@ -77,7 +84,7 @@ impl Description {
         preprocessing.check(input)?;
         match net.output_shape() {
             Shape::Vector(outputs) if outputs == classes.len() => {
-                Ok(Description { net, input, preprocessing, assumed: false, classes })
+                Ok(Description { net, input, preprocessing, classes, assumed: Assumed::default() })
             }
             output => {
                 let of = format!("classes for net '{}', which has an output for each", net.name());
@@ -104,7 +111,8 @@ impl Description {
         let (input, outputs) = (picture_shape(&net)?, net.output_shape().elements());
         let preprocessing = preset::preprocessing(net.name(), input, outputs);
         let classes = Preset::of(input, outputs).classes(outputs);
-        Ok(Description { assumed: true, ..Description::new(net, preprocessing, classes)? })
+        let assumed = Assumed { preprocessing: true, classes: true };
+        Ok(Description { assumed, ..Description::new(net, preprocessing, classes)? })
     }
 
     /// The same with other names for the classes.
@@ -112,7 +120,8 @@ impl Description {
     /// # Errors
     /// As [`Description::new`], when there are more or fewer than the net's outputs.
     pub fn with_classes(self, classes: Vec<String>) -> Result<Description> {
-        Ok(Description { assumed: self.assumed, ..Description::new(self.net, self.preprocessing, classes)? })
+        let assumed = Assumed { classes: false, ..self.assumed };
+        Ok(Description { assumed, ..Description::new(self.net, self.preprocessing, classes)? })
     }
 
     /// The same with other preprocessing.
@@ -120,7 +129,8 @@ impl Description {
     /// # Errors
     /// As [`Description::new`], when it cannot be done for the net's input.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Description> {
-        Description::new(self.net, preprocessing, self.classes)
+        let assumed = Assumed { preprocessing: false, ..self.assumed };
+        Ok(Description { assumed, ..Description::new(self.net, preprocessing, self.classes)? })
     }
 
     /// The net.
@@ -140,7 +150,7 @@ impl Description {
 
     /// Whether nobody has said so: it is what is customary for the net.
     pub fn is_assumed(&self) -> bool {
-        self.assumed
+        self.assumed.preprocessing
     }
 
     /// Its last part: from pixels to what the net takes.
@@ -193,11 +203,12 @@ impl Description {
     pub(crate) fn from_metadata(net: Option<Net>, metadata: &BTreeMap<String, String>) -> Result<Description> {
         let net = net.map_or_else(|| own_net(metadata), Ok)?;
         let Description { net, preprocessing, classes, .. } = Description::customary(net)?;
-        let classes = parsed(metadata, CLASSES_KEY)?.unwrap_or(classes);
+        let named: Option<Vec<String>> = parsed(metadata, CLASSES_KEY)?;
         let own = parsed(metadata, PREPROCESSING_KEY)?;
-        let named = if own.is_some() { own } else { parsed(metadata, NORMALIZATION_KEY)? };
-        let assumed = named.is_none();
-        Ok(Description { assumed, ..Description::new(net, named.unwrap_or(preprocessing), classes)? })
+        let own = if own.is_some() { own } else { parsed(metadata, NORMALIZATION_KEY)? };
+        let assumed = Assumed { preprocessing: own.is_none(), classes: named.is_none() };
+        let (preprocessing, classes) = (own.unwrap_or(preprocessing), named.unwrap_or(classes));
+        Ok(Description { assumed, ..Description::new(net, preprocessing, classes)? })
     }
 }
 
@@ -238,6 +249,27 @@ fn parsed<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &'stati
     metadata.get(key).map(parse).transpose()
 }
 
+/// Where each of these names stands among the others, if they are the same names; equal ones keep their order.
+fn places(names: &[String], others: &[String]) -> Option<Vec<usize>> {
+    let sorted = |names: &[String]| {
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.sort_by_key(|&at| &names[at]);
+        order
+    };
+    let (to, from) = (sorted(names), sorted(others));
+    let same = to.len() == from.len() && to.iter().zip(&from).all(|(&to, &from)| names[to] == others[from]);
+    let mut places = vec![0; to.len()];
+    to.iter().zip(&from).for_each(|(&to, &from)| places[to] = from);
+    same.then_some(places)
+}
+
+/// A tensor of some others' rows, those at these places.
+fn rows(tensor: &Tensor, places: &[usize]) -> Tensor {
+    let length = tensor.shape()[1..].iter().product();
+    let row = |&place: &usize| &tensor.data()[place * length..][..length];
+    Tensor::new(tensor.shape(), places.iter().flat_map(row).copied().collect())
+}
+
 impl Classifier {
     /// A net with initial weights, used as is customary for it.
     ///
@@ -260,10 +292,10 @@ impl Classifier {
     /// # Errors
     /// A net that cannot take them, or whose weights depend on the pictures' size.
     pub fn with_input(self, input: [usize; 3]) -> Result<Classifier> {
-        let Description { net, input: before, preprocessing, assumed, classes } = self.description;
-        if before == input {
-            return Ok(Classifier { description: Description { net, input, preprocessing, assumed, classes }, ..self });
+        if self.description.input == input {
+            return Ok(self);
         }
+        let Description { net, input: before, preprocessing, assumed, classes } = self.description;
         let net = net.with_input(Shape::Map(input))?;
         weights::check(&net, &self.weights)?;
         let preprocessing = preprocessing.for_input(before, input);
@@ -273,26 +305,34 @@ impl Classifier {
         })
     }
 
-    /// The same for other classes. Layers that give the classes' outputs are initialised where their number is another;
-    /// their names are told.
+    /// The same for other classes. The layers that give the classes' outputs keep their weights where the classes are the same,
+    /// in the new order, and where they are as many and nobody has named them. Else these layers are initialised; the names of
+    /// their parameters are told.
     ///
     /// # Errors
     /// As [`Net::with_classes`].
     pub fn with_classes(self, classes: Vec<String>, seed: u64) -> Result<(Classifier, Vec<String>)> {
         let Classifier { description, mut weights } = self;
-        if description.classes.len() == classes.len() {
+        let nameless = description.assumed.classes && description.classes.len() == classes.len();
+        if nameless || description.classes == classes {
             return Ok((Classifier { description: description.with_classes(classes)?, weights }, Vec::new()));
         }
         let net = description.net.with_classes(classes.len())?;
-        let mut replaced = Vec::new();
-        for (name, tensor) in weights::init(&net, seed) {
-            if weights.get(&name).is_none_or(|old| old.shape() != tensor.shape()) {
-                replaced.push(name.clone());
-                weights.insert(name, tensor);
+        let heads = net.heads()?;
+        let of_heads = net.parameters().into_iter().filter(|(_, node, _)| heads.contains(node));
+        let mut names: Vec<String> = of_heads.map(|(name, ..)| name).collect();
+        if let Some(places) = places(&classes, &description.classes) {
+            for name in names.drain(..) {
+                let tensor = weights.get_mut(&name).ok_or_else(|| Error::invalid(format!("no tensor '{name}'")))?;
+                *tensor = rows(tensor, &places);
             }
+        } else {
+            let initial = weights::init(&net, seed);
+            weights.extend(initial.into_iter().filter(|(name, _)| names.contains(name)));
         }
-        let description = Description::new(net, description.preprocessing, classes)?;
-        Ok((Classifier { description, weights }, replaced))
+        names.sort();
+        let description = Description { net, ..description }.with_classes(classes)?;
+        Ok((Classifier { description, weights }, names))
     }
 
     /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
@@ -395,6 +435,9 @@ mod tests {
         safetensors::write(&path, &init(&cnn(&Cnn::default()).unwrap(), 0), &BTreeMap::new()).unwrap();
         let message = Classifier::load(None, &path).unwrap_err().to_string();
         assert!(message.ends_with("belong to; they look like 'cnn' with 10 classes"), "{message}");
+        // Classes that nobody has named are not known to be others.
+        let (tuned, replaced) = loaded.clone().with_classes(names(), 1).unwrap();
+        assert!(replaced.is_empty() && tuned.weights == loaded.weights);
         let named = loaded.description.with_classes(names()).unwrap();
         assert_eq!(named.classes(), names());
         let error = named.with_classes(vec!["one".into()]).unwrap_err();

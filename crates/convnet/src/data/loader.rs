@@ -36,6 +36,16 @@ pub enum Order {
         /// Number of the epoch.
         epoch: u64,
     },
+    /// Shuffled within a window that moves along the pictures as they lie, for disks that read slowly out of order. An epoch begins
+    /// at a random place and goes around; each picture is drawn from the next `window` of those that are left.
+    Windowed {
+        /// Seed of the run.
+        seed: u64,
+        /// Number of the epoch.
+        epoch: u64,
+        /// From how many pictures one is drawn.
+        window: usize,
+    },
     /// Some of them, as they lie: which ones depends on the two numbers and the size of the set alone.
     Sample {
         /// Seed of the run.
@@ -177,7 +187,7 @@ impl Loader {
         };
         let key = match order {
             Order::Sequential | Order::Sample { .. } => [0, 0],
-            Order::Shuffled { seed, epoch } => [seed, epoch],
+            Order::Shuffled { seed, epoch } | Order::Windowed { seed, epoch, .. } => [seed, epoch],
         };
         let order = order.of(data.len())?;
         let end = order.len().div_ceil(batch_size);
@@ -262,6 +272,14 @@ impl Order {
         match self {
             Order::Sequential => {}
             Order::Shuffled { seed, epoch } => Random::stream(seed, *b"shuffle.", epoch).shuffle(&mut order),
+            Order::Windowed { seed, epoch, window } => {
+                let mut random = Random::stream(seed, *b"shuffle.", epoch);
+                let len = order.len();
+                order.rotate_left(random.below(len));
+                for at in 0..len {
+                    order.swap(at, at + random.below(window.min(len - at)));
+                }
+            }
             Order::Sample { seed, count } => {
                 Random::stream(seed, *b"sampled.", 0).shuffle(&mut order);
                 order.truncate(count);

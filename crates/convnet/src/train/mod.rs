@@ -30,7 +30,7 @@ mod unfreezing;
 
 pub use config::{
     ClassWeights, DataConfig, EngineConfig, Kind, ModelConfig, Optimizer, OptimizerConfig, OutputConfig, Recipe,
-    SETTINGS, ScheduleConfig, Setting, Settings, TrainConfig,
+    SETTINGS, ScheduleConfig, Setting, Settings, Shuffle, TrainConfig,
 };
 pub use find_lr::{RateSearch, TriedRate};
 pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};

@@ -367,7 +367,7 @@ impl Trainer {
 
     /// What the running epoch trains on, in its order, from a batch on.
     pub(super) fn batches(&self, start_batch: usize) -> Result<Loader> {
-        let order = Order::Shuffled { seed: self.recipe.seed, epoch: self.progress.epoch as u64 };
+        let order = self.recipe.shuffle.order(self.recipe.seed, self.progress.epoch as u64);
         let batch_size = self.recipe.batch_size;
         let workers = self.workers.unwrap_or_else(|| self.train.customary_workers());
         let options = LoaderOptions { batch_size, order, start_batch, workers };

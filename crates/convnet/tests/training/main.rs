@@ -222,6 +222,19 @@ fn a_trained_net_is_fine_tuned_to_other_classes() {
     let (tuned, replaced) = learned.clone().with_classes(names.clone(), 0).unwrap();
     assert_eq!(replaced, ["head.bias", "head.weight"]);
     assert_eq!(tuned.weights["conv1.weight"], learned.weights["conv1.weight"]);
+    let reversed: Vec<String> = names.iter().rev().cloned().collect();
+    let (same, replaced) = tuned.clone().with_classes(reversed.clone(), 1).unwrap();
+    assert!(replaced.is_empty() && same.description.classes() == reversed);
+    for name in ["head.weight", "head.bias"] {
+        let (before, after) = (tuned.weights[name].data(), same.weights[name].data());
+        let (first, second) = before.split_at(before.len() / 2);
+        assert_eq!(after, [second, first].concat(), "{name}");
+    }
+    // Equally many that are called otherwise are others.
+    let (others, replaced) = tuned.clone().with_classes(vec!["upper".into(), "left".into()], 1).unwrap();
+    assert_eq!(replaced, ["head.bias", "head.weight"]);
+    assert_ne!(others.weights["head.weight"], tuned.weights["head.weight"]);
+    assert_eq!(others.weights["conv1.weight"], tuned.weights["conv1.weight"]);
     let images = (0..20).flat_map(|index| dataset(20).image(index).unwrap().to_vec()).collect();
     let labels = (0..20).map(|index| u32::from(index % 3 == 2)).collect();
     let train = Dataset::new("two", [1, SIDE, SIDE], images, labels, names.clone()).unwrap();

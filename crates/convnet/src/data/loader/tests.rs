@@ -51,6 +51,27 @@ fn the_order_depends_on_seed_and_epoch_alone() {
 }
 
 #[test]
+fn a_windowed_epoch_has_every_picture_once_near_its_place() {
+    let order = |epoch, window| labels(loader(103, Order::Windowed { seed: 5, epoch, window }, 0, 2)).concat();
+    for (epoch, window) in [(0, 1), (1, 10), (2, 10), (3, 1000)] {
+        let mut order = order(epoch, window);
+        // The first one is drawn from the window at the beginning, wherever that is.
+        let begins: Vec<u32> = (0..103).filter(|&begin| fits(&order, begin, window)).collect();
+        assert!(!begins.is_empty(), "window of {window}: {order:?}");
+        order.sort_unstable();
+        assert_eq!(order, (0..103).collect::<Vec<_>>());
+    }
+    assert_ne!(order(1, 10), order(2, 10));
+    assert_ne!(order(1, 1)[0], order(2, 1)[0]);
+}
+
+/// Whether each picture comes at most a window before its place, counted from where the epoch begins.
+fn fits(order: &[u32], begin: u32, window: usize) -> bool {
+    let place = |label: u32| (label + 103 - begin) as usize % 103;
+    order.iter().enumerate().all(|(at, &label)| place(label) < at + window)
+}
+
+#[test]
 fn sizes_are_known_and_ends_are_clean() {
     let mut loader = loader(50, SHUFFLED, 1, 2);
     assert_eq!(loader.len(), 2);

@@ -2,6 +2,7 @@
 
 use toml::Value;
 
+use super::Shuffle;
 use crate::Error;
 use crate::data::augment::Augmentation;
 use crate::suggest::hint;
@@ -33,6 +34,8 @@ pub enum Kind {
     Augmentation,
     /// `none`, `balanced`, or numbers.
     ClassWeights,
+    /// `all` or `window=N`.
+    Shuffle,
 }
 
 /// What weights of classes are called where they are not said one by one.
@@ -54,6 +57,7 @@ impl Kind {
             Kind::Texts => "names between commas".into(),
             Kind::Augmentation => "the name of an augmentation or a list of transforms".into(),
             Kind::ClassWeights => "none, balanced, or a number for each class, such as 1,2.5,1".into(),
+            Kind::Shuffle => Shuffle::EXPECTED.into(),
         }
     }
 
@@ -80,7 +84,7 @@ impl Kind {
             Kind::Count => count(trimmed),
             Kind::Number => number(trimmed),
             Kind::Text | Kind::File => Some(Value::String(text.into())),
-            Kind::Choice(_) => Some(Value::String(trimmed.into())),
+            Kind::Choice(_) | Kind::Shuffle => Some(Value::String(trimmed.into())),
             Kind::Counts => items().map(count).collect::<Option<_>>().map(Value::Array),
             Kind::Numbers => items().map(number).collect::<Option<_>>().map(Value::Array),
             Kind::Texts => Some(Value::Array(items().map(|item| Value::String(item.into())).collect())),
@@ -118,6 +122,7 @@ impl Kind {
             (Kind::ClassWeights, Value::String(word)) if CLASS_WEIGHTS.contains(&word.as_str()) => {
                 Ok(Value::String(word))
             }
+            (Kind::Shuffle, Value::String(text)) if text.parse::<Shuffle>().is_ok() => Ok(Value::String(text)),
             (Kind::Texts, Value::Array(items)) => each(items, Kind::Text),
             (Kind::Augmentation, Value::String(name)) => augmentation(&name),
             (Kind::Augmentation, list @ Value::Array(_)) => augmentation(&list.to_string()),

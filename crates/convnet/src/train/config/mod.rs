@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::kind::Kind;
-pub use self::recipe::{ClassWeights, Optimizer, OptimizerConfig, Recipe, ScheduleConfig};
+pub use self::recipe::{ClassWeights, Optimizer, OptimizerConfig, Recipe, ScheduleConfig, Shuffle};
 use self::recipe::{expect, is_share};
 pub use self::settings::{SETTINGS, Setting, Settings};
 use crate::data::Sizing;
@@ -281,6 +281,7 @@ mod tests {
             ("patience", "2"),
             ("batch_size", "32"),
             ("seed", "3"),
+            ("shuffle", "window=50"),
             ("data", "mnist"),
             ("input", "3x32x32"),
             ("val_split", "0.5"),

@@ -1,10 +1,12 @@
 //! How a net is trained, whatever the net and the data: the part of a configuration that a program gives to a
 //! [`Trainer`](crate::train::Trainer).
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Order;
 use crate::data::augment::{Augmentation, Mixing};
 use crate::exec::{MuonRate, Update};
 use crate::train::{Progress, Schedule, Span};
@@ -29,6 +31,8 @@ pub struct Recipe {
     pub freeze: Vec<String>,
     /// Decides initial weights, order of the pictures, the split and dropout.
     pub seed: u64,
+    /// In which order an epoch has the training pictures.
+    pub shuffle: Shuffle,
     /// How gradients change weights.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
@@ -64,6 +68,63 @@ pub struct Recipe {
     /// [`Recipe::freeze`] for layers that are never trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfreeze_every: Option<usize>,
+}
+
+/// In which order an epoch has the training pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Shuffle {
+    /// Any of their orders; written `all`.
+    #[default]
+    All,
+    /// Each picture is drawn from so many that lie side by side, as in [`Order::Windowed`]; written `window=N`. For pictures that are
+    /// mixed already, such as those of shards, on disks that read slowly out of order.
+    Window(usize),
+}
+
+impl Shuffle {
+    pub(super) const EXPECTED: &str = "all, or window=N with a number of pictures from 1";
+
+    /// The order of an epoch.
+    pub fn order(self, seed: u64, epoch: u64) -> Order {
+        match self {
+            Shuffle::All => Order::Shuffled { seed, epoch },
+            Shuffle::Window(window) => Order::Windowed { seed, epoch, window },
+        }
+    }
+}
+
+impl FromStr for Shuffle {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Shuffle> {
+        let window = || text.strip_prefix("window=")?.parse().ok().filter(|&window| window > 0).map(Shuffle::Window);
+        let shuffle = if text == "all" { Some(Shuffle::All) } else { window() };
+        shuffle.ok_or_else(|| Error::setting("shuffle", Shuffle::EXPECTED, text))
+    }
+}
+
+impl fmt::Display for Shuffle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shuffle::All => f.write_str("all"),
+            Shuffle::Window(window) => write!(f, "window={window}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Shuffle {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Shuffle> {
+        text.parse()
+    }
+}
+
+impl From<Shuffle> for String {
+    fn from(shuffle: Shuffle) -> String {
+        shuffle.to_string()
+    }
 }
 
 /// How much a mistake about each class costs.
@@ -193,6 +254,7 @@ impl Default for Recipe {
             batch_size: 256,
             freeze: Vec::new(),
             seed: 0,
+            shuffle: Shuffle::All,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             label_smoothing: 0.0,

@@ -90,6 +90,13 @@ pub const SETTINGS: &[Setting] = &[
     .or("all stages from the beginning"),
     setting("seed", "seed", Kind::Count, "Decides initial weights, order of the pictures, the split and dropout"),
     setting(
+        "shuffle",
+        "shuffle",
+        Kind::Shuffle,
+        "Order of the training pictures: all, or window=N, which draws each from the next N as they lie: for shards on disks that \
+         read slowly out of order",
+    ),
+    setting(
         "data.source",
         "data",
         Kind::Text,
