@@ -1,4 +1,5 @@
-//! Buffers whose first float begins a cache line, so that no aligned vector crosses two lines.
+//! Buffers whose first float begins a cache line, so that no aligned vector crosses two lines. Large ones lie on huge pages where
+//! the system has them to give: a training step walks through more memory than the TLB has small pages for.
 
 use crate::simd::LANES;
 use std::ops::{Deref, DerefMut};
@@ -18,7 +19,12 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer of `len` zeros.
     pub fn zeros(len: usize) -> Buffer {
-        Buffer { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)], len }
+        let count = len.div_ceil(LANES);
+        let mut lines = Vec::with_capacity(count);
+        prefer_huge_pages(&lines);
+        // Only now are the pages touched.
+        lines.resize(count, Line([0.0; LANES]));
+        Buffer { lines, len }
     }
 
     /// Gives back the memory behind the first `len` floats, where there are more.
@@ -28,6 +34,36 @@ impl Buffer {
         self.lines.shrink_to_fit();
     }
 }
+
+/// Bytes from which huge pages are asked for: below, none would fit, or one that is mostly empty.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 4 << 20;
+
+/// Asks Linux for pages of 2 MiB, which it gives only where it is asked (`madvise` in
+/// `/sys/kernel/mm/transparent_hugepage/enabled`); where it cannot, pages stay as they are.
+#[cfg(target_os = "linux")]
+fn prefer_huge_pages(lines: &Vec<Line>) {
+    use std::ffi::{c_int, c_void};
+    unsafe extern "C" {
+        fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
+    }
+    /// Linux's number of the advice.
+    const MADV_HUGEPAGE: c_int = 14;
+    /// A multiple of every page size, to which the range is narrowed.
+    const PAGE: usize = 64 << 10;
+    let (start, bytes) = (lines.as_ptr() as usize, lines.capacity() * size_of::<Line>());
+    if bytes < LARGE {
+        return;
+    }
+    let (first, end) = (start.next_multiple_of(PAGE), (start + bytes) / PAGE * PAGE);
+    // SAFETY: the range lies within an allocation of our own, and the advice changes nothing that a program can see but time. A
+    // system that does not know it says so, and nothing has to be done then.
+    unsafe { madvise(first as *mut c_void, end - first, MADV_HUGEPAGE) };
+}
+
+/// Other systems are not asked.
+#[cfg(not(target_os = "linux"))]
+fn prefer_huge_pages(_: &Vec<Line>) {}
 
 impl Deref for Buffer {
     type Target = [f32];
@@ -57,7 +93,7 @@ mod tests {
 
     #[test]
     fn begins_a_line_and_holds_its_length() {
-        for len in [0, 1, 16, 17, 1000] {
+        for len in [0, 1, 16, 17, 1000, 3 << 20] {
             let mut buffer = Buffer::zeros(len);
             assert_eq!(buffer.len(), len);
             assert_eq!(buffer.as_ptr() as usize % 64, 0);
