@@ -335,6 +335,17 @@ impl Classifier {
         Ok((Classifier { description, weights }, names))
     }
 
+    /// The net of an ONNX file, used as its metadata say, or else as is customary for a net of the file's name.
+    #[cfg(feature = "onnx")]
+    fn of_onnx(path: &Path) -> Result<(Classifier, Vec<Note>)> {
+        let crate::onnx::Imported { net, weights, mut metadata, assumed } =
+            crate::onnx::read(path, &Default::default())?;
+        keep_sound(&mut metadata, &net);
+        weights::check_finite(&weights).map_err(|error| error.in_file(path))?;
+        let description = Description::from_metadata(Some(net), &metadata).map_err(|error| error.in_file(path))?;
+        Ok((Classifier { description, weights }, assumed.into_iter().map(Note::Assumed).collect()))
+    }
+
     /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
     ///
     /// # Errors
@@ -344,13 +355,17 @@ impl Classifier {
         Ok(Classifier::open(path, &choice, &Fitting::default())?.0)
     }
 
-    /// Reads weights from a file of any form and makes them fit a net; also what is worth telling of how (see [`Note`]).
-    /// Names of classes that are not as many as the outputs of the net are passed over.
+    /// Reads weights from a file of any form and makes them fit a net; also what is worth telling of how (see [`Note`]). An ONNX
+    /// file brings its own net. Names of classes that are not as many as the outputs of the net are passed over.
     ///
     /// # Errors
     /// As [`Checkpoint::load`](weights::Checkpoint::load); [`Error::Weights`] when there is no net, the weights do not fit it,
     /// or they hold NaN or infinity; [`Error::Unknown`] for layers to ignore that there are not.
     pub fn open(path: &Path, choice: &NetChoice, fitting: &Fitting) -> Result<(Classifier, Vec<Note>)> {
+        #[cfg(feature = "onnx")]
+        if matches!(choice, NetChoice::Own) && crate::onnx::is_model(path)? {
+            return Classifier::of_onnx(path);
+        }
         let in_file = |error: Error| error.in_file(path);
         let own = |checkpoint: &Checkpoint| match checkpoint.metadata.contains_key(NET_KEY) {
             true => own_net(&checkpoint.metadata).map(Some),

@@ -41,6 +41,7 @@
 //! | `image` | [`predictor::Input`] from an `image::DynamicImage` | none: its version of `image` becomes part of the interface |
 //! | `jpeg` | reading and writing JPEG | libjpeg-turbo-rs |
 //! | `lecture` | the lecture's rows, computed ([`lecture`]) | none |
+//! | `onnx` | reading networks from ONNX files ([`mod@onnx`]) | prost |
 //! | `plots` | the pictures and the page of a run, comparisons, sheets of filters ([`train::plots`], [`mod@report`], [`compare`]) | plotters, a font |
 //!
 //! # Errors
@@ -77,6 +78,8 @@ pub mod lecture;
 #[cfg_attr(not(feature = "plots"), allow(dead_code, reason = "a drawing escapes its text, and no more"))]
 mod markup;
 pub mod net;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
 pub mod pairing;
 pub mod predictor;

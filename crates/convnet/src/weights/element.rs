@@ -2,7 +2,7 @@
 
 /// Type of a stored tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Element {
+pub(crate) enum Element {
     F64,
     F32,
     F16,
@@ -28,7 +28,7 @@ pub(super) enum Element {
 
 impl Element {
     /// Bytes of one element.
-    pub(super) fn size(self) -> usize {
+    pub(crate) fn size(self) -> usize {
         match self {
             Element::C128 => 16,
             Element::F64 | Element::I64 | Element::U64 | Element::C64 => 8,
@@ -38,13 +38,30 @@ impl Element {
         }
     }
 
+    /// Whether an element is an integer or a truth value.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn is_integer(self) -> bool {
+        match self {
+            Element::I64 | Element::I32 | Element::I16 | Element::I8 => true,
+            Element::U64 | Element::U32 | Element::U16 | Element::U8 | Element::Bool => true,
+            Element::F64 | Element::F32 | Element::F16 | Element::BF16 => false,
+            Element::F8E4M3 | Element::F8E5M2 | Element::C64 | Element::C128 => false,
+        }
+    }
+
+    /// Whether an element is an integer that may be below 0.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn is_signed(self) -> bool {
+        matches!(self, Element::I64 | Element::I32 | Element::I16 | Element::I8)
+    }
+
     /// Whether an element is a complex number, which no `f32` is near to.
     pub(super) fn is_complex(self) -> bool {
         matches!(self, Element::C64 | Element::C128)
     }
 
     /// Appends the nearest `f32` of every whole element in `bytes`; NaN and infinity are let through.
-    pub(super) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+    pub(crate) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         match self {
             Element::F64 => append(bytes, values, |b| f64::from_le_bytes(b) as f32),
             Element::F32 => append(bytes, values, f32::from_le_bytes),

@@ -91,7 +91,7 @@ fn kind(start: &[u8]) -> (&'static str, &'static str) {
         return ("it is a tar archive", UNPACK);
     }
     if is_onnx(start) {
-        return ("it looks like an ONNX model", EXPORT);
+        return ("it is an ONNX model, which brings its own network", "name no network beside it");
     }
     text(start).unwrap_or((
         "its first bytes are not those of safetensors, nor of a file of PyTorch's",
@@ -100,7 +100,7 @@ fn kind(start: &[u8]) -> (&'static str, &'static str) {
 }
 
 /// Whether a file begins as an ONNX model: the version of its format, and who made it.
-fn is_onnx(start: &[u8]) -> bool {
+pub(crate) fn is_onnx(start: &[u8]) -> bool {
     match *start {
         // Field 1 (ir_version, a small number), then field 2 (producer_name), 5 (model_version), 7 (graph) or 8 (opset).
         [0x08, version, next, ..] => version < 32 && [0x12, 0x1a, 0x28, 0x3a, 0x42].contains(&next),
@@ -156,7 +156,7 @@ mod tests {
             (b"\x1f\x8b\x08\0", "gzip", "unpack"),
             (&tar, "tar", "unpack"),
             (b"\x89HDF\r\n\x1a\n\0\0", "HDF5", "safetensors"),
-            (b"\x08\x08\x12\x07pytorch\x1a\x05", "ONNX", "safetensors"),
+            (b"\x08\x08\x12\x07pytorch\x1a\x05", "ONNX", "no network"),
             (b"\x1c\0\0\0TFL3\0\0", "TensorFlow Lite", "safetensors"),
             (b"\x93NUMPY\x01\0", "NumPy", "safetensors"),
             (b"\x89PNG\r\n\x1a\n", "PNG", "weights"),

@@ -38,9 +38,13 @@ mod whiten;
 pub use check::{Fitted, check, check_finite, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
 pub use digest::weights_sha256;
+#[cfg(feature = "onnx")]
+pub(crate) use element::Element;
 pub use fit::{Fitting, NetChoice};
 pub(crate) use fit::{Ready, ready};
 pub use init::init;
+#[cfg(feature = "onnx")]
+pub(crate) use kind::is_onnx;
 pub use likeness::looks_like;
 pub use note::Note;
 pub use problem::{Misfit, Misshaped, Problem};
@@ -112,7 +116,7 @@ fn read_chosen(path: &Path, choose: Choose) -> Result<Contents> {
 }
 
 /// Text from a file as a message can show it: not too long, and without control characters.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     const MOST: usize = 120;
     let start = text.chars().take(MOST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
     let more = if text.chars().nth(MOST).is_some() { "…" } else { "" };

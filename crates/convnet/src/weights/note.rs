@@ -34,6 +34,8 @@ pub enum Note {
     Adapted(String, usize, usize),
     /// Parameters that the file does not have and that have their first values.
     Initial(Vec<String>),
+    /// What the file does not say, and is taken as usual.
+    Assumed(String),
 }
 
 /// Modules whose functions do harm when an unpickled file calls them.
@@ -70,7 +72,8 @@ impl Note {
             | Note::Merged(_)
             | Note::Classes(_)
             | Note::Channels(_)
-            | Note::Adapted(..) => false,
+            | Note::Adapted(..)
+            | Note::Assumed(_) => false,
         }
     }
 }
@@ -125,6 +128,7 @@ impl fmt::Display for Note {
             Note::Adapted(tensor, from, 1) => write!(f, "{tensor}: summed over its {from} channels for grey pictures"),
             Note::Adapted(tensor, from, to) => write!(f, "{tensor}: spread from {from} to {to} channels"),
             Note::Initial(names) => write!(f, "not trained, these have their first values: {}", names.join(", ")),
+            Note::Assumed(what) => write!(f, "the file does not say it, so taken: {what}"),
         }
     }
 }

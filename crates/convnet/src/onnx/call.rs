@@ -1,0 +1,190 @@
+//! A node of an ONNX graph as its operator reads it: attributes with their defaults, and what opset versions say as attributes or
+//! as inputs.
+
+use super::constant::{Constant, External};
+use super::proto::{Attribute, Node};
+
+/// A node, and the opset that says what it means.
+#[derive(Debug)]
+pub(super) struct Call<'g> {
+    pub(super) node: &'g Node,
+    pub(super) opset: i64,
+    external: &'g External,
+}
+
+/// A number that counts from the end where it is negative.
+pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
+    let found = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    let found = found.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
+    found.ok_or_else(|| format!("expected an axis or index below {rank}, got {axis}"))
+}
+
+impl<'g> Call<'g> {
+    pub(super) fn new(node: &'g Node, opset: i64, external: &'g External) -> Call<'g> {
+        Call { node, opset, external }
+    }
+
+    pub(super) fn operator(&self) -> &'g str {
+        &self.node.op_type
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'g Attribute> {
+        self.node.attribute.iter().find(|attribute| attribute.name == name)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.attribute(name).is_some()
+    }
+
+    pub(super) fn int(&self, name: &str, otherwise: i64) -> i64 {
+        self.attribute(name).map_or(otherwise, |attribute| attribute.i)
+    }
+
+    pub(super) fn float(&self, name: &str, otherwise: f32) -> f32 {
+        self.attribute(name).map_or(otherwise, |attribute| attribute.f)
+    }
+
+    pub(super) fn text(&self, name: &str, otherwise: &'static str) -> &'g str {
+        self.attribute(name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok()).unwrap_or(otherwise)
+    }
+
+    pub(super) fn ints(&self, name: &str) -> Option<&'g [i64]> {
+        self.attribute(name).map(|attribute| &attribute.ints[..])
+    }
+
+    pub(super) fn floats(&self, name: &str) -> Option<&'g [f32]> {
+        self.attribute(name).map(|attribute| &attribute.floats[..])
+    }
+
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub(super) fn tensor(&self, name: &str) -> Result<Option<Constant>, String> {
+        let tensor = self.attribute(name).and_then(|attribute| attribute.t.as_ref());
+        tensor.map(|tensor| self.external.read(tensor)).transpose()
+    }
+
+    /// Numbers of pixels, from 0 on.
+    ///
+    /// # Errors
+    /// Other numbers.
+    pub(super) fn pixels<const N: usize>(&self, name: &str, otherwise: [usize; N]) -> Result<[usize; N], String> {
+        let Some(ints) = self.ints(name) else { return Ok(otherwise) };
+        let pixels: Option<Vec<usize>> = ints.iter().map(|&int| usize::try_from(int).ok()).collect();
+        let pixels = pixels.and_then(|pixels| <[usize; N]>::try_from(pixels).ok());
+        pixels.ok_or_else(|| format!("expected {N} numbers of at least 0 as {name}, got {ints:?}"))
+    }
+
+    /// # Errors
+    /// An axis that is not there.
+    pub(super) fn axis(&self, axis: i64, rank: usize) -> Result<usize, String> {
+        axis_of(axis, rank)
+    }
+
+    /// Axes of Squeeze, Unsqueeze and the reductions: an attribute at first, later an input.
+    ///
+    /// # Errors
+    /// An input of other numbers.
+    pub(super) fn axes(&self, input: Option<&Constant>) -> Result<Option<Vec<i64>>, String> {
+        match (self.ints("axes"), input) {
+            (Some(axes), _) => Ok(Some(axes.to_vec())),
+            (None, Some(axes)) => axes.to_ints().map(|axes| Some(axes.to_vec())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Where Unsqueeze puts dimensions, in ascending order.
+    ///
+    /// # Errors
+    /// A place beyond the end, or one that is named twice.
+    pub(super) fn places(&self, axes: Vec<i64>, rank: usize) -> Result<Vec<usize>, String> {
+        let all = rank + axes.len();
+        let mut places = axes.iter().map(|&axis| axis_of(axis, all)).collect::<Result<Vec<_>, _>>()?;
+        places.sort_unstable();
+        match places.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(format!("expected axes that differ, got {axes:?}")),
+            false => Ok(places),
+        }
+    }
+
+    /// The order of Transpose: backwards where none is said.
+    ///
+    /// # Errors
+    /// What is no order of the axes.
+    pub(super) fn order(&self, rank: usize) -> Result<Vec<usize>, String> {
+        let Some(order) = self.ints("perm") else { return Ok((0..rank).rev().collect()) };
+        let found: Vec<usize> = order.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_, _>>()?;
+        let mut sorted = found.clone();
+        sorted.sort_unstable();
+        match sorted == (0..rank).collect::<Vec<_>>() {
+            true => Ok(found),
+            false => Err(format!("expected an order of {rank} axes, got {order:?}")),
+        }
+    }
+
+    /// The dimensions that Reshape asks for: 0 is the input's, -1 what is left.
+    ///
+    /// # Errors
+    /// Dimensions with another number of elements.
+    pub(super) fn reshaped(&self, dims: &[usize], wanted: &[i64]) -> Result<Vec<usize>, String> {
+        let problem = || format!("expected dimensions for the elements of {dims:?}, got {wanted:?}");
+        let count: usize = dims.iter().product();
+        let zero_copies = self.int("allowzero", 0) == 0;
+        let dim = |(axis, &dim): (usize, &i64)| match dim {
+            0 if zero_copies => dims.get(axis).copied(),
+            -1 => Some(1),
+            dim => usize::try_from(dim).ok(),
+        };
+        let mut found: Vec<usize> = wanted.iter().enumerate().map(dim).collect::<Option<_>>().ok_or_else(problem)?;
+        let known = found.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim)).ok_or_else(problem)?;
+        let mut open = wanted.iter().enumerate().filter(|&(_, &dim)| dim == -1).map(|(axis, _)| axis);
+        match (open.next(), open.next()) {
+            (None, _) if known == count => {}
+            (Some(axis), None) if known > 0 && count.is_multiple_of(known) => found[axis] = count / known,
+            _ => return Err(problem()),
+        }
+        Ok(found)
+    }
+
+    /// The indices that Slice keeps along each of its axes: attributes at first, later inputs.
+    ///
+    /// # Errors
+    /// Inputs that do not fit.
+    pub(super) fn slices(
+        &self,
+        dims: &[usize],
+        inputs: &[Option<&Constant>],
+    ) -> Result<Vec<(usize, Vec<usize>)>, String> {
+        let given = |index: usize, name: &str| match (self.ints(name), inputs.get(index).copied().flatten()) {
+            (Some(ints), _) => Ok(Some(ints.to_vec())),
+            (None, Some(constant)) => constant.to_ints().map(|ints| Some(ints.to_vec())),
+            (None, None) => Ok(None),
+        };
+        let starts = given(1, "starts")?.ok_or("expected starts")?;
+        let ends = given(2, "ends")?.ok_or("expected ends")?;
+        let axes = given(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = given(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            return Err("expected as many ends, axes and steps as starts".into());
+        }
+        let one = |index: usize| {
+            let axis = axis_of(axes[index], dims.len())?;
+            Ok((axis, kept(dims[axis], starts[index], ends[index], steps[index])?))
+        };
+        (0..starts.len()).map(one).collect()
+    }
+}
+
+/// The indices of a slice, as NumPy counts them.
+fn kept(length: usize, start: i64, end: i64, step: i64) -> Result<Vec<usize>, String> {
+    let long = length as i64;
+    let clamp =
+        |index: i64, low: i64, high: i64| if index < 0 { index.saturating_add(long) } else { index }.clamp(low, high);
+    let (first, last) = match step {
+        0 => return Err("expected a step that is not 0".into()),
+        1.. => (clamp(start, 0, long), clamp(end, 0, long)),
+        _ => (clamp(start, -1, long - 1), clamp(end, -1, long - 1)),
+    };
+    let goes_on = |&index: &i64| if step > 0 { index < last } else { index > last };
+    let indices = std::iter::successors(Some(first), |index| index.checked_add(step)).take_while(goes_on);
+    Ok(indices.map(|index| index as usize).collect())
+}

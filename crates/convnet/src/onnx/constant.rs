@@ -1,0 +1,225 @@
+//! Tensors whose elements are known as a graph is read: weights, shapes, settings.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use super::proto::{EXTERNAL, Tensor};
+use crate::weights::Element;
+
+/// Most axes of a tensor.
+const MAX_AXES: usize = 16;
+/// Most elements of a constant that is computed, of all of them together: a file of some bytes must not stand for gigabytes.
+pub(super) const MAX_COMPUTED: usize = 1 << 24;
+
+/// A tensor of known elements, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Constant {
+    pub(super) dims: Vec<usize>,
+    pub(super) data: Data,
+}
+
+/// Elements; floating-point numbers of any width are `f32`, integers and truth values `i64`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Data {
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+}
+
+impl Constant {
+    pub(super) fn ints(values: Vec<i64>) -> Constant {
+        Constant { dims: vec![values.len()], data: Data::Ints(values) }
+    }
+
+    pub(super) fn floats(dims: Vec<usize>, values: Vec<f32>) -> Constant {
+        Constant { dims, data: Data::Floats(values) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &self.data {
+            Data::Floats(values) => values.len(),
+            Data::Ints(values) => values.len(),
+        }
+    }
+
+    /// The elements as numbers of a net.
+    pub(super) fn to_floats(&self) -> Vec<f32> {
+        match &self.data {
+            Data::Floats(values) => values.clone(),
+            Data::Ints(values) => values.iter().map(|&value| value as f32).collect(),
+        }
+    }
+
+    /// The elements as numbers that dimensions and axes are said in.
+    ///
+    /// # Errors
+    /// Floating-point numbers.
+    pub(super) fn to_ints(&self) -> Result<&[i64], String> {
+        match &self.data {
+            Data::Ints(values) => Ok(values),
+            Data::Floats(_) => Err("expected integers, got floating-point numbers".into()),
+        }
+    }
+
+    /// The one number that all elements are.
+    pub(super) fn uniform(&self) -> Option<f32> {
+        let values = self.to_floats();
+        let first = *values.first()?;
+        values.iter().all(|&value| value == first).then_some(first)
+    }
+}
+
+/// The product of dimensions that a file says.
+pub(super) fn elements(dims: &[i64]) -> Result<(Vec<usize>, usize), String> {
+    let axes: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    let axes = axes.filter(|axes| axes.len() <= MAX_AXES);
+    let counted = axes.and_then(|axes| {
+        let count = axes.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
+        Some((axes, count))
+    });
+    counted.ok_or_else(|| format!("a shape of {dims:?}"))
+}
+
+/// Where elements may lie beside the file.
+#[derive(Debug)]
+pub(super) struct External {
+    /// The file's folder; without one nothing is read.
+    pub(super) folder: Option<PathBuf>,
+}
+
+impl External {
+    /// A tensor of the file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read(&self, tensor: &Tensor) -> Result<Constant, String> {
+        let (dims, count) = elements(&tensor.dims)?;
+        let element = element(tensor.data_type)?;
+        let length = count.checked_mul(element.size()).ok_or_else(|| format!("a shape of {dims:?}"))?;
+        let data = if tensor.data_location == EXTERNAL {
+            decode(element, &self.bytes(tensor, length)?)
+        } else if let Some(raw) = &tensor.raw_data {
+            if raw.len() != length {
+                return Err(format!("expected {length} bytes for shape {dims:?}, got {}", raw.len()));
+            }
+            decode(element, raw)
+        } else {
+            let data = listed(element, tensor);
+            let found = match &data {
+                Data::Floats(values) => values.len(),
+                Data::Ints(values) => values.len(),
+            };
+            if found != count {
+                return Err(format!("expected {count} elements for shape {dims:?}, got {found}"));
+            }
+            data
+        };
+        Ok(Constant { dims, data })
+    }
+
+    /// Bytes in a file of the same folder.
+    fn bytes(&self, tensor: &Tensor, length: usize) -> Result<Vec<u8>, String> {
+        let entry =
+            |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| &entry.value[..]);
+        let number = |key: &str| match entry(key) {
+            None => Ok(None),
+            Some(text) => {
+                text.parse::<u64>().map(Some).map_err(|_| format!("expected a number as {key}, got '{text}'"))
+            }
+        };
+        let location = entry("location").ok_or("its elements lie in another file, which is not named")?;
+        let (offset, said) = (number("offset")?.unwrap_or(0), number("length")?);
+        if said.is_some_and(|said| said != length as u64) {
+            return Err(format!("expected {length} bytes in '{location}', the file says {}", said.unwrap_or_default()));
+        }
+        let path = self.inside(location)?;
+        let failed = |error: std::io::Error| format!("its elements lie in {}: {error}", path.display());
+        let mut file = File::open(&path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?.len();
+        if offset.checked_add(length as u64).is_none_or(|end| end > found) {
+            return Err(format!("expected {length} bytes from {offset} on in {}, which has {found}", path.display()));
+        }
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+        let mut bytes = vec![0; length];
+        file.read_exact(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// The path of a file that must lie in the folder: no absolute path, no way out, no link.
+    fn inside(&self, location: &str) -> Result<PathBuf, String> {
+        let Some(folder) = &self.folder else {
+            return Err(format!("its elements lie in another file, '{location}'"));
+        };
+        let relative = Path::new(location);
+        let plain = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !plain || location.contains('\\') {
+            return Err(format!("expected a file in the folder of the model, got '{location}'"));
+        }
+        let mut path = folder.clone();
+        for part in relative.components() {
+            path.push(part);
+            let kind =
+                fs::symlink_metadata(&path).map_err(|e| format!("its elements lie in {}: {e}", path.display()))?;
+            if kind.is_symlink() {
+                return Err(format!("expected a file in the folder of the model, got the link '{location}'"));
+            }
+        }
+        match fs::metadata(&path).is_ok_and(|kind| kind.is_file()) {
+            true => Ok(path),
+            false => Err(format!("expected a file in the folder of the model, got '{location}'")),
+        }
+    }
+}
+
+/// ONNX's numbers of element types.
+fn element(kind: i32) -> Result<Element, String> {
+    Ok(match kind {
+        1 => Element::F32,
+        2 => Element::U8,
+        3 => Element::I8,
+        4 => Element::U16,
+        5 => Element::I16,
+        6 => Element::I32,
+        7 => Element::I64,
+        9 => Element::Bool,
+        10 => Element::F16,
+        11 => Element::F64,
+        12 => Element::U32,
+        13 => Element::U64,
+        16 => Element::BF16,
+        _ => return Err(format!("elements of the type {kind}, which are no plain numbers")),
+    })
+}
+
+/// Elements from their bytes.
+fn decode(element: Element, bytes: &[u8]) -> Data {
+    if !element.is_integer() {
+        let mut values = Vec::with_capacity(bytes.len() / element.size());
+        element.decode(bytes, &mut values);
+        return Data::Floats(values);
+    }
+    let size = element.size();
+    let signed = element.is_signed();
+    let value = |bytes: &[u8]| {
+        let negative = signed && bytes[size - 1] >= 0x80;
+        let mut wide = [if negative { 0xff } else { 0 }; 8];
+        wide[..size].copy_from_slice(bytes);
+        i64::from_le_bytes(wide)
+    };
+    Data::Ints(bytes.chunks_exact(size).map(value).collect())
+}
+
+/// Elements that are listed one by one.
+fn listed(element: Element, tensor: &Tensor) -> Data {
+    match element {
+        Element::F32 => Data::Floats(tensor.float_data.clone()),
+        Element::F64 => Data::Floats(tensor.double_data.iter().map(|&value| value as f32).collect()),
+        Element::F16 | Element::BF16 => {
+            let bytes: Vec<u8> = tensor.int32_data.iter().flat_map(|&value| (value as u16).to_le_bytes()).collect();
+            decode(element, &bytes)
+        }
+        Element::I64 => Data::Ints(tensor.int64_data.clone()),
+        Element::U32 | Element::U64 => Data::Ints(tensor.uint64_data.iter().map(|&value| value as i64).collect()),
+        _ => Data::Ints(tensor.int32_data.iter().map(|&value| value.into()).collect()),
+    }
+}

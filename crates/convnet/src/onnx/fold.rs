@@ -1,0 +1,305 @@
+//! Nodes whose inputs are all known: arithmetic on shapes, constants and settings that a program has written as operators.
+
+use super::call::Call;
+use super::constant::{Constant, Data, MAX_COMPUTED, elements};
+
+/// What an operator gives for known inputs; `None` for one that is not computed here.
+///
+/// # Errors
+/// Inputs or attributes that do not fit.
+pub(super) fn fold(call: &Call<'_>, inputs: &[Option<&Constant>]) -> Option<Result<Constant, String>> {
+    let input = |index: usize| {
+        let found = inputs.get(index).copied().flatten();
+        found.ok_or_else(|| format!("expected an input {index}"))
+    };
+    let unary = |f: fn(f32) -> f32| input(0).map(|x| map(x, f));
+    Some(match call.operator() {
+        "Identity" => input(0).cloned(),
+        "Cast" => input(0).map(|x| cast(x, call.int("to", 1))),
+        "Neg" => input(0).map(|x| match &x.data {
+            Data::Ints(values) => {
+                Constant { dims: x.dims.clone(), data: Data::Ints(values.iter().map(|v| -v).collect()) }
+            }
+            Data::Floats(_) => map(x, |v| -v),
+        }),
+        "Sqrt" => unary(f32::sqrt),
+        "Reciprocal" => unary(f32::recip),
+        "Floor" => unary(f32::floor),
+        "Ceil" => unary(f32::ceil),
+        "Exp" => unary(f32::exp),
+        "Abs" => unary(f32::abs),
+        "Add" => pair(input(0), input(1), |a, b| a + b, i64::checked_add),
+        "Sub" => pair(input(0), input(1), |a, b| a - b, i64::checked_sub),
+        "Mul" => pair(input(0), input(1), |a, b| a * b, i64::checked_mul),
+        "Div" => pair(input(0), input(1), |a, b| a / b, i64::checked_div),
+        "Pow" => pair(input(0), input(1), f32::powf, |a, b| u32::try_from(b).ok().and_then(|b| a.checked_pow(b))),
+        "Max" => pair(input(0), input(1), f32::max, |a, b| Some(a.max(b))),
+        "Min" => pair(input(0), input(1), f32::min, |a, b| Some(a.min(b))),
+        "Mod" => pair(input(0), input(1), |a, b| a % b, |a, b| a.checked_rem_euclid(b)),
+        "Equal" => pair(input(0), input(1), |a, b| f32::from(a == b), |a, b| Some(i64::from(a == b))),
+        "Where" => input(0).and_then(|condition| choose(condition, input(1)?, input(2)?)),
+        "Concat" => concat(inputs, call.int("axis", 0)),
+        "Gather" => input(0).and_then(|x| gather(x, input(1)?, call.int("axis", 0))),
+        "Slice" => input(0).and_then(|x| slice(call, x, inputs)),
+        "Transpose" => input(0).and_then(|x| transpose(x, &call.order(x.dims.len())?)),
+        "Reshape" => input(0).and_then(|x| {
+            let dims = call.reshaped(&x.dims, input(1)?.to_ints()?)?;
+            Ok(Constant { dims, data: x.data.clone() })
+        }),
+        "Flatten" => input(0).and_then(|x| {
+            let axis = call.axis(call.int("axis", 1), x.dims.len() + 1)?;
+            let dims = vec![x.dims[..axis].iter().product(), x.dims[axis..].iter().product()];
+            Ok(Constant { dims, data: x.data.clone() })
+        }),
+        "Squeeze" | "Unsqueeze" => input(0).and_then(|x| {
+            let axes = call.axes(inputs.get(1).copied().flatten())?;
+            let dims = if call.operator() == "Squeeze" { squeezed(call, x, axes)? } else { unsqueezed(call, x, axes)? };
+            Ok(Constant { dims, data: x.data.clone() })
+        }),
+        "Expand" => input(0).and_then(|x| {
+            let wanted = elements(input(1)?.to_ints()?)?.0;
+            let dims = broadcast(&x.dims, &wanted)?;
+            spread(x, &dims)
+        }),
+        "ConstantOfShape" => input(0).and_then(|shape| filled(call, shape)),
+        "Range" => input(0).and_then(|first| range(first, input(1)?, input(2)?)),
+        "ReduceProd" => input(0).and_then(|x| {
+            let product = x.to_ints()?.iter().try_fold(1_i64, |product, &value| product.checked_mul(value));
+            Ok(Constant::ints(vec![product.ok_or("a product that is too large")?]))
+        }),
+        "Shape" => input(0).map(|x| Constant::ints(x.dims.iter().map(|&dim| dim as i64).collect())),
+        "Size" => input(0).map(|x| Constant { dims: Vec::new(), data: Data::Ints(vec![x.len() as i64]) }),
+        _ => return None,
+    })
+}
+
+fn map(x: &Constant, f: fn(f32) -> f32) -> Constant {
+    Constant::floats(x.dims.clone(), x.to_floats().into_iter().map(f).collect())
+}
+
+/// Elements of another type: ONNX's numbers of floating-point ones are 1, 10, 11 and 16.
+fn cast(x: &Constant, to: i64) -> Constant {
+    let data = match (&x.data, matches!(to, 1 | 10 | 11 | 16)) {
+        (Data::Ints(values), true) => Data::Floats(values.iter().map(|&value| value as f32).collect()),
+        (Data::Floats(values), false) => Data::Ints(values.iter().map(|&value| value as i64).collect()),
+        (same, _) => same.clone(),
+    };
+    Constant { dims: x.dims.clone(), data }
+}
+
+/// The common shape of two that are broadcast (NumPy's rule).
+pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let rank = a.len().max(b.len());
+    let at = |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
+    let axis = |axis: usize| match (at(a, axis), at(b, axis)) {
+        (a, b) if a == b || b == 1 => Some(a),
+        (1, b) => Some(b),
+        _ => None,
+    };
+    let dims: Option<Vec<usize>> = (0..rank).map(axis).collect();
+    let dims = dims.filter(|dims| computable(dims));
+    dims.ok_or_else(|| {
+        format!("expected shapes of at most {MAX_COMPUTED} elements that go together, got {a:?} and {b:?}")
+    })
+}
+
+fn computable(dims: &[usize]) -> bool {
+    dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim)).is_some_and(|count| count <= MAX_COMPUTED)
+}
+
+/// For each element of `dims` the place of the one that it is in `own`.
+fn places(own: &[usize], dims: &[usize]) -> Vec<usize> {
+    let mut places = vec![0];
+    let mut strides = vec![0; dims.len()];
+    let mut stride = 1;
+    for (axis, &length) in own.iter().enumerate().rev() {
+        if length > 1 {
+            strides[axis + dims.len() - own.len()] = stride;
+        }
+        stride *= length;
+    }
+    for (&length, stride) in dims.iter().zip(strides) {
+        places = places.iter().flat_map(|&place| (0..length).map(move |index| place + index * stride)).collect();
+    }
+    places
+}
+
+/// The elements at these places.
+fn picked(x: &Constant, dims: Vec<usize>, places: &[usize]) -> Constant {
+    let data = match &x.data {
+        Data::Floats(values) => Data::Floats(places.iter().map(|&place| values[place]).collect()),
+        Data::Ints(values) => Data::Ints(places.iter().map(|&place| values[place]).collect()),
+    };
+    Constant { dims, data }
+}
+
+fn spread(x: &Constant, dims: &[usize]) -> Result<Constant, String> {
+    Ok(picked(x, dims.to_vec(), &places(&x.dims, dims)))
+}
+
+type Outcome<'a> = Result<&'a Constant, String>;
+
+fn pair(
+    a: Outcome<'_>,
+    b: Outcome<'_>,
+    floats: fn(f32, f32) -> f32,
+    ints: fn(i64, i64) -> Option<i64>,
+) -> Result<Constant, String> {
+    let (a, b) = (a?, b?);
+    let dims = broadcast(&a.dims, &b.dims)?;
+    let (a, b) = (spread(a, &dims)?, spread(b, &dims)?);
+    let data = match (&a.data, &b.data) {
+        (Data::Ints(a), Data::Ints(b)) => {
+            let values = a.iter().zip(b).map(|(&a, &b)| ints(a, b)).collect::<Option<Vec<_>>>();
+            Data::Ints(values.ok_or("integers that are too large, or a division by 0")?)
+        }
+        _ => Data::Floats(a.to_floats().into_iter().zip(b.to_floats()).map(|(a, b)| floats(a, b)).collect()),
+    };
+    Ok(Constant { dims, data })
+}
+
+fn choose(condition: &Constant, yes: &Constant, no: &Constant) -> Result<Constant, String> {
+    let dims = broadcast(&broadcast(&condition.dims, &yes.dims)?, &no.dims)?;
+    let (condition, yes, no) = (spread(condition, &dims)?, spread(yes, &dims)?, spread(no, &dims)?);
+    let condition = condition.to_ints()?;
+    let data = match (&yes.data, &no.data) {
+        (Data::Ints(yes), Data::Ints(no)) => Data::Ints(
+            condition.iter().zip(yes.iter().zip(no)).map(|(&c, (&y, &n))| if c != 0 { y } else { n }).collect(),
+        ),
+        _ => {
+            let both = yes.to_floats().into_iter().zip(no.to_floats());
+            Data::Floats(condition.iter().zip(both).map(|(&c, (y, n))| if c != 0 { y } else { n }).collect())
+        }
+    };
+    Ok(Constant { dims, data })
+}
+
+fn concat(inputs: &[Option<&Constant>], axis: i64) -> Result<Constant, String> {
+    let parts: Vec<&Constant> = inputs.iter().copied().flatten().collect();
+    let first = parts.first().ok_or("expected at least one input")?;
+    let rank = first.dims.len();
+    let axis = super::call::axis_of(axis, rank)?;
+    let fits = |part: &&Constant| {
+        part.dims.len() == rank && (0..rank).all(|other| other == axis || part.dims[other] == first.dims[other])
+    };
+    if !parts.iter().all(fits) {
+        return Err("expected inputs of the same shape but for one axis".into());
+    }
+    let outer: usize = first.dims[..axis].iter().product();
+    let mut dims = first.dims.clone();
+    dims[axis] = parts.iter().map(|part| part.dims[axis]).sum();
+    if !computable(&dims) {
+        return Err(format!("a constant of {dims:?}: expected at most {MAX_COMPUTED} elements"));
+    }
+    let all_ints = parts.iter().all(|part| matches!(part.data, Data::Ints(_)));
+    let run = |part: &Constant| part.dims[axis..].iter().product::<usize>();
+    let data = if all_ints {
+        let slices: Vec<&[i64]> = parts.iter().map(|part| part.to_ints()).collect::<Result<_, _>>()?;
+        let rows =
+            (0..outer).flat_map(|row| slices.iter().zip(&parts).map(move |(slice, part)| (row, *slice, run(part))));
+        Data::Ints(rows.flat_map(|(row, slice, run)| slice[row * run..][..run].iter().copied()).collect())
+    } else {
+        let slices: Vec<Vec<f32>> = parts.iter().map(|part| part.to_floats()).collect();
+        let mut values = Vec::new();
+        for row in 0..outer {
+            for (slice, part) in slices.iter().zip(&parts) {
+                values.extend_from_slice(&slice[row * run(part)..][..run(part)]);
+            }
+        }
+        Data::Floats(values)
+    };
+    Ok(Constant { dims, data })
+}
+
+/// The elements at some indices along an axis.
+fn along(x: &Constant, axis: usize, indices: &[usize]) -> Constant {
+    let inner: usize = x.dims[axis + 1..].iter().product();
+    let outer: usize = x.dims[..axis].iter().product();
+    let block = x.dims[axis] * inner;
+    let rows = (0..outer).flat_map(|row| indices.iter().map(move |&index| row * block + index * inner));
+    let places: Vec<usize> = rows.flat_map(|start| start..start + inner).collect();
+    let mut dims = x.dims.clone();
+    dims[axis] = indices.len();
+    picked(x, dims, &places)
+}
+
+fn gather(x: &Constant, indices: &Constant, axis: i64) -> Result<Constant, String> {
+    let axis = super::call::axis_of(axis, x.dims.len())?;
+    let length = x.dims[axis];
+    let index = |&index: &i64| super::call::axis_of(index, length);
+    let chosen: Vec<usize> = indices.to_ints()?.iter().map(index).collect::<Result<_, _>>()?;
+    let mut dims = x.dims.clone();
+    dims.splice(axis..=axis, indices.dims.iter().copied());
+    if !computable(&dims) {
+        return Err(format!("a constant of {dims:?}: expected at most {MAX_COMPUTED} elements"));
+    }
+    Ok(Constant { dims, ..along(x, axis, &chosen) })
+}
+
+fn slice(call: &Call<'_>, x: &Constant, inputs: &[Option<&Constant>]) -> Result<Constant, String> {
+    let mut sliced = x.clone();
+    for (axis, indices) in call.slices(&x.dims, inputs)? {
+        sliced = along(&sliced, axis, &indices);
+    }
+    Ok(sliced)
+}
+
+/// A constant whose axes come in another order.
+pub(super) fn transpose(x: &Constant, order: &[usize]) -> Result<Constant, String> {
+    let dims: Vec<usize> = order.iter().map(|&axis| x.dims[axis]).collect();
+    let mut strides = vec![1; x.dims.len()];
+    for axis in (1..x.dims.len()).rev() {
+        strides[axis - 1] = strides[axis] * x.dims[axis];
+    }
+    let mut places = vec![0];
+    for (&axis, &length) in order.iter().zip(&dims) {
+        let stride = strides[axis];
+        places = places.iter().flat_map(|&place| (0..length).map(move |index| place + index * stride)).collect();
+    }
+    Ok(picked(x, dims, &places))
+}
+
+fn squeezed(call: &Call<'_>, x: &Constant, axes: Option<Vec<i64>>) -> Result<Vec<usize>, String> {
+    let axes: Option<Vec<usize>> =
+        axes.map(|axes| axes.iter().map(|&axis| call.axis(axis, x.dims.len())).collect()).transpose()?;
+    let removed = |axis: usize, length: usize| length == 1 && axes.as_ref().is_none_or(|axes| axes.contains(&axis));
+    Ok(x.dims.iter().enumerate().filter(|&(axis, &length)| !removed(axis, length)).map(|(_, &length)| length).collect())
+}
+
+fn unsqueezed(call: &Call<'_>, x: &Constant, axes: Option<Vec<i64>>) -> Result<Vec<usize>, String> {
+    let mut dims = x.dims.clone();
+    for place in call.places(axes.unwrap_or_default(), x.dims.len())? {
+        dims.insert(place.min(dims.len()), 1);
+    }
+    Ok(dims)
+}
+
+fn filled(call: &Call<'_>, shape: &Constant) -> Result<Constant, String> {
+    let (dims, count) = elements(shape.to_ints()?)?;
+    if count > MAX_COMPUTED {
+        return Err(format!(
+            "a constant of {dims:?}: expected at most {MAX_COMPUTED} elements that are not in the file"
+        ));
+    }
+    let data = match call.tensor("value")?.map(|value| value.data) {
+        Some(Data::Ints(values)) => Data::Ints(vec![values.first().copied().unwrap_or_default(); count]),
+        Some(Data::Floats(values)) => Data::Floats(vec![values.first().copied().unwrap_or_default(); count]),
+        None => Data::Floats(vec![0.0; count]),
+    };
+    Ok(Constant { dims, data })
+}
+
+fn range(first: &Constant, limit: &Constant, step: &Constant) -> Result<Constant, String> {
+    let number = |x: &Constant| x.to_ints()?.first().copied().ok_or_else(|| "expected a number".to_owned());
+    let (first, limit, step) = (number(first)?, number(limit)?, number(step)?);
+    if step == 0 {
+        return Err("expected a step that is not 0".into());
+    }
+    let goes_on = |&value: &i64| if step > 0 { value < limit } else { value > limit };
+    let values = std::iter::successors(Some(first), |value| value.checked_add(step)).take_while(goes_on);
+    let values: Vec<i64> = values.take(MAX_COMPUTED + 1).collect();
+    match values.len() <= MAX_COMPUTED {
+        true => Ok(Constant::ints(values)),
+        false => Err(format!("expected a range of at most {MAX_COMPUTED} numbers")),
+    }
+}

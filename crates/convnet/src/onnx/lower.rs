@@ -1,0 +1,340 @@
+//! From our graph to a net and its parameters.
+//!
+//! | rewrite | precondition | tested by |
+//! | --- | --- | --- |
+//! | what nothing reads is left out | none | `a_bias_written_as_a_sum` |
+//! | scale and shift into the convolution, linear layer, layer norm, or scale and shift before | nothing else reads that | the same |
+//! | scale and shift, or padding, as a 1×1 convolution of each channel | nothing else has taken them; the padding is of zeros | `what_nothing_takes_is_a_convolution` |
+//! | a linear layer on everything as a convolution | its output is used as maps | `features_are_maps_where_maps_are_wanted` |
+//!
+//! Features are a vector in a net, or maps of one pixel. They are maps where an operation on maps reads them, and a vector
+//! otherwise, so that a head is what it is in other nets: a pooling, Flatten, linear layers.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use super::graph::{Affine, Graph, Node, Operation};
+use crate::geometry::Window;
+use crate::net::{Net, NodeId};
+use crate::ops::{Category, Conv2d, Linear, Op, Shape};
+use crate::{StateDict, Tensor};
+
+/// A net of our graph.
+pub(super) struct Lowered {
+    pub(super) net: Net,
+    pub(super) weights: StateDict,
+}
+
+/// Makes the net whose output is a node of the graph, as a vector where it is `flat`. Its input is a vector if it is `features`.
+///
+/// # Errors
+/// What no net computes, or a net that is too large.
+pub(super) fn lower(
+    graph: &mut Graph,
+    output: usize,
+    name: &str,
+    features: bool,
+    flat: bool,
+) -> Result<Lowered, String> {
+    let output = fold(graph, output);
+    let used = used(graph, output);
+    if let Some(node) =
+        used.iter().map(|&node| &graph.nodes[node]).find(|node| matches!(node.operation, Operation::Part(_)))
+        && let Operation::Part(part) = node.operation
+    {
+        return Err(format!("'{}': {} that is no part of an activation or a norm", node.name, part.operator()));
+    }
+    let wanted = maps_wanted(graph, &used, output);
+    let [channels, ..] = graph.shape(0);
+    let input = if features { Shape::Vector(channels) } else { Shape::Map(graph.shape(0)) };
+    let net = Net::new(name, input).map_err(|error| error.to_string())?;
+    let mut builder = Builder {
+        net,
+        weights: StateDict::new(),
+        taken: HashSet::from(["input".to_owned()]),
+        built: vec![None; graph.nodes.len()],
+        flat: vec![None; graph.nodes.len()],
+    };
+    builder.built[0] = Some(NodeId(0));
+    for index in used.into_iter().filter(|&index| index > 0) {
+        builder.add(graph, index, wanted[index])?;
+    }
+    let last = builder.of(output);
+    let [_, rows, columns] = graph.shape(output);
+    if !builder.is_vector(last) && (flat || rows * columns == 1) {
+        builder.flattened(output)?;
+    }
+    Ok(Lowered { net: builder.net, weights: builder.weights })
+}
+
+/// For each node how many others read it.
+fn readers(graph: &Graph, used: &[usize]) -> Vec<usize> {
+    let mut readers = vec![0; graph.nodes.len()];
+    used.iter().flat_map(|&node| &graph.nodes[node].inputs).for_each(|&input| readers[input] += 1);
+    readers
+}
+
+/// The nodes that the output needs, in running order.
+fn used(graph: &Graph, output: usize) -> Vec<usize> {
+    let mut used = vec![false; graph.nodes.len()];
+    used[output] = true;
+    used[0] = true;
+    for index in (0..graph.nodes.len()).rev().filter(|&index| index <= output) {
+        if used[index] {
+            graph.nodes[index].inputs.iter().for_each(|&input| used[input] = true);
+        }
+    }
+    (0..graph.nodes.len()).filter(|&index| used[index]).collect()
+}
+
+/// Scales and shifts into the layers before them; the node that then has the output.
+fn fold(graph: &mut Graph, output: usize) -> usize {
+    let used = used(graph, output);
+    let readers = readers(graph, &used);
+    // Where the value of a node is found.
+    let mut moved: Vec<usize> = (0..graph.nodes.len()).collect();
+    for index in used {
+        let first = graph.nodes[index].inputs.first().copied();
+        graph.nodes[index].inputs.iter_mut().for_each(|input| *input = moved[*input]);
+        let (Operation::Affine(affine), Some(first)) = (graph.nodes[index].operation.clone(), first) else { continue };
+        let layer = moved[first];
+        if readers[first] == 1 && absorb(&mut graph.nodes[layer], &affine) {
+            moved[index] = layer;
+        }
+    }
+    moved[output]
+}
+
+/// Multiplies a layer's weights and adds to its bias, if it can have one.
+fn absorb(layer: &mut Node, affine: &Affine) -> bool {
+    match &mut layer.operation {
+        Operation::Affine(first) => {
+            *first = Rc::new(affine.after(first));
+            return true;
+        }
+        Operation::Net(Op::Conv2d(conv)) => conv.bias = true,
+        Operation::Net(Op::LayerNorm2d(_)) | Operation::Linear(_) | Operation::LinearOfAll(_) => {}
+        _ => return false,
+    }
+    let outputs = affine.scale.len();
+    if !layer.tensors.iter().any(|(name, _)| *name == "bias") {
+        layer.tensors.push(("bias", Tensor::zeros([outputs])));
+    }
+    for (name, tensor) in &mut layer.tensors {
+        let row = tensor.data().len() / outputs;
+        for (numbers, scale) in tensor.data_mut().chunks_mut(row).zip(&affine.scale) {
+            numbers.iter_mut().for_each(|number| *number *= scale);
+        }
+        if *name == "bias" {
+            tensor.data_mut().iter_mut().zip(&affine.shift).for_each(|(number, shift)| *number += shift);
+        }
+    }
+    true
+}
+
+/// Whether an operation takes and gives features as well as maps.
+fn is_of_either(operation: &Operation) -> bool {
+    let Operation::Net(op) = operation else { return false };
+    match op.category() {
+        Category::Pointwise => !matches!(op, Op::LayerScale(_)),
+        Category::Normalization => matches!(op, Op::LayerNorm2d(_)),
+        Category::Rearrangement => matches!(op, Op::Slice(_)),
+        Category::Merge => *op == Op::Add,
+        Category::Join => true,
+        Category::Input | Category::Convolution | Category::Linear | Category::Pooling => false,
+        Category::Dropout | Category::Reshape => false,
+    }
+}
+
+/// For each node whether its value is used as maps.
+fn maps_wanted(graph: &Graph, used: &[usize], output: usize) -> Vec<bool> {
+    let mut wanted = vec![false; graph.nodes.len()];
+    for &index in used.iter().rev().filter(|&&index| index <= output) {
+        let node = &graph.nodes[index];
+        let [_, rows, columns] = node.shape;
+        let maps = wanted[index] || rows * columns > 1;
+        let of_inputs = match &node.operation {
+            Operation::Linear(_) => maps,
+            Operation::LinearOfAll(_) => false,
+            operation if is_of_either(operation) => maps,
+            _ => true,
+        };
+        wanted[index] = maps;
+        if of_inputs {
+            node.inputs.iter().for_each(|&input| wanted[input] = true);
+        }
+    }
+    wanted
+}
+
+struct Builder {
+    net: Net,
+    weights: StateDict,
+    taken: HashSet<String>,
+    /// The node of the net that has the value of a node of the graph.
+    built: Vec<Option<NodeId>>,
+    /// The same as a vector.
+    flat: Vec<Option<NodeId>>,
+}
+
+impl Builder {
+    fn is_vector(&self, node: NodeId) -> bool {
+        matches!(self.net.node(node).shape, Shape::Vector(_))
+    }
+
+    /// A name that no other node has.
+    fn unique(&mut self, name: &str) -> String {
+        let name = if name.is_empty() { "layer" } else { name };
+        let numbered = (2..).map(|number| format!("{name}_{number}"));
+        let free = [name.to_owned()].into_iter().chain(numbered).find(|name| !self.taken.contains(name));
+        let free = free.unwrap_or_default();
+        self.taken.insert(free.clone());
+        free
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        op: impl Into<Op>,
+        inputs: &[NodeId],
+        tensors: Vec<(&'static str, Tensor)>,
+    ) -> Result<NodeId, String> {
+        let name = self.unique(name);
+        let node = self.net.add(&name, op, inputs).map_err(|error| error.to_string())?;
+        self.weights.extend(tensors.into_iter().map(|(parameter, tensor)| (format!("{name}.{parameter}"), tensor)));
+        Ok(node)
+    }
+
+    fn of(&self, node: usize) -> NodeId {
+        self.built[node].expect("a node comes after its inputs")
+    }
+
+    /// A node's value as a vector.
+    fn flattened(&mut self, node: usize) -> Result<NodeId, String> {
+        let own = self.of(node);
+        if self.is_vector(own) {
+            return Ok(own);
+        }
+        if let Some(flat) = self.flat[node] {
+            return Ok(flat);
+        }
+        let flat = self.push("flatten", Op::Flatten, &[own], Vec::new())?;
+        self.flat[node] = Some(flat);
+        Ok(flat)
+    }
+
+    fn add(&mut self, graph: &mut Graph, index: usize, maps: bool) -> Result<(), String> {
+        let mut tensors = std::mem::take(&mut graph.nodes[index].tensors);
+        let Node { name, operation, inputs, shape, .. } = graph.nodes[index].clone();
+        let bias = tensors.iter().any(|(name, _)| *name == "bias");
+        let [channels, ..] = shape;
+        let node = match operation {
+            Operation::Linear(out_features) if maps => {
+                let input = self.of(inputs[0]);
+                self.push(&name, Linear { bias, per_pixel: true, ..Linear::new(out_features) }, &[input], tensors)
+            }
+            Operation::LinearOfAll(outputs) if maps => {
+                let [deep, rows, columns] = graph.shape(inputs[0]);
+                let (_, weight) = &mut tensors[0];
+                *weight = Tensor::new([outputs, deep, rows, columns], std::mem::take(weight).into_data());
+                let window = Window { kernel: [rows, columns], ..Window::square(1) };
+                let op = Conv2d { bias, ..Conv2d::new(outputs, window) };
+                self.push(&name, op, &[self.of(inputs[0])], tensors)
+            }
+            Operation::Linear(out_features) | Operation::LinearOfAll(out_features) => {
+                let input = self.flattened(inputs[0])?;
+                self.push(&name, Linear { bias, ..Linear::new(out_features) }, &[input], tensors)
+            }
+            Operation::Net(op) => {
+                let any_vector = inputs.iter().any(|&input| self.is_vector(self.of(input)));
+                let inputs: Vec<NodeId> = match any_vector {
+                    true => inputs.iter().map(|&input| self.flattened(input)).collect::<Result<_, _>>()?,
+                    false => inputs.iter().map(|&input| self.of(input)).collect(),
+                };
+                self.push(&name, op, &inputs, tensors)
+            }
+            Operation::Affine(affine) => {
+                let (op, tensors) = Graph::each_channel(channels, Some(&affine), None);
+                self.push(&name, op, &[self.of(inputs[0])], tensors)
+            }
+            Operation::Pad(around) if around.value == 0.0 => {
+                let (op, tensors) = Graph::each_channel(channels, None, Some(around));
+                self.push(&name, op, &[self.of(inputs[0])], tensors)
+            }
+            Operation::Pad(around) => Err(format!("'{name}': expected padding of zeros, got {}", around.value)),
+            Operation::Part(part) => Err(format!("'{name}': {}", part.operator())),
+        };
+        self.built[index] = Some(node?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::Surround;
+    use super::*;
+    use crate::ops::{Activation, AdaptiveAvgPool2d, MaxPool2d};
+
+    fn conv(graph: &mut Graph, input: usize, outputs: usize) -> usize {
+        let [channels, ..] = graph.shape(input);
+        let weight = Tensor::new([outputs, channels, 1, 1], vec![2.0; outputs * channels]);
+        graph.net(Conv2d { bias: false, ..Conv2d::new(outputs, 1) }, &[input], vec![("weight", weight)]).unwrap()
+    }
+
+    fn operations(lowered: &Lowered) -> Vec<&'static str> {
+        lowered.net.nodes().iter().map(|node| node.op.name()).collect()
+    }
+
+    #[test]
+    fn a_bias_written_as_a_sum() {
+        let mut graph = Graph::new([2, 3, 3]);
+        graph.name = "conv".into();
+        let conv = conv(&mut graph, 0, 2);
+        let scaled = graph.affine(conv, Affine { scale: vec![0.5, 1.0], shift: vec![0.0, 0.0] });
+        let output = graph.affine(scaled, Affine { scale: vec![1.0, 1.0], shift: vec![1.0, -1.0] });
+        let unread = graph.activation(Activation::Relu, output);
+        let lowered = lower(&mut graph, output, "net", false, false).unwrap();
+        assert!(unread > output);
+        assert_eq!(operations(&lowered), ["input", "conv2d"]);
+        assert_eq!(lowered.weights["conv.weight"].data(), [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(lowered.weights["conv.bias"].data(), [1.0, -1.0]);
+        crate::weights::check(&lowered.net, &lowered.weights).unwrap();
+    }
+
+    #[test]
+    fn what_nothing_takes_is_a_convolution() {
+        let mut graph = Graph::new([2, 3, 3]);
+        let scaled = graph.affine(0, Affine { scale: vec![2.0, 1.0], shift: vec![0.0, 0.0] });
+        let shifted = graph.affine(scaled, Affine::uniform(2, 1.0, 3.0));
+        let around = Surround { begin: [1, 0], end: [0, 2], value: 0.0 };
+        let padded = graph.pad(shifted, around);
+        let output = graph.net(MaxPool2d::new(2), &[padded], Vec::new()).unwrap();
+        let lowered = lower(&mut graph, output, "net", false, false).unwrap();
+        assert_eq!(operations(&lowered), ["input", "conv2d", "conv2d", "max_pool2d"]);
+        assert_eq!(lowered.net.output_shape(), Shape::Map([2, 2, 2]));
+        crate::weights::check(&lowered.net, &lowered.weights).unwrap();
+        let around = Surround { value: 1.0, ..around };
+        let ones = graph.pad(0, around);
+        assert!(lower(&mut graph, ones, "net", false, false).err().unwrap().contains("of zeros"));
+    }
+
+    #[test]
+    fn features_are_maps_where_maps_are_wanted() {
+        let mut graph = Graph::new([2, 3, 3]);
+        let pool = graph.net(AdaptiveAvgPool2d::new([1, 1]), &[0], Vec::new()).unwrap();
+        let squeeze = graph.linear(pool, false, Tensor::zeros([2, 2]));
+        let gate = graph.activation(Activation::Sigmoid, squeeze);
+        let gated = graph.product(0, gate).unwrap();
+        let head = graph.linear(gated, true, Tensor::zeros([5, 18]));
+        let lowered = lower(&mut graph, head, "net", false, true).unwrap();
+        let expected = ["input", "adaptive_avg_pool2d", "linear", "sigmoid", "mul", "flatten", "linear"];
+        assert_eq!(operations(&lowered), expected);
+        assert_eq!(lowered.net.output_shape(), Shape::Vector(5));
+        // A linear layer on everything whose outputs are channels.
+        let all = graph.linear(0, true, Tensor::zeros([2, 18]));
+        let gated = graph.product(0, all).unwrap();
+        let lowered = lower(&mut graph, gated, "net", false, false).unwrap();
+        assert_eq!(operations(&lowered), ["input", "conv2d", "mul"]);
+        crate::weights::check(&lowered.net, &lowered.weights).unwrap();
+    }
+}

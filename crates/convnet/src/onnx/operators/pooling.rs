@@ -1,0 +1,94 @@
+//! Poolings over windows.
+
+use super::products::{around, padding};
+use crate::geometry::{Padding, Window};
+use crate::onnx::call::Call;
+use crate::onnx::graph::{Operation, Surround};
+use crate::onnx::reader::{Inputs, Reader, Value, needed};
+use crate::ops::{Activation, AvgPool2d, MaxPool2d, Op};
+
+/// The window of a pooling over maps of that height and width.
+fn window(call: &Call<'_>, input: [usize; 2]) -> Result<Window, String> {
+    let kernel = call.pixels("kernel_shape", [0; 2])?;
+    let window = Window {
+        kernel,
+        stride: call.pixels("strides", [1; 2])?,
+        dilation: call.pixels("dilations", [1; 2])?,
+        padding: Padding::NONE,
+        ceil_mode: call.int("ceil_mode", 0) != 0,
+    };
+    Ok(Window { padding: padding(call, window, input)?, ..window })
+}
+
+pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+    if call.int("storage_order", 0) != 0 || call.node.output.len() > 1 {
+        return Err("expected the largest numbers alone, without their places".into());
+    }
+    let map = reader.map(needed(inputs, 0, "X")?)?;
+    let [_, height, width] = reader.graph.shape(map);
+    let window = window(call, [height, width])?;
+    let (map, window) = match &reader.graph.nodes[map].operation {
+        // No number is below these, so they may be left out.
+        Operation::Pad(Surround { value, .. }) if *value <= -1e30 => around(reader, map, window, *value),
+        Operation::Pad(Surround { value: 0.0, .. }) if is_positive(reader, reader.graph.nodes[map].inputs[0]) => {
+            around(reader, map, window, 0.0)
+        }
+        _ => (map, window),
+    };
+    let node = reader.graph.net(MaxPool2d { window }, &[map], Vec::new())?;
+    Ok(reader.maps(node))
+}
+
+/// Whether no number of a value is below 0.
+fn is_positive(reader: &Reader<'_>, node: usize) -> bool {
+    let node = &reader.graph.nodes[node];
+    match &node.operation {
+        Operation::Net(Op::Activation(activation)) => match activation {
+            Activation::Relu | Activation::Sigmoid | Activation::HardSigmoid { .. } => true,
+            Activation::Clip { low, .. } => *low >= 0.0,
+            _ => false,
+        },
+        Operation::Net(Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::Concat | Op::Add) => {
+            node.inputs.iter().all(|&input| is_positive(reader, input))
+        }
+        _ => false,
+    }
+}
+
+pub(super) fn average<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+    let mut map = reader.map(needed(inputs, 0, "X")?)?;
+    let [_, height, width] = reader.graph.shape(map);
+    let mut window = window(call, [height, width])?;
+    let count_include_pad = call.int("count_include_pad", 0) != 0;
+    if count_include_pad {
+        (map, window) = around(reader, map, window, 0.0);
+    }
+    let op = AvgPool2d { window, count_include_pad };
+    let node = match reader.graph.net(op, &[map], Vec::new()) {
+        Ok(node) => node,
+        // Padding beyond half a kernel: zeros that are counted can be put there before.
+        Err(problem) => {
+            let Padding::Explicit { begin, end } = window.padding else { return Err(problem) };
+            if !count_include_pad || window.ceil_mode {
+                return Err(problem);
+            }
+            let padded = reader.graph.pad(map, Surround { begin, end, value: 0.0 });
+            let op = AvgPool2d { window: Window { padding: Padding::NONE, ..window }, count_include_pad };
+            reader.graph.net(op, &[padded], Vec::new())?
+        }
+    };
+    Ok(reader.maps(node))
+}
+
+pub(super) fn global_max<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+    let map = reader.map(needed(inputs, 0, "X")?)?;
+    let node = largest(reader, map)?;
+    Ok(reader.maps(node))
+}
+
+/// The largest number of each channel.
+pub(super) fn largest(reader: &mut Reader<'_>, map: usize) -> Result<usize, String> {
+    let [_, rows, columns] = reader.graph.shape(map);
+    let window = Window { kernel: [rows, columns], ..Window::square(1) };
+    reader.graph.net(MaxPool2d { window }, &[map], Vec::new())
+}

@@ -1,0 +1,229 @@
+//! Node by node from an ONNX graph to ours. A value is a constant, or a layout over one of our nodes; what an operator makes of
+//! them stands in [`super::operators`].
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::call::Call;
+use super::constant::{Constant, External, MAX_COMPUTED};
+use super::fold::fold;
+use super::graph::Graph;
+use super::layout::{ChannelOrder, Layout};
+use super::names;
+use super::problem::Unsupported;
+use super::{operators, proto};
+use crate::Tensor;
+use crate::ops::ChannelShuffle;
+use crate::weights::printable;
+
+/// What a name of an ONNX graph stands for.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Constant(Rc<Constant>),
+    View(View),
+}
+
+/// A tensor that is computed: a node's value, in some layout.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct View {
+    pub(super) node: usize,
+    pub(super) layout: Layout,
+}
+
+/// What is known so far.
+pub(super) struct Reader<'g> {
+    pub(super) graph: Graph,
+    /// Pictures that dimensions count.
+    pub(super) batch: usize,
+    values: HashMap<&'g str, Option<Value>>,
+    /// Constants that come from the file, whose names name layers.
+    pub(super) weights: HashMap<*const Constant, &'g str>,
+    external: &'g External,
+    opset: i64,
+    computed: usize,
+    pub(super) unsupported: Vec<Unsupported>,
+}
+
+/// The inputs of a node, by place; `None` where an optional one is left out.
+pub(super) type Inputs = [Option<Value>];
+
+impl<'g> Reader<'g> {
+    pub(super) fn new(graph: Graph, batch: usize, opset: i64, external: &'g External) -> Reader<'g> {
+        Reader {
+            graph,
+            batch,
+            values: HashMap::new(),
+            weights: HashMap::new(),
+            external,
+            opset,
+            computed: 0,
+            unsupported: Vec::new(),
+        }
+    }
+
+    pub(super) fn define(&mut self, name: &'g str, value: Value) {
+        if let Value::Constant(constant) = &value {
+            self.weights.insert(Rc::as_ptr(constant), name);
+        }
+        self.values.insert(name, Some(value));
+    }
+
+    /// The value of that name; an error where an operator that gives it was not read.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name).and_then(Option::as_ref)
+    }
+
+    /// Reads a node. One that cannot be read is noted, and what depends on it is passed over.
+    pub(super) fn read(&mut self, node: &'g proto::Node) {
+        let missing = node.input.iter().find(|name| !name.is_empty() && !self.values.contains_key(&name[..]));
+        let known = |name: &String| if name.is_empty() { Some(None) } else { self.value(name).cloned().map(Some) };
+        let inputs: Option<Vec<Option<Value>>> = node.input.iter().map(known).collect();
+        let call = Call::new(node, self.opset, self.external);
+        let outputs = match inputs {
+            _ if let Some(name) = missing => {
+                Err(format!("expected an input '{}', which nothing gives", printable(name)))
+            }
+            Some(inputs) => self.outputs(&call, &inputs),
+            None if operators::is_known(&call) => Ok(Vec::new()),
+            None => Err("is not supported".into()),
+        };
+        let outputs = outputs.unwrap_or_else(|problem| {
+            self.unsupported.push(Unsupported::new(node, problem));
+            Vec::new()
+        });
+        let mut outputs = outputs.into_iter();
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            self.values.insert(name, outputs.next());
+        }
+    }
+
+    fn outputs(&mut self, call: &Call<'g>, inputs: &Inputs) -> Result<Vec<Value>, String> {
+        if !matches!(&call.node.domain[..], "" | "ai.onnx") {
+            return Err(format!("is of the domain '{}', which is not supported", call.node.domain));
+        }
+        let constants: Option<Vec<Option<&Constant>>> = inputs
+            .iter()
+            .map(|input| match input {
+                None => Some(None),
+                Some(Value::Constant(constant)) => Some(Some(&**constant)),
+                Some(Value::View(_)) => None,
+            })
+            .collect();
+        if let Some(constants) = constants {
+            if let [Some(Value::Constant(same))] = inputs
+                && call.operator() == "Identity"
+            {
+                return Ok(vec![Value::Constant(Rc::clone(same))]);
+            }
+            if let Some(folded) = fold(call, &constants) {
+                let folded = folded?;
+                self.computed += folded.len();
+                if self.computed > MAX_COMPUTED {
+                    return Err(format!(
+                        "expected at most {MAX_COMPUTED} elements that are computed and not in the file"
+                    ));
+                }
+                return Ok(vec![Value::Constant(Rc::new(folded))]);
+            }
+        }
+        self.graph.name = names::of_node(call.node, self.weight_name(inputs));
+        operators::read(self, call, inputs)
+    }
+
+    /// The name that the file has for the weight of a layer.
+    fn weight_name(&self, inputs: &Inputs) -> Option<&'g str> {
+        inputs.iter().flatten().find_map(|input| match input {
+            Value::Constant(constant) => self.weights.get(&Rc::as_ptr(constant)).copied(),
+            Value::View(_) => None,
+        })
+    }
+
+    /// A value as maps: the node that has it, channels in order.
+    ///
+    /// # Errors
+    /// A constant, or a tensor that is no batch of maps.
+    pub(super) fn map(&mut self, value: &Value) -> Result<usize, String> {
+        let view = view(value)?;
+        let shape = self.graph.shape(view.node);
+        match view.layout.as_map(shape) {
+            Some(ChannelOrder::Plain) => Ok(view.node),
+            Some(ChannelOrder::Shuffled(groups)) => self.graph.net(ChannelShuffle { groups }, &[view.node], Vec::new()),
+            None => Err(format!("expected batch, channels, height and width, got {}", self.described(view))),
+        }
+    }
+
+    /// The tensor with its channels in order, where only that keeps it from being maps.
+    ///
+    /// # Errors
+    /// As [`Reader::map`].
+    pub(super) fn in_order(&mut self, view: &View) -> Result<View, String> {
+        match view.layout.as_map(self.graph.shape(view.node)) {
+            Some(ChannelOrder::Shuffled(_)) => {
+                let node = self.map(&Value::View(view.clone()))?;
+                Ok(View { node, layout: Layout::map(self.batch, self.graph.shape(node)) })
+            }
+            Some(ChannelOrder::Plain) | None => Ok(view.clone()),
+        }
+    }
+
+    /// A tensor's dimensions, for messages.
+    pub(super) fn described(&self, view: &View) -> String {
+        let [channels, rows, columns] = self.graph.shape(view.node);
+        let dims = view.layout.dims();
+        format!("dimensions {dims:?} over maps of {channels}x{rows}x{columns}")
+    }
+
+    /// A batch of maps.
+    pub(super) fn maps(&self, node: usize) -> Value {
+        let layout = Layout::map(self.batch, self.graph.shape(node));
+        Value::View(View { node, layout })
+    }
+
+    /// A value whose layout is another's, over a node of the same shape.
+    pub(super) fn like(&self, view: &View, node: usize) -> Value {
+        Value::View(View { node, layout: view.layout.clone() })
+    }
+}
+
+/// The tensor of a value that is computed.
+///
+/// # Errors
+/// A constant.
+pub(super) fn view(value: &Value) -> Result<&View, String> {
+    match value {
+        Value::View(view) => Ok(view),
+        Value::Constant(_) => Err("expected a tensor that depends on the picture, got a constant".into()),
+    }
+}
+
+/// The elements of a value that is known.
+///
+/// # Errors
+/// A tensor that depends on the picture.
+pub(super) fn constant(value: &Value) -> Result<&Constant, String> {
+    match value {
+        Value::Constant(constant) => Ok(constant),
+        Value::View(_) => Err("expected a constant, got a tensor that depends on the picture".into()),
+    }
+}
+
+/// An input that must be there.
+///
+/// # Errors
+/// It is not.
+pub(super) fn needed<'i>(inputs: &'i Inputs, index: usize, name: &str) -> Result<&'i Value, String> {
+    inputs.get(index).and_then(Option::as_ref).ok_or_else(|| format!("expected an input {name}"))
+}
+
+/// A constant input that may be left out.
+///
+/// # Errors
+/// A tensor that depends on the picture.
+pub(super) fn given(inputs: &Inputs, index: usize) -> Result<Option<&Constant>, String> {
+    inputs.get(index).and_then(Option::as_ref).map(constant).transpose()
+}
+
+/// A constant as a tensor of a net.
+pub(super) fn tensor(constant: &Constant) -> Tensor {
+    Tensor::new(&constant.dims[..], constant.to_floats())
+}

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""The node tests of the package `onnx` on the operators of a CNN: how many pass, and why the others do not.
+
+    cargo build --release -p convnet --example run_onnx
+    python tests/onnx/node_tests.py [OPERATOR...]
+
+A test is a graph of one node, its inputs and its outputs. The first input is the picture, and so are those of its shape: they
+come as further channels of one input. Every other one becomes a constant, as it is in a network. A test whose first input is no
+tensor of floating-point numbers cannot be a part of a network, and is counted apart. Needs onnx and numpy.
+"""
+
+import argparse
+import collections
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.backend.test.loader import load_model_tests
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a classifier is made of.
+ELEMENTWISE = ["Add", "Concat", "Div", "Max", "Min", "Mul", "Sub", "Sum"]
+NO_PICTURE = "the first input is no tensor of floating-point numbers"
+VOCABULARY = """Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv Div Dropout Erf Expand Flatten
+Gather Gelu Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LRN LayerNormalization LeakyRelu MatMul Max
+MaxPool Min Mul Neg PRelu Pad Pow Range ReduceMax ReduceMean ReduceProd ReduceSum Relu Reshape Shape Sigmoid Size Slice
+Softmax Softsign Split Sqrt Squeeze Sub Sum Swish Tanh Transpose Unsqueeze""".split()
+
+
+def case(test):
+    """The model with constants in place of all inputs but the first, that input, and the first output."""
+    model = onnx.ModelProto()
+    model.CopyFrom(test.model)
+    given, expected = test.data_sets[0]
+    names = [value.name for value in model.graph.input]
+    inputs = dict(zip(names, given, strict=True))
+    first = given[0]
+    alike = [name for name in names[1:] if is_picture(inputs[name]) and inputs[name].shape == first.shape]
+    # Weights of a product may have the picture's shape by chance.
+    alike = alike if model.graph.node[0].op_type in ELEMENTWISE and first.ndim > 1 else []
+    for name in names[1:]:
+        if name not in alike:
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(inputs[name]), name))
+    kept = model.graph.input[0]
+    del model.graph.input[:]
+    model.graph.input.append(kept)
+    kept = model.graph.input[0]
+    if alike:
+        first = np.concatenate([first, *(inputs[name] for name in alike)], axis=1)
+        kept.type.tensor_type.shape.dim[1].dim_value = first.shape[1]
+        parts = [names[0], *alike]
+        kept.name = "all"
+        model.graph.node.insert(0, onnx.helper.make_node("Split", ["all"], parts, axis=1, **split_of(model, parts)))
+    return model, first, expected[0]
+
+
+def is_picture(value):
+    return isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64, np.float16)
+
+
+def split_of(model, parts):
+    """What Split is told from opset 18 on."""
+    return {"num_outputs": len(parts)} if model.opset_import[0].version >= 18 else {}
+
+
+def run(program, test):
+    """Whether a test passes, or why not."""
+    try:
+        model, first, expected = case(test)
+    except Exception as error:  # Sequences, optional values and other things that are no tensors.
+        return NO_PICTURE if isinstance(error, (AttributeError, TypeError, IndexError)) else f"{type(error).__name__}: {error}"
+    if not is_picture(first):
+        return NO_PICTURE
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        onnx.save(model, place / "model.onnx")
+        first.astype("<f4").tofile(place / "in")
+        words = [program, place / "model.onnx", place / "in", place / "out"]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return done.stderr.strip().splitlines()[-1].strip()[:160]
+        found = np.fromfile(place / "out", "<f4")
+    wanted = np.asarray(expected, dtype=np.float32)
+    if found.size != wanted.size:
+        return f"expected {wanted.size} numbers, got {found.size}"
+    return None if np.allclose(found, wanted.ravel(), rtol=1e-3, atol=1e-5) else "other numbers"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("operators", nargs="*", help="these alone")
+    parser.add_argument("--program", type=Path, default=ROOT / "target/release/examples/run_onnx")
+    parser.add_argument("--verbose", action="store_true", help="every test that does not pass")
+    arguments = parser.parse_args()
+    wanted = set(arguments.operators or VOCABULARY)
+    passed, failed, others = collections.Counter(), collections.defaultdict(list), collections.Counter()
+    for test in load_model_tests(kind="node"):
+        nodes = test.model.graph.node
+        operator = nodes[0].op_type if len(nodes) == 1 else None
+        if operator not in wanted:
+            continue
+        problem = run(arguments.program, test)
+        if problem is None:
+            passed[operator] += 1
+        elif problem == NO_PICTURE:
+            others[operator] += 1
+        else:
+            failed[operator].append((test.name, problem))
+    for operator in sorted(wanted & (set(passed) | set(failed))):
+        apart = f" ({others[operator]} without a picture)" if others[operator] else ""
+        print(f"{operator}: {passed[operator]} of {passed[operator] + len(failed[operator])}{apart}")
+        for name, problem in failed[operator] if arguments.verbose else []:
+            print(f"    {name}: {problem}")
+
+
+if __name__ == "__main__":
+    main()
