@@ -141,7 +141,7 @@ fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Re
     {
         assumed.push(format!("the first of its {} outputs, '{}'", others.len() + 1, printable(&output.name)));
     }
-    let features = input.axes.len() == 1;
+    let features = input.axes.len() <= 1;
     let Lowered { net, weights } = lower::lower(&mut reader.graph, view.node, name, features, flat)?;
     let metadata = model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
     Ok(Imported { net, weights, metadata, assumed })
@@ -187,6 +187,7 @@ impl<'g> Input<'g> {
         let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dimension).collect::<Vec<_>>());
         match dims.as_deref() {
             Some(&[batch, a, b, c]) => Ok(Input::pictures(name, batch, [a, b, c], options, assumed)),
+            Some(&[batch]) => Ok(Input { name, batch: batch.unwrap_or(1), shape: [1; 3], axes: &[] }),
             Some(&[batch, Some(features)]) => {
                 Ok(Input { name, batch: batch.unwrap_or(1), shape: [features, 1, 1], axes: &[Axis::Channel] })
             }
