@@ -7,6 +7,7 @@ use crate::columns::Style;
 
 /// Each study that was measured, and its `study.toml`.
 const RECORDED: &[(&str, &str)] = &[
+    ("depth", include_str!("results/depth.toml")),
     ("activation", include_str!("results/activation.toml")),
     ("regularisation", include_str!("results/regularisation.toml")),
     ("batchnorm", include_str!("results/batchnorm.toml")),
