@@ -9,7 +9,6 @@ use convnet::classifier::Classifier;
 use convnet::data::{Source, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
-use convnet::onnx;
 use convnet::ops::Shape;
 use convnet::train::RunFolder;
 use convnet::weights::{Fitting, NetChoice, Note};
@@ -96,7 +95,7 @@ impl ModelArgs {
     fn choice(&self, positional: Option<&str>) -> anyhow::Result<NetChoice> {
         let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         if let Some(path) = net {
-            let net = if onnx::is_model(path)? { onnx::read(path, &Default::default())?.net } else { Net::load(path)? };
+            let net = Net::load(path)?;
             let net = match &self.input {
                 Some(size) => net.with_input(size.shape(net.input_shape()).or_usage()?).or_usage()?,
                 None => net,

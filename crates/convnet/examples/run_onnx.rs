@@ -1,5 +1,5 @@
 //! Runs a network of an ONNX file on numbers: `cargo run --example run_onnx -- model.onnx input.f32 output.f32`. Both files hold
-//! little-endian f32 without a header: pictures as the file's own input has them (batch, channels, height, width), and what the
+//! little-endian f32 without a header: pictures (batch, channels, height, width, whatever the file's own input is), and what the
 //! network makes of them.
 
 use std::fs;

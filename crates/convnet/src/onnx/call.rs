@@ -1,7 +1,7 @@
 //! A node of an ONNX graph as its operator reads it: attributes with their defaults, and what opset versions say as attributes or
 //! as inputs.
 
-use super::constant::{Constant, External};
+use super::constant::{Constant, External, MAX_AXES};
 use super::proto::{Attribute, Node};
 
 /// A node, and the opset that says what it means.
@@ -97,7 +97,10 @@ impl<'g> Call<'g> {
     /// # Errors
     /// A place beyond the end, or one that is named twice.
     pub(super) fn places(&self, axes: Vec<i64>, rank: usize) -> Result<Vec<usize>, String> {
-        let all = rank + axes.len();
+        let all = rank.saturating_add(axes.len());
+        if all > MAX_AXES {
+            return Err(format!("expected at most {MAX_AXES} axes, got {all}"));
+        }
         let mut places = axes.iter().map(|&axis| axis_of(axis, all)).collect::<Result<Vec<_>, _>>()?;
         places.sort_unstable();
         match places.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -145,15 +148,22 @@ impl<'g> Call<'g> {
         Ok(found)
     }
 
+    /// What Shape gives for these dimensions: some of them, where the node says so.
+    pub(super) fn shape(&self, dims: &[usize]) -> Constant {
+        let rank = dims.len() as i64;
+        let place = |name: &str, otherwise: i64| {
+            let place = self.int(name, otherwise);
+            (if place < 0 { place.saturating_add(rank) } else { place }).clamp(0, rank) as usize
+        };
+        let (start, end) = (place("start", 0), place("end", rank));
+        Constant::ints(dims[start..end.max(start)].iter().map(|&dim| dim as i64).collect())
+    }
+
     /// The indices that Slice keeps along each of its axes: attributes at first, later inputs.
     ///
     /// # Errors
     /// Inputs that do not fit.
-    pub(super) fn slices(
-        &self,
-        dims: &[usize],
-        inputs: &[Option<&Constant>],
-    ) -> Result<Vec<(usize, Vec<usize>)>, String> {
+    pub(super) fn slices(&self, dims: &[usize], inputs: &[Option<&Constant>]) -> Result<Vec<(usize, Kept)>, String> {
         let given = |index: usize, name: &str| match (self.ints(name), inputs.get(index).copied().flatten()) {
             (Some(ints), _) => Ok(Some(ints.to_vec())),
             (None, Some(constant)) => constant.to_ints().map(|ints| Some(ints.to_vec())),
@@ -166,25 +176,48 @@ impl<'g> Call<'g> {
         if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
             return Err("expected as many ends, axes and steps as starts".into());
         }
-        let one = |index: usize| {
+        let mut slices: Vec<(usize, Kept)> = Vec::new();
+        for index in 0..starts.len() {
             let axis = axis_of(axes[index], dims.len())?;
-            Ok((axis, kept(dims[axis], starts[index], ends[index], steps[index])?))
-        };
-        (0..starts.len()).map(one).collect()
+            if slices.iter().any(|(other, _)| *other == axis) {
+                return Err(format!("expected axes that differ, got {axes:?}"));
+            }
+            slices.push((axis, kept(dims[axis], starts[index], ends[index], steps[index])?));
+        }
+        Ok(slices)
+    }
+}
+
+/// Indices that a slice keeps: so many from the first one on, a step apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) first: i64,
+    pub(super) count: usize,
+    pub(super) step: i64,
+}
+
+impl Kept {
+    pub(super) fn indices(self) -> impl Iterator<Item = usize> {
+        (0..self.count as i64).map(move |place| (self.first + place * self.step) as usize)
     }
 }
 
 /// The indices of a slice, as NumPy counts them.
-fn kept(length: usize, start: i64, end: i64, step: i64) -> Result<Vec<usize>, String> {
+fn kept(length: usize, start: i64, end: i64, step: i64) -> Result<Kept, String> {
     let long = length as i64;
     let clamp =
         |index: i64, low: i64, high: i64| if index < 0 { index.saturating_add(long) } else { index }.clamp(low, high);
-    let (first, last) = match step {
+    let (first, span) = match step {
         0 => return Err("expected a step that is not 0".into()),
-        1.. => (clamp(start, 0, long), clamp(end, 0, long)),
-        _ => (clamp(start, -1, long - 1), clamp(end, -1, long - 1)),
+        1.. => {
+            let first = clamp(start, 0, long);
+            (first, clamp(end, 0, long) - first)
+        }
+        _ => {
+            let first = clamp(start, -1, long - 1);
+            (first, first - clamp(end, -1, long - 1))
+        }
     };
-    let goes_on = |&index: &i64| if step > 0 { index < last } else { index > last };
-    let indices = std::iter::successors(Some(first), |index| index.checked_add(step)).take_while(goes_on);
-    Ok(indices.map(|index| index as usize).collect())
+    let count = (span.max(0) as u64).div_ceil(step.unsigned_abs()) as usize;
+    Ok(Kept { first, count, step })
 }

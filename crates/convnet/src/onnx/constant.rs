@@ -1,5 +1,7 @@
 //! Tensors whose elements are known as a graph is read: weights, shapes, settings.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -8,7 +10,9 @@ use super::proto::{EXTERNAL, Tensor};
 use crate::weights::Element;
 
 /// Most axes of a tensor.
-const MAX_AXES: usize = 16;
+pub(super) const MAX_AXES: usize = 16;
+/// ONNX's numbers of floating-point types.
+pub(super) const FLOATS: [i64; 4] = [1, 10, 11, 16];
 /// Most elements of a constant that is computed, of all of them together: a file of some bytes must not stand for gigabytes.
 pub(super) const MAX_COMPUTED: usize = 1 << 24;
 
@@ -81,13 +85,20 @@ pub(super) fn elements(dims: &[i64]) -> Result<(Vec<usize>, usize), String> {
 }
 
 /// Where elements may lie beside the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct External {
     /// The file's folder; without one nothing is read.
-    pub(super) folder: Option<PathBuf>,
+    folder: Option<PathBuf>,
+    /// Bytes that were read of each file: no more than it has.
+    taken: RefCell<HashMap<PathBuf, u64>>,
 }
 
 impl External {
+    /// For a model in that folder.
+    pub(super) fn beside(folder: PathBuf) -> External {
+        External { folder: Some(folder), ..External::default() }
+    }
+
     /// A tensor of the file.
     ///
     /// # Errors
@@ -138,6 +149,12 @@ impl External {
         let found = file.metadata().map_err(failed)?.len();
         if offset.checked_add(length as u64).is_none_or(|end| end > found) {
             return Err(format!("expected {length} bytes from {offset} on in {}, which has {found}", path.display()));
+        }
+        let mut taken = self.taken.borrow_mut();
+        let taken = taken.entry(path.clone()).or_default();
+        *taken = taken.saturating_add(length as u64);
+        if *taken > found {
+            return Err(format!("expected each byte of {} to be an element of one tensor", path.display()));
         }
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let mut bytes = vec![0; length];

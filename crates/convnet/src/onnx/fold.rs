@@ -1,7 +1,7 @@
 //! Nodes whose inputs are all known: arithmetic on shapes, constants and settings that a program has written as operators.
 
 use super::call::Call;
-use super::constant::{Constant, Data, MAX_COMPUTED, elements};
+use super::constant::{Constant, Data, FLOATS, MAX_COMPUTED, elements};
 
 /// What an operator gives for known inputs; `None` for one that is not computed here.
 ///
@@ -15,7 +15,7 @@ pub(super) fn fold(call: &Call<'_>, inputs: &[Option<&Constant>]) -> Option<Resu
     let unary = |f: fn(f32) -> f32| input(0).map(|x| map(x, f));
     Some(match call.operator() {
         "Identity" => input(0).cloned(),
-        "Cast" => input(0).map(|x| cast(x, call.int("to", 1))),
+        "Cast" => input(0).and_then(|x| cast(x, call.int("to", 1))),
         "Neg" => input(0).map(|x| match &x.data {
             Data::Ints(values) => {
                 Constant { dims: x.dims.clone(), data: Data::Ints(values.iter().map(|v| -v).collect()) }
@@ -27,16 +27,24 @@ pub(super) fn fold(call: &Call<'_>, inputs: &[Option<&Constant>]) -> Option<Resu
         "Floor" => unary(f32::floor),
         "Ceil" => unary(f32::ceil),
         "Exp" => unary(f32::exp),
-        "Abs" => unary(f32::abs),
+        "Abs" => input(0).map(|x| match &x.data {
+            Data::Ints(values) => {
+                let values = values.iter().map(|value| value.saturating_abs()).collect();
+                Constant { dims: x.dims.clone(), data: Data::Ints(values) }
+            }
+            Data::Floats(_) => map(x, f32::abs),
+        }),
         "Add" => pair(input(0), input(1), |a, b| a + b, i64::checked_add),
         "Sub" => pair(input(0), input(1), |a, b| a - b, i64::checked_sub),
         "Mul" => pair(input(0), input(1), |a, b| a * b, i64::checked_mul),
         "Div" => pair(input(0), input(1), |a, b| a / b, i64::checked_div),
         "Pow" => pair(input(0), input(1), f32::powf, |a, b| u32::try_from(b).ok().and_then(|b| a.checked_pow(b))),
-        "Max" => pair(input(0), input(1), f32::max, |a, b| Some(a.max(b))),
-        "Min" => pair(input(0), input(1), f32::min, |a, b| Some(a.min(b))),
-        "Mod" => pair(input(0), input(1), |a, b| a % b, |a, b| a.checked_rem_euclid(b)),
-        "Equal" => pair(input(0), input(1), |a, b| f32::from(a == b), |a, b| Some(i64::from(a == b))),
+        "Max" => of_all(inputs, f32::max, |a, b| Some(a.max(b))),
+        "Min" => of_all(inputs, f32::min, |a, b| Some(a.min(b))),
+        "Mod" if call.int("fmod", 0) == 0 => pair(input(0), input(1), |_, _| f32::NAN, remainder),
+        "Mod" => pair(input(0), input(1), |a, b| a % b, i64::checked_rem),
+        "Equal" => pair(input(0), input(1), |a, b| f32::from(a == b), |a, b| Some(i64::from(a == b)))
+            .map(|equal| Constant { data: to_ints(&equal.data), ..equal }),
         "Where" => input(0).and_then(|condition| choose(condition, input(1)?, input(2)?)),
         "Concat" => concat(inputs, call.int("axis", 0)),
         "Gather" => input(0).and_then(|x| gather(x, input(1)?, call.int("axis", 0))),
@@ -64,10 +72,14 @@ pub(super) fn fold(call: &Call<'_>, inputs: &[Option<&Constant>]) -> Option<Resu
         "ConstantOfShape" => input(0).and_then(|shape| filled(call, shape)),
         "Range" => input(0).and_then(|first| range(first, input(1)?, input(2)?)),
         "ReduceProd" => input(0).and_then(|x| {
+            if x.dims.len() > 1 {
+                return Err(format!("expected a list of integers, got {:?}", x.dims));
+            }
             let product = x.to_ints()?.iter().try_fold(1_i64, |product, &value| product.checked_mul(value));
-            Ok(Constant::ints(vec![product.ok_or("a product that is too large")?]))
+            let dims = if call.int("keepdims", 1) != 0 { vec![1] } else { Vec::new() };
+            Ok(Constant { dims, data: Data::Ints(vec![product.ok_or("a product that is too large")?]) })
         }),
-        "Shape" => input(0).map(|x| Constant::ints(x.dims.iter().map(|&dim| dim as i64).collect())),
+        "Shape" => input(0).map(|x| call.shape(&x.dims)),
         "Size" => input(0).map(|x| Constant { dims: Vec::new(), data: Data::Ints(vec![x.len() as i64]) }),
         _ => return None,
     })
@@ -78,13 +90,49 @@ fn map(x: &Constant, f: fn(f32) -> f32) -> Constant {
 }
 
 /// Elements of another type: ONNX's numbers of floating-point ones are 1, 10, 11 and 16.
-fn cast(x: &Constant, to: i64) -> Constant {
-    let data = match (&x.data, matches!(to, 1 | 10 | 11 | 16)) {
-        (Data::Ints(values), true) => Data::Floats(values.iter().map(|&value| value as f32).collect()),
-        (Data::Floats(values), false) => Data::Ints(values.iter().map(|&value| value as i64).collect()),
-        (same, _) => same.clone(),
+///
+/// # Errors
+/// Integers of less than 32 bits, which wrap in ways that programs differ in.
+fn cast(x: &Constant, to: i64) -> Result<Constant, String> {
+    /// ONNX's numbers of `i32`, `i64` and truth values.
+    const INTS: [i64; 2] = [6, 7];
+    const BOOL: i64 = 9;
+    let data = match to {
+        to if FLOATS.contains(&to) => Data::Floats(x.to_floats()),
+        BOOL => Data::Ints(x.to_floats().into_iter().map(|value| i64::from(value != 0.0)).collect()),
+        to if INTS.contains(&to) => to_ints(&x.data),
+        to => {
+            return Err(format!(
+                "expected floating-point numbers, i32, i64 or truth values, got a cast to the type {to}"
+            ));
+        }
     };
-    Constant { dims: x.dims.clone(), data }
+    Ok(Constant { dims: x.dims.clone(), data })
+}
+
+/// Elements as integers, cut off.
+fn to_ints(data: &Data) -> Data {
+    match data {
+        Data::Ints(values) => Data::Ints(values.clone()),
+        Data::Floats(values) => Data::Ints(values.iter().map(|&value| value as i64).collect()),
+    }
+}
+
+/// A remainder with the divisor's sign, as Python's.
+fn remainder(a: i64, b: i64) -> Option<i64> {
+    let rest = a.checked_rem(b)?;
+    Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
+}
+
+/// The same of all inputs, two at a time.
+fn of_all(
+    inputs: &[Option<&Constant>],
+    floats: fn(f32, f32) -> f32,
+    ints: fn(i64, i64) -> Option<i64>,
+) -> Result<Constant, String> {
+    let mut all = inputs.iter().copied().flatten();
+    let first = all.next().ok_or("expected at least one input")?.clone();
+    all.try_fold(first, |found, next| pair(Ok(&found), Ok(next), floats, ints))
 }
 
 /// The common shape of two that are broadcast (NumPy's rule).
@@ -238,8 +286,8 @@ fn gather(x: &Constant, indices: &Constant, axis: i64) -> Result<Constant, Strin
 
 fn slice(call: &Call<'_>, x: &Constant, inputs: &[Option<&Constant>]) -> Result<Constant, String> {
     let mut sliced = x.clone();
-    for (axis, indices) in call.slices(&x.dims, inputs)? {
-        sliced = along(&sliced, axis, &indices);
+    for (axis, kept) in call.slices(&x.dims, inputs)? {
+        sliced = along(&sliced, axis, &kept.indices().collect::<Vec<_>>());
     }
     Ok(sliced)
 }
@@ -262,6 +310,9 @@ pub(super) fn transpose(x: &Constant, order: &[usize]) -> Result<Constant, Strin
 fn squeezed(call: &Call<'_>, x: &Constant, axes: Option<Vec<i64>>) -> Result<Vec<usize>, String> {
     let axes: Option<Vec<usize>> =
         axes.map(|axes| axes.iter().map(|&axis| call.axis(axis, x.dims.len())).collect()).transpose()?;
+    if let Some(&axis) = axes.iter().flatten().find(|&&axis| x.dims[axis] != 1) {
+        return Err(format!("expected an axis of length 1, got axis {axis} of {:?}", x.dims));
+    }
     let removed = |axis: usize, length: usize| length == 1 && axes.as_ref().is_none_or(|axes| axes.contains(&axis));
     Ok(x.dims.iter().enumerate().filter(|&(axis, &length)| !removed(axis, length)).map(|(_, &length)| length).collect())
 }

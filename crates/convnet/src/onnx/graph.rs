@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use crate::Tensor;
 use crate::geometry::{Padding, Window};
-use crate::ops::{Activation, Conv2d, LayerNorm2d, Op, Shape};
+use crate::ops::{Activation, Conv2d, LayerNorm2d, MAX_PIXELS, Op, Shape};
 
 /// What a node computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +83,8 @@ pub(super) struct Node {
     pub(super) operation: Operation,
     pub(super) inputs: Vec<usize>,
     pub(super) shape: [usize; 3],
+    /// Whether none of its numbers is below 0, as far as operations say it.
+    pub(super) positive: bool,
     /// Its parameters by the names that they have in a net.
     pub(super) tensors: Vec<(&'static str, Tensor)>,
 }
@@ -93,6 +95,8 @@ pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
     /// The name of nodes that are added.
     pub(super) name: String,
+    /// Numbers of all parameters, scales and shifts that were made.
+    pub(super) made: usize,
 }
 
 impl Affine {
@@ -118,6 +122,9 @@ impl Affine {
     }
 }
 
+/// How many scales and shifts in a row are looked through.
+const ORIGINS: usize = 5;
+
 /// Numbers that are written to 6 digits or more and meant to be equal.
 fn near(a: f32, b: f32) -> bool {
     (a - b).abs() <= 1e-5 * b.abs().max(1.0)
@@ -126,8 +133,9 @@ fn near(a: f32, b: f32) -> bool {
 impl Graph {
     pub(super) fn new(input: [usize; 3]) -> Graph {
         let operation = Operation::Net(Op::Input(Shape::Map(input)));
-        let node = Node { name: "input".into(), operation, inputs: Vec::new(), shape: input, tensors: Vec::new() };
-        Graph { nodes: vec![node], name: String::new() }
+        let mut graph = Graph { nodes: Vec::new(), name: "input".into(), made: 0 };
+        graph.push(operation, Vec::new(), input);
+        graph
     }
 
     pub(super) fn shape(&self, node: usize) -> [usize; 3] {
@@ -135,8 +143,31 @@ impl Graph {
     }
 
     fn push(&mut self, operation: Operation, inputs: Vec<usize>, shape: [usize; 3]) -> usize {
-        self.nodes.push(Node { name: self.name.clone(), operation, inputs, shape, tensors: Vec::new() });
+        let name = self.name.clone();
+        let positive = self.is_positive(&operation, &inputs);
+        self.nodes.push(Node { name, operation, inputs, shape, positive, tensors: Vec::new() });
         self.nodes.len() - 1
+    }
+
+    /// Whether no number that an operation gives is below 0.
+    fn is_positive(&self, operation: &Operation, inputs: &[usize]) -> bool {
+        match operation {
+            Operation::Net(Op::Activation(activation)) => match activation {
+                Activation::Relu | Activation::Sigmoid | Activation::HardSigmoid { .. } => true,
+                Activation::Clip { low, .. } => *low >= 0.0,
+                _ => false,
+            },
+            Operation::Net(Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::Concat | Op::Add) => {
+                inputs.iter().all(|&input| self.nodes[input].positive)
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives a node its parameters.
+    fn set_tensors(&mut self, node: usize, tensors: Vec<(&'static str, Tensor)>) {
+        self.made += tensors.iter().map(|(_, tensor)| tensor.data().len()).sum::<usize>();
+        self.nodes[node].tensors = tensors;
     }
 
     /// Adds an operation of a net.
@@ -160,7 +191,7 @@ impl Graph {
             }
         }
         let node = self.push(Operation::Net(op), inputs.to_vec(), shape);
-        self.nodes[node].tensors = tensors;
+        self.set_tensors(node, tensors);
         Ok(node)
     }
 
@@ -172,18 +203,28 @@ impl Graph {
             true => self.push(Operation::LinearOfAll(outputs), vec![input], [outputs, 1, 1]),
             false => self.push(Operation::Linear(outputs), vec![input], [outputs, rows, columns]),
         };
-        self.nodes[node].tensors = vec![("weight", weight)];
+        self.set_tensors(node, vec![("weight", weight)]);
         node
     }
 
-    pub(super) fn pad(&mut self, input: usize, around: Surround) -> usize {
+    /// # Errors
+    /// Maps that would be too large.
+    pub(super) fn pad(&mut self, input: usize, around: Surround) -> Result<usize, String> {
         let [channels, rows, columns] = self.shape(input);
         let [top, left] = around.begin;
         let [bottom, right] = around.end;
         if [top, left, bottom, right] == [0; 4] {
-            return input;
+            return Ok(input);
         }
-        self.push(Operation::Pad(around), vec![input], [channels, rows + top + bottom, columns + left + right])
+        if [top, left, bottom, right].iter().any(|&pixels| pixels > MAX_PIXELS) {
+            return Err(format!(
+                "expected at most {MAX_PIXELS} pixels around a map, got {:?}",
+                [top, left, bottom, right]
+            ));
+        }
+        let shape = [channels, rows + top + bottom, columns + left + right];
+        Op::Input(Shape::Map(shape)).output(&[])?;
+        Ok(self.push(Operation::Pad(around), vec![input], shape))
     }
 
     /// A part of an operation, or the operation that it completes.
@@ -215,7 +256,7 @@ impl Graph {
             let (inner, [s, t]) = self.scaled(node);
             (inner != node).then_some((inner, [scale * s, scale * t + shift]))
         };
-        std::iter::successors(Some((node, [1.0, 0.0])), next).collect()
+        std::iter::successors(Some((node, [1.0, 0.0])), next).take(ORIGINS).collect()
     }
 
     /// Each channel times a number plus a number. Two of them stay two, so that what is written as arithmetic is told by its input;
@@ -233,6 +274,7 @@ impl Graph {
             return hard;
         }
         let shape = self.shape(input);
+        self.made += 2 * affine.scale.len();
         self.push(Operation::Affine(Rc::new(affine)), vec![input], shape)
     }
 
@@ -304,7 +346,7 @@ impl Graph {
             arguments.into_iter().filter(|&(_, [s, t])| is_half(s) && t == 0.0).map(|(node, _)| node).collect();
         let mut bases =
             self.origins(x).into_iter().filter(|&(node, [_, shift])| shift == 0.0 && arguments.contains(&node));
-        let (base, [a, _]) = bases.next().filter(|_| near(b, c))?;
+        let (base, [a, _]) = bases.next().filter(|_| b != 0.0 && (b - c).abs() <= 1e-5 * b.abs())?;
         let channels = self.shape(base)[0];
         let gelu = self.activation(Activation::Gelu, base);
         Some(self.affine(gelu, Affine::uniform(channels, 2.0 * a * b, 0.0)))

@@ -10,6 +10,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::constant::MAX_AXES;
+
 /// An axis of a node's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Axis {
@@ -143,6 +145,9 @@ impl Layout {
 
     /// The same elements with other dimensions, if a layout can say so.
     pub(super) fn reshape(&self, dims: &[usize]) -> Option<Layout> {
+        if dims.len() > MAX_AXES {
+            return None;
+        }
         let mut atoms: VecDeque<Atom> = self.0.iter().flatten().copied().collect();
         let mut reshaped = Vec::with_capacity(dims.len());
         for &dim in dims {
@@ -249,8 +254,10 @@ impl Layout {
     pub(super) fn places(&self, dim: usize, [channels, rows, columns]: [usize; 3]) -> Option<Vec<usize>> {
         let axes = self.axes_of(&[dim], [channels, rows, columns])?;
         let spatial = axes.iter().any(|&axis| axis != Axis::Channel);
-        let size = length(&self.0[dim]);
-        if size != channels && size != channels.checked_mul(rows)?.checked_mul(columns)? {
+        let lengths = [(Axis::Channel, channels), (Axis::Row, rows), (Axis::Column, columns)];
+        let through = |&(axis, length): &(Axis, usize)| length == 1 || axes.contains(&axis);
+        let all = if spatial { &lengths[..] } else { &lengths[..1] };
+        if !all.iter().all(through) {
             return None;
         }
         let pixels = if spatial { rows * columns } else { 1 };

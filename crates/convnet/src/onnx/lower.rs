@@ -10,7 +10,7 @@
 //! Features are a vector in a net, or maps of one pixel. They are maps where an operation on maps reads them, and a vector
 //! otherwise, so that a head is what it is in other nets: a pooling, Flatten, linear layers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::graph::{Affine, Graph, Node, Operation};
@@ -52,6 +52,7 @@ pub(super) fn lower(
         net,
         weights: StateDict::new(),
         taken: HashSet::from(["input".to_owned()]),
+        numbers: HashMap::new(),
         built: vec![None; graph.nodes.len()],
         flat: vec![None; graph.nodes.len()],
     };
@@ -171,6 +172,8 @@ struct Builder {
     net: Net,
     weights: StateDict,
     taken: HashSet<String>,
+    /// The last number that was put after a name.
+    numbers: HashMap<String, usize>,
     /// The node of the net that has the value of a node of the graph.
     built: Vec<Option<NodeId>>,
     /// The same as a vector.
@@ -185,10 +188,12 @@ impl Builder {
     /// A name that no other node has.
     fn unique(&mut self, name: &str) -> String {
         let name = if name.is_empty() { "layer" } else { name };
-        let numbered = (2..).map(|number| format!("{name}_{number}"));
-        let free = [name.to_owned()].into_iter().chain(numbered).find(|name| !self.taken.contains(name));
-        let free = free.unwrap_or_default();
-        self.taken.insert(free.clone());
+        let mut free = name.to_owned();
+        while !self.taken.insert(free.clone()) {
+            let number = self.numbers.entry(name.to_owned()).or_insert(1);
+            *number += 1;
+            free = format!("{name}_{number}");
+        }
         free
     }
 
@@ -307,14 +312,14 @@ mod tests {
         let scaled = graph.affine(0, Affine { scale: vec![2.0, 1.0], shift: vec![0.0, 0.0] });
         let shifted = graph.affine(scaled, Affine::uniform(2, 1.0, 3.0));
         let around = Surround { begin: [1, 0], end: [0, 2], value: 0.0 };
-        let padded = graph.pad(shifted, around);
+        let padded = graph.pad(shifted, around).unwrap();
         let output = graph.net(MaxPool2d::new(2), &[padded], Vec::new()).unwrap();
         let lowered = lower(&mut graph, output, "net", false, false).unwrap();
         assert_eq!(operations(&lowered), ["input", "conv2d", "conv2d", "max_pool2d"]);
         assert_eq!(lowered.net.output_shape(), Shape::Map([2, 2, 2]));
         crate::weights::check(&lowered.net, &lowered.weights).unwrap();
         let around = Surround { value: 1.0, ..around };
-        let ones = graph.pad(0, around);
+        let ones = graph.pad(0, around).unwrap();
         assert!(lower(&mut graph, ones, "net", false, false).err().unwrap().contains("of zeros"));
     }
 

@@ -32,6 +32,7 @@ mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -45,11 +46,16 @@ use self::lower::Lowered;
 use self::reader::{Reader, Value, View};
 use crate::data::open;
 use crate::net::Net;
+use crate::ops::{Op, Shape};
 use crate::weights::{is_onnx, printable};
 use crate::{Error, Result, StateDict};
 
 /// Opsets that are read.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+/// Most bytes of a message.
+const MAX_BYTES: u64 = 1 << 31;
+/// Most channels of pictures, or features, that a network takes.
+const MAX_CHANNELS: usize = 1 << 20;
 /// Height and width of pictures where neither the file nor the caller says them.
 const USUAL: usize = 224;
 
@@ -73,11 +79,14 @@ pub struct Imported {
     pub assumed: Vec<String>,
 }
 
-/// Whether a file begins as an ONNX model.
+/// Whether a file begins as an ONNX model; what is no regular file is none.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be read.
 pub fn is_model(path: &Path) -> Result<bool> {
+    if !fs::metadata(path).map_err(Error::io("opening", path))?.is_file() {
+        return Ok(false);
+    }
     let mut start = Vec::new();
     open(path)?.0.take(16).read_to_end(&mut start).map_err(Error::io("reading", path))?;
     Ok(is_onnx(&start))
@@ -90,11 +99,18 @@ pub fn is_model(path: &Path) -> Result<bool> {
 /// node that is the reason.
 pub fn read(path: &Path, options: &Options) -> Result<Imported> {
     let (mut file, length) = open(path)?;
+    if length > MAX_BYTES {
+        return Err(Error::file(
+            path,
+            format!("expected at most {MAX_BYTES} bytes, the most of the format, got {length}"),
+        ));
+    }
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
-    let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { ".".into() } else { folder.to_owned() });
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    parse(bytes.into(), &External { folder }, &name, options).map_err(|problem| Error::file(path, problem))
+    parse(bytes.into(), &External::beside(folder.to_owned()), &name, options)
+        .map_err(|problem| Error::file(path, problem))
 }
 
 /// Reads a network from the bytes of a file.
@@ -117,6 +133,10 @@ fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Re
     }
     let mut assumed = Vec::new();
     let input = Input::find(graph, options, &mut assumed)?;
+    if input.shape[0] > MAX_CHANNELS || input.batch > MAX_CHANNELS {
+        return Err(format!("expected at most {MAX_CHANNELS} channels and pictures, got {:?}", input.shape));
+    }
+    Op::Input(Shape::Map(input.shape)).output(&[])?;
     let view = View { node: 0, layout: Layout::of(input.batch, input.shape, input.axes) };
     let mut reader = Reader::new(Graph::new(input.shape), input.batch, opset, external);
     reader.define(input.name, Value::View(view));

@@ -40,7 +40,9 @@ pub(super) struct Reader<'g> {
     pub(super) weights: HashMap<*const Constant, &'g str>,
     external: &'g External,
     opset: i64,
+    /// Elements of constants that were computed, and of the file's own.
     computed: usize,
+    in_file: usize,
     pub(super) unsupported: Vec<Unsupported>,
 }
 
@@ -57,6 +59,7 @@ impl<'g> Reader<'g> {
             external,
             opset,
             computed: 0,
+            in_file: 0,
             unsupported: Vec::new(),
         }
     }
@@ -64,6 +67,7 @@ impl<'g> Reader<'g> {
     pub(super) fn define(&mut self, name: &'g str, value: Value) {
         if let Value::Constant(constant) = &value {
             self.weights.insert(Rc::as_ptr(constant), name);
+            self.in_file += constant.len();
         }
         self.values.insert(name, Some(value));
     }
@@ -118,16 +122,23 @@ impl<'g> Reader<'g> {
             if let Some(folded) = fold(call, &constants) {
                 let folded = folded?;
                 self.computed += folded.len();
-                if self.computed > MAX_COMPUTED {
-                    return Err(format!(
-                        "expected at most {MAX_COMPUTED} elements that are computed and not in the file"
-                    ));
-                }
+                self.within_budget()?;
                 return Ok(vec![Value::Constant(Rc::new(folded))]);
             }
         }
         self.graph.name = names::of_node(call.node, self.weight_name(inputs));
-        operators::read(self, call, inputs)
+        let outputs = operators::read(self, call, inputs)?;
+        self.within_budget()?;
+        Ok(outputs)
+    }
+
+    /// A file of some bytes must not stand for gigabytes: what is made of it is a small multiple of its own elements, or small.
+    fn within_budget(&self) -> Result<(), String> {
+        let most = MAX_COMPUTED + 3 * self.in_file;
+        match self.computed + self.graph.made <= most {
+            true => Ok(()),
+            false => Err(format!("expected at most {MAX_COMPUTED} elements that are computed and not in the file")),
+        }
     }
 
     /// The name that the file has for the weight of a layer.
@@ -171,6 +182,13 @@ impl<'g> Reader<'g> {
         let [channels, rows, columns] = self.graph.shape(view.node);
         let dims = view.layout.dims();
         format!("dimensions {dims:?} over maps of {channels}x{rows}x{columns}")
+    }
+
+    /// The number that a constant is beside a tensor, if it is one number and makes the tensor no larger.
+    pub(super) fn number(&self, view: &View, constant: &Constant) -> Option<f32> {
+        let fits = constant.dims.len() <= view.layout.rank();
+        let fits = fits && view.layout.broadcast(&constant.dims, self.graph.shape(view.node)[0]).is_some();
+        constant.uniform().filter(|_| fits)
     }
 
     /// A batch of maps.

@@ -269,7 +269,7 @@ fn damaged_files_do_not_panic() {
     let tensors =
         vec![floats("w", &[2, 3, 3, 3], &[0.5; 54]), ints("zero", &[0]), ints("two", &[2]), ints("open", &[-1])];
     let bytes = model(&[None, Some(3), Some(4), Some(4)], nodes, tensors).encode_to_vec();
-    let external = super::External { folder: None };
+    let external = super::External::default();
     let parse = |bytes: Vec<u8>| super::parse(bytes.into(), &external, "net", &Options::default()).map(|_| ());
     for length in 0..bytes.len() {
         let _ = parse(bytes[..length].to_vec());
@@ -305,4 +305,89 @@ fn a_classifier_of_an_onnx_file() {
     assert_eq!(classifier.weights.keys().collect::<Vec<_>>(), ["stem.conv.weight"]);
     let message = Classifier::load(Some(classifier.description.net().clone()), &path).unwrap_err().to_string();
     assert!(message.contains("pets.onnx: not weights: it is an ONNX model"), "{message}");
+}
+
+/// What was padded before a pooling that rounds up is not the pooling's own padding: a last window may begin in it.
+#[test]
+fn a_pooling_that_rounds_up_keeps_windows_in_what_was_padded() {
+    let tensors = vec![ints("pads", &[0, 0, 0, 0, 0, 0, 1, 1])];
+    let nodes = vec![
+        node("Relu", &["x"], "r", &[]),
+        node("Pad", &["r", "pads"], "p", &[]),
+        node("MaxPool", &["p"], "y", &[("kernel_shape", &[2, 2]), ("strides", &[2, 2]), ("ceil_mode", &[1])]),
+    ];
+    let found = imported(&model(&[None, Some(2), Some(4), Some(4)], nodes, tensors));
+    assert_eq!(found.net.output_shape().to_string(), "2x3x3");
+}
+
+/// A mean that was turned before it is subtracted is another one: no layer norm.
+#[test]
+fn a_turned_mean_is_no_part_of_a_layer_norm() {
+    let of = |turned: &str| {
+        let nodes = vec![
+            node("ReduceMean", &["x"], "m", &[("axes", &[1])]),
+            node("Transpose", &["m"], "mt", &[("perm", &[0, 1, 3, 2])]),
+            node("Sub", &["x", turned], "c", &[]),
+            node("Mul", &["c", "c"], "s", &[]),
+            node("ReduceMean", &["s"], "v", &[("axes", &[1])]),
+            node("Add", &["v", "eps"], "e", &[]),
+            node("Sqrt", &["e"], "d", &[]),
+            node("Div", &["c", "d"], "y", &[]),
+        ];
+        model(&[None, Some(3), Some(4), Some(4)], nodes, vec![floats("eps", &[], &[1e-5])])
+    };
+    assert_eq!(operations(&imported(&of("m")).net), ["input", "layer_norm2d"]);
+    assert!(problem(&of("mt")).contains("Sub: expected"), "{}", problem(&of("mt")));
+}
+
+#[test]
+fn what_would_be_another_number_is_refused() {
+    let input = [None, Some(2), Some(4), Some(4)];
+    let of = |node: Node, tensors: Vec<Tensor>| problem(&model(&input, vec![node], tensors));
+    assert!(of(node("Cast", &["x"], "y", &[("to", &[7])]), Vec::new()).contains("a cast to the type 7"));
+    let dropout = node("Dropout", &["x", "", "training"], "y", &[]);
+    assert!(of(dropout, vec![ints("training", &[1])]).contains("dropout of training"));
+    // A product over rows, which are as many as channels of another tensor.
+    let square = [None, Some(4), Some(4), Some(4)];
+    for nodes in [
+        vec![node("MatMul", &["x", "w"], "y", &[])],
+        vec![node("Transpose", &["x"], "t", &[("perm", &[0, 1, 3, 2])]), node("MatMul", &["t", "w"], "y", &[])],
+    ] {
+        let message = problem(&model(&square, nodes, vec![floats("w", &[4, 4], &[1.0; 16])]));
+        assert!(message.contains("expected channels as the last dimension"), "{message}");
+    }
+    let gemm = node("Gemm", &["x", "w", "c"], "y", &[]);
+    let empty = vec![floats("w", &[2, 3], &[0.0; 6]), floats("c", &[0], &[])];
+    assert!(problem(&model(&[None, Some(2)], vec![gemm], empty)).contains("not empty"));
+    let twice = node("Slice", &["k", "zero", "one", "axes"], "y", &[]);
+    let tensors = vec![ints("k", &[1, 2]), ints("zero", &[0, 0]), ints("one", &[1, 1]), ints("axes", &[0, 0])];
+    assert!(of(twice, tensors).contains("axes that differ"));
+}
+
+/// Sizes that only a header says, and graphs whose paths are as many as 2^40: errors or nets at once.
+#[test]
+fn what_is_large_or_deep_takes_no_time() {
+    let start = Instant::now();
+    for features in [1_i64 << 62, 1 << 36, 1 << 21] {
+        let add = node("Add", &["x", "one"], "y", &[]);
+        let message = problem(&model(&[None, Some(features)], vec![add], vec![floats("one", &[], &[1.0])]));
+        assert!(message.contains("at most"), "{message}");
+    }
+    let mut nodes = vec![node("Relu", &["x"], "a0", &[])];
+    for level in 0..40 {
+        let (from, to) = (format!("a{level}"), format!("a{}", level + 1));
+        nodes.push(node("Add", &[&from, &from], &to, &[]));
+    }
+    nodes.push(node("Pad", &["a40", "pads"], "p", &[]));
+    nodes.push(node("MaxPool", &["p"], "y", &[("kernel_shape", &[2, 2])]));
+    let pads = vec![ints("pads", &[0, 0, 1, 1, 0, 0, 0, 0])];
+    imported(&model(&[None, Some(2), Some(4), Some(4)], nodes, pads));
+    // Scales of four million features, a hundred times.
+    let input = [None, Some(1 << 20)];
+    let mut nodes = vec![node("Add", &["x", "one"], "a0", &[])];
+    for level in 0..100 {
+        nodes.push(node("Add", &[&format!("a{level}"), "one"], &format!("a{}", level + 1), &[]));
+    }
+    assert!(problem(&model(&input, nodes, vec![floats("one", &[], &[1.0])])).contains("elements that are computed"));
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }

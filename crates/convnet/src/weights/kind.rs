@@ -103,7 +103,7 @@ fn kind(start: &[u8]) -> (&'static str, &'static str) {
 pub(crate) fn is_onnx(start: &[u8]) -> bool {
     match *start {
         // Field 1 (ir_version, a small number), then field 2 (producer_name), 5 (model_version), 7 (graph) or 8 (opset).
-        [0x08, version, next, ..] => version < 32 && [0x12, 0x1a, 0x28, 0x3a, 0x42].contains(&next),
+        [0x08, version, next, ..] => version < 32 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].contains(&next),
         _ => false,
     }
 }

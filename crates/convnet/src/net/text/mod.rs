@@ -59,12 +59,17 @@ impl Net {
         parse(text).map_err(Error::invalid)
     }
 
-    /// Reads a net from a TOML file.
+    /// Reads a net from a TOML file, or from an ONNX file without its weights.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read; [`Error::File`] for a content that [`Net::from_toml`] refuses.
+    /// [`Error::Io`] when the file cannot be read; [`Error::File`] for a content that [`Net::from_toml`] or the reader of ONNX
+    /// refuses.
     pub fn load(path: impl AsRef<Path>) -> Result<Net> {
         let path = path.as_ref();
+        #[cfg(feature = "onnx")]
+        if crate::onnx::is_model(path)? {
+            return Ok(crate::onnx::read(path, &Default::default())?.net);
+        }
         let mut text = Vec::new();
         let file = File::open(path).map_err(Error::io("opening", path))?;
         file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(Error::io("reading", path))?;

@@ -30,7 +30,7 @@ fn raised(view: &View, constant: &Constant) -> View {
 }
 
 /// Each number of a tensor times a number plus a number, by channel.
-fn affine(
+pub(super) fn affine(
     reader: &mut Reader<'_>,
     view: &View,
     constant: &Constant,
@@ -90,7 +90,9 @@ pub(super) fn sub<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) ->
         (Value::View(view), Value::Constant(constant)) => affine(reader, view, constant, |number| [1.0, -number]),
         (Value::Constant(constant), Value::View(view)) => affine(reader, view, constant, |number| [-1.0, number]),
         (Value::View(a), Value::View(b)) => {
-            if let Some(node) = reader.graph.centred(a.node, b.node) {
+            if a.layout.covers(&b.layout)
+                && let Some(node) = reader.graph.centred(a.node, b.node)
+            {
                 return Ok(reader.like(a, node));
             }
             let other = beside(reader, a, b)?;
@@ -140,10 +142,13 @@ fn is_wider(reader: &Reader<'_>, a: &View, b: &View) -> bool {
 pub(super) fn div<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     match (needed(inputs, 0, "A")?, needed(inputs, 1, "B")?) {
         (Value::View(view), Value::Constant(constant)) => affine(reader, view, constant, |number| [1.0 / number, 0.0]),
-        (Value::View(a), Value::View(b)) => match reader.graph.layer_norm(a.node, b.node) {
-            Some(node) => Ok(reader.like(a, node)),
-            None => Err("expected a constant to divide by".into()),
-        },
+        (Value::View(a), Value::View(b)) if a.layout.covers(&b.layout) => {
+            match reader.graph.layer_norm(a.node, b.node) {
+                Some(node) => Ok(reader.like(a, node)),
+                None => Err("expected a constant to divide by".into()),
+            }
+        }
+        (Value::View(_), Value::View(_)) => Err("expected a constant to divide by".into()),
         (Value::Constant(_), _) => Err("expected a tensor that depends on the picture to be divided".into()),
     }
 }
@@ -154,30 +159,31 @@ pub(super) fn neg<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) ->
 }
 
 pub(super) fn max<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let (tensor, number) = with_number(inputs)?;
+    let (tensor, number) = with_number(reader, inputs)?;
     clipped(reader, &[Some(tensor)], number, f32::MAX)
 }
 
 pub(super) fn min<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let (tensor, number) = with_number(inputs)?;
+    let (tensor, number) = with_number(reader, inputs)?;
     clipped(reader, &[Some(tensor)], f32::MIN, number)
 }
 
 /// A tensor and one number.
-fn with_number(inputs: &Inputs) -> Result<(Value, f32), String> {
-    let (a, b) = (needed(inputs, 0, "A")?, needed(inputs, 1, "B")?);
-    let (tensor, constant) = match (a, b) {
-        (Value::View(_), Value::Constant(constant)) => (a, constant),
-        (Value::Constant(constant), Value::View(_)) => (b, constant),
+fn with_number(reader: &Reader<'_>, inputs: &Inputs) -> Result<(Value, f32), String> {
+    let (view, constant) = match (needed(inputs, 0, "A")?, needed(inputs, 1, "B")?) {
+        (Value::View(view), Value::Constant(constant)) | (Value::Constant(constant), Value::View(view)) => {
+            (view, constant)
+        }
         _ => return Err("expected a tensor and a number".into()),
     };
-    let number = constant.uniform().filter(|_| inputs.len() == 2);
-    number.map(|number| (tensor.clone(), number)).ok_or_else(|| "expected a tensor and a number".into())
+    let number = reader.number(view, constant).filter(|_| inputs.len() == 2);
+    number.map(|number| (Value::View(view.clone()), number)).ok_or_else(|| "expected a tensor and a number".into())
 }
 
 /// A square or a root, as a layer norm that is written as arithmetic has it.
 pub(super) fn pow<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let exponent = given(inputs, 1)?.and_then(Constant::uniform);
+    let base = view(needed(inputs, 0, "X")?)?;
+    let exponent = given(inputs, 1)?.and_then(|exponent| reader.number(base, exponent));
     let part = match exponent {
         Some(1.0) => return needed(inputs, 0, "X").cloned(),
         Some(2.0) => Part::Square,

@@ -7,7 +7,7 @@ mod rearrangement;
 mod reductions;
 
 use super::call::Call;
-use super::constant::{Constant, Data};
+use super::constant::{Constant, Data, FLOATS};
 use super::graph::tidy;
 use super::reader::{Inputs, Reader, Value, given, needed, tensor, view};
 use crate::ops::{Activation, BatchNorm2d, LocalResponseNorm, Op};
@@ -20,13 +20,13 @@ const TABLE: &[(&str, Read)] = &[
     ("Add", arithmetic::add),
     ("AveragePool", pooling::average),
     ("BatchNormalization", batch_normalization),
-    ("Cast", same),
+    ("Cast", cast),
     ("Clip", clip),
     ("Concat", rearrangement::concat),
     ("Constant", constant),
     ("Conv", products::conv),
     ("Div", arithmetic::div),
-    ("Dropout", same),
+    ("Dropout", dropout),
     ("Erf", arithmetic::erf),
     ("Expand", rearrangement::expand),
     ("Flatten", rearrangement::flatten),
@@ -92,7 +92,22 @@ pub(super) fn read<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs
     }
 }
 
-/// What does nothing to a picture.
+/// Between floating-point numbers of any width, which are all of 32 bits here.
+fn cast<'g>(_: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+    match call.int("to", FLOATS[0]) {
+        to if FLOATS.contains(&to) => needed(inputs, 0, "input").cloned(),
+        to => Err(format!("expected floating-point numbers, got a cast to the type {to}")),
+    }
+}
+
+fn dropout<'g>(_: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+    match given(inputs, 2)?.and_then(Constant::uniform) {
+        None | Some(0.0) => needed(inputs, 0, "data").cloned(),
+        Some(_) => Err("expected inference, got dropout of training".into()),
+    }
+}
+
+/// Leaves its input as it is.
 fn same<'g>(_: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     needed(inputs, 0, "data").cloned()
 }
@@ -125,7 +140,8 @@ fn activation(reader: &mut Reader<'_>, inputs: &Inputs, activation: Activation) 
 
 fn clip<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let bound = |index: usize, name: &str, otherwise: f32| match given(inputs, index)? {
-        Some(constant) => constant.uniform().ok_or_else(|| format!("expected one number as {name}")),
+        Some(constant) if constant.len() == 1 => Ok(constant.to_floats()[0]),
+        Some(_) => Err(format!("expected one number as {name}")),
         None => Ok(call.float(name, otherwise)),
     };
     let (low, high) = (bound(1, "min", f32::MIN)?, bound(2, "max", f32::MAX)?);
@@ -161,7 +177,9 @@ fn hard_sigmoid<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -
 }
 
 fn prelu<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let slope = given(inputs, 1)?.and_then(Constant::uniform).ok_or("expected one slope for all channels")?;
+    let view = view(needed(inputs, 0, "X")?)?;
+    let slope = given(inputs, 1)?.and_then(|slope| reader.number(view, slope));
+    let slope = slope.ok_or("expected one slope for all channels")?;
     activation(reader, inputs, Activation::LeakyRelu { slope })
 }
 

@@ -5,7 +5,7 @@ use crate::geometry::{Padding, Window};
 use crate::onnx::call::Call;
 use crate::onnx::graph::{Operation, Surround};
 use crate::onnx::reader::{Inputs, Reader, Value, needed};
-use crate::ops::{Activation, AvgPool2d, MaxPool2d, Op};
+use crate::ops::{AvgPool2d, MaxPool2d};
 
 /// The window of a pooling over maps of that height and width.
 fn window(call: &Call<'_>, input: [usize; 2]) -> Result<Window, String> {
@@ -27,10 +27,13 @@ pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs)
     let map = reader.map(needed(inputs, 0, "X")?)?;
     let [_, height, width] = reader.graph.shape(map);
     let window = window(call, [height, width])?;
-    let (map, window) = match &reader.graph.nodes[map].operation {
+    let padded = &reader.graph.nodes[map];
+    let (map, window) = match &padded.operation {
+        // A last window that begins in its own padding is dropped, one that begins in padding that was there before is not.
+        _ if window.ceil_mode => (map, window),
         // No number is below these, so they may be left out.
         Operation::Pad(Surround { value, .. }) if *value <= -1e30 => around(reader, map, window, *value),
-        Operation::Pad(Surround { value: 0.0, .. }) if is_positive(reader, reader.graph.nodes[map].inputs[0]) => {
+        Operation::Pad(Surround { value: 0.0, .. }) if reader.graph.nodes[padded.inputs[0]].positive => {
             around(reader, map, window, 0.0)
         }
         _ => (map, window),
@@ -39,28 +42,12 @@ pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs)
     Ok(reader.maps(node))
 }
 
-/// Whether no number of a value is below 0.
-fn is_positive(reader: &Reader<'_>, node: usize) -> bool {
-    let node = &reader.graph.nodes[node];
-    match &node.operation {
-        Operation::Net(Op::Activation(activation)) => match activation {
-            Activation::Relu | Activation::Sigmoid | Activation::HardSigmoid { .. } => true,
-            Activation::Clip { low, .. } => *low >= 0.0,
-            _ => false,
-        },
-        Operation::Net(Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::AdaptiveAvgPool2d(_) | Op::Concat | Op::Add) => {
-            node.inputs.iter().all(|&input| is_positive(reader, input))
-        }
-        _ => false,
-    }
-}
-
 pub(super) fn average<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let mut map = reader.map(needed(inputs, 0, "X")?)?;
     let [_, height, width] = reader.graph.shape(map);
     let mut window = window(call, [height, width])?;
     let count_include_pad = call.int("count_include_pad", 0) != 0;
-    if count_include_pad {
+    if count_include_pad && !window.ceil_mode {
         (map, window) = around(reader, map, window, 0.0);
     }
     let op = AvgPool2d { window, count_include_pad };
@@ -72,7 +59,7 @@ pub(super) fn average<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inp
             if !count_include_pad || window.ceil_mode {
                 return Err(problem);
             }
-            let padded = reader.graph.pad(map, Surround { begin, end, value: 0.0 });
+            let padded = reader.graph.pad(map, Surround { begin, end, value: 0.0 })?;
             let op = AvgPool2d { window: Window { padding: Padding::NONE, ..window }, count_include_pad };
             reader.graph.net(op, &[padded], Vec::new())?
         }

@@ -1,11 +1,12 @@
 //! Convolutions and products with matrices.
 
+use super::arithmetic::affine;
 use crate::Tensor;
 use crate::geometry::{Padding, Window};
 use crate::onnx::call::Call;
 use crate::onnx::constant::Constant;
 use crate::onnx::fold;
-use crate::onnx::graph::{Affine, Operation, Surround};
+use crate::onnx::graph::{Operation, Surround};
 use crate::onnx::reader::{Inputs, Reader, Value, View, given, needed, tensor, view};
 use crate::ops::Conv2d;
 
@@ -84,21 +85,7 @@ pub(super) fn gemm<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs
     let product = product(reader, &view, &matrix, call.float("alpha", 1.0))?;
     let Some(addend) = given(inputs, 2)? else { return Ok(Value::View(product)) };
     let beta = call.float("beta", 1.0);
-    let scaled = Constant::floats(addend.dims.clone(), addend.to_floats().iter().map(|x| beta * x).collect());
-    shifted(reader, &product, &scaled)
-}
-
-/// A tensor plus a number for each channel.
-fn shifted(reader: &mut Reader<'_>, view: &View, addend: &Constant) -> Result<Value, String> {
-    let channels = reader.graph.shape(view.node)[0];
-    let places = view.layout.broadcast(&addend.dims, channels);
-    let places = places.ok_or_else(|| {
-        format!("expected a number for each channel to add, got {:?} for {}", addend.dims, reader.described(view))
-    })?;
-    let numbers = addend.to_floats();
-    let shift = places.iter().map(|&place| numbers[place]).collect();
-    let node = reader.graph.affine(view.node, Affine { scale: vec![1.0; channels], shift });
-    Ok(reader.like(view, node))
+    affine(reader, &product, addend, |number| [1.0, beta * number])
 }
 
 pub(super) fn mat_mul<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
@@ -119,13 +106,14 @@ fn turn(matrix: &Constant) -> Result<Constant, String> {
 fn product(reader: &mut Reader<'_>, view: &View, matrix: &Constant, factor: f32) -> Result<View, String> {
     let shape @ [channels, ..] = reader.graph.shape(view.node);
     let last = view.layout.rank().checked_sub(1).ok_or("expected a tensor with axes")?;
-    let places = view.layout.places(last, shape);
-    let (Some(places), &[outputs, length]) = (places, &matrix.dims[..]) else {
+    let expected = view.layout.dims()[last];
+    let &[outputs, length] = &matrix.dims[..] else { return Err(format!("expected a matrix, got {:?}", matrix.dims)) };
+    if length != expected || outputs == 0 {
+        return Err(format!("expected a matrix for {expected} numbers, got {length}"));
+    }
+    let Some(places) = view.layout.places(last, shape) else {
         return Err(format!("expected channels as the last dimension, got {}", reader.described(view)));
     };
-    if length != places.len() || outputs == 0 {
-        return Err(format!("expected a matrix for {} numbers, got {length}", places.len()));
-    }
     let of_all = places.len() != channels;
     // Rows of the matrix in the order of the tensor; those of the layer in the order of the value.
     let numbers = matrix.to_floats();

@@ -83,14 +83,7 @@ pub(super) fn expand<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs)
 
 pub(super) fn shape<'g>(_: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let dims = view(needed(inputs, 0, "data")?)?.layout.dims();
-    let rank = dims.len() as i64;
-    let place = |name: &str, otherwise: i64| {
-        let place = call.int(name, otherwise);
-        (if place < 0 { place + rank } else { place }).clamp(0, rank) as usize
-    };
-    let (start, end) = (place("start", 0), place("end", rank));
-    let dims = dims[start..end.max(start)].iter().map(|&dim| dim as i64).collect();
-    Ok(Value::Constant(Constant::ints(dims).into()))
+    Ok(Value::Constant(call.shape(&dims).into()))
 }
 
 pub(super) fn size<'g>(_: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
@@ -146,14 +139,15 @@ pub(super) fn slice<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Input
         .map(Ok)
         .chain((1..inputs.len()).map(|index| given(inputs, index)))
         .collect::<Result<_, String>>()?;
-    for (axis, indices) in call.slices(&sliced.layout.dims(), &constants)? {
-        let (Some(&first), Some(&last)) = (indices.first(), indices.last()) else {
+    for (axis, kept) in call.slices(&sliced.layout.dims(), &constants)? {
+        if kept.count == 0 {
             return Err("expected a part that is not empty".into());
-        };
-        if last < first || last - first + 1 != indices.len() {
+        }
+        if kept.step != 1 && kept.count > 1 {
             return Err("expected elements side by side, in order".into());
         }
-        sliced = part(reader, &sliced, axis, first..last + 1)?;
+        let first = kept.first as usize;
+        sliced = part(reader, &sliced, axis, first..first + kept.count)?;
     }
     Ok(Value::View(sliced))
 }
@@ -255,7 +249,7 @@ fn padded(reader: &mut Reader<'_>, view: &View, pads: &[[usize; 2]], value: f32)
         node = reader.graph.net(PadChannels { before: channels[0], after: channels[1] }, &[node], Vec::new())?;
     }
     let around = Surround { begin: [rows[0], columns[0]], end: [rows[1], columns[1]], value };
-    node = reader.graph.pad(node, around);
+    node = reader.graph.pad(node, around)?;
     let canonical = Layout::map(reader.batch, reader.graph.shape(node));
     // From the order of maps back to the tensor's own.
     let mut places = vec![0; order.len()];

@@ -149,7 +149,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("model.name", "model", Kind::Text, "Name of the network, see `convnet models`")
         .or("cnn; resnet18 for pictures of more than 64 pixels; with weights that know their network that"),
-    setting("model.net", "net", Kind::File, "TOML file that describes the network"),
+    setting("model.net", "net", Kind::File, "TOML file that describes the network, or an ONNX file, without its weights"),
     setting(
         "model.weights",
         "weights",
