@@ -127,3 +127,20 @@ fn weights_of_other_programs_are_made_to_fit_and_said_to_be() {
     place.run(&["convert", "spoilt.safetensors", "a.pt"]).fails_with(1, message);
     assert!(!place.path("a.pt").exists());
 }
+
+/// A run as an ONNX file answers as the run does, to the bit, with its classes and its preprocessing.
+#[test]
+fn a_run_leaves_as_an_onnx_file_and_comes_back() {
+    let place = trained();
+    let line = place.run(&["export", "--run", "run", "net.onnx"]).succeeds();
+    assert_eq!(line, "net.onnx: cnn, 378 parameters, 10 classes, opset 17\n");
+    let predict =
+        |flags: &[&str]| place.run(&[&["predict", "--logits", "--json", "run/sample.png"], flags].concat()).succeeds();
+    let expected = predict(&["--run", "run"]);
+    assert_eq!(predict(&["--weights", "net.onnx"]), expected);
+    let json = place.run(&["export", "--run", "run", "--fold", "--batch", "4", "four.onnx", "--json"]).json();
+    assert_eq!((&json["path"], &json["opset"]), (&"four.onnx".into(), &17.into()));
+    assert_eq!(predict(&["--weights", "four.onnx"]), expected);
+    place.run(&["export", "--run", "run", "none/net.onnx"]).fails_with(1, "writing none/net.onnx: ");
+    place.run(&["predict", "--model", "cnn", "--weights", "net.onnx", "run/sample.png"]).fails_with(1, "an ONNX model");
+}

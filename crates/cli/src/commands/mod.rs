@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod data;
 mod eval;
+mod export;
 mod filter;
 mod lecture;
 mod models;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Data(data::Args),
     Pack(pack::Args),
     Convert(convert::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Summary(summary::Args),
     Filter(filter::Args),
@@ -51,6 +53,7 @@ impl Command {
             Command::Data(args) => args.run(console),
             Command::Pack(args) => args.run(console),
             Command::Convert(args) => args.run(console),
+            Command::Export(args) => args.run(console),
             Command::Bench(args) => args.run(console),
             Command::Summary(args) => args.run(console),
             Command::Filter(args) => args.run(console),

@@ -30,6 +30,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod write;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -49,6 +50,8 @@ use crate::net::Net;
 use crate::ops::{Op, Shape};
 use crate::weights::{is_onnx, printable};
 use crate::{Error, Result, StateDict};
+
+pub use self::write::{Export, OPSET, write};
 
 /// Opsets that are read.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;

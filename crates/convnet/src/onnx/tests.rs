@@ -9,11 +9,14 @@ use prost::Message;
 use super::proto::{
     Attribute, Dimension, EXTERNAL, Entry, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
 };
-use super::{Imported, Options, read};
-use crate::Result;
+use super::{Export, Imported, Options, read, write};
 use crate::classifier::Classifier;
 use crate::exec::{Engine, Inference};
 use crate::net::Net;
+use crate::weights::{Fitting, NetChoice};
+use crate::zoo::{self, ZooOptions};
+use crate::{Result, StateDict};
+use convnet_kernels::reference::gradcheck::pattern;
 
 fn floats(name: &str, dims: &[i64], values: &[f32]) -> Tensor {
     let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -390,4 +393,79 @@ fn what_is_large_or_deep_takes_no_time() {
     }
     assert!(problem(&model(&input, nodes, vec![floats("one", &[], &[1.0])])).contains("elements that are computed"));
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+/// One of each family, and the lecture's: written and read again, they give the same bits.
+#[test]
+fn what_is_written_is_read_again_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::new(0).unwrap();
+    let options = ZooOptions { input: Some([3, 64, 64]), classes: Some(7), ..ZooOptions::default() };
+    for name in [
+        "resnet18",
+        "squeezenet1_1",
+        "densenet121",
+        "googlenet",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mnasnet0_5",
+        "shufflenet_v2_x0_5",
+        "efficientnet_b0",
+        "regnet_y_400mf",
+        "convnext_tiny",
+        "resnet20",
+        "cnn",
+        "airbench94",
+    ] {
+        let options = if zoo::find(name).unwrap().input[1] < 64 {
+            ZooOptions { input: None, ..options.clone() }
+        } else {
+            options.clone()
+        };
+        let net = zoo::by_name(name, &options).unwrap();
+        let classifier = Classifier::untrained(net, 3).unwrap();
+        let path = folder.path().join(format!("{name}.onnx"));
+        let pictures: Vec<f32> = pattern(5, 2 * classifier.description.net().input_shape().elements())
+            .into_iter()
+            .map(|x| x as f32)
+            .collect();
+        let run = |net: &Net, weights: &StateDict| {
+            Inference::new(net, &engine, 2, weights).unwrap().run(&pictures, 2).unwrap().to_vec()
+        };
+        let expected = run(classifier.description.net(), &classifier.weights);
+        for folded in [false, true] {
+            write(&path, &classifier, &Export { folded, ..Export::default() }).unwrap();
+            let (found, notes) = Classifier::open(&path, &NetChoice::Own, &Fitting::default()).unwrap();
+            assert_eq!(notes, [], "{name}");
+            assert_eq!(run(found.description.net(), &found.weights), expected, "{name}, folded: {folded}");
+            assert_eq!(found.description.preprocessing(), classifier.description.preprocessing(), "{name}");
+        }
+    }
+}
+
+/// What is written beside the weights, and how.
+#[test]
+fn a_written_file_says_its_classes_and_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    let net = zoo::by_name("cnn", &ZooOptions { classes: Some(2), ..ZooOptions::default() }).unwrap();
+    let mut classifier = Classifier::untrained(net, 0).unwrap();
+    classifier.description = classifier.description.with_classes(vec!["cat".into(), "dog".into()]).unwrap();
+    write(&path, &classifier, &Export { batch: Some(4), softmax: true, half: true, ..Export::default() }).unwrap();
+    let model = Model::decode(&fs::read(&path).unwrap()[..]).unwrap();
+    let graph = model.graph.unwrap();
+    let dims = |value: &ValueInfo| {
+        let shape = value.kind.clone().unwrap().tensor.unwrap().shape.unwrap();
+        shape.dim.iter().map(|dim| dim.value).collect::<Vec<_>>()
+    };
+    assert_eq!(dims(&graph.input[0]), [4, 1, 28, 28].map(Some));
+    assert_eq!((dims(&graph.output[0]), &graph.output[0].name[..]), ([4, 2].map(Some).to_vec(), "probabilities"));
+    assert!(graph.initializer.iter().all(|tensor| tensor.data_type == 10));
+    let found = Classifier::load(None, &path).unwrap();
+    assert_eq!(found.description.classes(), ["cat", "dog"]);
+    let off = |name: &str| {
+        let pairs = found.weights[name].data().iter().zip(classifier.weights[name].data());
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(off("conv1.weight") > 0.0 && off("conv1.weight") < 1e-3);
 }

@@ -1,0 +1,80 @@
+//! `convnet export`: a trained network as a file for other programs.
+
+use std::path::PathBuf;
+
+use convnet::columns::thousands;
+use convnet::onnx::{self, Export};
+use serde::Serialize;
+
+use crate::args::ClassifierArgs;
+use crate::console::{Console, print, print_json};
+
+/// Write a trained network as an ONNX file
+///
+/// Opset 17, IR version 8: for ONNX Runtime, OpenVINO, TensorRT and others. The names of the classes and what is done to a picture
+/// stand in the file's metadata, as JSON under `classes` and `preprocessing`. Read again, the file gives the same bits. Weights of more than
+/// 1 GiB lie beside it, in OUT.data.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    convnet export --run runs/cnn-1 digits.onnx\n  \
+    convnet export --model resnet18 --weights resnet18.pth --softmax resnet18.onnx\n  \
+    convnet export --run runs/photos-1 --fold --half small.onnx")]
+pub(crate) struct Args {
+    /// File to write; an older one is replaced
+    #[arg(value_name = "OUT")]
+    to: PathBuf,
+
+    /// Pictures of a batch [default: any number]
+    #[arg(long, value_name = "N", value_parser = crate::args::at_least_1)]
+    batch: Option<usize>,
+
+    /// Fold batch norm and layer scale into the layers before them, as inference does it [default: keep them]
+    #[arg(long)]
+    fold: bool,
+
+    /// Give probabilities [default: logits]
+    #[arg(long)]
+    softmax: bool,
+
+    /// Store weights in 16 bits; what is computed stays in 32 [default: 32 bits]
+    #[arg(long)]
+    half: bool,
+
+    /// Print one JSON document and nothing else on stdout [default: a line of text]
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+
+    #[command(flatten)]
+    classifier: ClassifierArgs,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    net: String,
+    parameters: u64,
+    classes: usize,
+    opset: i64,
+}
+
+impl Args {
+    pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let (classifier, _) = self.classifier.load(console)?;
+        let export = Export { batch: self.batch, folded: self.fold, softmax: self.softmax, half: self.half };
+        onnx::write(&self.to, &classifier, &export)?;
+        let net = classifier.description.net();
+        let report = Report {
+            path: self.to.display().to_string(),
+            net: net.name().to_owned(),
+            parameters: net.parameter_count(),
+            classes: classifier.description.classes().len(),
+            opset: onnx::OPSET,
+        };
+        if self.json {
+            return print_json(&report);
+        }
+        let Report { path, net, parameters, classes, opset } = report;
+        print(&format!("{path}: {net}, {} parameters, {classes} classes, opset {opset}\n", thousands(parameters)))
+    }
+}
