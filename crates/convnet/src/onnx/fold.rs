@@ -14,7 +14,6 @@ pub(super) fn fold(call: &Call<'_>, inputs: &[Option<&Constant>]) -> Option<Resu
     };
     let unary = |f: fn(f32) -> f32| input(0).map(|x| map(x, f));
     Some(match call.operator() {
-        "Identity" => input(0).cloned(),
         "Cast" => input(0).and_then(|x| cast(x, call.int("to", 1))),
         "Neg" => input(0).map(|x| match &x.data {
             Data::Ints(values) => {

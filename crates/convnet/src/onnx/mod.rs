@@ -40,7 +40,7 @@ use std::path::Path;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use self::constant::External;
+use self::constant::{External, FLOATS};
 use self::graph::Graph;
 use self::layout::{Axis, Layout};
 use self::lower::Lowered;
@@ -204,7 +204,7 @@ impl<'g> Input<'g> {
         let name = &input.name[..];
         let tensor = input.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
         let tensor = tensor.ok_or_else(|| format!("expected a tensor as input '{}'", printable(name)))?;
-        if !matches!(tensor.element, 1 | 10 | 11 | 16) {
+        if !FLOATS.contains(&tensor.element.into()) {
             return Err(format!("expected floating-point numbers as input '{}'", printable(name)));
         }
         let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dimension).collect::<Vec<_>>());
@@ -234,11 +234,12 @@ impl<'g> Input<'g> {
         let (said, axes) = if last { ([c, a, b], NHWC) } else { ([a, b, c], NCHW) };
         let shape = options.input.unwrap_or_else(|| {
             let [channels, height, width] = said;
-            if height.is_none() || width.is_none() || channels.is_none() {
-                let [c, h, w] = [channels.unwrap_or(3), height.unwrap_or(USUAL), width.unwrap_or(USUAL)];
+            let usual = [channels.unwrap_or(3), height.unwrap_or(USUAL), width.unwrap_or(USUAL)];
+            if said.contains(&None) {
+                let [c, h, w] = usual;
                 assumed.push(format!("pictures of {c}x{h}x{w}"));
             }
-            [channels.unwrap_or(3), height.unwrap_or(USUAL), width.unwrap_or(USUAL)]
+            usual
         });
         Input { name, batch: batch.unwrap_or(1), shape, axes }
     }

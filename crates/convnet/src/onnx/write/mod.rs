@@ -15,7 +15,7 @@ use super::proto::{
     Dimension, EXTERNAL, Entry, Graph, Model, OperatorSet, Shape as Dimensions, Tensor as Initializer, TensorType,
     Type, ValueInfo,
 };
-use crate::classifier::Classifier;
+use crate::classifier::{Classifier, NET_KEY};
 use crate::files::write_atomic;
 use crate::net::{Net, rewrite};
 use crate::ops::Shape;
@@ -114,7 +114,7 @@ fn beside(path: &Path) -> (PathBuf, String) {
 /// Classes and preprocessing, as files of weights have them; the net is the graph itself.
 fn metadata(classifier: &Classifier) -> Vec<Entry> {
     let all: BTreeMap<String, String> = classifier.description.metadata();
-    let told = all.into_iter().filter(|(key, _)| key != "net");
+    let told = all.into_iter().filter(|(key, _)| key != NET_KEY);
     told.map(|(key, value)| Entry { key, value }).collect()
 }
 
