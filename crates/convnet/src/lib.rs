@@ -82,6 +82,7 @@ pub mod net;
 pub mod onnx;
 pub mod ops;
 pub mod pairing;
+mod parallel;
 pub mod predictor;
 pub mod prelude;
 mod random;

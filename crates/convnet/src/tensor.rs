@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use convnet_kernels::memory;
+
 /// A dense row-major array of `f32`.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Tensor {
@@ -26,7 +28,7 @@ impl Tensor {
     /// A tensor of zeros.
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Tensor {
         let shape = shape.into();
-        let data = vec![0.0; shape.iter().product()];
+        let data = memory::zeros(shape.iter().product());
         Tensor { shape, data }
     }
 

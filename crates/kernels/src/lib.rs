@@ -16,6 +16,7 @@ pub mod memory;
 pub mod merge;
 pub mod norm;
 pub mod optimizer;
+mod panel_weights;
 mod pixel_tiles;
 pub mod pool;
 pub mod precision;

@@ -13,6 +13,7 @@
 use crate::activation::{Activation, Ending, Pass, Rows};
 use crate::conv::tile::{self, Start, Sum, Target};
 use crate::layout::blocks;
+use crate::panel_weights::{PackedPanel, PanelWeights};
 use crate::precision::{Bf16, Element, F32, Precision, pair_groups, pair_rows};
 use crate::simd::{Isa, Kernel, LANES, Simd, bf16};
 use crate::threads::{Parts, Threads};
@@ -183,21 +184,6 @@ impl Linear {
         });
     }
 
-    /// Every weight's place in `[out][in]` and in the packed layout.
-    fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
-        let Linear { channels, pixels, .. } = *self;
-        for panel in (0..self.panels(self.outputs)).map(|i| self.panel(self.outputs, i)) {
-            let first = panel.first * LANES;
-            for o in first..(first + panel.lanes()).min(self.outputs) {
-                for i in 0..channels * pixels {
-                    let (channel, pixel) = (i / pixels, i % pixels);
-                    let row = (channel / LANES * pixels + pixel) * LANES + channel % LANES;
-                    visit(o * channels * pixels + i, first * self.input_len() + row * panel.lanes() + o - first);
-                }
-            }
-        }
-    }
-
     /// Prepares packed weights that never change again, in their place: forward then expects this.
     ///
     /// # Panics
@@ -217,14 +203,25 @@ impl Linear {
     }
 
     /// Packs weights from `[out][in]`; the rest of the packed blocks is 0.
-    pub fn pack_weights(&self, plain: &[f32], packed: &mut [f32]) {
-        packed[..self.weights_len()].fill(0.0);
-        self.each_weight(|from, to| packed[to] = plain[from]);
+    pub fn pack_weights(&self, threads: &Threads, plain: &[f32], packed: &mut [f32]) {
+        let panels = self.panels(self.outputs);
+        self.row_major().pack(threads, panels, &|index| self.packed_panel(index), plain, packed);
     }
 
     /// The reverse of [`Linear::pack_weights`].
     pub fn unpack_weights(&self, packed: &[f32], plain: &mut [f32]) {
-        self.each_weight(|to, from| plain[to] = packed[from]);
+        self.row_major().unpack(self.panels(self.outputs), |index| self.packed_panel(index), packed, plain);
+    }
+
+    fn row_major(&self) -> PanelWeights {
+        let Linear { channels, pixels, outputs, .. } = *self;
+        PanelWeights { outputs, group: [channels, outputs], taps: pixels, unit: LANES }
+    }
+
+    fn packed_panel(&self, index: usize) -> PackedPanel {
+        let panel = self.panel(self.outputs, index);
+        let first = panel.first * LANES;
+        PackedPanel { at: first * self.input_len(), first, lanes: panel.lanes(), planes: 0..blocks(self.channels) }
     }
 }
 
@@ -538,7 +535,7 @@ mod tests {
                 let layer = Linear::new([channels, pixels], outputs, isa, precision, false);
                 let (in_len, out_len) = (layer.input_len(), layer.output_len());
                 let mut weights = vec![f32::NAN; layer.weights_len()];
-                layer.pack_weights(&narrow(&w), &mut weights);
+                layer.pack_weights(&threads, &narrow(&w), &mut weights);
                 let mut x_rows = vec![f32::NAN; batch * in_len];
                 let shape = [batch, channels, pixels];
                 to_blocked(&threads, shape, &narrow(&x), MapsMut::packed(&mut x_rows, in_len));
@@ -569,7 +566,7 @@ mod tests {
                 layer.unpack_weights(&dw, &mut plain);
                 assert_rows("by weights", &plain, inputs, &reference::backward_weights(&p, &x, &dy), inputs);
                 let mut packed = vec![0.0; dw.len()];
-                layer.pack_weights(&plain, &mut packed);
+                layer.pack_weights(&threads, &plain, &mut packed);
                 assert_eq!(packed, dw, "padding has no gradient");
             }
         }

@@ -1,38 +1,73 @@
 //! Buffers whose first float begins a cache line, so that no aligned vector crosses two lines. Large ones lie on huge pages where
 //! the system has them to give: a training step walks through more memory than the TLB has small pages for.
 
-use crate::simd::LANES;
+use std::alloc::{Layout, alloc_zeroed};
 use std::ops::{Deref, DerefMut};
 
-/// A cache line.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "read as a slice of floats")] [f32; LANES]);
+/// Floats of a cache line.
+const LINE: usize = 64 / size_of::<f32>();
 
 /// A buffer of floats, all 0 at first, aligned to 64 bytes.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    /// With room to begin at a line.
+    memory: Vec<f32>,
+    first: usize,
     len: usize,
 }
 
 impl Buffer {
     /// A buffer of `len` zeros.
     pub fn zeros(len: usize) -> Buffer {
-        let count = len.div_ceil(LANES);
-        let mut lines = Vec::with_capacity(count);
-        prefer_huge_pages(&lines);
-        // Only now are the pages touched.
-        lines.resize(count, Line([0.0; LANES]));
-        Buffer { lines, len }
+        let memory = zeros(len.saturating_add(LINE - 1));
+        let first = memory.as_ptr().align_offset(64);
+        Buffer { memory, first, len }
     }
 
-    /// Gives back the memory behind the first `len` floats, where there are more.
+    /// Leaves the first `len` floats, where there are more, and gives back the memory behind them.
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        self.lines.truncate(self.len.div_ceil(LANES));
-        self.lines.shrink_to_fit();
+        if len < self.len {
+            *self = Buffer::from(&self[..len]);
+        }
     }
+}
+
+impl From<&[f32]> for Buffer {
+    fn from(floats: &[f32]) -> Buffer {
+        let mut buffer = Buffer::zeros(floats.len());
+        buffer.copy_from_slice(floats);
+        buffer
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        Buffer::from(&self[..])
+    }
+}
+
+/// So many floats, all 0; on huge pages where they are many. Where the memory comes from the system, its pages are not there yet:
+/// whoever writes them first brings them, with as many threads as it has.
+pub fn zeros(len: usize) -> Vec<f32> {
+    // This asks for zeroed memory, and touches none of it.
+    let floats = vec![0.0; len];
+    prefer_huge_pages(&floats);
+    floats
+}
+
+/// The same, or nothing where there is no such memory.
+pub fn try_zeros(len: usize) -> Option<Vec<f32>> {
+    let layout = Layout::array::<f32>(len).ok().filter(|layout| layout.size() > 0);
+    let Some(layout) = layout else { return (len == 0).then(Vec::new) };
+    // SAFETY: the layout is not empty.
+    let start = unsafe { alloc_zeroed(layout) };
+    if start.is_null() {
+        return None;
+    }
+    // SAFETY: the global allocator has given this array, and zero bytes are floats.
+    let floats = unsafe { Vec::from_raw_parts(start.cast(), len, len) };
+    prefer_huge_pages(&floats);
+    Some(floats)
 }
 
 /// Bytes from which huge pages are asked for: below, none would fit, or one that is mostly empty.
@@ -42,7 +77,7 @@ const LARGE: usize = 4 << 20;
 /// Asks Linux for pages of 2 MiB, which it gives only where it is asked (`madvise` in
 /// `/sys/kernel/mm/transparent_hugepage/enabled`); where it cannot, pages stay as they are.
 #[cfg(target_os = "linux")]
-fn prefer_huge_pages(lines: &Vec<Line>) {
+fn prefer_huge_pages(floats: &[f32]) {
     use std::ffi::{c_int, c_void};
     unsafe extern "C" {
         fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
@@ -51,7 +86,7 @@ fn prefer_huge_pages(lines: &Vec<Line>) {
     const MADV_HUGEPAGE: c_int = 14;
     /// A multiple of every page size, to which the range is narrowed.
     const PAGE: usize = 64 << 10;
-    let (start, bytes) = (lines.as_ptr() as usize, lines.capacity() * size_of::<Line>());
+    let (start, bytes) = (floats.as_ptr() as usize, size_of_val(floats));
     if bytes < LARGE {
         return;
     }
@@ -63,21 +98,19 @@ fn prefer_huge_pages(lines: &Vec<Line>) {
 
 /// Other systems are not asked.
 #[cfg(not(target_os = "linux"))]
-fn prefer_huge_pages(_: &Vec<Line>) {}
+fn prefer_huge_pages(_: &[f32]) {}
 
 impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: a line is 16 floats without padding, and `len` is at most 16 times the number of lines.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.memory[self.first..self.first + self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.memory[self.first..self.first + self.len]
     }
 }
 

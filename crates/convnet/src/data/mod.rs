@@ -50,7 +50,7 @@ mod resize;
 mod sheet;
 mod source;
 mod split;
-mod stored;
+pub(crate) mod stored;
 
 pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};

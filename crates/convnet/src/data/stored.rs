@@ -210,16 +210,26 @@ impl Files {
 
 /// Fills a buffer from a place in a file. Threads do not disturb each other.
 #[cfg(unix)]
-pub(super) fn read_at(file: &File, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+pub(crate) fn read_at(file: &File, start: u64, buffer: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, start)
 }
 
-/// The file is this caller's own.
-#[cfg(not(unix))]
-pub(super) fn read_at(mut file: &File, start: u64, buffer: &mut [u8]) -> io::Result<()> {
-    use std::io::{Seek, SeekFrom};
-    file.seek(SeekFrom::Start(start))?;
-    file.read_exact(buffer)
+/// As above: each read says where it begins.
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, mut start: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, start) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                let all = buffer;
+                buffer = &mut all[count..];
+                start += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of a zip entry's local header, of the name behind it and of what follows that.

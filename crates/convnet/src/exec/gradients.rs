@@ -63,8 +63,14 @@ enum State {
 }
 
 impl Gradients {
-    pub(super) fn plan(net: &Net, weights: &StateDict, taps: Taps, engine: &Engine, batch: usize) -> Result<Gradients> {
-        let (structure, parameters) = Structure::new(net, weights, taps)?;
+    pub(super) fn plan(
+        net: &Net,
+        parameters: rewrite::Parameters<'_>,
+        taps: Taps,
+        engine: &Engine,
+        batch: usize,
+    ) -> Result<Gradients> {
+        let (structure, parameters) = Structure::new(net, parameters, taps)?;
         if structure.tapped.is_empty() {
             return Err(Error::invalid("gradients: expected a tap, as 'input', by which to differentiate"));
         }
@@ -82,7 +88,7 @@ impl Gradients {
             ..Request::new(&structure.net, Purpose::Training, engine, batch)
         })?;
         let plan = Plan::new(engine, lowered, Purpose::Training, batch);
-        let (packed, running) = packed(&plan, &parameters)?;
+        let (packed, running) = packed(&plan, parameters)?;
         let output = vec![0.0; batch * net.output_shape().elements()];
         let session = Session::new(plan);
         Ok(Gradients { structure, packed, running, session, output, count: 0, state: State::Nothing })
@@ -153,7 +159,7 @@ impl Gradients {
     /// # Errors
     /// [`Error::Missing`] or [`Error::Shape`] when one is missing or has another shape; nothing has changed then.
     pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
-        (self.packed, self.running) = packed(&self.session.plan, &self.structure.rewritten(weights)?)?;
+        (self.packed, self.running) = packed(&self.session.plan, self.structure.rewritten(weights.into())?)?;
         self.state = State::Nothing;
         Ok(())
     }
@@ -168,8 +174,9 @@ impl Gradients {
     }
 }
 
-fn packed(plan: &Plan, parameters: &rewrite::Parameters<'_>) -> Result<(Packed, Buffer)> {
+fn packed(plan: &Plan, mut parameters: rewrite::Parameters<'_>) -> Result<(Packed, Buffer)> {
     let (slots, packing) = (&plan.graph.parameters, |slot: &Slot| plan.packing(slot));
-    let flat = pack(&slots.trained, packing, "", parameters)?;
-    Ok((Packed::changing(flat), pack(&slots.buffers, packing, "", parameters)?))
+    let flat = pack(plan.engine.pool(), &slots.trained, packing, "", |name| parameters.remove(name))?;
+    let running = pack(plan.engine.pool(), &slots.buffers, packing, "", |name| parameters.remove(name))?;
+    Ok((Packed::changing(flat), running))
 }

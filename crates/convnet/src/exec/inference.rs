@@ -17,13 +17,31 @@ use crate::net::{Net, NodeId};
 use crate::ops::Shape;
 use crate::{Result, StateDict};
 use convnet_kernels::memory::Buffer;
+use std::borrow::Cow;
 use std::sync::Arc;
+
+/// The parameters and buffers of a net that an inference is planned for: lent, or given. Given ones are freed while they are
+/// packed, so that there are never two copies of all of them.
+#[derive(Clone, Debug)]
+pub struct Weights<'a>(rewrite::Parameters<'a>);
+
+impl<'a> From<&'a StateDict> for Weights<'a> {
+    fn from(state: &'a StateDict) -> Weights<'a> {
+        Weights(rewrite::borrowed(state))
+    }
+}
+
+impl From<StateDict> for Weights<'_> {
+    fn from(state: StateDict) -> Self {
+        Weights(state.into_iter().map(|(name, tensor)| (name, Cow::Owned(tensor))).collect())
+    }
+}
 
 /// What an inference is planned for: see [`Inference::builder`].
 #[derive(Clone, Debug)]
 pub struct InferenceBuilder<'a> {
     net: &'a Net,
-    weights: &'a StateDict,
+    weights: Weights<'a>,
     batch: usize,
     taps: Vec<String>,
 }
@@ -57,10 +75,10 @@ impl InferenceBuilder<'_> {
     pub(super) fn in_tiles(self, engine: &Engine, pictures: impl Fn(&Net) -> Vec<usize>) -> Result<Inference> {
         super::check_batch(self.net, self.batch)?;
         let taps = Taps::new(self.net, &self.taps)?;
-        let (structure, parameters) = Structure::new(self.net, self.weights, taps)?;
+        let (structure, parameters) = Structure::new(self.net, self.weights.0, taps)?;
         let pictures = pictures(&structure.net);
         let plan = structure.plan(engine, self.batch, pictures)?;
-        let weights = Fixed::pack(&plan, &parameters)?;
+        let weights = Fixed::pack(&plan, parameters)?;
         Ok(Inference::of(Arc::new(structure), Arc::new(weights), plan))
     }
 
@@ -70,7 +88,7 @@ impl InferenceBuilder<'_> {
     /// As [`InferenceBuilder::build`], and when there is no tap or the output does not depend on one.
     pub fn build_gradients(self, engine: &Engine) -> Result<Gradients> {
         super::check_batch(self.net, self.batch)?;
-        Gradients::plan(self.net, self.weights, Taps::new(self.net, &self.taps)?, engine, self.batch)
+        Gradients::plan(self.net, self.weights.0, Taps::new(self.net, &self.taps)?, engine, self.batch)
     }
 }
 
@@ -89,19 +107,19 @@ impl Structure {
     /// Rewrites a net, and its parameters.
     pub(super) fn new<'w>(
         net: &Net,
-        weights: &'w StateDict,
+        parameters: rewrite::Parameters<'w>,
         taps: Taps,
     ) -> Result<(Structure, rewrite::Parameters<'w>)> {
         let nodes = taps.nodes();
-        let rewritten = rewrite::inference_keeping(net, weights, &nodes)?;
+        let rewritten = rewrite::inference_keeping(net, parameters, &nodes)?;
         let (output, tapped) = (rewritten.kept(net.output()), nodes.iter().map(|&node| rewritten.kept(node)).collect());
         let Rewritten { net: run, parameters, .. } = rewritten;
         Ok((Structure { described: net.clone(), taps, net: run, output, tapped }, parameters))
     }
 
     /// Other weights of the net, as it is run.
-    pub(super) fn rewritten<'w>(&self, weights: &'w StateDict) -> Result<rewrite::Parameters<'w>> {
-        Ok(rewrite::inference_keeping(&self.described, weights, &self.taps.nodes())?.parameters)
+    pub(super) fn rewritten<'w>(&self, weights: Weights<'w>) -> Result<rewrite::Parameters<'w>> {
+        Ok(rewrite::inference_keeping(&self.described, weights.0, &self.taps.nodes())?.parameters)
     }
 
     fn plan(&self, engine: &Engine, batch: usize, pictures: Vec<usize>) -> Result<Plan> {
@@ -121,12 +139,12 @@ struct Fixed {
 }
 
 impl Fixed {
-    fn pack(plan: &Plan, parameters: &rewrite::Parameters<'_>) -> Result<Fixed> {
-        let slots = &plan.graph.parameters;
+    fn pack(plan: &Plan, mut parameters: rewrite::Parameters<'_>) -> Result<Fixed> {
+        let (slots, threads) = (&plan.graph.parameters, plan.engine.pool());
         let packing = |slot: &Slot| plan.packing(slot);
-        let flat = pack(&slots.trained, packing, "", parameters)?;
-        let running = pack(&slots.buffers, packing, "", parameters)?;
-        Ok(Fixed { packed: Packed::fixed(flat, &slots.trained, packing, plan.engine.pool()), running })
+        let flat = pack(threads, &slots.trained, packing, "", |name| parameters.remove(name))?;
+        let running = pack(threads, &slots.buffers, packing, "", |name| parameters.remove(name))?;
+        Ok(Fixed { packed: Packed::fixed(flat, &slots.trained, packing, threads), running })
     }
 }
 
@@ -146,7 +164,7 @@ impl Inference {
     ///
     /// # Errors
     /// As [`InferenceBuilder::build`].
-    pub fn new(net: &Net, engine: &Engine, batch: usize, weights: &StateDict) -> Result<Inference> {
+    pub fn new<'a>(net: &'a Net, engine: &Engine, batch: usize, weights: impl Into<Weights<'a>>) -> Result<Inference> {
         Inference::builder(net, weights).batch(batch).build(engine)
     }
 
@@ -164,8 +182,8 @@ impl Inference {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn builder<'a>(net: &'a Net, weights: &'a StateDict) -> InferenceBuilder<'a> {
-        InferenceBuilder { net, weights, batch: 1, taps: Vec::new() }
+    pub fn builder<'a>(net: &'a Net, weights: impl Into<Weights<'a>>) -> InferenceBuilder<'a> {
+        InferenceBuilder { net, weights: weights.into(), batch: 1, taps: Vec::new() }
     }
 
     /// The same net, taps and weights for batches of another size, with memory of its own; what does not depend on the size is
@@ -192,7 +210,7 @@ impl Inference {
     /// # Errors
     /// [`crate::Error::Missing`] or [`crate::Error::Shape`] when one is missing or has another shape; nothing has changed then.
     pub fn set_weights(&mut self, weights: &StateDict) -> Result<()> {
-        let weights = Fixed::pack(&self.session.plan, &self.structure.rewritten(weights)?)?;
+        let weights = Fixed::pack(&self.session.plan, self.structure.rewritten(weights.into())?)?;
         self.session.fix_parameters(&weights.packed, &weights.running);
         self.weights = Arc::new(weights);
         Ok(())

@@ -45,7 +45,7 @@ mod values;
 pub use convnet_kernels::loss::{Loss, Targets};
 pub use engine::{ConvChoice, Engine, Precision};
 pub use gradients::Gradients;
-pub use inference::{Inference, InferenceBuilder};
+pub use inference::{Inference, InferenceBuilder, Weights};
 pub use profile::ProfileRow;
 pub use training::{NotFinite, Place, Step, Training};
 pub use training_options::{MuonRate, ParameterGroup, TrainingBuilder, Update};

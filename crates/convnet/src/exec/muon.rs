@@ -139,7 +139,7 @@ impl Muon {
         packing.unpack(packed, &mut self.plain[..rows * columns]);
         self.orthogonalize(engine, shape);
         let packed = &mut self.packed[..weights.len()];
-        packing.pack(&self.plain[..rows * columns], packed);
+        packing.pack(threads, &self.plain[..rows * columns], packed);
         // The decay is by the rate before its ratio.
         let ratio = rule.rate.ratio(shape);
         let descent =

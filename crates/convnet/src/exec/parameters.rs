@@ -8,13 +8,12 @@ use convnet_kernels::memory::Buffer;
 use convnet_kernels::simd::LANES;
 use convnet_kernels::threads::Threads;
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// How a stage's weight lies in memory.
 pub(super) trait Packing {
     /// From row-major order.
-    fn pack(&self, plain: &[f32], packed: &mut [f32]);
+    fn pack(&self, threads: &Threads, plain: &[f32], packed: &mut [f32]);
     /// Back to row-major order.
     fn unpack(&self, packed: &[f32], plain: &mut [f32]);
     /// Brings packed weights that never change again into the form that forward reads, in their place.
@@ -120,9 +119,15 @@ pub(super) struct Parameters {
 
 impl Slot {
     /// Brings a tensor of its shape into its place.
-    pub(super) fn pack<'p>(&self, packing: impl Fn(&Slot) -> &'p dyn Packing, plain: &[f32], target: &mut [f32]) {
+    pub(super) fn pack<'p>(
+        &self,
+        threads: &Threads,
+        packing: impl Fn(&Slot) -> &'p dyn Packing,
+        plain: &[f32],
+        target: &mut [f32],
+    ) {
         match self.packed {
-            true => packing(self).pack(plain, target),
+            true => packing(self).pack(threads, plain, target),
             false => target[..plain.len()].copy_from_slice(plain),
         }
     }
@@ -176,24 +181,25 @@ impl Parameters {
     }
 }
 
-/// A flat buffer with every slot's tensor from a state, under its name with `prefix` before it; `packing` finds what
-/// packs a weight.
+/// A flat buffer with every slot's tensor, which `take` lends or gives by the slot's name with `prefix` before it; `packing`
+/// finds what packs a weight. A tensor that was given is dropped before the next one is taken.
 pub(super) fn pack<'p, T: Borrow<Tensor>>(
+    threads: &Threads,
     slots: &[Slot],
     packing: impl Fn(&Slot) -> &'p dyn Packing,
     prefix: &str,
-    state: &BTreeMap<String, T>,
+    mut take: impl FnMut(&str) -> Option<T>,
 ) -> Result<Buffer> {
     let mut flat = Buffer::zeros(flat_len(slots));
     for slot in slots {
         let name = format!("{prefix}{}", slot.name);
-        let tensor = state.get(&name).ok_or_else(|| Error::missing_parameter(&name))?;
+        let tensor = take(&name).ok_or_else(|| Error::missing_parameter(&name))?;
         let tensor: &Tensor = tensor.borrow();
         if tensor.shape() != slot.shape {
             return Err(Error::parameter_shape(&name, &slot.shape, tensor.shape()));
         }
         let target = &mut flat[slot.range.clone()];
-        slot.pack(&packing, tensor.data(), target);
+        slot.pack(threads, &packing, tensor.data(), target);
     }
     Ok(flat)
 }

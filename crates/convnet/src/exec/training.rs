@@ -418,7 +418,8 @@ impl Training {
             return Err(Error::Shape { of, expected: slot.shape.clone(), found: gradient.shape().to_vec() });
         }
         if slot.trained {
-            slot.pack(|slot| plan.packing(slot), gradient.data(), &mut self.gradients[slot.range.clone()]);
+            let target = &mut self.gradients[slot.range.clone()];
+            slot.pack(plan.engine.pool(), |slot| plan.packing(slot), gradient.data(), target);
             self.touched = true;
         }
         Ok(())
@@ -497,7 +498,9 @@ impl Training {
         let mut moments = std::mem::take(&mut self.moments);
         let plan = &self.session.plan;
         let slots = &plan.graph.parameters.trained;
-        let packed = self.moment_names().iter().map(|prefix| pack(slots, |slot| plan.packing(slot), prefix, optimizer));
+        let packed = self.moment_names().iter().map(|prefix| {
+            pack(plan.engine.pool(), slots, |slot| plan.packing(slot), prefix, |name| optimizer.get(name))
+        });
         let packed: Result<Vec<Buffer>> = packed.collect();
         let packed = packed.map(|packed| {
             for (target, packed) in moments.iter_mut().zip(packed) {
@@ -528,8 +531,8 @@ impl Training {
 /// Parameters and running statistics as a plan has them, and whatever else the weights hold.
 fn take(plan: &Plan, weights: &StateDict) -> Result<(Packed, Buffer, StateDict)> {
     let (parameters, packing) = (&plan.graph.parameters, |slot: &Slot| plan.packing(slot));
-    let flat = pack(&parameters.trained, packing, "", weights)?;
-    let running = pack(&parameters.buffers, packing, "", weights)?;
+    let flat = pack(plan.engine.pool(), &parameters.trained, packing, "", |name| weights.get(name))?;
+    let running = pack(plan.engine.pool(), &parameters.buffers, packing, "", |name| weights.get(name))?;
     let slots = parameters.trained.iter().chain(&parameters.buffers);
     let known: BTreeSet<&str> = slots.map(|slot| slot.name.as_str()).collect();
     let others = weights.iter().filter(|(name, _)| !known.contains(name.as_str()));

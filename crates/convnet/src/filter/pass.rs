@@ -146,7 +146,7 @@ impl<'a> Pass<'a> {
         let kernels =
             filters.iter().map(|filter| if convolution { filter.kernel.flipped() } else { filter.kernel.clone() });
         let mut weights = Buffer::zeros(conv.weights_len());
-        conv.pack_weights(&shifted(kernels, wide.kernel[1], stride[1]), &mut weights);
+        conv.pack_weights(engine.pool(), &shifted(kernels, wide.kernel[1], stride[1]), &mut weights);
         let renderings = filters.iter().map(|filter| filter.rendering).collect();
         let tile = [rows, groups * LANES];
         Ok(Pass { engine, picture, border, renderings, planes, window, output, conv, weights, tile })

@@ -28,8 +28,13 @@ pub type Parameters<'a> = BTreeMap<String, Cow<'a, Tensor>>;
 /// # Errors
 /// [`Error::Missing`] or [`Error::Shape`] for a parameter that is missing from `state` or has another shape than the net's.
 pub fn inference<'a>(net: &Net, state: &'a StateDict) -> Result<(Net, Parameters<'a>)> {
-    let Rewritten { net, parameters, .. } = inference_keeping(net, state, &[])?;
+    let Rewritten { net, parameters, .. } = inference_keeping(net, borrowed(state), &[])?;
     Ok((net, parameters))
+}
+
+/// A state's tensors, none of them copied.
+pub(crate) fn borrowed(state: &StateDict) -> Parameters<'_> {
+    state.iter().map(|(name, tensor)| (name.clone(), Cow::Borrowed(tensor))).collect()
 }
 
 /// A net rewritten for inference, and where the values of the original are.
@@ -49,7 +54,7 @@ impl Rewritten<'_> {
 
 /// As [`inference`], and the values of some nodes stay: none of them is dropped, or folded into the layer before it unless that
 /// layer then has its value.
-pub(crate) fn inference_keeping<'a>(net: &Net, state: &'a StateDict, kept: &[NodeId]) -> Result<Rewritten<'a>> {
+pub(crate) fn inference_keeping<'a>(net: &Net, state: Parameters<'a>, kept: &[NodeId]) -> Result<Rewritten<'a>> {
     let (plain, first) = without_dropout(net, kept)?;
     let after = |moved: &[Option<NodeId>], node: NodeId| moved[node.0].expect("what is kept has a value");
     let output = after(&first, net.output());
@@ -88,20 +93,20 @@ fn folded_parameters<'a>(
     net: &Net,
     folds: &BTreeMap<NodeId, Fold<'_>>,
     folded: &Net,
-    state: &'a StateDict,
+    mut state: Parameters<'a>,
 ) -> Result<Parameters<'a>> {
     let mut parameters = Parameters::new();
     for (&id, fold) in folds {
         let shapes = net.node(id).op.parameters(&net.input_shapes(id));
         let name = &net.node(id).name;
-        let (weight, bias) = fold.parameters(state, name, &shapes[0].shape, shapes.len() > 1)?;
+        let (weight, bias) = fold.parameters(&mut state, name, &shapes[0].shape, shapes.len() > 1)?;
         parameters.insert(format!("{name}.weight"), Cow::Owned(weight));
         parameters.extend(bias.map(|bias| (format!("{name}.bias"), Cow::Owned(bias))));
     }
     for (name, _, parameter) in folded.parameters() {
         if let Entry::Vacant(entry) = parameters.entry(name) {
-            let tensor = find(state, entry.key(), &parameter.shape)?;
-            entry.insert(Cow::Borrowed(tensor));
+            let tensor = take(&mut state, entry.key(), &parameter.shape)?;
+            entry.insert(tensor);
         }
     }
     Ok(parameters)
@@ -145,37 +150,36 @@ impl Fold<'_> {
     /// norm `s = gamma / sqrt(var + eps)` and `shift = beta - mean · s`; for a layer scale it is `s` alone.
     fn parameters(
         &self,
-        state: &StateDict,
+        state: &mut Parameters<'_>,
         name: &str,
         weight_shape: &[usize],
         has_bias: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let channels = weight_shape[0];
-        let weight = find(state, &format!("{name}.weight"), weight_shape)?;
-        let bias = if has_bias { Some(find(state, &format!("{name}.bias"), &[channels])?) } else { None };
+        let mut folded = take(state, &format!("{name}.weight"), weight_shape)?.into_owned();
+        let bias = if has_bias { Some(take(state, &format!("{name}.bias"), &[channels])?) } else { None };
         let (scale, shift) = self.scale_and_shift(state, channels)?;
-        let mut folded = weight.clone();
-        let filter = weight.data().len() / channels;
+        let filter = folded.data().len() / channels;
         for (filter, scale) in folded.data_mut().chunks_exact_mut(filter).zip(&scale) {
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
         }
         let shifted = |channel: usize| {
-            let bias = bias.map_or(0.0, |bias| f64::from(bias.data()[channel]));
+            let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias.data()[channel]));
             (bias * scale[channel] + shift[channel]) as f32
         };
         let biased = has_bias || matches!(self.follower, Op::BatchNorm2d(_));
         Ok((folded, biased.then(|| Tensor::new([channels], (0..channels).map(shifted).collect()))))
     }
 
-    fn scale_and_shift(&self, state: &StateDict, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-        let numbers = |name: &str, shape: &[usize]| {
-            let tensor = find(state, &format!("{}.{name}", self.follower_name), shape)?;
+    fn scale_and_shift(&self, state: &mut Parameters<'_>, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let mut numbers = |name: &str, shape: &[usize]| {
+            let tensor = take(state, &format!("{}.{name}", self.follower_name), shape)?;
             Ok::<_, Error>(tensor.data().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>())
         };
         let Op::BatchNorm2d(norm) = self.follower else {
             return Ok((numbers("layer_scale", &[channels, 1, 1])?, vec![0.0; channels]));
         };
-        let vector = |name: &str| numbers(name, &[channels]);
+        let mut vector = |name: &str| numbers(name, &[channels]);
         let (gamma, beta) = (vector("weight")?, vector("bias")?);
         let (mean, var) = (vector("running_mean")?, vector("running_var")?);
         let scale = |channel: usize| gamma[channel] / (var[channel] + f64::from(norm.eps)).sqrt();
@@ -185,9 +189,9 @@ impl Fold<'_> {
     }
 }
 
-/// The tensor of that name, if it has the shape.
-fn find<'a>(state: &'a StateDict, name: &str, shape: &[usize]) -> Result<&'a Tensor> {
-    match state.get(name) {
+/// The tensor of that name, if it has the shape. A net reads each once.
+fn take<'a>(state: &mut Parameters<'a>, name: &str, shape: &[usize]) -> Result<Cow<'a, Tensor>> {
+    match state.remove(name) {
         Some(tensor) if tensor.shape() == shape => Ok(tensor),
         Some(tensor) => Err(Error::parameter_shape(name, shape, tensor.shape())),
         None => Err(Error::missing_parameter(name)),

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use convnet_kernels::memory;
+
 use super::proto::{EXTERNAL, Tensor};
 use crate::weights::Element;
 
@@ -211,7 +213,7 @@ fn element(kind: i32) -> Result<Element, String> {
 /// Elements from their bytes.
 fn decode(element: Element, bytes: &[u8]) -> Data {
     if !element.is_integer() {
-        let mut values = Vec::with_capacity(bytes.len() / element.size());
+        let mut values = memory::zeros(bytes.len() / element.size());
         element.decode(bytes, &mut values);
         return Data::Floats(values);
     }

@@ -42,7 +42,8 @@ use crate::classifier::{Classifier, Description};
 use crate::data::{Normalizer, PictureError, TargetSize};
 use crate::evaluate::{ranking, softmax};
 use crate::exec::{Engine, Inference};
-use crate::{Error, Result, StateDict, Tensor};
+use crate::weights::not_finite;
+use crate::{Error, Result, Tensor};
 
 /// Pictures that go through the net at once, unless something else is said.
 const BATCH: usize = 16;
@@ -54,8 +55,9 @@ const MOST_DECODERS: usize = 4;
 /// A classifier that is ready to be asked.
 #[derive(Debug)]
 pub struct Predictor {
-    classifier: Classifier,
-    engine: Engine,
+    description: Description,
+    /// The first tensor of the weights that is not finite.
+    not_finite: Option<String>,
     normalizer: Normalizer,
     /// Planned for as many pictures as have come at once so far.
     inference: Inference,
@@ -75,7 +77,7 @@ pub struct Prediction {
     pub top: Vec<Guess>,
     /// The net's outputs before softmax, where they were asked for.
     pub logits: Option<Vec<f32>>,
-    /// The values that [`Predictor::features`] asked for: channels × height × width, or a row.
+    /// The values that [`Predictor::with_features`] asked for: channels × height × width, or a row.
     pub features: BTreeMap<String, Tensor>,
     /// The picture as the net saw it, before it was normalised, where that was asked for and it was no array: channels ×
     /// height × width bytes.
@@ -125,15 +127,43 @@ impl Predictor {
     /// # Errors
     /// [`Error::Missing`] or [`Error::Shape`] when the weights do not fit the net; a normalisation that cannot be used.
     pub fn with_engine(classifier: Classifier, engine: &Engine) -> Result<Predictor> {
-        let Classifier { description, weights } = &classifier;
+        Predictor::with_features(classifier, engine, [""; 0])
+    }
+
+    /// The same, and each picture's prediction has the values of these layers, by name or the beginning of a block's, such as
+    /// `layer4` or `avgpool`.
+    ///
+    /// ```
+    /// # fn main() -> convnet::Result<()> {
+    /// use convnet::prelude::*;
+    /// let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;
+    /// let classifier = Classifier::untrained(net, 0)?;
+    /// let mut predictor = Predictor::with_features(classifier, &Engine::new(0)?, ["layer3"])?;
+    /// let prediction = predictor.predict(convnet::predictor::Input::pixels([0; 32 * 32 * 3], 32, 32, 3))?;
+    /// assert_eq!(prediction.features["layer3"].shape(), [64, 8, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Predictor::with_engine`], and [`Error::Unknown`] when the net has no such layer.
+    pub fn with_features<N: Into<String>>(
+        classifier: Classifier,
+        engine: &Engine,
+        layers: impl IntoIterator<Item = N>,
+    ) -> Result<Predictor> {
+        let Classifier { description, weights } = classifier;
         let normalizer = description.normalization().normalizer(description.input()[0])?;
-        let inference = Inference::new(description.net(), engine, 1, weights)?;
+        let not_finite = not_finite(&weights).map(str::to_owned);
+        let features: Vec<String> = layers.into_iter().map(Into::into).collect();
+        let builder = Inference::builder(description.net(), weights);
+        let inference = builder.taps(features.iter().cloned()).build(engine)?;
         Ok(Predictor {
-            classifier,
-            engine: engine.clone(),
+            description,
+            not_finite,
             normalizer,
             inference,
-            features: Vec::new(),
+            features,
             batch: BATCH,
             top: GUESSES,
             logits: false,
@@ -160,29 +190,6 @@ impl Predictor {
         Predictor { logits, ..self }
     }
 
-    /// The same with the values of these layers, by name or the beginning of a block's, such as `layer4` or `avgpool`.
-    ///
-    /// ```
-    /// # fn main() -> convnet::Result<()> {
-    /// use convnet::prelude::*;
-    /// let net = zoo::by_name("resnet20", &zoo::ZooOptions::default())?;
-    /// let mut predictor = Predictor::new(Classifier::untrained(net, 0)?)?.features(["layer3"])?;
-    /// let prediction = predictor.predict(convnet::predictor::Input::pixels([0; 32 * 32 * 3], 32, 32, 3))?;
-    /// assert_eq!(prediction.features["layer3"].shape(), [64, 8, 8]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] when the net has no such layer.
-    pub fn features<N: Into<String>>(self, layers: impl IntoIterator<Item = N>) -> Result<Predictor> {
-        let features: Vec<String> = layers.into_iter().map(Into::into).collect();
-        let Classifier { description, weights } = &self.classifier;
-        let builder = Inference::builder(description.net(), weights).batch(self.inference.batch());
-        let inference = builder.taps(features.iter().cloned()).build(&self.engine)?;
-        Ok(Predictor { inference, features, ..self })
-    }
-
     /// The same with the pictures as the net sees them, or without.
     #[must_use]
     pub fn planes(self, planes: bool) -> Predictor {
@@ -197,7 +204,7 @@ impl Predictor {
 
     /// What it does to pictures, and what the classes are called.
     pub fn description(&self) -> &Description {
-        &self.classifier.description
+        &self.description
     }
 
     /// What the net sees in one picture.
@@ -221,14 +228,14 @@ impl Predictor {
         I: IntoIterator,
         I::Item: Into<Input>,
     {
-        crate::exec::check_batch(self.classifier.description.net(), self.batch)?;
+        crate::exec::check_batch(self.description.net(), self.batch)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_DECODERS);
         let decoders = Decoders::start(threads, self.batch + threads, self.target())?;
         Ok(Predictions { predictor: self, inputs: inputs.into_iter().fuse(), decoders, answers: VecDeque::new() })
     }
 
     fn target(&self) -> TargetSize {
-        TargetSize { strict: self.strict, ..self.classifier.description.target() }
+        TargetSize { strict: self.strict, ..self.description.target() }
     }
 
     /// Shows pictures to the net, at most as many as a batch.
@@ -251,7 +258,7 @@ impl Predictor {
         if pictures.is_empty() {
             return Ok(Vec::new());
         }
-        let (description, inference) = (&self.classifier.description, &mut self.inference);
+        let (description, inference) = (&self.description, &mut self.inference);
         let size: usize = description.input().iter().product();
         let mut images = vec![0.0; pictures.len() * size];
         for (values, image) in pictures.iter().zip(images.chunks_exact_mut(size.max(1))) {
@@ -273,13 +280,12 @@ impl Predictor {
     }
 
     fn prediction(&self, name: &str, outputs: Outputs, prepared: Prepared) -> Result<Prediction> {
-        let Classifier { description, weights } = &self.classifier;
         let Outputs { logits, features } = outputs;
         if let Some(class) = logits.iter().position(|logit| !logit.is_finite()) {
             let problem = PictureError::Output {
-                class: description.classes()[class].clone(),
+                class: self.description.classes()[class].clone(),
                 value: logits[class],
-                tensor: not_finite(weights),
+                tensor: self.not_finite.clone(),
             };
             return Err(Error::Picture { name: name.to_owned(), problem });
         }
@@ -294,7 +300,7 @@ impl Predictor {
 
     fn guesses(&self, logits: &[f32]) -> Vec<Guess> {
         let probabilities = softmax(logits);
-        let classes = self.classifier.description.classes();
+        let classes = self.description.classes();
         let guess = |class: usize| Guess { class, label: classes[class].clone(), probability: probabilities[class] };
         ranking(logits).into_iter().take(self.top).map(guess).collect()
     }
@@ -305,12 +311,6 @@ impl Predictor {
 struct Outputs {
     logits: Vec<f32>,
     features: BTreeMap<String, Tensor>,
-}
-
-/// The first tensor with NaN or infinity in it.
-fn not_finite(weights: &StateDict) -> Option<String> {
-    let bad = |tensor: &Tensor| tensor.data().iter().any(|value| !value.is_finite());
-    weights.iter().find(|(_, tensor)| bad(tensor)).map(|(name, _)| name.clone())
 }
 
 /// The answers for many pictures, in their order: an iterator.

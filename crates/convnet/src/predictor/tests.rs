@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::StateDict;
 use crate::data::picture::write_png;
 use crate::data::{Normalization, Preprocessing};
 use crate::net::Net;
@@ -18,6 +19,10 @@ fn channels() -> Classifier {
 
 fn predictor() -> Predictor {
     Predictor::with_engine(channels(), &Engine::new(1).unwrap()).unwrap()
+}
+
+fn with_features(layers: &[&str]) -> Result<Predictor> {
+    Predictor::with_features(channels(), &Engine::new(1).unwrap(), layers.iter().copied())
 }
 
 /// Pixels of one colour, height × width.
@@ -70,7 +75,7 @@ fn every_way_in_gives_the_same_answer() {
 
 #[test]
 fn values_of_layers_come_with_each_picture() {
-    let mut predictor = predictor().batch_size(2).features(["adaptive_avg_pool2d_1", "flatten_1"]).unwrap();
+    let mut predictor = with_features(&["adaptive_avg_pool2d_1", "flatten_1"]).unwrap().batch_size(2);
     let colours = [[255, 0, 0], [0, 51, 255], [0, 255, 0]];
     let answers = predictor.predict_all(colours.map(|colour| plain(colour, 4, 4))).unwrap();
     for (answer, colour) in answers.zip(colours) {
@@ -81,7 +86,7 @@ fn values_of_layers_come_with_each_picture() {
             assert!(values.iter().zip(colour).all(|(value, byte)| (value - f32::from(byte) / 255.0).abs() < 1e-6));
         }
     }
-    let error = self::predictor().features(["flat"]).unwrap_err();
+    let error = with_features(&["flat"]).unwrap_err();
     assert!(matches!(error, Error::Unknown { .. }), "{error}");
 }
 

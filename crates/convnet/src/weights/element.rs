@@ -60,34 +60,35 @@ impl Element {
         matches!(self, Element::C64 | Element::C128)
     }
 
-    /// Appends the nearest `f32` of every whole element in `bytes`; NaN and infinity are let through.
-    pub(crate) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+    /// Puts the nearest `f32` of every element in `bytes` into `values`, as many; NaN and infinity are let through.
+    pub(crate) fn decode(self, bytes: &[u8], values: &mut [f32]) {
         match self {
-            Element::F64 => append(bytes, values, |b| f64::from_le_bytes(b) as f32),
-            Element::F32 => append(bytes, values, f32::from_le_bytes),
-            Element::F16 => append(bytes, values, |b| half(u16::from_le_bytes(b))),
-            Element::BF16 => append(bytes, values, |[low, high]| f32::from_le_bytes([0, 0, low, high])),
-            Element::I64 => append(bytes, values, |b| i64::from_le_bytes(b) as f32),
-            Element::I32 => append(bytes, values, |b| i32::from_le_bytes(b) as f32),
-            Element::I16 => append(bytes, values, |b| i16::from_le_bytes(b).into()),
-            Element::I8 => append(bytes, values, |b| i8::from_le_bytes(b).into()),
-            Element::U64 => append(bytes, values, |b| u64::from_le_bytes(b) as f32),
-            Element::U32 => append(bytes, values, |b| u32::from_le_bytes(b) as f32),
-            Element::U16 => append(bytes, values, |b| u16::from_le_bytes(b).into()),
-            Element::U8 => append(bytes, values, |[byte]| byte.into()),
-            Element::F8E4M3 => append(bytes, values, |[byte]| e4m3(byte)),
+            Element::F64 => convert(bytes, values, |b| f64::from_le_bytes(b) as f32),
+            Element::F32 => convert(bytes, values, f32::from_le_bytes),
+            Element::F16 => convert(bytes, values, |b| half(u16::from_le_bytes(b))),
+            Element::BF16 => convert(bytes, values, |[low, high]| f32::from_le_bytes([0, 0, low, high])),
+            Element::I64 => convert(bytes, values, |b| i64::from_le_bytes(b) as f32),
+            Element::I32 => convert(bytes, values, |b| i32::from_le_bytes(b) as f32),
+            Element::I16 => convert(bytes, values, |b| i16::from_le_bytes(b).into()),
+            Element::I8 => convert(bytes, values, |b| i8::from_le_bytes(b).into()),
+            Element::U64 => convert(bytes, values, |b| u64::from_le_bytes(b) as f32),
+            Element::U32 => convert(bytes, values, |b| u32::from_le_bytes(b) as f32),
+            Element::U16 => convert(bytes, values, |b| u16::from_le_bytes(b).into()),
+            Element::U8 => convert(bytes, values, |[byte]| byte.into()),
+            Element::F8E4M3 => convert(bytes, values, |[byte]| e4m3(byte)),
             // The first byte of a half-precision number.
-            Element::F8E5M2 => append(bytes, values, |[byte]| half(u16::from(byte) << 8)),
-            Element::C64 => append::<8>(bytes, values, |_| f32::NAN),
-            Element::C128 => append::<16>(bytes, values, |_| f32::NAN),
-            Element::Bool => append(bytes, values, |[byte]| f32::from(byte != 0)),
+            Element::F8E5M2 => convert(bytes, values, |[byte]| half(u16::from(byte) << 8)),
+            Element::C64 => convert::<8>(bytes, values, |_| f32::NAN),
+            Element::C128 => convert::<16>(bytes, values, |_| f32::NAN),
+            Element::Bool => convert(bytes, values, |[byte]| f32::from(byte != 0)),
         }
     }
 }
 
-/// Appends elements of `N` bytes each.
-fn append<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, convert: fn([u8; N]) -> f32) {
-    values.extend(bytes.as_chunks::<N>().0.iter().map(|&element| convert(element)));
+/// Converts elements of `N` bytes each.
+#[inline]
+fn convert<const N: usize>(bytes: &[u8], values: &mut [f32], each: impl Fn([u8; N]) -> f32) {
+    values.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(value, &element)| *value = each(element));
 }
 
 /// The value of an 8-bit number with 4 bits of exponent: bias 7, and NaN in place of infinity.
@@ -167,9 +168,9 @@ mod tests {
             (Element::Bool, &[1], 1.0),
         ];
         for (element, bytes, value) in cases {
-            let mut values = Vec::new();
+            let mut values = [0.0; 2];
             element.decode(&bytes.repeat(2), &mut values);
-            assert_eq!((bytes.len(), values), (element.size(), vec![value; 2]), "{element:?}");
+            assert_eq!((bytes.len(), values), (element.size(), [value; 2]), "{element:?}");
         }
     }
 }

@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 use super::digest::hash_text;
 use crate::net::Net;
 use crate::ops::{Init, Parameter};
-use crate::{StateDict, Tensor};
+use crate::{StateDict, Tensor, parallel};
+
+/// Elements that a thread draws at a time; even, because normal numbers come in pairs.
+const PART: usize = 1 << 16;
 
 /// First values of every parameter and buffer of the net, by full name, as their [`Init`] says.
 ///
@@ -21,30 +24,49 @@ use crate::{StateDict, Tensor};
 /// weights::check(&net, &weights).unwrap();
 /// ```
 pub fn init(net: &Net, seed: u64) -> StateDict {
-    let tensor = |(name, _, parameter): (String, _, Parameter)| {
-        let tensor = init_parameter(&name, &parameter, seed);
-        (name, tensor)
-    };
-    net.parameters().into_iter().map(tensor).collect()
+    let parameters = net.parameters();
+    let named = parameters.iter().map(|(name, _, parameter)| (name.as_str(), parameter));
+    let tensors = init_parameters(&named.collect::<Vec<_>>(), seed);
+    parameters.iter().map(|(name, ..)| name.clone()).zip(tensors).collect()
 }
 
 /// What [`init`] gives the parameter of that full name.
 pub(super) fn init_parameter(name: &str, parameter: &Parameter, seed: u64) -> Tensor {
-    let count = parameter.elements();
-    let data = match parameter.init {
-        Init::Constant(value) => vec![value; count],
-        Init::Normal { std } => normal(stream(seed, name), std, count),
-        Init::Uniform { bound } => uniform(stream(seed, name), bound, count),
-        Init::Dirac { bound } => dirac(uniform(stream(seed, name), bound, count), &parameter.shape),
-    };
-    Tensor::new(parameter.shape.clone(), data)
+    init_parameters(&[(name, parameter)], seed).remove(0)
 }
 
-/// The tensor's own random numbers.
-fn stream(seed: u64, name: &str) -> ChaCha8Rng {
+/// The same for several, on all cores.
+fn init_parameters(parameters: &[(&str, &Parameter)], seed: u64) -> Vec<Tensor> {
+    let mut tensors: Vec<_> = parameters.iter().map(|(_, parameter)| Tensor::zeros(parameter.shape.clone())).collect();
+    let parts = parameters.iter().zip(&mut tensors).flat_map(|(&(name, parameter), tensor)| {
+        let parts = tensor.data_mut().chunks_mut(PART).enumerate();
+        parts.map(move |(index, values)| (name, parameter, index * PART, values))
+    });
+    parallel::for_each(
+        parts.collect::<Vec<_>>(),
+        || (),
+        |(name, parameter, first, values), ()| match parameter.init {
+            Init::Constant(value) => values.fill(value),
+            Init::Normal { std } => normal(stream(seed, name, first), std, values),
+            Init::Uniform { bound } | Init::Dirac { bound } => uniform(stream(seed, name, first), bound, values),
+        },
+    );
+    for ((_, parameter), tensor) in parameters.iter().zip(&mut tensors) {
+        if let Init::Dirac { .. } = parameter.init {
+            dirac(tensor.data_mut(), &parameter.shape);
+        }
+    }
+    tensors
+}
+
+/// The tensor's own random numbers, from those of its element `first` on, which is even: each element takes 64 bits, or two of
+/// them 128.
+fn stream(seed: u64, name: &str, first: usize) -> ChaCha8Rng {
     let mut hasher = Sha256::new_with_prefix(seed.to_le_bytes());
     hash_text(&mut hasher, name);
-    ChaCha8Rng::from_seed(hasher.finalize().into())
+    let mut rng = ChaCha8Rng::from_seed(hasher.finalize().into());
+    rng.set_word_pos(2 * first as u128);
+    rng
 }
 
 /// A number in (0, 1] from 53 random bits.
@@ -52,13 +74,13 @@ fn fraction(rng: &mut ChaCha8Rng) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
-/// `count` numbers from `-bound` to `bound`.
-fn uniform(mut rng: ChaCha8Rng, bound: f64, count: usize) -> Vec<f32> {
-    (0..count).map(|_| (bound * (2.0 * fraction(&mut rng) - 1.0)) as f32).collect()
+/// Numbers from `-bound` to `bound`.
+fn uniform(mut rng: ChaCha8Rng, bound: f64, values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = (bound * (2.0 * fraction(&mut rng) - 1.0)) as f32);
 }
 
 /// `[out, in, h, w]`: each of the first `in` filters hands on the channel of its number.
-fn dirac(mut values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+fn dirac(values: &mut [f32], shape: &[usize]) {
     let (outputs, inputs) = (shape[0], shape[1]);
     let kernel: usize = shape[2..].iter().product();
     let middle = match shape[2..] {
@@ -70,20 +92,17 @@ fn dirac(mut values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         filter.fill(0.0);
         filter[channel * kernel + middle] = 1.0;
     }
-    values
 }
 
-/// `count` normal numbers with mean 0 (Box and Muller 1958).
-fn normal(mut rng: ChaCha8Rng, deviation: f64, count: usize) -> Vec<f32> {
+/// Normal numbers with mean 0 (Box and Muller 1958).
+fn normal(mut rng: ChaCha8Rng, deviation: f64, values: &mut [f32]) {
     let mut uniform = || fraction(&mut rng);
-    let mut values = Vec::with_capacity(count + 1);
-    while values.len() < count {
+    for pair in values.chunks_mut(2) {
         let radius = deviation * (-2.0 * libm::log(uniform())).sqrt();
         let (sin, cos) = libm::sincos(std::f64::consts::TAU * uniform());
-        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+        let both = [(radius * cos) as f32, (radius * sin) as f32];
+        pair.copy_from_slice(&both[..pair.len()]);
     }
-    values.truncate(count);
-    values
 }
 
 #[cfg(test)]

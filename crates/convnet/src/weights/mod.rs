@@ -35,6 +35,7 @@ pub mod safetensors;
 mod tests;
 mod whiten;
 
+pub(crate) use check::not_finite;
 pub use check::{Fitted, check, check_finite, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
 pub use digest::weights_sha256;

@@ -1,13 +1,17 @@
 //! The safetensors format: 8 bytes of header length, a JSON header (names, types, shapes, offsets, metadata strings), then
-//! the tensors' little-endian bytes. Read and written as a stream, so that memory is that of the tensors.
+//! the tensors' little-endian bytes. Read by several threads, each a part at a time, and written as a stream, so that memory is
+//! that of the tensors.
 //!
 //! Nothing is believed: the header is bounded, its offsets must cover exactly the bytes that follow, and only then is
 //! memory asked for. Files are written in a fixed order: equal content gives equal bytes.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+use convnet_kernels::memory;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
@@ -16,9 +20,9 @@ use super::choose::{Choose, Offer, default_choice};
 use super::digest::for_each_le_chunk;
 use super::element::Element;
 use super::{Contents, kind, printable};
-use crate::data::open;
+use crate::data::{open, stored};
 use crate::files::write_atomic;
-use crate::{Error, Result, StateDict, Tensor};
+use crate::{Error, Result, StateDict, Tensor, parallel};
 
 /// Largest header that is read: room for tens of thousands of tensors. Parsed, it takes a small multiple of this.
 const MAX_HEADER: u64 = 4 << 20;
@@ -28,6 +32,8 @@ const MAX_AXES: usize = 16;
 const PREFIX: u64 = 8;
 /// Bytes of a tensor that are converted at a time; every element size divides it.
 const CHUNK: usize = 64 << 10;
+/// Elements of a tensor that a thread reads before it looks for other work.
+const PART: usize = 1 << 20;
 /// Where the format keeps its metadata strings.
 const METADATA: &str = "__metadata__";
 
@@ -47,15 +53,26 @@ pub fn read(path: &Path) -> Result<Contents> {
 /// As [`read`], but for the elements of tensors.
 #[cfg(feature = "plots")]
 pub(crate) fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    let (mut file, length) = open(path)?;
-    let header = read_header(path, &mut file, length)?;
+    let (file, length) = open(path)?;
+    let header = read_header(path, &file, length)?;
     Ok(header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 /// The same, once `choose` has seen what the file holds.
 pub(super) fn read_chosen(path: &Path, choose: Choose) -> Result<Contents> {
     let (file, length) = open(path)?;
-    parse(path, file, length, choose)
+    parse(path, &file, length, choose)
+}
+
+/// Bytes that are read from any place.
+trait Bytes: Sync {
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl Bytes for File {
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        stored::read_at(self, start, buffer)
+    }
 }
 
 /// Writes a file atomically: tensors as `F32`, in name order.
@@ -93,28 +110,62 @@ pub(super) fn write_to(
 }
 
 /// Reads the content of a file of `length` bytes; `path` is for messages.
-fn parse(path: &Path, mut reader: impl Read, length: u64, choose: Choose) -> Result<Contents> {
-    let header = read_header(path, &mut reader, length)?;
+fn parse(path: &Path, file: &impl Bytes, length: u64, choose: Choose) -> Result<Contents> {
+    let header = read_header(path, file, length)?;
     let shapes = header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone()));
     let choice = choose(&[Offer { key: String::new(), shapes: shapes.collect() }]);
     let mut contents =
         Contents { notes: choice.map_err(|problem| problem.in_file(path))?.notes, ..Contents::default() };
     contents.metadata.extend(header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
-    let mut buffer = vec![0; CHUNK];
+    let first = length - header.data_len() as u64;
+    let mut places = Vec::new();
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
-        let tensor = read_tensor(path, &mut reader, &name, info, &mut buffer)?;
+        let (element, tensor) = room(path, &name, info)?;
+        places.push((element, first + info.data_offsets.0 as u64));
         contents.tensors.insert(name, tensor);
     }
+    let tensors = header.offset_keys().into_iter().filter_map(|name| contents.tensors.remove_entry(&name));
+    let mut tensors: Vec<(String, Tensor)> = tensors.collect();
+    let parts = places.iter().zip(&mut tensors).flat_map(|(&(element, start), (_, tensor))| {
+        let parts = tensor.data_mut().chunks_mut(PART).enumerate();
+        parts.map(move |(index, values)| (element, start + (index * PART * element.size()) as u64, values))
+    });
+    read_parts(path, file, parts.collect())?;
+    contents.tensors.extend(tensors);
     Ok(contents)
 }
 
+/// Reads and converts parts of tensors: the type of their elements, where they begin, and where they go.
+fn read_parts(path: &Path, file: &impl Bytes, parts: Vec<(Element, u64, &mut [f32])>) -> Result<()> {
+    let failed = Mutex::new(None);
+    let scratch = || vec![0; CHUNK];
+    parallel::for_each(parts, scratch, |(element, mut at, values): (Element, u64, &mut [f32]), buffer| {
+        for values in values.chunks_mut(CHUNK / element.size()) {
+            let bytes = &mut buffer[..values.len() * element.size()];
+            if let Err(error) = file.read_at(at, bytes) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
+            element.decode(bytes, values);
+            at += bytes.len() as u64;
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(Error::io("reading", path)(error)),
+        None => Ok(()),
+    }
+}
+
 /// The header, once it is known to describe exactly the rest of the file.
-fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Metadata> {
-    let io = |error| Error::io("reading", path)(error);
-    let mut start = Vec::new();
+fn read_header(path: &Path, file: &impl Bytes, length: u64) -> Result<Metadata> {
+    let read = |start: u64, length: u64| {
+        let mut bytes = vec![0; length as usize];
+        file.read_at(start, &mut bytes).map_err(Error::io("reading", path))?;
+        Ok::<_, Error>(bytes)
+    };
     // The header's length and its brace, which tell a stranger.
-    reader.by_ref().take(PREFIX + 1).read_to_end(&mut start).map_err(io)?;
+    let start = read(0, length.min(PREFIX + 1))?;
     let (Some(prefix), Some(b'{')) = (start.first_chunk::<8>(), start.get(8)) else {
         return Err(kind::other(&start).in_file(path));
     };
@@ -126,12 +177,7 @@ fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Metad
     if PREFIX + size > length {
         return Err(truncated(PREFIX + size));
     }
-    let mut header = start.split_off(8);
-    let rest = size.saturating_sub(1);
-    reader.by_ref().take(rest).read_to_end(&mut header).map_err(io)?;
-    if header.len() as u64 != size {
-        return Err(Error::file(path, format!("expected a header of {size} bytes, got {}", header.len())));
-    }
+    let header = read(PREFIX, size)?;
     let header: Metadata = serde_json::from_slice(&header)
         .map_err(|e| Error::file(path, format!("its header is damaged: {}", printable(&e.to_string()))))?;
     match PREFIX + size + header.data_len() as u64 {
@@ -141,14 +187,8 @@ fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Metad
     }
 }
 
-/// One tensor, whose size the header's check has bounded by the file's.
-fn read_tensor(
-    path: &Path,
-    reader: &mut impl Read,
-    name: &str,
-    info: &TensorInfo,
-    buffer: &mut [u8],
-) -> Result<Tensor> {
+/// A tensor of zeros, and the type of its elements. Its size has been bounded by the file's in the header's check.
+fn room(path: &Path, name: &str, info: &TensorInfo) -> Result<(Element, Tensor)> {
     let problem = |problem: String| Err(Error::file(path, format!("tensor '{}' {problem}", printable(name))));
     if info.shape.len() > MAX_AXES {
         return problem(format!("has {} axes: expected at most {MAX_AXES}", info.shape.len()));
@@ -175,20 +215,11 @@ fn read_tensor(
             ));
         }
     };
-    let (begin, end) = info.data_offsets;
     let count = info.shape.iter().product();
-    let mut values = Vec::new();
-    if values.try_reserve_exact(count).is_err() {
-        return problem(format!("of {count} elements does not fit into memory"));
+    match memory::try_zeros(count) {
+        Some(values) => Ok((element, Tensor::new(info.shape.clone(), values))),
+        None => problem(format!("of {count} elements does not fit into memory")),
     }
-    let mut left = end - begin;
-    while left > 0 {
-        let chunk = &mut buffer[..left.min(CHUNK)];
-        reader.read_exact(chunk).map_err(Error::io("reading", path))?;
-        element.decode(chunk, &mut values);
-        left -= chunk.len();
-    }
-    Ok(Tensor::new(info.shape.clone(), values))
 }
 
 #[cfg(test)]
@@ -196,6 +227,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Bytes for &[u8] {
+        fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+            let bytes = self.get(start as usize..start as usize + buffer.len());
+            buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+    }
 
     fn sample() -> Contents {
         let tensors = [
@@ -219,7 +258,7 @@ mod tests {
 
     fn parse_bytes(bytes: &[u8]) -> Result<Contents> {
         let choose: Choose = &mut |offers| default_choice(offers, None);
-        parse(Path::new("some.safetensors"), bytes, bytes.len() as u64, choose)
+        parse(Path::new("some.safetensors"), &bytes, bytes.len() as u64, choose)
     }
 
     /// A file with this header and `data` bytes after it.

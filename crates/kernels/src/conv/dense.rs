@@ -262,14 +262,13 @@ impl Dense {
     }
 
     /// Packs weights from OIHW; the rest of the packed blocks is 0.
-    pub(super) fn pack_weights(&self, oihw: &[f32], packed: &mut [f32]) {
-        packed[..self.weights_len()].fill(0.0);
-        self.packing().each_weight(|plain, at| packed[at] = oihw[plain]);
+    pub(super) fn pack_weights(&self, threads: &Threads, oihw: &[f32], packed: &mut [f32]) {
+        self.packing().pack(threads, oihw, packed);
     }
 
     /// The reverse of [`Dense::pack_weights`].
     pub(super) fn unpack_weights(&self, packed: &[f32], oihw: &mut [f32]) {
-        self.packing().each_weight(|plain, at| oihw[plain] = packed[at]);
+        self.packing().unpack(packed, oihw);
     }
 
     fn packing(&self) -> Packing<'_> {

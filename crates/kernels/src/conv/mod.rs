@@ -196,9 +196,9 @@ impl Conv {
     }
 
     /// Packs weights from OIHW; the rest of the packed blocks is 0.
-    pub fn pack_weights(&self, oihw: &[f32], packed: &mut [f32]) {
+    pub fn pack_weights(&self, threads: &Threads, oihw: &[f32], packed: &mut [f32]) {
         match &self.plan {
-            Plan::Dense(dense) => dense.pack_weights(oihw, packed),
+            Plan::Dense(dense) => dense.pack_weights(threads, oihw, packed),
             Plan::Depthwise(depthwise) => depthwise.pack_weights(oihw, packed),
         }
     }

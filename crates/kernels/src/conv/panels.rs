@@ -5,7 +5,9 @@
 
 use super::ConvShape;
 use super::correlation::{Correlation, Panel};
+use crate::panel_weights::{PackedPanel, PanelWeights};
 use crate::simd::{Isa, LANES};
+use crate::threads::Threads;
 use std::ops::Range;
 
 /// Where each weight lies.
@@ -39,25 +41,29 @@ impl Packing<'_> {
         }
     }
 
-    /// Every weight's place in OIHW and in the packed layout.
-    pub(super) fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
+    /// Packs weights from OIHW, in the panels.
+    pub(super) fn pack(&self, threads: &Threads, oihw: &[f32], packed: &mut [f32]) {
+        self.weights().pack(threads, self.panels.len(), &|index| self.panel(index), oihw, packed);
+    }
+
+    /// The reverse.
+    pub(super) fn unpack(&self, packed: &[f32], oihw: &mut [f32]) {
+        self.weights().unpack(self.panels.len(), |index| self.panel(index), packed, oihw);
+    }
+
+    fn weights(&self) -> PanelWeights {
         let ConvShape { in_channels, out_channels, groups, window, .. } = *self.shape;
-        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-        let taps = window.kernel[0] * window.kernel[1];
-        for panel in self.panels {
-            let lanes = panel.width * LANES;
-            let first = panel.block * LANES;
-            for o in first..(first + lanes).min(out_channels) {
-                for i in 0..group_in {
-                    let channel = o / group_out * group_in + i;
-                    let plane = channel / self.unit - panel.planes.start;
-                    for t in 0..taps {
-                        let row = (plane * taps + t) * self.unit + channel % self.unit;
-                        visit((o * group_in + i) * taps + t, panel.weights + row * lanes + o - first);
-                    }
-                }
-            }
+        PanelWeights {
+            outputs: out_channels,
+            group: [in_channels / groups, out_channels / groups],
+            taps: window.kernel[0] * window.kernel[1],
+            unit: self.unit,
         }
+    }
+
+    fn panel(&self, index: usize) -> PackedPanel {
+        let Panel { block, width, ref planes, weights } = self.panels[index];
+        PackedPanel { at: weights, first: block * LANES, lanes: width * LANES, planes: planes.clone() }
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
 
     let mut packed = vec![f32::NAN; conv.weights_len()];
-    conv.pack_weights(&weight, &mut packed);
+    conv.pack_weights(&threads, &weight, &mut packed);
     let mut unpacked = vec![0.0; weight.len()];
     conv.unpack_weights(&packed, &mut unpacked);
     assert_eq!(weight, unpacked);
@@ -178,7 +178,7 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
     assert_close(&format!("by weights {what}"), &got, &want);
     // What is zero by structure has no gradient.
     let mut zeroed = vec![0.0; conv.weights_len()];
-    conv.pack_weights(&got, &mut zeroed);
+    conv.pack_weights(&threads, &got, &mut zeroed);
     assert_eq!(dw, zeroed, "padding of the gradient {what}");
 }
 
@@ -409,7 +409,7 @@ fn errors_of(problem: &ConvProblem, setting: Setting, want: &[Vec<f64>; 3]) -> [
     let [h, w] = conv.output();
     let (inputs, outputs) = ([batch, in_channels, input[0] * input[1]], [batch, out_channels, h * w]);
     let mut packed = vec![0.0; conv.weights_len()];
-    conv.pack_weights(&noise(problem.weight_len(), 3), &mut packed);
+    conv.pack_weights(&threads, &noise(problem.weight_len(), 3), &mut packed);
     let (x_len, y_len) = (conv.input_len(), conv.output_len());
     let (mut x, mut y) = (vec![0.0; batch * x_len], vec![0.0; batch * y_len]);
     to_blocked(&threads, inputs, &noise(problem.input_len(), 1), MapsMut::packed(&mut x, x_len));

@@ -115,7 +115,7 @@ impl Case {
         let per_channel = |v: &[f32]| [v, &vec![0.0; padded - channels]].concat();
         let (bias, gamma, beta) = (per_channel(&bias), per_channel(&gamma), per_channel(&beta));
         let mut weights = vec![f32::NAN; stem.conv().weights_len()];
-        stem.conv().pack_weights(&weight, &mut weights);
+        stem.conv().pack_weights(&threads, &weight, &mut weights);
         let x = narrow(&self.input());
         let x = Maps::packed(&x, stem.conv().input_len());
         let input = StemInput { batch, x, weights: &weights, bias: self.bias.then_some(&bias) };

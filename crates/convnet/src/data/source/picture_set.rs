@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
@@ -15,7 +13,7 @@ use crate::data::picture::{self, fit_into};
 use crate::data::resample::{Layout, Resampling, Source, planes_of};
 use crate::data::stored::{Files, Item, Stored};
 use crate::data::{Dataset, TargetSize, ValSplit};
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 
 /// So many names stand in a note.
 const NAMED: usize = 10;
@@ -528,27 +526,11 @@ pub(in crate::data) fn each(
     count: usize,
     work: impl Fn(usize, &mut Vec<u8>) -> Result<()> + Sync,
 ) -> Result<BTreeMap<usize, Error>> {
-    let next = AtomicUsize::new(0);
     let problems: Mutex<BTreeMap<usize, Error>> = Mutex::default();
-    let worker = || {
-        let mut content = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return;
-            }
-            if let (Err(error), Ok(mut problems)) = (work(index, &mut content), problems.lock()) {
-                problems.insert(index, error);
-            }
+    parallel::for_each(0..count, Vec::new, |index, content| {
+        if let (Err(error), Ok(mut problems)) = (work(index, content), problems.lock()) {
+            problems.insert(index, error);
         }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(count);
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            // A thread that the system refuses leaves its share to the others.
-            let _ = thread::Builder::new().name("decoder".into()).spawn_scoped(scope, worker);
-        }
-        worker();
     });
     problems.into_inner().map_err(|_| Error::invalid("a thread that decodes pictures broke off"))
 }

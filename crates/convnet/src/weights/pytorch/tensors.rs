@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use convnet_kernels::memory;
+
 use super::pickle::Problem;
 use super::value::{Storage, View};
 use crate::weights::printable;
@@ -56,18 +58,20 @@ fn count(view: &View) -> usize {
 /// The elements that a view sees, in row-major order. The view lies within the storage of which `bytes` are the content.
 fn copy(view: &View, bytes: &[u8]) -> Result<Tensor, Problem> {
     let count = count(view);
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| format!("a tensor of {count} elements does not fit into memory"))?;
+    let room = memory::try_zeros(count);
+    let mut values = room.ok_or_else(|| format!("a tensor of {count} elements does not fit into memory"))?;
     let (element, size) = (view.storage.element, view.storage.element.size());
-    let mut run =
-        |start: usize, length: usize| element.decode(&bytes[start * size..(start + length) * size], &mut values);
+    let run = |start: usize, values: &mut [f32]| {
+        element.decode(&bytes[start * size..(start + values.len()) * size], values);
+    };
     // An empty view may lie anywhere, even where no storage is.
     if count > 0 && is_contiguous(view) {
-        run(view.offset, count);
+        run(view.offset, &mut values);
     } else {
         let mut index = vec![0; view.shape.len()];
-        for _ in 0..count {
-            run(view.offset + index.iter().zip(&view.strides).map(|(i, stride)| i * stride).sum::<usize>(), 1);
+        for value in &mut values {
+            let at = view.offset + index.iter().zip(&view.strides).map(|(i, stride)| i * stride).sum::<usize>();
+            run(at, std::slice::from_mut(value));
             advance(&mut index, &view.shape);
         }
     }

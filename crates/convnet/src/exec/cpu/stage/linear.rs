@@ -22,8 +22,8 @@ struct LinearStage {
 }
 
 impl Packing for Linear {
-    fn pack(&self, plain: &[f32], packed: &mut [f32]) {
-        self.pack_weights(plain, packed);
+    fn pack(&self, threads: &Threads, plain: &[f32], packed: &mut [f32]) {
+        self.pack_weights(threads, plain, packed);
     }
 
     fn unpack(&self, packed: &[f32], plain: &mut [f32]) {
