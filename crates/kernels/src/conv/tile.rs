@@ -140,8 +140,13 @@ pub(crate) unsafe fn rows<S: Simd, E: Element>(
                 each::<S, E, 1, 1>(s, sum, rest, a, b, target, ahead);
             }
             1 if S::TILE_WIDTH == 1 => {
-                let rest = each::<S, E, 6, 1>(s, sum, rows, a, b, target, ahead);
-                let rest = each::<S, E, 3, 1>(s, sum, rest, a, b, target, ahead);
+                let [sixes, fives] = tall(rows.len());
+                let (six, rest) = rows.split_at(6 * sixes);
+                let (five, rest) = rest.split_at(5 * fives);
+                each::<S, E, 6, 1>(s, sum, six, a, b, target, ahead);
+                each::<S, E, 5, 1>(s, sum, five, a, b, target, ahead);
+                let rest = each::<S, E, 4, 1>(s, sum, rest, a, b, target, ahead);
+                let rest = each::<S, E, 2, 1>(s, sum, rest, a, b, target, ahead);
                 each::<S, E, 1, 1>(s, sum, rest, a, b, target, ahead);
             }
             1 => {
@@ -171,6 +176,21 @@ pub(crate) unsafe fn rows<S: Simd, E: Element>(
             }
             width => unreachable!("no tile is {width} vectors wide on this instruction set"),
         }
+    }
+}
+
+/// How many tiles of 6 and of 5 rows, of two registers each, so that tiles of 4 take the rest where rows are many: fewer than 8
+/// accumulators do not hide the latency of a multiply-add.
+#[inline(always)]
+fn tall(rows: usize) -> [usize; 2] {
+    let sixes = rows / 6;
+    match rows % 6 {
+        5 => [sixes, 1],
+        3 if sixes >= 1 => [sixes - 1, 1],
+        2 if sixes >= 1 => [sixes - 1, 0],
+        1 if sixes >= 2 => [sixes - 2, 1],
+        1 if sixes == 1 => [0, 1],
+        _ => [sixes, 0],
     }
 }
 
@@ -331,6 +351,20 @@ unsafe fn store<S: Simd, E: Element, const R: usize, const N: usize>(
             let at = (rows[r][1] as usize + v * lane) / E::PER_WORD;
             // SAFETY: the caller's promise.
             unsafe { E::store(s, out.add(at), acc[r][v]) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tall;
+
+    #[test]
+    fn all_rows_are_in_tiles_and_small_tiles_are_rare() {
+        for rows in 0..200_usize {
+            let [sixes, fives] = tall(rows);
+            let rest = rows.checked_sub(6 * sixes + 5 * fives).unwrap();
+            assert!(if rows > 7 { rest.is_multiple_of(4) && rest <= 8 } else { rest <= 4 }, "{rows}: {rest}");
         }
     }
 }
