@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Times convnet and its peers with the same nets, in turns (A B A B ...), and reports medians and spread.
 
-    bench/peers/compare.py [--quick] [--only NAME ...] [--engines NAME ...]
+    bench/peers/compare.py [--quick] [--only NAME ...] [--engines NAME ...] [--isa avx2]
 
 PyTorch, ONNX Runtime, OpenVINO and ncnn are installed into a virtual environment of their own. Each engine is a process
 that prepares its net once and is stopped while another one has its turn. Turns in which other processes worked are left
-out. In inference all engines have the same weights and input, and their outputs are compared. Needs Linux and Python
-3.11 or newer; leave the machine alone meanwhile.
+out. In inference all engines have the same weights and input, and their outputs are compared. `--isa avx2` keeps convnet,
+PyTorch and OpenVINO from using AVX-512, as on a machine that has none; ONNX Runtime and ncnn have no such switch and take what
+the processor has. Needs Linux and Python 3.11 or newer; leave the machine alone meanwhile.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 import environment
 import report
 from report import Result
-from turns import Failed, Worker, Workers, command_of, complaint, note, precision_of
+from turns import ISA_SWITCHES, Failed, Worker, Workers, command_of, complaint, note, precision_of
 from works import ENGINES, QUICK, WORKS, Work, engines_of
 
 # A busy machine may need more rounds than turns are wanted, up to so many times as many.
@@ -58,6 +59,7 @@ class Comparison:
                 "turns": args.turns,
                 "seconds": args.seconds,
                 "others": args.others,
+                "isa": args.isa,
             },
         }
 
@@ -84,8 +86,9 @@ class Comparison:
         result = Result(engine)
         command = command_of(engine, work, folder, self.python, self.convnet, self.args.threads)
         try:
-            worker = Worker.start(engine, command, folder, self.args.threads)
+            worker = Worker.start(engine, command, folder, self.args.threads, self.args.isa)
             workers.append(worker)
+            result.least_ms = worker.ready.get("least_ms")
             if not work.trains:
                 found = worker.ready.get("logits") or self.convnet_logits(engine, work, folder)
                 result.difference = difference(found, json.loads((folder / "expected.json").read_text()))
@@ -153,6 +156,7 @@ def arguments() -> argparse.Namespace:
     add("--turns", type=int, metavar="N", help="turns of each engine that count [default: 7, quick: 2]")
     add("--seconds", type=float, metavar="S", help="length of a turn [default: 2, quick: 0.5]")
     add("--others", type=float, metavar="SHARE", default=0.1, help="most of the processors for others [default: 0.1]")
+    add("--isa", choices=sorted(ISA_SWITCHES), help="the instruction set [default: the best that each engine finds]")
     add("--threads", type=int, metavar="N", default=2, help="of each engine [default: 2]")
     add("--venv", type=Path, metavar="DIR", default=target / "peers-venv", help="[default: target/peers-venv]")
     add("--convnet", type=Path, metavar="FILE", help="a built program [default: build this checkout]")

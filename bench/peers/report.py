@@ -21,6 +21,8 @@ class Result:
     # Largest difference of a logit from PyTorch's, as a share of the largest logit.
     difference: float | None = None
     failure: str | None = None
+    # The least that the machine's peaks allow, which convnet measures.
+    least_ms: float | None = None
 
     @property
     def median(self) -> float | None:
@@ -42,6 +44,7 @@ class Result:
             "left_out_ms": self.left_out_ms,
             "peak_memory_bytes": self.peak_memory_bytes,
             "difference": self.difference,
+            "least_ms": self.least_ms,
             "failure": self.failure,
         }
 
@@ -49,6 +52,11 @@ class Result:
 def reference(results: list[Result]) -> float | None:
     """convnet's median."""
     return next((result.median for result in results if result.engine == CONVNET), None)
+
+
+def least(results: list[Result]) -> float | None:
+    """The least time that the machine's peaks allow."""
+    return next((result.least_ms for result in results if result.engine == CONVNET), None)
 
 
 def as_json(header: dict[str, object], works: dict[str, list[Result]]) -> dict[str, object]:
@@ -61,6 +69,10 @@ def as_json(header: dict[str, object], works: dict[str, list[Result]]) -> dict[s
 
 def as_markdown(header: dict[str, object], works: dict[str, list[Result]]) -> str:
     parts = ["# convnet and its peers", head(header)]
+    parts.append(
+        "The limit is the least time that the machine's peaks of arithmetic in f32 and of memory allow, with Winograd's "
+        "algorithm where it applies (`convnet summary` explains it), and convnet's share of it is the limit over its time."
+    )
     for mode, title in [("infer", "Inference"), ("train", "Training step")]:
         chosen = {name: results for name, results in works.items() if name.startswith(mode)}
         if chosen:
@@ -81,6 +93,11 @@ def head(header: dict[str, object]) -> str:
         f"{settings['others']:.0%} of the processors; a turn's figure is its median run, the spread is that of turns",
         "; ".join(f"{name} {version}" for name, version in versions.items()),
     ]
+    if settings["isa"]:
+        isa = str(settings["isa"]).upper()
+        said.append(
+            f"convnet, PyTorch and OpenVINO were kept to {isa}; ONNX Runtime and ncnn cannot be, and took what is there"
+        )
     return "\n".join(f"- {line}" for line in said)
 
 
@@ -89,8 +106,14 @@ def overview(works: dict[str, list[Result]]) -> str:
     rows = []
     for name, results in works.items():
         base, cells = reference(results), {result.engine: result for result in results}
-        rows.append([name, *(cell(cells.get(engine), base) for engine in engines)])
-    return table(["", *engines], rows)
+        rows.append([name, *(cell(cells.get(engine), base) for engine in engines), limit(results)])
+    return table(["", *engines, "limit (convnet's share)"], rows)
+
+
+def limit(results: list[Result]) -> str:
+    """The least time, and how near convnet comes to it."""
+    base, bound = reference(results), least(results)
+    return f"{number(bound)} ({bound / base:.0%})" if base and bound else ""
 
 
 def cell(result: Result | None, base: float | None) -> str:

@@ -16,6 +16,17 @@ from typing import Any
 from environment import HERE
 from works import CONVNETS, Work
 
+# What keeps engines to an instruction set. oneDNN, which PyTorch and OpenVINO compute with, PyTorch's own kernels and MKL.
+ISA_SWITCHES = {
+    "avx2": {
+        "CONVNET_ISA": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "DNNL_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
+}
+
 # Seconds after which a worker that does not answer is given up.
 PATIENCE = 900.0
 PR_SET_PDEATHSIG = 1
@@ -44,10 +55,13 @@ class Worker:
     unread: bytes = b""
 
     @classmethod
-    def start(cls, engine: str, command: list[str | Path], folder: Path, threads: int) -> "Worker":
+    def start(
+        cls, engine: str, command: list[str | Path], folder: Path, threads: int, isa: str | None = None
+    ) -> "Worker":
         """Returns when the worker is ready, and stopped."""
         log = folder / f"{engine}.log"
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        environment |= ISA_SWITCHES[isa] if isa else {}
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 command,

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use convnet::columns::{Columns, Style, bytes};
 use convnet::exec::{Engine, Inference, Precision, ProfileRow, Training, Update};
 use convnet::net::Net;
-use convnet::weights;
+use convnet::{roofline, weights};
 use serde::Serialize;
 
 use crate::args::{EngineArgs, ModelArgs, at_least_1};
@@ -22,7 +22,9 @@ const LONGEST_TURN: f64 = 3600.0;
 
 /// Measure how fast a network trains or infers
 ///
-/// Pictures are synthetic and in memory; some runs go ahead uncounted. A training step is forward, loss, backward, update.
+/// Pictures are synthetic and in memory; some runs go ahead uncounted. A training step is forward, loss, backward, update. In f32
+/// the time is set against the least that the machine's peak rates allow, which are measured just before (`convnet summary`
+/// explains that bound).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet bench cnn --mode train --batch-size 256 --profile\n  \
@@ -104,6 +106,9 @@ struct Report {
     median_ms: f64,
     min_ms: f64,
     images_per_second: f64,
+    /// The least time that the machine's rates of arithmetic in f32 and of memory allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    least_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +138,8 @@ struct Ready<'a> {
     threads: usize,
     precision: Precision,
     isa: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    least_ms: Option<f64>,
 }
 
 /// What `--turns` answers.
@@ -195,11 +202,12 @@ impl Args {
         let net = self.model.net(self.name.as_deref())?;
         let engine = self.engine.engine(console)?;
         let mut subject = self.subject(&net, &engine)?;
+        let least_ms = self.least_ms(&net, &engine);
         for _ in 0..WARM_UP {
             subject.run()?;
         }
         if self.turns {
-            return self.take_turns(&mut *subject, &net, &engine);
+            return self.take_turns(&mut *subject, &net, &engine, least_ms);
         }
         subject.profile(self.profile);
         let mut seconds = Vec::with_capacity(self.repeats);
@@ -220,10 +228,23 @@ impl Args {
             median_ms: 1e3 * median,
             min_ms: 1e3 * seconds[0],
             images_per_second: self.batch_size as f64 / median,
+            least_ms,
             peak_rss_bytes: peak_rss_bytes(),
             profile: self.profile.then(|| layers(subject.rows(), total, self.repeats)),
         };
         if self.json { print_json(&report) } else { print(&report.text()) }
+    }
+
+    /// The least time of a run, for products in f32, whose rate is measured.
+    fn least_ms(&self, net: &Net, engine: &Engine) -> Option<f64> {
+        if engine.precision() == Precision::Bf16 {
+            return None;
+        }
+        let estimate = net.estimate(&roofline::measure(engine), self.batch_size as u64);
+        Some(match self.mode {
+            Mode::Train => estimate.training_ms,
+            Mode::Infer => estimate.inference_ms,
+        })
     }
 
     fn subject(&self, net: &Net, engine: &Engine) -> convnet::Result<Box<dyn Subject>> {
@@ -244,7 +265,13 @@ impl Args {
     }
 
     /// Answers each line on stdin with a turn of at least one run, until there are no more.
-    fn take_turns(&self, subject: &mut dyn Subject, net: &Net, engine: &Engine) -> anyhow::Result<()> {
+    fn take_turns(
+        &self,
+        subject: &mut dyn Subject,
+        net: &Net,
+        engine: &Engine,
+        least_ms: Option<f64>,
+    ) -> anyhow::Result<()> {
         print_json(&Ready {
             version: env!("CARGO_PKG_VERSION"),
             model: net.name(),
@@ -253,6 +280,7 @@ impl Args {
             threads: engine.threads(),
             precision: engine.precision(),
             isa: engine.isa(),
+            least_ms,
         })?;
         for line in io::stdin().lock().lines() {
             let line = line.context("reading stdin")?;
@@ -312,6 +340,10 @@ impl Report {
         let mut text = format!("{model}, {what}, batch {batch_size}, {threads} threads, {precision}, {isa}\n");
         text += &format!("median {:.2} ms, best {:.2} ms of {repeats} runs\n", self.median_ms, self.min_ms);
         text += &format!("{:.0} images/s\n", self.images_per_second);
+        if let Some(least) = self.least_ms {
+            text +=
+                &format!("{:.0} % of the machine's limit: at least {least:.2} ms\n", 100.0 * least / self.median_ms);
+        }
         if let Some(peak) = self.peak_rss_bytes {
             text += &format!("peak memory {}\n", bytes(peak));
         }
