@@ -205,6 +205,43 @@ fn bad_pictures_are_left_out_for_good() {
 }
 
 #[test]
+fn deleting_bad_pictures_changes_nothing() {
+    let place = place();
+    let clean = hash(&place, "photos", "clean", &["--skip-bad"]);
+    place.write("photos/train/blue/0a.png", b"no picture");
+    hash(&place, "photos", "run", &["--skip-bad", "--max-steps", "3"]);
+    fs::remove_file(place.path("photos/train/blue/0a.png")).unwrap();
+    let resumed = place.run(&["train", "--resume", "run", "--json"]).json();
+    assert_eq!(resumed["weights_sha256"], clean.as_str());
+}
+
+#[test]
+fn what_a_run_held_out_stays_unseen() {
+    let place = place();
+    for (from, to) in [("photos/train/red", "flat/red"), ("photos/train/blue", "flat/blue")] {
+        fs::create_dir_all(place.path("flat")).unwrap();
+        fs::rename(place.path(from), place.path(to)).unwrap();
+    }
+    let count = |class: &str| fs::read_dir(place.path(&format!("flat/{class}"))).unwrap().count();
+    let all = count("red") + count("blue");
+    hash(&place, "flat", "run", &["--val-split", "0.4"]);
+    let images = |split: &str| {
+        let run = place.run(&["eval", "--run", "run", "--split", split, "--json"]).json();
+        run["images"].as_u64().unwrap() as usize
+    };
+    let (held_out, trained) = (images("val"), images("train"));
+    assert!(held_out > 0 && held_out + trained == all, "{held_out} and {trained} of {all}");
+    let refused = place.run(&["eval", "--run", "run", "--split", "test"]);
+    refused.fails_with(1, "expected a part test, found folders of classes alone");
+    fs::copy(place.path("flat/red/1.png"), place.path("flat/red/11.png")).unwrap();
+    place.run(&["eval", "--run", "run"]).fails_with(1, "nobody can tell which it held out");
+    fs::remove_file(place.path("flat/red/11.png")).unwrap();
+    fs::rename(place.path("flat/red"), place.path("flat/aqua")).unwrap();
+    let renamed = place.run(&["train", "--resume", "run", "--epochs", "3"]);
+    renamed.fails_with(1, "the run has learned other classes than those of");
+}
+
+#[test]
 fn a_contact_sheet_is_drawn() {
     let place = place();
     for flags in [&[][..], &["--augment", "light", "--split", "val"], &["--augment", "imagenet-v2", "--input", "32x32"]]

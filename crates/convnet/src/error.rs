@@ -335,6 +335,13 @@ impl Error {
         move |source| Error::Io { action, path, source }
     }
 
+    /// Whether the system could not read or write, rather than that a file is not there or may not be read.
+    pub(crate) fn is_of_the_system(&self) -> bool {
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, UnexpectedEof};
+        let of_file = [NotFound, PermissionDenied, IsADirectory, NotADirectory, UnexpectedEof];
+        matches!(self, Error::Io { source, .. } if !of_file.contains(&source.kind()))
+    }
+
     /// The same error as one about a file.
     pub fn in_file(self, path: &Path) -> Error {
         match self {

@@ -93,6 +93,24 @@ struct Document<'a> {
     evaluation: &'a Evaluation,
 }
 
+/// Whether the pictures that a run's split holds out are those that it held out when the run was trained.
+fn check_split(run: &RunFolder, config: &TrainConfig, data: &str, held_out: &HeldOut) -> anyhow::Result<()> {
+    let (Some(now), Some(then), None) = (held_out.split(), run.split()?, config.data.limit) else {
+        return Ok(());
+    };
+    match now == then {
+        true => Ok(()),
+        false => anyhow::bail!(
+            "{data}: the run was trained on {} pictures of it and held out {}; now there would be {} and {}, so nobody can tell \
+             which it held out. Name pictures that it has not seen with --data",
+            then[0],
+            then[1],
+            now[0],
+            now[1]
+        ),
+    }
+}
+
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let (classifier, run) = self.classifier.load(console)?;
@@ -109,6 +127,9 @@ impl Args {
         let engine = self.engine.engine(console)?;
         let left_out = run.as_ref().map(RunFolder::left_out).transpose()?.flatten().unwrap_or_default();
         let held_out = self.held_out(&data, config.as_ref(), &left_out, console)?;
+        if let (Some(run), Some(config)) = (&run, &config) {
+            check_split(run, config, &data, &held_out)?;
+        }
         let (part, count) = (held_out.part(), held_out.len());
         let pairing = self.pair(held_out.classes(), &classifier.description, console)?;
         let mut page = self.html.as_deref().map(|path| Page::begin(path, &classifier)).transpose()?;

@@ -23,6 +23,18 @@ pub struct Dataset {
     classes: Vec<String>,
     warnings: Vec<String>,
     left_out: Vec<LeftOut>,
+    origin: Origin,
+    held_out: usize,
+}
+
+/// The files that decoded pictures come from, where their names are known. What the pictures are does not depend on it.
+#[derive(Clone, Debug, Default)]
+struct Origin(Option<Stored>);
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Origin) -> bool {
+        true
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +96,8 @@ impl Dataset {
             classes,
             warnings: Vec::new(),
             left_out: Vec::new(),
+            origin: Origin::default(),
+            held_out: 0,
         }
         .checked()
     }
@@ -107,6 +121,8 @@ impl Dataset {
             classes,
             warnings: Vec::new(),
             left_out: Vec::new(),
+            origin: Origin::default(),
+            held_out: 0,
         }
         .checked()
     }
@@ -123,7 +139,18 @@ impl Dataset {
         classes: Vec<String>,
     ) -> Result<Dataset> {
         let pixels = Pixels::Each { places, planes };
-        Dataset { name, target, pixels, labels, classes, warnings: Vec::new(), left_out: Vec::new() }.checked()
+        Dataset {
+            name,
+            target,
+            pixels,
+            labels,
+            classes,
+            warnings: Vec::new(),
+            left_out: Vec::new(),
+            origin: Origin::default(),
+            held_out: 0,
+        }
+        .checked()
     }
 
     fn checked(self) -> Result<Dataset> {
@@ -136,6 +163,11 @@ impl Dataset {
             ))),
             None => Ok(self),
         }
+    }
+
+    /// The same pictures, which were decoded from these files.
+    pub(super) fn of_files(self, stored: Stored) -> Dataset {
+        Dataset { origin: Origin(Some(stored)), ..self }
     }
 
     /// The same pictures, which have been brought to this target as they were read.
@@ -167,6 +199,11 @@ impl Dataset {
     /// Whether there are no pictures.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// How many pictures were last held out of it ([`Splits::hold_out`]).
+    pub fn held_out(&self) -> usize {
+        self.held_out
     }
 
     /// Whether the pictures are decoded and in memory; others are decoded each time that they are wanted.
@@ -203,9 +240,9 @@ impl Dataset {
 
     /// What picture `index` is called in messages: its file, or the set's name and its number.
     pub fn image_name(&self, index: usize) -> String {
-        match &self.pixels {
-            Pixels::Stored(stored) => stored.name(index),
-            Pixels::Same { .. } | Pixels::Each { .. } => format!("{}[{index}]", self.name),
+        match (&self.pixels, &self.origin) {
+            (Pixels::Stored(stored), _) | (_, Origin(Some(stored))) => stored.name(index),
+            (Pixels::Same { .. } | Pixels::Each { .. }, Origin(None)) => format!("{}[{index}]", self.name),
         }
     }
 
@@ -373,6 +410,8 @@ impl Dataset {
         let (outside, inside) = (part(false), part(true));
         let (name, classes, target) = (format!("{} (val)", self.name), self.classes.clone(), self.target);
         let (pixels, held_out) = self.pixels.parted(mask, target.shape[0]);
+        let [origin, its_origin] =
+            [false, true].map(|wanted| Origin(self.origin.0.as_ref().map(|stored| stored.part(mask, wanted))));
         let held_out = Dataset {
             name,
             target,
@@ -381,8 +420,11 @@ impl Dataset {
             classes,
             warnings: Vec::new(),
             left_out: Vec::new(),
+            origin: its_origin,
+            held_out: 0,
         };
-        (Dataset { labels: outside, pixels, ..self }, held_out)
+        let left = Dataset { labels: outside, pixels, origin, held_out: held_out.len(), ..self };
+        (left, held_out)
     }
 
     /// Its first `len` pictures, or all of them where there are fewer.

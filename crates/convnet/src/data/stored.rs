@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
 use super::picture::{self, PictureError, Whole};
@@ -100,6 +101,11 @@ impl Files {
         Some(Item { start, length, place })
     }
 
+    /// Whether the content of some of them is in memory.
+    pub(super) fn are_in_memory(&self) -> bool {
+        self.places.iter().any(|place| matches!(place, Place::Memory { .. }))
+    }
+
     /// The path of a file of its own.
     pub(super) fn path(&self, item: Item) -> Option<&Path> {
         match &self.places[item.place as usize] {
@@ -155,16 +161,25 @@ impl Files {
         let mut read = || {
             let file = File::open(path)?;
             let start = item.start + zip_header(&file, item.start)?.iter().sum::<u64>();
-            read_at(&file, start, stored)
+            read_at(&file, start, stored)?;
+            zip_checksum(&file, item, start)
         };
-        read().map_err(Error::io("reading", path))?;
+        let checksum = read().map_err(Error::io("reading", path))?;
         if deflated {
             let unpacked = DeflateDecoder::new(&packed[..]).take(picture::MAX_BYTES + 1).read_to_end(content);
             let reason = |error: io::Error| PictureError::Undecodable { format: "deflate", reason: error.to_string() };
             unpacked.map_err(|error| self.named(item, reason(error)))?;
             picture::check_bytes(content.len() as u64).map_err(|problem| self.named(item, problem))?;
         }
-        Ok(())
+        let mut crc = Crc::new();
+        crc.update(content);
+        match crc.sum() == checksum {
+            true => Ok(()),
+            false => {
+                let reason = "its checksum is another: the archive is damaged".to_owned();
+                Err(self.named(item, PictureError::Undecodable { format: "an entry of a zip archive", reason }))
+            }
+        }
     }
 
     /// Reads the beginning of a picture's file. Says whether that is all of it.
@@ -240,6 +255,23 @@ fn zip_header(file: &File, start: u64) -> io::Result<[u64; 3]> {
     match header.starts_with(b"PK\x03\x04") {
         true => Ok([header.len() as u64, length(26), length(28)]),
         false => Err(io::Error::new(io::ErrorKind::InvalidData, "the zip archive has changed")),
+    }
+}
+
+/// The checksum of an entry's content, whose data begin at `start`: in the local header, or behind the data, where the header was
+/// written before it was known (APPNOTE 4.3.9).
+fn zip_checksum(file: &File, item: Item, start: u64) -> io::Result<u32> {
+    let mut header = [0; 18];
+    read_at(file, item.start, &mut header)?;
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte));
+    if header[6] & 8 == 0 {
+        return Ok(number(&header[14..18]));
+    }
+    let mut descriptor = [0; 8];
+    read_at(file, start + u64::from(item.length), &mut descriptor)?;
+    match descriptor.starts_with(b"PK\x07\x08") {
+        true => Ok(number(&descriptor[4..])),
+        false => Ok(number(&descriptor[..4])),
     }
 }
 

@@ -6,9 +6,11 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::saved::{HELD_OUT_KEY, IMAGES_KEY};
 use super::{TrainConfig, lock};
 use crate::data::LeftOut;
 use crate::files::{disk, write_atomic};
+use crate::weights::safetensors::read_metadata;
 use crate::{Error, Result};
 
 /// Where runs go that are given no folder.
@@ -137,6 +139,21 @@ impl RunFolder {
     /// What the best weights came to on the test pictures, once the run has ended: see [`TestResult`](super::TestResult).
     pub fn test_json(&self) -> PathBuf {
         self.path.join("test.json")
+    }
+
+    /// How many pictures the run has been trained on and how many it has held out of the training part; nothing before its first
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// As [`crate::weights::safetensors::read`], but for the elements of tensors.
+    pub fn split(&self) -> Result<Option<[usize; 2]>> {
+        let last = self.last_safetensors();
+        if !last.exists() {
+            return Ok(None);
+        }
+        let metadata = read_metadata(&last)?;
+        let number = |key| metadata.get(key).and_then(|number| number.parse().ok());
+        Ok(number(IMAGES_KEY).zip(number(HELD_OUT_KEY)).map(<[usize; 2]>::from))
     }
 
     /// Pictures that cannot be used and are left out, a line of JSON for each; there is no such file where they are an error.

@@ -21,7 +21,9 @@ use crate::{Error, Result, StateDict};
 /// Metadata key of the [`Progress`], as JSON.
 const PROGRESS_KEY: &str = "progress";
 /// Metadata key of the number of training pictures, by which another data set shows.
-const IMAGES_KEY: &str = "train_images";
+pub(super) const IMAGES_KEY: &str = "train_images";
+/// And of how many pictures were held out of the training part.
+pub(super) const HELD_OUT_KEY: &str = "held_out_images";
 
 /// Before the names of weights that are trained, among the optimizer's tensors, where the weights are an average of them.
 const TRAINED: &str = "trained.";
@@ -92,6 +94,9 @@ impl Saved {
     fn restored(&self, checkpoint: Checkpoint, train: &Dataset) -> Result<Restored> {
         let progress = read_progress(&checkpoint.metadata, train)?;
         let description = Description::from_metadata(None, &checkpoint.metadata)?;
+        if description.classes() != train.classes() {
+            return Err(other_classes(description.classes(), train));
+        }
         let weights = weights::fitting(description.net(), checkpoint.weights)?;
         let (mut trained, mut optimizer) = (StateDict::new(), StateDict::new());
         for (name, tensor) in checkpoint.optimizer {
@@ -160,6 +165,7 @@ impl Saved {
         let text = serde_json::to_string(progress).map_err(|e| Error::invalid(e.to_string()))?;
         metadata.insert(PROGRESS_KEY.into(), text);
         metadata.insert(IMAGES_KEY.into(), train.len().to_string());
+        metadata.insert(HELD_OUT_KEY.into(), train.held_out().to_string());
         let trained = trained.into_iter().flatten();
         optimizer.extend(trained.map(|(name, tensor)| (format!("{TRAINED}{name}"), tensor)));
         let last = Checkpoint { weights, optimizer, metadata };
@@ -172,6 +178,19 @@ impl Saved {
         metadata.insert("config".into(), self.config.to_toml()?);
         Ok(metadata)
     }
+}
+
+/// The classes of the data are not those that a run has learned, in their order.
+fn other_classes(learned: &[String], train: &Dataset) -> Error {
+    let names = |of: &[String], without: &[String]| {
+        let names: Vec<&str> = of.iter().filter(|name| !without.contains(name)).map(String::as_str).take(5).collect();
+        if names.is_empty() { "in another order".to_owned() } else { names.join(", ") }
+    };
+    let (name, now) = (train.name(), train.classes());
+    let [missing, found] = [names(learned, now), names(now, learned)];
+    Error::invalid(format!(
+        "the run has learned other classes than those of '{name}': expected {missing}, found {found}"
+    ))
 }
 
 /// Where a run stood, if it was trained on these pictures.

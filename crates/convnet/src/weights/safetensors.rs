@@ -51,7 +51,6 @@ pub fn read(path: &Path) -> Result<Contents> {
 ///
 /// # Errors
 /// As [`read`], but for the elements of tensors.
-#[cfg(feature = "plots")]
 pub(crate) fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let (file, length) = open(path)?;
     let header = read_header(path, &file, length)?;
@@ -118,21 +117,19 @@ fn parse(path: &Path, file: &impl Bytes, length: u64, choose: Choose) -> Result<
         Contents { notes: choice.map_err(|problem| problem.in_file(path))?.notes, ..Contents::default() };
     contents.metadata.extend(header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
     let first = length - header.data_len() as u64;
-    let mut places = Vec::new();
+    let mut tensors = Vec::new();
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
         let (element, tensor) = room(path, &name, info)?;
-        places.push((element, first + info.data_offsets.0 as u64));
-        contents.tensors.insert(name, tensor);
+        tensors.push((name, element, first + info.data_offsets.0 as u64, tensor));
     }
-    let tensors = header.offset_keys().into_iter().filter_map(|name| contents.tensors.remove_entry(&name));
-    let mut tensors: Vec<(String, Tensor)> = tensors.collect();
-    let parts = places.iter().zip(&mut tensors).flat_map(|(&(element, start), (_, tensor))| {
+    let parts = tensors.iter_mut().flat_map(|(_, element, start, tensor)| {
+        let (element, start) = (*element, *start);
         let parts = tensor.data_mut().chunks_mut(PART).enumerate();
         parts.map(move |(index, values)| (element, start + (index * PART * element.size()) as u64, values))
     });
     read_parts(path, file, parts.collect())?;
-    contents.tensors.extend(tensors);
+    contents.tensors.extend(tensors.into_iter().map(|(name, _, _, tensor)| (name, tensor)));
     Ok(contents)
 }
 

@@ -58,7 +58,11 @@ pub(super) fn read(path: &Path, keep: &[Part]) -> Result<PictureSet> {
     let paths = [path.to_owned()];
     index::cached(cache_folder().ok(), &paths, || {
         match in_place(path, length).map_err(|problem| Error::file(path, problem))? {
-            found if found.is_empty() => shards::index(&paths),
+            // Labels that lie beside pictures say more than folders.
+            found if found.is_empty() => shards::index(&paths).or_else(|error| {
+                let set = found.finish();
+                if set.classes_alone { Ok(set) } else { Err(error) }
+            }),
             found => Ok(found.finish()),
         }
     })
@@ -169,7 +173,19 @@ impl Reader<'_> {
             EntryType::XGlobalHeader => return Ok(()),
             other => return Err(problem(format!("expected files and folders alone, found type {other:?}"))),
         }
-        let Some((part, class, within)) = place(&name, &mut self.found).map_err(problem)? else { return Ok(()) };
+        let (part, class, within) = match place(&name, &mut self.found).map_err(problem)? {
+            Spot::Of(place) => place,
+            Spot::Apart if kind != EntryType::Regular || !self.found.is_empty() || !picture::is_picture(&name) => {
+                return Ok(());
+            }
+            Spot::Apart => {
+                let item = self.item(&mut entry, &name).map_err(problem)?;
+                self.found.apart.push((plain(&name).map_err(problem)?, item));
+                return Ok(());
+            }
+            Spot::PassedOver => return Ok(()),
+        };
+        self.found.apart.clear();
         let folder = kind == EntryType::Directory;
         if within.as_os_str().is_empty() && !folder {
             return Ok(());
@@ -188,27 +204,29 @@ impl Reader<'_> {
         }
         if kind == EntryType::Link {
             let target = entry.link_name().map_err(|error| unreadable(&error))?;
-            let target =
-                target.map(|target| place(&target, &mut Found::default())).transpose().map_err(problem)?.flatten();
+            let target = target.map(|target| place(&target, &mut Found::default())).transpose().map_err(problem)?;
+            let target = target.and_then(|target| if let Spot::Of(place) = target { Some(place) } else { None });
             self.links.push(((part, class, within), target));
             return Ok(());
         }
-        let size = entry.size();
-        picture::check_bytes(size).map_err(|error| problem(error.to_string()))?;
-        let item = match self.place {
-            Some(place) => Item { start: entry.raw_file_position(), length: size as u32, place },
-            None => {
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).map_err(|error| problem(unreadable(&error)))?;
-                if bytes.len() as u64 != size {
-                    return Err(problem(format!("{size} bytes are announced, but {} come: cut short", bytes.len())));
-                }
-                let item = self.found.files.add_bytes(self.archive, &name, &bytes);
-                item.ok_or_else(|| problem("a picture of over 4 GiB".into()))?
-            }
-        };
+        let item = self.item(&mut entry, &name).map_err(problem)?;
         self.found.class(part, class).insert(within, item);
         Ok(())
+    }
+
+    /// Where the file of a picture lies; of a gzipped archive it is taken into memory.
+    fn item(&mut self, entry: &mut Entry<'_, impl Read>, name: &Path) -> Result<Item, String> {
+        let size = entry.size();
+        picture::check_bytes(size).map_err(|error| error.to_string())?;
+        if let Some(place) = self.place {
+            return Ok(Item { start: entry.raw_file_position(), length: size as u32, place });
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+        if bytes.len() as u64 != size {
+            return Err(format!("{size} bytes are announced, but {} come: cut short", bytes.len()));
+        }
+        self.found.files.add_bytes(self.archive, name, &bytes).ok_or_else(|| "does not fit into memory".into())
     }
 
     /// Gives each hard link the file that it leads to.
@@ -222,15 +240,33 @@ impl Reader<'_> {
     }
 }
 
-/// Where an entry belongs; nothing where that is to no class, or it is passed over, which is counted.
-pub(super) fn place(name: &Path, found: &mut Found) -> Result<Option<Place>, String> {
+/// Where an entry belongs.
+pub(super) enum Spot {
+    Of(Place),
+    /// To no part.
+    Apart,
+    PassedOver,
+}
+
+/// Where an entry belongs. One that is passed over is counted, if it would belong to a class.
+pub(super) fn place(name: &Path, found: &mut Found) -> Result<Spot, String> {
     let names = names(name)?;
-    let Some((part, [class, within @ ..])) = part(&names) else { return Ok(None) };
-    if names.iter().any(|name| is_passed_over(name)) {
-        found.hidden += 1;
-        return Ok(None);
+    let is_out = names.iter().any(|name| is_passed_over(name));
+    match part(&names) {
+        Some((_, [_, ..])) if is_out => {
+            found.hidden += 1;
+            Ok(Spot::PassedOver)
+        }
+        Some((part, [class, within @ ..])) => Ok(Spot::Of((part, class_name(class), within.iter().collect()))),
+        Some((_, [])) => Ok(Spot::PassedOver),
+        None if is_out => Ok(Spot::PassedOver),
+        None => Ok(Spot::Apart),
     }
-    Ok(Some((part, class_name(class), within.iter().collect())))
+}
+
+/// The same path without what means nothing in it.
+pub(super) fn plain(name: &Path) -> Result<PathBuf, String> {
+    Ok(names(name)?.iter().collect())
 }
 
 /// The names that a path is made of, none of which may lead out of the archive.
@@ -399,7 +435,36 @@ pub(super) mod tests {
         // There is a test part, so a share is held out only where that was asked for.
         assert_eq!(held_out(None, split(None)), (Some(Part::Test), 1));
         assert_eq!(held_out(None, split(Some(0.4))), (Some(Part::Val), 4));
-        assert_eq!(held_out(Some(Part::Train), split(Some(0.4))), (Some(Part::Train), 10));
+        assert_eq!(held_out(Some(Part::Train), split(Some(0.4))), (Some(Part::Train), 6));
+        assert_eq!(held_out(Some(Part::Train), None), (Some(Part::Train), 10));
+    }
+
+    #[test]
+    fn classes_alone_are_a_training_part() {
+        for prefix in ["", "./", "photos/", "a/b/"] {
+            let mut tar = Builder::new(Vec::new());
+            for (name, value) in [("cat/1.png", 1), ("cat/deep/2.png", 2), ("dog/3.png", 3), ("dog/._3.png", 9)] {
+                append(&mut tar, &format!("{prefix}{name}"), EntryType::Regular, &png(value));
+            }
+            let bytes = tar.into_inner().unwrap();
+            for bytes in [gzipped(&bytes), bytes] {
+                let Splits { train, val, test } = load(&bytes).unwrap();
+                assert_eq!((train.classes(), train.labels()), (&["cat", "dog"].map(str::to_owned)[..], &[0, 0, 1][..]));
+                assert_eq!([0, 1, 2].map(|index| train.image(index).unwrap()[0]), [1, 2, 3]);
+                assert_eq!((val, test), (None, None));
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("pictures.tar");
+                fs::write(&path, &bytes).unwrap();
+                let split = Some(crate::data::ValSplit { share: Some(0.5), seed: 0 });
+                let held_out = |part, split| Source::Archive(path.clone()).held_out(part, split);
+                let of_split = held_out(None, split).unwrap();
+                assert_eq!((of_split.len(), of_split.split()), (1, Some([2, 1])));
+                assert_eq!(held_out(Some(Part::Train), split).unwrap().len(), 2);
+                assert_eq!(held_out(None, None).unwrap().len(), 3);
+                let message = held_out(Some(Part::Test), split).unwrap_err().to_string();
+                assert!(message.contains("expected a part test, found folders of classes alone"), "{message}");
+            }
+        }
     }
 
     #[test]
@@ -461,7 +526,7 @@ pub(super) mod tests {
         let train = load(&tar.into_inner().unwrap()).unwrap().train;
         assert_eq!((train.class_counts(), &*train.image(2).unwrap()), (vec![1, 2], &[2; 6][..]));
         let warnings = train.warnings().join(" ");
-        assert!(warnings.contains("1 links to files that the archive does not hold"), "{warnings}");
+        assert!(warnings.contains("1 links to files that are not there"), "{warnings}");
         assert!(warnings.contains("1 .txt"), "{warnings}");
     }
 

@@ -2,6 +2,7 @@
 //! damaged, and those that are there twice, by the content of their decoded pixels.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -56,10 +57,15 @@ pub struct Same {
 }
 
 impl Check {
-    /// Whether something is wrong: pictures that cannot be read or are damaged, the same ones in different parts or classes.
+    /// Whether nothing is wrong: no part without pictures, no pictures that cannot be read or are damaged, and none that are the same
+    /// in different parts or classes.
     pub fn is_sound(&self) -> bool {
         let Check { unreadable, damaged, leaks, contradictions, .. } = self;
-        unreadable.is_empty() && damaged.is_empty() && leaks.is_empty() && contradictions.is_empty()
+        self.parts.iter().all(|part| part.pictures > 0)
+            && unreadable.is_empty()
+            && damaged.is_empty()
+            && leaks.is_empty()
+            && contradictions.is_empty()
     }
 }
 
@@ -115,7 +121,13 @@ impl Source {
     /// # Errors
     /// A set that cannot be listed.
     pub fn check(&self, watch: &(dyn Fn(usize, usize) -> bool + Sync)) -> Result<Option<Check>> {
-        let (parts, notes) = self.looked()?;
+        let (parts, mut notes) = self.looked()?;
+        if parts.is_empty() {
+            let problem = "expected pictures in folders <class>, or train/<class>, found none";
+            return Err(Error::file(self.path().unwrap_or(Path::new("")), problem));
+        }
+        let empty = parts.iter().filter(|part| part.labels.is_empty());
+        notes.extend(empty.map(|part| format!("the part {} has no pictures", part.part.name())));
         let total: usize = parts.iter().map(|part| part.labels.len()).sum();
         let (mut check, mut prints, done) = (Check { notes, ..Check::default() }, Vec::new(), AtomicUsize::new(0));
         let stop = AtomicBool::new(false);
@@ -156,7 +168,7 @@ impl Source {
     /// The parts of the set, and what was noticed.
     fn looked(&self) -> Result<(Vec<Looked>, Vec<String>)> {
         if let Some(Listed { set, .. }) = self.listed(&Part::ALL)? {
-            let PictureSet { parts, files, notes } = set;
+            let PictureSet { parts, files, notes, classes_alone: _ } = set;
             let files = Arc::new(files);
             let looked = |(part, list): (Part, Option<super::picture_set::PartList>)| {
                 let list = list?;

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Part;
@@ -14,24 +15,37 @@ use crate::{Error, Result};
 /// Folders of a class may be nested so deep.
 const MAX_DEPTH: usize = 32;
 
+/// Folders within which a set may lie, each the only one in the other.
+const MAX_WRAPPERS: usize = 8;
+
+/// The folder in which a set lies: this one, or the only one in it, where that is all that is there.
+pub(super) fn inner(folder: &Path) -> PathBuf {
+    let mut inner = folder.to_owned();
+    for _ in 0..MAX_WRAPPERS {
+        let seen = entries(&inner).unwrap_or_default().seen;
+        match &seen[..] {
+            [(only, true)] if !has_parts(&inner) && !has_classes(&inner) => inner = only.clone(),
+            _ if has_parts(&inner) || has_classes(&inner) => return inner,
+            _ => break,
+        }
+    }
+    folder.to_owned()
+}
+
+/// Whether pictures lie in a folder itself.
+pub(super) fn has_pictures(folder: &Path) -> bool {
+    let seen = entries(folder).unwrap_or_default().seen;
+    seen.iter().any(|(path, is_folder)| !is_folder && picture::is_picture(path))
+}
+
 /// Whether a folder has parts.
 pub(super) fn has_parts(folder: &Path) -> bool {
-    Part::ALL.iter().any(|&part| part_folder(folder, part).is_some())
+    entries(folder).unwrap_or_default().folders().any(|(name, _)| Part::named(&name).is_some())
 }
 
 /// Whether a folder has classes: folders with pictures.
 pub(super) fn has_classes(folder: &Path) -> bool {
-    let has_picture = |class: &PathBuf| {
-        entries(class)
-            .is_ok_and(|entries| entries.seen.iter().any(|(path, is_folder)| !is_folder && picture::is_picture(path)))
-    };
-    let folders = entries(folder).unwrap_or_default().seen.into_iter().filter(|(_, is_folder)| *is_folder);
-    folders.map(|(path, _)| path).any(|class| has_picture(&class))
-}
-
-/// The folder of a part, under the first of its names that is there.
-fn part_folder(folder: &Path, part: Part) -> Option<PathBuf> {
-    part.spellings().iter().map(|name| folder.join(name)).find(|folder| folder.is_dir())
+    entries(folder).unwrap_or_default().folders().any(|(_, class)| has_pictures(class))
 }
 
 /// Finds the pictures of all parts, but reads none of them.
@@ -40,11 +54,20 @@ fn part_folder(folder: &Path, part: Part) -> Option<PathBuf> {
 /// What cannot be read, folders that contain themselves, and names that are not UTF-8.
 pub(super) fn list(folder: &Path) -> Result<PictureSet> {
     let mut found = Found::default();
-    for part in Part::ALL {
-        if let Some(folder) = part_folder(folder, part) {
-            classes(&folder, part, &mut found)?;
+    let mut taken: [Option<&PathBuf>; 3] = [None; 3];
+    let listed = entries(folder)?;
+    for (name, path) in listed.folders() {
+        let Some(part) = Part::named(&name) else {
+            found.beside.push(name);
+            continue;
+        };
+        if let Some(other) = taken[part as usize].replace(path) {
+            let problem = format!("two folders for the part {}: {} and {name}", part.name(), other.display());
+            return Err(Error::file(folder, problem));
         }
+        classes(path, part, &mut found)?;
     }
+    found.beside.sort();
     Ok(found.finish())
 }
 
@@ -74,6 +97,7 @@ fn classes(folder: &Path, part: Part, found: &mut Found) -> Result<()> {
     found.part(part);
     let listed = entries(folder)?;
     found.hidden += listed.hidden;
+    found.lost_links += listed.lost;
     for (path, is_folder) in listed.seen {
         if !is_folder {
             // A picture in no class is told of as well.
@@ -92,14 +116,21 @@ fn classes(folder: &Path, part: Part, found: &mut Found) -> Result<()> {
             }
             false => found.pass_over(&file),
         };
-        let hidden = collect(&path, &mut take, &mut HashSet::new(), 0)?;
+        let [hidden, lost] = collect(&path, &mut take, &mut HashSet::new(), 0)?;
         found.hidden += hidden;
+        found.lost_links += lost;
     }
     Ok(())
 }
 
-/// Tells of the files in a folder and in those below it, and how many entries were passed over. `seen` holds the folders that were there, as links may lead back.
-fn collect(folder: &Path, take: &mut dyn FnMut(PathBuf), seen: &mut HashSet<PathBuf>, depth: usize) -> Result<usize> {
+/// Tells of the files in a folder and in those below it, how many entries were passed over, and how many links lead nowhere. `seen`
+/// holds the folders that were there, as links may lead back.
+fn collect(
+    folder: &Path,
+    take: &mut dyn FnMut(PathBuf),
+    seen: &mut HashSet<PathBuf>,
+    depth: usize,
+) -> Result<[usize; 2]> {
     let place = fs::canonicalize(folder).map_err(Error::io("reading", folder))?;
     if !seen.insert(place) {
         return Err(Error::file(folder, "a link to a folder whose pictures are in this class already"));
@@ -107,14 +138,16 @@ fn collect(folder: &Path, take: &mut dyn FnMut(PathBuf), seen: &mut HashSet<Path
     if depth > MAX_DEPTH {
         return Err(Error::file(folder, format!("expected folders of a class to be nested at most {MAX_DEPTH} deep")));
     }
-    let Entries { seen: listed, mut hidden } = entries(folder)?;
+    let Entries { seen: listed, mut hidden, mut lost } = entries(folder)?;
     for (path, is_folder) in listed {
-        match is_folder {
-            true => hidden += collect(&path, take, seen, depth + 1)?,
-            false => take(path),
+        if !is_folder {
+            take(path);
+            continue;
         }
+        let below = collect(&path, take, seen, depth + 1)?;
+        (hidden, lost) = (hidden + below[0], lost + below[1]);
     }
-    Ok(hidden)
+    Ok([hidden, lost])
 }
 
 /// What is in a folder.
@@ -124,6 +157,16 @@ struct Entries {
     seen: Vec<(PathBuf, bool)>,
     /// How many were passed over.
     hidden: usize,
+    /// Links that lead nowhere.
+    lost: usize,
+}
+
+impl Entries {
+    /// The names and the paths of the folders.
+    fn folders(&self) -> impl Iterator<Item = (String, &PathBuf)> {
+        let folders = self.seen.iter().filter(|(_, is_folder)| *is_folder);
+        folders.map(|(path, _)| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path))
+    }
 }
 
 fn entries(folder: &Path) -> Result<Entries> {
@@ -135,8 +178,11 @@ fn entries(folder: &Path) -> Result<Entries> {
             continue;
         }
         let path = entry.path();
-        let is_folder = fs::metadata(&path).map_err(Error::io("reading", &path))?.is_dir();
-        entries.seen.push((path, is_folder));
+        match fs::metadata(&path) {
+            Ok(metadata) => entries.seen.push((path, metadata.is_dir())),
+            Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => entries.lost += 1,
+            Err(error) => return Err(Error::io("reading", &path)(error)),
+        }
     }
     Ok(entries)
 }
@@ -217,6 +263,30 @@ mod tests {
         let Splits { train, val, test } = load(&folder).unwrap();
         assert_eq!((train.class_counts(), train.classes()), (vec![2, 1], &["cat", "dog"].map(str::to_owned)[..]));
         assert_eq!((val, test), (None, None));
+    }
+
+    #[test]
+    fn folders_may_lie_in_others_and_be_spelled_otherwise() {
+        let nested = folder(&[("photos/all/dog/1.png", 1), ("photos/all/cat/2.png", 2)]);
+        assert_eq!(load(&nested).unwrap().train.class_counts(), [1, 1]);
+        let spelled = folder(&[("Training/dog/1.png", 1), ("VALID/dog/2.png", 2), ("dev/dog/3.png", 3)]);
+        let Splits { train, val, .. } = load(&spelled).unwrap();
+        assert_eq!((train.len(), val.map(|val| val.len())), (1, Some(1)));
+        assert_eq!(train.warnings(), ["1 folders beside those of the parts were not read: dev"]);
+        let twice = folder(&[("train/dog/1.png", 1), ("val/dog/2.png", 2), ("valid/dog/3.png", 3)]);
+        assert!(load(&twice).unwrap_err().contains("two folders for the part val"));
+        let classless = folder(&[("1.png", 1), ("2.png", 2)]);
+        let message = load(&classless).unwrap_err();
+        assert!(message.contains("pictures, but no folder for each class"), "{message}");
+    }
+
+    #[test]
+    fn decoded_pictures_keep_the_names_of_their_files() {
+        let folder = folder(&FINE);
+        let train = load(&folder).unwrap().train;
+        assert!(train.is_decoded() && train.image_name(1).ends_with("train/dog/1.png"), "{}", train.image_name(1));
+        let (rest, held_out) = train.parted(&[false, true, false]);
+        assert!(held_out.image_name(0).ends_with("1.png") && rest.image_name(1).ends_with("2.png"));
     }
 
     #[test]
@@ -305,6 +375,7 @@ mod tests {
         assert!(message.contains("train/dog/up/dog: a link to a folder whose pictures are in this class"), "{message}");
         fs::remove_file(folder.path().join("train/dog/up")).unwrap();
         symlink("nowhere", folder.path().join("train/dog/lost")).unwrap();
-        assert!(load(&folder).unwrap_err().contains("reading"));
+        let warnings = load(&folder).unwrap().train.warnings().join(" ");
+        assert!(warnings.contains("1 links to files that are not there were not followed"), "{warnings}");
     }
 }

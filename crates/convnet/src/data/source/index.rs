@@ -18,7 +18,7 @@ use crate::files::write_atomic;
 /// An index of fewer pictures is not kept: reading the archive takes no longer.
 const KEPT: usize = 5_000;
 /// The version of the form that is written here.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a picture.
 const RECORD: usize = 24;
 /// Larger files are none of ours, in bytes.
@@ -32,6 +32,7 @@ struct Head {
     notes: Vec<String>,
     /// For each part, its classes and how many pictures it has.
     parts: [Option<(Vec<String>, usize)>; 3],
+    classes_alone: bool,
 }
 
 #[derive(Deserialize, PartialEq, Serialize)]
@@ -87,7 +88,7 @@ fn write(file: &Path, archives: Vec<Archive>, set: &PictureSet) -> Result<()> {
     fs::create_dir_all(folder).map_err(crate::Error::io("creating", folder))?;
     let part = |part: &Option<PartList>| part.as_ref().map(|list| (list.classes.clone(), list.items.len()));
     let parts = [part(&set.parts[0]), part(&set.parts[1]), part(&set.parts[2])];
-    let head = Head { version: VERSION, archives, notes: set.notes.clone(), parts };
+    let head = Head { version: VERSION, archives, notes: set.notes.clone(), parts, classes_alone: set.classes_alone };
     write_atomic(file, |out| {
         serde_json::to_writer(&mut *out, &head)?;
         out.write_all(b"\n")?;
@@ -108,13 +109,13 @@ fn read(file: &Path, archives: &[Archive], paths: &[PathBuf]) -> Option<PictureS
     }
     let bytes = fs::read(file).ok()?;
     let line = bytes.iter().position(|&byte| byte == b'\n')?;
-    let Head { version, archives: of, notes, parts } = serde_json::from_slice(&bytes[..line]).ok()?;
+    let Head { version, archives: of, notes, parts, classes_alone } = serde_json::from_slice(&bytes[..line]).ok()?;
     let (mut records, rest) = bytes[line + 1..].as_chunks::<RECORD>();
     let count: usize = parts.iter().flatten().try_fold(0_usize, |sum, (_, count)| sum.checked_add(*count))?;
     if version != VERSION || of != archives || records.len() != count || !rest.is_empty() {
         return None;
     }
-    let mut set = PictureSet { notes, ..PictureSet::default() };
+    let mut set = PictureSet { notes, classes_alone, ..PictureSet::default() };
     paths.iter().for_each(|path| _ = set.files.add_tar(path));
     for ((part, place), of_part) in Part::ALL.into_iter().zip(&mut set.parts).zip(parts) {
         let Some((classes, count)) = of_part else { continue };

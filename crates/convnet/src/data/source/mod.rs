@@ -53,18 +53,19 @@ impl Part {
         self.spellings()[0]
     }
 
-    /// What its folder may be called.
+    /// What its folder may be called, in small letters or large ones.
     fn spellings(self) -> &'static [&'static str] {
         match self {
-            Part::Train => &["train", "training", "Train", "TRAIN"],
-            Part::Val => &["val", "valid", "validation", "Val", "Valid", "Validation", "VAL"],
-            Part::Test => &["test", "testing", "Test", "TEST"],
+            Part::Train => &["train", "training"],
+            Part::Val => &["val", "valid", "validation"],
+            Part::Test => &["test", "testing"],
         }
     }
 
     /// The part whose folder is called so.
     fn named(folder: &str) -> Option<Part> {
-        Part::ALL.into_iter().find(|part| part.spellings().contains(&folder))
+        let is_called = |part: &Part| part.spellings().iter().any(|name| name.eq_ignore_ascii_case(folder));
+        Part::ALL.into_iter().find(is_called)
     }
 }
 
@@ -72,7 +73,7 @@ impl std::str::FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Part, String> {
-        Part::named(&text.to_lowercase()).ok_or_else(|| "expected train, val or test".to_owned())
+        Part::named(text).ok_or_else(|| "expected train, val or test".to_owned())
     }
 }
 
@@ -80,6 +81,7 @@ impl std::str::FromStr for Part {
 #[derive(Debug)]
 pub struct HeldOut {
     part: Option<Part>,
+    split: Option<[usize; 2]>,
     classes: Vec<String>,
     notes: Vec<String>,
     pictures: Pictures,
@@ -94,12 +96,17 @@ enum Pictures {
 impl HeldOut {
     fn of_memory(part: Part, data: Dataset) -> HeldOut {
         let (classes, notes) = (data.classes().to_vec(), data.warnings().to_vec());
-        HeldOut { part: Some(part), classes, notes, pictures: Pictures::Memory(data) }
+        HeldOut { part: Some(part), split: None, classes, notes, pictures: Pictures::Memory(data) }
     }
 
     /// The part that they are, where the set has parts.
     pub fn part(&self) -> Option<Part> {
         self.part
+    }
+
+    /// Where a run's split has chosen them: how many pictures it leaves to train on, and how many it holds out.
+    pub fn split(&self) -> Option<[usize; 2]> {
+        self.split
     }
 
     /// What each class is called.
@@ -142,7 +149,7 @@ impl HeldOut {
 
 impl From<Labelled> for HeldOut {
     fn from(Labelled { part, classes, items, files, notes }: Labelled) -> HeldOut {
-        HeldOut { part: Some(part), classes, notes, pictures: Pictures::Files(files, items) }
+        HeldOut { part: Some(part), split: None, classes, notes, pictures: Pictures::Files(files, items) }
     }
 }
 
@@ -255,6 +262,7 @@ impl Source {
         match self {
             Source::Digits | Source::Mnist => false,
             Source::Folder(folder) => {
+                let folder = &image_folder::inner(folder);
                 let has_classes = image_folder::has_parts(folder) || image_folder::has_classes(folder);
                 has_classes || !image_folder::shards(folder).is_empty()
             }
@@ -303,6 +311,11 @@ impl Source {
             Source::Folder(path) | Source::Archive(path) | Source::Shards(path) | Source::List(path) => {
                 match Cifar::find(path)? {
                     Some(cifar) => cifar.splits(),
+                    None if image_folder::has_pictures(path) => {
+                        let problem =
+                            "pictures, but no folder for each class: expected <class>/*.jpg, or train/<class>/*.jpg";
+                        Err(Error::file(path, problem))
+                    }
                     None => idx_folder::read(path, &path.display().to_string()),
                 }
             }
@@ -313,15 +326,18 @@ impl Source {
     /// other forms. Folders of classes alone are a training part.
     fn listed(&self, keep: &[Part]) -> Result<Option<Listed<'_>>> {
         Ok(match self {
-            Source::Folder(folder) if image_folder::has_parts(folder) => {
-                Some(Listed { set: image_folder::list(folder)?, origin: folder, classes_alone: false })
+            Source::Folder(folder) if image_folder::has_parts(&image_folder::inner(folder)) => {
+                let set = image_folder::list(&image_folder::inner(folder))?;
+                Some(Listed { set, origin: folder, classes_alone: false })
             }
-            Source::Folder(folder) if image_folder::has_classes(folder) => {
-                let set = image_folder::list_classes(folder, Part::Train)?;
+            Source::Folder(folder) if image_folder::has_classes(&image_folder::inner(folder)) => {
+                let set = image_folder::list_classes(&image_folder::inner(folder), Part::Train)?;
                 Some(Listed { set, origin: folder, classes_alone: true })
             }
             Source::Archive(path) => {
-                Some(Listed { set: archive::read(path, keep)?, origin: path, classes_alone: false })
+                let set = archive::read(path, keep)?;
+                let classes_alone = set.classes_alone;
+                Some(Listed { set, origin: path, classes_alone })
             }
             Source::List(path) => Some(Listed::of_samples(list::read(path)?, path)),
             Source::Shards(path) => {
@@ -341,7 +357,7 @@ impl Source {
 
     /// Finds the pictures of a part to measure a net with: of the one that is asked for, else the validation part, else
     /// the test part; or all of a folder whose folders are classes. `split` is that of a run on these data: the pictures that it
-    /// held out are the validation part then. Pictures in files of their own are not decoded yet.
+    /// held out are the validation part then, and the others the training part. Pictures in files of their own are not decoded yet.
     ///
     /// # Errors
     /// Files that are missing or damaged, a part that is not there, or classes that do not fit together.
@@ -359,21 +375,37 @@ impl Source {
         split: Option<ValSplit>,
         left_out: &[LeftOut],
     ) -> Result<HeldOut> {
-        let split = split.filter(|_| matches!(part, None | Some(Part::Val)));
         let keep = part.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
         let Some(Listed { set, origin, classes_alone }) = self.listed(&keep)? else {
             return self.held_out_in_memory(part, split);
         };
         let has_test = set.has(Part::Test);
-        if let Some(split) = split.filter(|split| !set.has(Part::Val) && split.takes_some(has_test))
-            && let Some(Listed { set: train, .. }) = self.listed(&[Part::Train])?
-            && let Some(chosen) = train.held_out(origin, Some(Part::Train), left_out)?.chosen_by(split, has_test)
-        {
-            return Ok(chosen.into());
+        let split = split.filter(|split| !set.has(Part::Val) && split.takes_some(has_test));
+        // What a split chooses from is the training part, of which an archive may not have been read.
+        if let (Some(split), None | Some(Part::Val | Part::Train)) = (split, part) {
+            let train = match set.classes_alone || keep == [Part::Train] {
+                true => set,
+                false => match self.listed(&[Part::Train])? {
+                    Some(Listed { set, .. }) => set,
+                    None => return self.held_out_in_memory(part, Some(split)),
+                },
+            };
+            let train = train.held_out(origin, Some(Part::Train), left_out)?;
+            let part = part.unwrap_or(Part::Val);
+            return Ok(match train.chosen_by(split, has_test, part) {
+                Some((items, counts)) => {
+                    HeldOut { split: Some(counts), ..HeldOut::from(Labelled { part, items, ..train }) }
+                }
+                None => HeldOut::from(train),
+            });
         }
         if classes_alone {
-            let part = origin.file_name().and_then(|name| Part::named(name.to_str()?));
-            return Ok(HeldOut { part, ..HeldOut::from(set.held_out(origin, Some(Part::Train), left_out)?) });
+            let named = origin.file_name().and_then(|name| Part::named(name.to_str()?));
+            if let Some(wanted) = part.filter(|&wanted| wanted != named.unwrap_or(Part::Train)) {
+                let problem = format!("expected a part {}, found folders of classes alone", wanted.name());
+                return Err(Error::file(origin, problem));
+            }
+            return Ok(HeldOut { part: named, ..HeldOut::from(set.held_out(origin, Some(Part::Train), left_out)?) });
         }
         Ok(HeldOut::from(set.held_out(origin, part, left_out)?))
     }
@@ -381,7 +413,7 @@ impl Source {
     /// The same of a set that is read whole. These have parts of their own, so a share of the training part is held out only
     /// where somebody has said how much.
     fn held_out_in_memory(&self, part: Option<Part>, split: Option<ValSplit>) -> Result<HeldOut> {
-        let split = split.filter(|split| split.share.is_some());
+        let split = split.filter(|split| split.share.is_some() && part != Some(Part::Test));
         if let (Source::Folder(folder), None, Some(Part::Test) | None) = (self, split, part)
             && let Some(cifar) = Cifar::find(folder)?
         {

@@ -64,7 +64,7 @@ impl Source {
                 "only pictures in files of their own can be packed: a folder, an archive or a list",
             ));
         };
-        let PictureSet { parts, files, notes } = set;
+        let PictureSet { parts, files, notes, classes_alone: _ } = set;
         let (files, mut packed) = (Arc::new(files), Packed { notes, ..Packed::default() });
         let classes = sorted_classes(parts.iter().flatten().flat_map(|list| list.classes.iter().map(String::as_str)));
         let total = parts.iter().flatten().map(|list| list.items.len()).sum();

@@ -1,7 +1,7 @@
 //! Pictures in files of their own, sorted into parts and classes but not decoded yet, and the data sets that they become.
 //! They come from a folder (`image_folder.rs`) or from a tar of one (`archive.rs`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -98,8 +98,12 @@ pub(super) struct Found {
     passed_over: BTreeMap<String, usize>,
     /// Hidden entries, and those that are a system's own.
     pub(super) hidden: usize,
-    /// Links in an archive that lead nowhere.
+    /// Links that lead nowhere.
     pub(super) lost_links: usize,
+    /// Pictures of an archive that lie in no part, with their paths, as long as no part has come.
+    pub(super) apart: Vec<(PathBuf, Item)>,
+    /// Folders beside those of the parts.
+    pub(super) beside: Vec<String>,
 }
 
 impl Found {
@@ -123,6 +127,34 @@ impl Found {
         self.parts.iter().all(Option::is_none)
     }
 
+    /// Makes folders that are no parts classes of a training part: those below all folders that the pictures share. Whether there
+    /// are any.
+    fn take_classes_alone(&mut self) -> bool {
+        let apart = std::mem::take(&mut self.apart);
+        let folders = |path: &PathBuf| -> Vec<PathBuf> {
+            path.parent().into_iter().flat_map(Path::components).map(|name| PathBuf::from(name.as_os_str())).collect()
+        };
+        let mut paths = apart.iter().map(|(path, _)| folders(path));
+        let Some(first) = paths.next() else { return false };
+        let shared = paths.fold(first.len(), |most, folders| {
+            first.iter().zip(&folders).take(most).take_while(|(a, b)| a == b).count()
+        });
+        // All in one folder are of one class.
+        let shared =
+            if apart.iter().all(|(path, _)| folders(path).len() == shared) { shared.saturating_sub(1) } else { shared };
+        for (path, item) in apart {
+            let mut names = path.components().skip(shared);
+            let class = names.next().map(|class| class_name(&class.as_os_str().to_string_lossy()));
+            let within: PathBuf = names.collect();
+            match class.filter(|_| within != Path::new("")) {
+                Some(class) => _ = self.class(Part::Train, class).insert(within, item),
+                // A picture in no class is told of as well.
+                None => self.pass_over(&path),
+            }
+        }
+        !self.is_empty()
+    }
+
     /// Takes note of a file that is no picture.
     pub(super) fn pass_over(&mut self, name: &Path) {
         let ending = picture::extension(name).map_or("without an ending".to_owned(), |ending| format!(".{ending}"));
@@ -130,7 +162,8 @@ impl Found {
     }
 
     /// The set, without classes that have no picture, and what is to be told of what was found.
-    pub(super) fn finish(self) -> PictureSet {
+    pub(super) fn finish(mut self) -> PictureSet {
+        let classes_alone = self.is_empty() && self.take_classes_alone();
         let mut notes = Vec::new();
         if !self.passed_over.is_empty() {
             let count: usize = self.passed_over.values().sum();
@@ -141,7 +174,11 @@ impl Found {
             notes.push(format!("{} hidden entries, or a system's own, were passed over", self.hidden));
         }
         if self.lost_links > 0 {
-            notes.push(format!("{} links to files that the archive does not hold were not followed", self.lost_links));
+            notes.push(format!("{} links to files that are not there were not followed", self.lost_links));
+        }
+        if !self.beside.is_empty() {
+            let (count, beside) = (self.beside.len(), listed(&self.beside));
+            notes.push(format!("{count} folders beside those of the parts were not read: {beside}"));
         }
         let mut parts = [None, None, None];
         for (part, classes) in Part::ALL.into_iter().zip(self.parts) {
@@ -159,7 +196,7 @@ impl Found {
             }
             parts[part as usize] = Some(list);
         }
-        PictureSet { parts, files: self.files, notes }
+        PictureSet { parts, files: self.files, notes, classes_alone }
     }
 }
 
@@ -209,7 +246,12 @@ impl Unusable<'_> {
             Unusable::Known(known) => known.iter().filter(|picture| picture.part == part.name()).cloned().collect(),
             Unusable::LeftOut => {
                 let stored = Stored::new(Arc::clone(files), items.iter().map(|(item, _)| *item).collect());
-                let problems = each(items.len(), |index, content| stored.decode(index, target, content).map(drop))?;
+                let mut problems = each(items.len(), |index, content| stored.decode(index, target, content).map(drop))?;
+                if let Some(index) =
+                    problems.iter().find_map(|(index, error)| error.is_of_the_system().then_some(*index))
+                {
+                    return Err(problems.remove(&index).expect("it has just been found"));
+                }
                 let left_out = |(index, error): (usize, Error)| {
                     let name = stored.name(index);
                     let problem = error.to_string().replace(&format!("{name}: "), "");
@@ -219,15 +261,24 @@ impl Unusable<'_> {
             }
         };
         let mut is_out = vec![false; items.len()];
-        for picture in &left_out {
-            let problem = || {
-                format!("picture {} of {} is to be left out, but there are {}", picture.index, part.name(), items.len())
-            };
-            *is_out.get_mut(picture.index).ok_or_else(|| Error::invalid(problem()))? = true;
+        let mut out = |index: usize| is_out.get_mut(index).into_iter().for_each(|is_out| *is_out = true);
+        match self {
+            // By name: since they were found, pictures may have been added, or the bad ones deleted.
+            Unusable::Known(_) if !left_out.is_empty() => {
+                let names: HashSet<&str> = left_out.iter().map(|picture| end_of(&picture.name)).collect();
+                let known = |item: &Item| names.contains(end_of(&files.name(*item)));
+                items.iter().enumerate().filter(|(_, (item, _))| known(item)).for_each(|(index, _)| out(index));
+            }
+            _ => left_out.iter().for_each(|picture| out(picture.index)),
         }
         let kept = items.into_iter().zip(is_out).filter_map(|(item, is_out)| (!is_out).then_some(item)).collect();
         Ok((kept, left_out))
     }
+}
+
+/// The last two parts of a picture's name, by which it is known again when its set has been moved.
+fn end_of(name: &str) -> &str {
+    name.rmatch_indices(['/', '\\']).nth(1).map_or(name, |(at, _)| &name[at..])
 }
 
 /// The parts of a set of pictures.
@@ -239,6 +290,8 @@ pub(super) struct PictureSet {
     pub(super) files: Files,
     /// What is to be told of what was found.
     pub(super) notes: Vec<String>,
+    /// Whether the training part is folders of classes that lay in no part.
+    pub(super) classes_alone: bool,
 }
 
 /// Pictures of one part with the class of each, not decoded yet.
@@ -302,6 +355,9 @@ impl PictureSet {
                 }
                 None => Dataset::stored(name, target, stored.clone(), labels, classes)?,
             };
+            if data.is_decoded() && !files.are_in_memory() {
+                data = data.of_files(stored.clone());
+            }
             stored.take_warnings().into_iter().for_each(|warning| data.warn(warning));
             data.leave_out(left_out);
             notes.into_iter().for_each(|note| data.warn(note));
@@ -349,13 +405,15 @@ impl PictureSet {
 }
 
 impl Labelled {
-    /// Those of the training pictures that a split holds out for validation, if there are any.
-    pub(super) fn chosen_by(self, split: ValSplit, has_test: bool) -> Option<Labelled> {
+    /// The training pictures that a split holds out for validation or leaves, and how many it leaves and holds out; nothing where
+    /// it holds out none.
+    pub(super) fn chosen_by(&self, split: ValSplit, has_test: bool, part: Part) -> Option<(Labels, [usize; 2])> {
         let labels: Vec<u32> = self.items.iter().map(|(_, label)| *label).collect();
         let mask = split.mask(&labels, has_test);
-        let items = self.items.into_iter().zip(mask).filter_map(|(item, is_in)| is_in.then_some(item));
-        let chosen = Labelled { part: Part::Val, items: items.collect(), ..self };
-        (!chosen.items.is_empty()).then_some(chosen)
+        let held_out = mask.iter().filter(|&&is_held_out| is_held_out).count();
+        let is_wanted = |is_held_out: bool| is_held_out == (part == Part::Val);
+        let chosen = self.items.iter().zip(mask).filter_map(|(item, is)| is_wanted(is).then_some(*item));
+        (held_out > 0).then(|| (chosen.collect(), [labels.len() - held_out, held_out]))
     }
 }
 

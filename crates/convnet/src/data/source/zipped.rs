@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::archive::place;
+use super::archive::{Spot, place, plain};
 use super::picture_set::{Found, PictureSet};
 use crate::data::picture;
 use crate::data::stored::Item;
@@ -42,17 +42,23 @@ fn find(path: &Path, file: File, length: u64) -> Result<Found, String> {
         let end = entry.data_start().and_then(|data| data.checked_add(packed)).filter(|&end| end <= length);
         let end = end.ok_or_else(|| problem(format!("{packed} bytes are announced, beyond the archive's end")))?;
         extents.push((start, end));
-        let Some((part, class, within)) = place(&name, &mut found).map_err(problem)? else { continue };
-        if within.as_os_str().is_empty() && !entry.is_dir() {
-            continue;
-        }
-        found.class(part, class.clone());
-        if entry.is_dir() {
-            continue;
-        }
-        if !picture::is_picture(&name) {
-            found.pass_over(&name);
-            continue;
+        let spot = place(&name, &mut found).map_err(problem)?;
+        match &spot {
+            Spot::PassedOver => continue,
+            Spot::Apart if entry.is_dir() || !found.is_empty() || !picture::is_picture(&name) => continue,
+            Spot::Of((_, _, within)) if within.as_os_str().is_empty() && !entry.is_dir() => continue,
+            Spot::Apart => {}
+            Spot::Of((part, class, _)) => {
+                found.apart.clear();
+                found.class(*part, class.clone());
+                if entry.is_dir() {
+                    continue;
+                }
+                if !picture::is_picture(&name) {
+                    found.pass_over(&name);
+                    continue;
+                }
+            }
         }
         if entry.is_symlink() {
             return Err(problem("expected files and folders alone, found a link".into()));
@@ -66,7 +72,12 @@ fn find(path: &Path, file: File, length: u64) -> Result<Found, String> {
             other => return Err(problem(format!("is compressed as {other}: expected none, or deflate"))),
         };
         picture::check_bytes(entry.size().max(packed)).map_err(|error| problem(error.to_string()))?;
-        found.class(part, class).insert(within, Item { start, length: packed as u32, place });
+        let item = Item { start, length: packed as u32, place };
+        match spot {
+            Spot::Of((part, class, within)) => _ = found.class(part, class).insert(within, item),
+            Spot::Apart => found.apart.push((plain(&name).map_err(problem)?, item)),
+            Spot::PassedOver => {}
+        }
     }
     extents.sort_unstable();
     match extents.windows(2).any(|pair| pair[0].1 > pair[1].0) {
@@ -153,6 +164,30 @@ mod tests {
         assert_eq!((train.classes(), train.labels()), (&["cat", "dog"].map(str::to_owned)[..], &[0, 1][..]));
         assert_eq!([0, 1].map(|index| train.image(index).unwrap()[0]), [2, 1]);
         assert_eq!(test.unwrap().image(0).unwrap()[0], 3);
+    }
+
+    #[test]
+    fn classes_alone_are_a_training_part() {
+        let entries = [("photos/cat/1.png", 1), ("photos/dog/2.png", 2), ("photos/dog/3.png", 3)];
+        let entries = entries.map(|(name, value)| entry(name, value == 2, png(value)));
+        let Splits { train, val, .. } = load(&zip(&entries)).unwrap();
+        assert_eq!((train.classes(), train.labels()), (&["cat", "dog"].map(str::to_owned)[..], &[0, 1, 1][..]));
+        assert_eq!(([0, 1, 2].map(|index| train.image(index).unwrap()[0]), val), ([1, 2, 3], None));
+    }
+
+    #[test]
+    fn damage_shows_by_the_checksum() {
+        let mut bytes = zip(&[entry("train/dog/1.png", false, png(1)), entry("train/cat/2.png", true, png(2))]);
+        for name in ["dog/1.png", "cat/2.png"] {
+            let at = bytes.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
+            // The checksum stands 30 - 14 bytes before the name, which follows the header of 30.
+            let checksum = at + name.len() - format!("train/{name}").len() - 16;
+            bytes[checksum] ^= 1;
+            let message = load(&bytes).unwrap_err();
+            assert!(message.contains("checksum is another: the archive is damaged"), "{message}");
+            bytes[checksum] ^= 1;
+        }
+        load(&bytes).unwrap();
     }
 
     #[test]
