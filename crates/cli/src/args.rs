@@ -9,7 +9,7 @@ use convnet::classifier::Classifier;
 use convnet::data::{Source, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
-use convnet::ops::Shape;
+use convnet::ops::{PictureSize, Shape};
 use convnet::train::RunFolder;
 use convnet::weights::{Fitting, NetChoice, Note};
 use convnet::zoo::{self, Shortcut, ZooOptions};
@@ -88,6 +88,21 @@ impl ModelArgs {
         }
     }
 
+    /// The network of a file, for the size that is asked for.
+    fn described(&self, path: &Path) -> anyhow::Result<Net> {
+        let net = Net::load_for(path, self.input.as_ref().and_then(InputSize::of_pictures))?;
+        match &self.input {
+            Some(size) => net.with_input(size.shape(net.input_shape()).or_usage()?).or_usage(),
+            None => Ok(net),
+        }
+    }
+
+    /// Whether no network is named: a size of pictures names none.
+    fn names_none(&self) -> bool {
+        let ModelArgs { network, input: _, classes } = self;
+        *network == NetworkArgs::default() && classes.is_none()
+    }
+
     /// The same before it is built, so that weights can say what the flags do not.
     ///
     /// # Errors
@@ -95,12 +110,7 @@ impl ModelArgs {
     fn choice(&self, positional: Option<&str>) -> anyhow::Result<NetChoice> {
         let NetworkArgs { model, net, cdims, hdims, ksize, no_batch_norm, dropout, shortcut } = &self.network;
         if let Some(path) = net {
-            let net = Net::load(path)?;
-            let net = match &self.input {
-                Some(size) => net.with_input(size.shape(net.input_shape()).or_usage()?).or_usage()?,
-                None => net,
-            };
-            return Ok(NetChoice::Net(net));
+            return Ok(NetChoice::Net(self.described(path)?));
         }
         let model = zoo::find(positional.or(model.as_deref()).unwrap_or(DEFAULT_MODEL)).or_usage()?;
         let options = ZooOptions {
@@ -303,7 +313,7 @@ impl FittingArgs {
     /// # Errors
     /// As [`ModelArgs::net`], and for layers to ignore of no network.
     pub(crate) fn choice(&self) -> anyhow::Result<NetChoice> {
-        if self.model != ModelArgs::default() {
+        if !self.model.names_none() {
             let choice = self.model.choice(None)?;
             if let NetChoice::Model(model, options) = &choice {
                 model.net(options).or_usage()?;
@@ -316,6 +326,11 @@ impl FittingArgs {
         }
     }
 
+    /// Whether a size of pictures is said.
+    pub(crate) fn has_input(&self) -> bool {
+        self.model.input.is_some()
+    }
+
     /// The key below which weights are wanted.
     pub(crate) fn key(&self) -> Option<&str> {
         self.key.as_deref()
@@ -326,7 +341,8 @@ impl FittingArgs {
     /// # Errors
     /// As [`Classifier::open`].
     pub(crate) fn load(&self, choice: NetChoice, path: &Path, console: &Console) -> Result<Classifier> {
-        let fitting = Fitting { key: self.key.clone(), ignored: self.ignore_mismatched.clone() };
+        let input = self.model.input.as_ref().map(|size| size.of_pictures().ok_or_else(no_picture)).transpose()?;
+        let fitting = Fitting { key: self.key.clone(), ignored: self.ignore_mismatched.clone(), input };
         let (classifier, notes) = Classifier::open(path, &choice, &fitting)?;
         tell_notes(path, &notes, console);
         Ok(classifier)
@@ -353,15 +369,18 @@ pub(crate) fn tell_notes(path: &Path, notes: &[Note], console: &Console) {
 pub(crate) struct InputSize(Vec<usize>);
 
 impl InputSize {
+    /// The size of pictures, if it is one.
+    pub(crate) fn of_pictures(&self) -> Option<PictureSize> {
+        match self.0[..] {
+            [height, width] => Some(PictureSize { channels: None, height, width }),
+            [channels, height, width] => Some([channels, height, width].into()),
+            _ => None,
+        }
+    }
+
     /// Channels, height and width, where the channels may come from the network's own input.
     pub(crate) fn picture(&self, [channels, ..]: [usize; 3]) -> Result<[usize; 3]> {
-        match self.0[..] {
-            [height, width] => Ok([channels, height, width]),
-            [channels, height, width] => Ok([channels, height, width]),
-            _ => {
-                Err(Error::invalid("--input: this network takes pictures: expected a size such as 3x224x224 or 28x28"))
-            }
-        }
+        self.of_pictures().map(|size| size.with_channels(channels)).ok_or_else(no_picture)
     }
 
     fn shape(&self, own: Shape) -> Result<Shape> {
@@ -371,6 +390,10 @@ impl InputSize {
             (Shape::Vector(_), _) => Err(Error::invalid("--input: this network takes a vector: expected one number")),
         }
     }
+}
+
+fn no_picture() -> Error {
+    Error::invalid("--input: this network takes pictures: expected a size such as 3x224x224 or 28x28")
 }
 
 impl FromStr for InputSize {

@@ -33,7 +33,7 @@ use serde_json::json;
 
 use crate::data::{Dataset, Normalization, Preprocessing, Preset, TargetSize, preset};
 use crate::net::Net;
-use crate::ops::Shape;
+use crate::ops::{PictureSize, Shape};
 use crate::train::RunFolder;
 use crate::weights::{self, Checkpoint, Fitting, NetChoice, Note, Ready};
 use crate::{Error, Result, StateDict, Tensor};
@@ -337,13 +337,33 @@ impl Classifier {
 
     /// The net of an ONNX file, used as its metadata say, or else as is customary for a net of the file's name.
     #[cfg(feature = "onnx")]
-    fn of_onnx(path: &Path) -> Result<(Classifier, Vec<Note>)> {
-        let crate::onnx::Imported { net, weights, mut metadata, assumed } =
-            crate::onnx::read(path, &Default::default())?;
+    fn of_onnx(path: &Path, input: Option<PictureSize>) -> Result<(Classifier, Vec<Note>)> {
+        let imported = crate::onnx::read(path, &crate::onnx::Options { input })?;
+        let crate::onnx::Imported { net, weights, mut metadata, usual, takes_bytes, assumed } = imported;
         keep_sound(&mut metadata, &net);
         weights::check_finite(&weights).map_err(|error| error.in_file(path))?;
         let description = Description::from_metadata(Some(net), &metadata).map_err(|error| error.in_file(path))?;
-        Ok((Classifier { description, weights }, assumed.into_iter().map(Note::Assumed).collect()))
+        let mut notes: Vec<Note> = assumed.into_iter().map(Note::Assumed).collect();
+        let Description { net, input, preprocessing, classes, assumed } = description;
+        let preprocessing = match assumed.preprocessing {
+            true if takes_bytes => {
+                notes.push(Note::Assumed("pixels from 0 to 255, as it takes bytes".into()));
+                Preprocessing { normalization: Normalization::bytes(input[0]), ..preprocessing }
+            }
+            true => preprocessing,
+            false => preprocessing.for_input(usual, input),
+        };
+        // Ten outputs may be any ten classes; a thousand are ImageNet's.
+        let classes = match Preset::of(input, classes.len()) {
+            _ if !assumed.classes => classes,
+            Preset::ImageNet => {
+                notes.push(Note::Assumed("the names of ImageNet's 1000 classes".into()));
+                classes
+            }
+            Preset::Lecture | Preset::Cifar10 | Preset::Cifar100 => Preset::Lecture.classes(classes.len()),
+        };
+        let description = Description { net, input, preprocessing, classes, assumed };
+        Ok((Classifier { description, weights }, notes))
     }
 
     /// Reads weights from a file of any form, for `net` or else for the net that the file describes.
@@ -364,7 +384,7 @@ impl Classifier {
     pub fn open(path: &Path, choice: &NetChoice, fitting: &Fitting) -> Result<(Classifier, Vec<Note>)> {
         #[cfg(feature = "onnx")]
         if matches!(choice, NetChoice::Own) && crate::onnx::is_model(path)? {
-            return Classifier::of_onnx(path);
+            return Classifier::of_onnx(path, fitting.input);
         }
         let in_file = |error: Error| error.in_file(path);
         let own = |checkpoint: &Checkpoint| match checkpoint.metadata.contains_key(NET_KEY) {
@@ -384,7 +404,15 @@ impl Classifier {
             metadata.remove(CLASSES_KEY);
         }
         let description = Description::from_metadata(Some(net), &metadata).map_err(in_file)?;
-        Ok((Classifier { description, weights }, notes))
+        let classifier = Classifier { description, weights };
+        let classifier = match fitting.input.filter(|_| matches!(choice, NetChoice::Own)) {
+            Some(size) => {
+                let input = size.with_channels(classifier.description.input[0]);
+                classifier.with_input(input).map_err(in_file)?
+            }
+            None => classifier,
+        };
+        Ok((classifier, notes))
     }
 
     /// What a run has learned: its best weights, or its last ones when no epoch has ended.

@@ -53,7 +53,7 @@ impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let format = Format::by_extension(&self.to).map_err(Usage::from)?;
         let checkpoint = match self.fitting.choice()? {
-            NetChoice::Own => self.unfitted(console)?,
+            NetChoice::Own if !self.fitting.has_input() => self.unfitted(console)?,
             choice => {
                 let classifier = self.fitting.load(choice, &self.from, console)?;
                 let metadata = classifier.description.metadata();

@@ -31,6 +31,11 @@ impl Normalization {
         Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
+    /// Pixels in 0..255, for nets that normalise them themselves.
+    pub fn bytes(channels: usize) -> Normalization {
+        Normalization { mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] }
+    }
+
     /// The form that does the work, for pictures of so many channels.
     ///
     /// # Errors

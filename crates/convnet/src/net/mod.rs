@@ -29,6 +29,8 @@ pub use blocks::{Block, Depth};
 pub use cost::{Estimate, Level, Roofline};
 pub use table::{LayerRow, Part, Table};
 
+use std::collections::HashMap;
+
 use crate::ops::{Head, Op, Parameter, Role, Shape};
 use crate::{Error, Result};
 
@@ -77,6 +79,8 @@ pub struct Auxiliary {
 pub struct Net {
     name: String,
     nodes: Vec<Node>,
+    /// Where the node of each name stands.
+    places: HashMap<String, NodeId>,
     auxiliaries: Vec<Auxiliary>,
 }
 
@@ -88,7 +92,7 @@ impl Net {
     pub fn new(name: impl Into<String>, input: Shape) -> Result<Net> {
         let name = name.into();
         check_name(&name).map_err(|problem| Error::invalid(format!("name of a net: {problem}")))?;
-        let mut net = Net { name, nodes: Vec::new(), auxiliaries: Vec::new() };
+        let mut net = Net { name, nodes: Vec::new(), places: HashMap::new(), auxiliaries: Vec::new() };
         net.add("input", Op::Input(input), &[])?;
         Ok(net)
     }
@@ -182,8 +186,10 @@ impl Net {
             inputs.iter().map(|id| self.nodes.get(id.0).map(|node| node.shape)).collect::<Option<Vec<Shape>>>();
         let shapes = shapes.ok_or_else(|| error("expected inputs that are nodes of this net".into()))?;
         let shape = op.output(&shapes).map_err(error)?;
+        let id = NodeId(self.nodes.len());
         self.nodes.push(Node { name: name.into(), op, inputs: inputs.to_vec(), shape });
-        Ok(NodeId(self.nodes.len() - 1))
+        self.places.insert(name.into(), id);
+        Ok(id)
     }
 
     /// Adds a layer after the last one.
@@ -284,7 +290,7 @@ impl Net {
 
     /// The node of that name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.name == name).map(NodeId)
+        self.places.get(name).copied()
     }
 
     /// Shapes of a node's inputs.

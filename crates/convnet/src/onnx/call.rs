@@ -1,7 +1,7 @@
 //! A node of an ONNX graph as its operator reads it: attributes with their defaults, and what opset versions say as attributes or
 //! as inputs.
 
-use super::constant::{Constant, External, MAX_AXES};
+use super::constant::{Constant, Data, External, MAX_AXES};
 use super::proto::{Attribute, Node};
 
 /// A node, and the opset that says what it means.
@@ -13,6 +13,9 @@ pub(super) struct Call<'g> {
 }
 
 /// A number that counts from the end where it is negative.
+///
+/// # Errors
+/// An axis that is not there.
 pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
     let found = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     let found = found.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
@@ -63,6 +66,24 @@ impl<'g> Call<'g> {
         tensor.map(|tensor| self.external.read(tensor)).transpose()
     }
 
+    /// The value of Constant, in any of its attributes.
+    ///
+    /// # Errors
+    /// A value of texts, or none.
+    pub(super) fn constant(&self) -> Result<Constant, String> {
+        let number = |data: Data| Constant { dims: Vec::new(), data };
+        Ok(match self.tensor("value")? {
+            Some(constant) => constant,
+            None if self.has("value_float") => number(Data::Floats(vec![self.float("value_float", 0.0)])),
+            None if self.has("value_int") => number(Data::Ints(vec![self.int("value_int", 0)])),
+            None => match (self.floats("value_floats"), self.ints("value_ints")) {
+                (Some(floats), _) => Constant::floats(vec![floats.len()], floats.to_vec()),
+                (None, Some(ints)) => Constant::ints(ints.to_vec()),
+                (None, None) => return Err("expected a value of numbers".into()),
+            },
+        })
+    }
+
     /// Numbers of pixels, from 0 on.
     ///
     /// # Errors
@@ -72,12 +93,6 @@ impl<'g> Call<'g> {
         let pixels: Option<Vec<usize>> = ints.iter().map(|&int| usize::try_from(int).ok()).collect();
         let pixels = pixels.and_then(|pixels| <[usize; N]>::try_from(pixels).ok());
         pixels.ok_or_else(|| format!("expected {N} numbers of at least 0 as {name}, got {ints:?}"))
-    }
-
-    /// # Errors
-    /// An axis that is not there.
-    pub(super) fn axis(&self, axis: i64, rank: usize) -> Result<usize, String> {
-        axis_of(axis, rank)
     }
 
     /// Axes of Squeeze, Unsqueeze and the reductions: an attribute at first, later an input.

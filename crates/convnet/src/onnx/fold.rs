@@ -1,102 +1,115 @@
 //! Nodes whose inputs are all known: arithmetic on shapes, constants and settings that a program has written as operators.
 
-use super::call::Call;
+use super::call::{Call, axis_of};
 use super::constant::{Constant, Data, FLOATS, MAX_COMPUTED, elements};
 
-/// What an operator gives for known inputs; `None` for one that is not computed here.
-///
-/// # Errors
-/// Inputs or attributes that do not fit.
-pub(super) fn fold(call: &Call<'_>, inputs: &[Option<&Constant>]) -> Option<Result<Constant, String>> {
-    let input = |index: usize| {
-        let found = inputs.get(index).copied().flatten();
-        found.ok_or_else(|| format!("expected an input {index}"))
-    };
-    let unary = |f: fn(f32) -> f32| input(0).map(|x| map(x, f));
-    Some(match call.operator() {
-        "Cast" => input(0).and_then(|x| cast(x, call.int("to", 1))),
-        "Neg" => input(0).map(|x| match &x.data {
-            Data::Ints(values) => {
-                Constant { dims: x.dims.clone(), data: Data::Ints(values.iter().map(|v| -v).collect()) }
-            }
-            Data::Floats(_) => map(x, |v| -v),
-        }),
-        "Sqrt" => unary(f32::sqrt),
-        "Reciprocal" => unary(f32::recip),
-        "Floor" => unary(f32::floor),
-        "Ceil" => unary(f32::ceil),
-        "Exp" => unary(f32::exp),
-        "Abs" => input(0).map(|x| match &x.data {
-            Data::Ints(values) => {
-                let values = values.iter().map(|value| value.saturating_abs()).collect();
-                Constant { dims: x.dims.clone(), data: Data::Ints(values) }
-            }
-            Data::Floats(_) => map(x, f32::abs),
-        }),
-        "Add" => pair(input(0), input(1), |a, b| a + b, i64::checked_add),
-        "Sub" => pair(input(0), input(1), |a, b| a - b, i64::checked_sub),
-        "Mul" => pair(input(0), input(1), |a, b| a * b, i64::checked_mul),
-        "Div" => pair(input(0), input(1), |a, b| a / b, i64::checked_div),
-        "Pow" => pair(input(0), input(1), f32::powf, |a, b| u32::try_from(b).ok().and_then(|b| a.checked_pow(b))),
-        "Max" => of_all(inputs, f32::max, |a, b| Some(a.max(b))),
-        "Min" => of_all(inputs, f32::min, |a, b| Some(a.min(b))),
-        "Mod" if call.int("fmod", 0) == 0 => pair(input(0), input(1), |_, _| f32::NAN, remainder),
-        "Mod" => pair(input(0), input(1), |a, b| a % b, i64::checked_rem),
-        "Equal" => pair(input(0), input(1), |a, b| f32::from(a == b), |a, b| Some(i64::from(a == b)))
-            .map(|equal| Constant { data: to_ints(&equal.data), ..equal }),
-        "Where" => input(0).and_then(|condition| choose(condition, input(1)?, input(2)?)),
-        "Concat" => concat(inputs, call.int("axis", 0)),
-        "Gather" => input(0).and_then(|x| gather(x, input(1)?, call.int("axis", 0))),
-        "Slice" => input(0).and_then(|x| slice(call, x, inputs)),
-        "Transpose" => input(0).and_then(|x| transpose(x, &call.order(x.dims.len())?)),
-        "Reshape" => input(0).and_then(|x| {
-            let dims = call.reshaped(&x.dims, input(1)?.to_ints()?)?;
-            Ok(Constant { dims, data: x.data.clone() })
-        }),
-        "Flatten" => input(0).and_then(|x| {
-            let axis = call.axis(call.int("axis", 1), x.dims.len() + 1)?;
-            let dims = vec![x.dims[..axis].iter().product(), x.dims[axis..].iter().product()];
-            Ok(Constant { dims, data: x.data.clone() })
-        }),
-        "Squeeze" | "Unsqueeze" => input(0).and_then(|x| {
-            let axes = call.axes(inputs.get(1).copied().flatten())?;
-            let dims = if call.operator() == "Squeeze" { squeezed(call, x, axes)? } else { unsqueezed(call, x, axes)? };
-            Ok(Constant { dims, data: x.data.clone() })
-        }),
-        "Expand" => input(0).and_then(|x| {
-            let wanted = elements(input(1)?.to_ints()?)?.0;
-            let dims = broadcast(&x.dims, &wanted)?;
-            spread(x, &dims)
-        }),
-        "ConstantOfShape" => input(0).and_then(|shape| filled(call, shape)),
-        "Range" => input(0).and_then(|first| range(first, input(1)?, input(2)?)),
-        "ReduceProd" => input(0).and_then(|x| {
-            if x.dims.len() > 1 {
-                return Err(format!("expected a list of integers, got {:?}", x.dims));
-            }
-            let product = x.to_ints()?.iter().try_fold(1_i64, |product, &value| product.checked_mul(value));
-            let dims = if call.int("keepdims", 1) != 0 { vec![1] } else { Vec::new() };
-            Ok(Constant { dims, data: Data::Ints(vec![product.ok_or("a product that is too large")?]) })
-        }),
-        "Shape" => input(0).map(|x| call.shape(&x.dims)),
-        "Size" => input(0).map(|x| Constant { dims: Vec::new(), data: Data::Ints(vec![x.len() as i64]) }),
-        _ => return None,
-    })
+/// The inputs of a node, all of them known; `None` where an optional one is left out.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a>(pub(super) &'a [Option<&'a Constant>]);
+
+impl<'a> Known<'a> {
+    /// An input that may be left out.
+    fn given(self, index: usize) -> Option<&'a Constant> {
+        self.0.get(index).copied().flatten()
+    }
+
+    /// An input that must be there.
+    fn needed(self, index: usize) -> Result<&'a Constant, String> {
+        self.given(index).ok_or_else(|| format!("expected an input {index}"))
+    }
+
+    fn all(self) -> impl Iterator<Item = &'a Constant> {
+        self.0.iter().copied().flatten()
+    }
 }
 
-fn map(x: &Constant, f: fn(f32) -> f32) -> Constant {
-    Constant::floats(x.dims.clone(), x.to_floats().into_iter().map(f).collect())
+/// A function of each element, as a floating-point number.
+pub(super) fn map(known: Known<'_>, f: fn(f32) -> f32) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    Ok(Constant::floats(x.dims.clone(), x.to_floats().into_iter().map(f).collect()))
+}
+
+/// A function of each element, which keeps integers.
+fn unary(known: Known<'_>, floats: fn(f32) -> f32, ints: fn(i64) -> Option<i64>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    let Data::Ints(values) = &x.data else { return map(known, floats) };
+    let values: Option<Vec<i64>> = values.iter().map(|&value| ints(value)).collect();
+    Ok(Constant { dims: x.dims.clone(), data: Data::Ints(values.ok_or("integers that are too large")?) })
+}
+
+pub(super) fn abs(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    unary(known, f32::abs, i64::checked_abs)
+}
+
+pub(super) fn neg(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    unary(known, |value| -value, i64::checked_neg)
+}
+
+pub(super) fn pow(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    pair(known, f32::powf, |a, b| u32::try_from(b).ok().and_then(|b| a.checked_pow(b)))
+}
+
+pub(super) fn remainder(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    match call.int("fmod", 0) {
+        0 => pair(known, |_, _| f32::NAN, signed_remainder),
+        _ => pair(known, |a, b| a % b, i64::checked_rem),
+    }
+}
+
+pub(super) fn equal(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let equal = pair(known, |a, b| f32::from(a == b), |a, b| Some(i64::from(a == b)))?;
+    Ok(Constant { data: to_ints(&equal.data), ..equal })
+}
+
+pub(super) fn reshape(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    let dims = call.reshaped(&x.dims, known.needed(1)?.to_ints()?)?;
+    Ok(Constant { dims, data: x.data.clone() })
+}
+
+pub(super) fn flatten(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    let axis = axis_of(call.int("axis", 1), x.dims.len() + 1)?;
+    let dims = vec![x.dims[..axis].iter().product(), x.dims[axis..].iter().product()];
+    Ok(Constant { dims, data: x.data.clone() })
+}
+
+pub(super) fn expand(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    let wanted = elements(known.needed(1)?.to_ints()?)?.0;
+    let dims = broadcast(&x.dims, &wanted)?;
+    spread(x, &dims)
+}
+
+/// The product of a list of integers.
+pub(super) fn product(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    if x.dims.len() > 1 {
+        return Err(format!("expected a list of integers, got {:?}", x.dims));
+    }
+    let product = x.to_ints()?.iter().try_fold(1_i64, |product, &value| product.checked_mul(value));
+    let dims = if call.int("keepdims", 1) != 0 { vec![1] } else { Vec::new() };
+    Ok(Constant { dims, data: Data::Ints(vec![product.ok_or("a product that is too large")?]) })
+}
+
+pub(super) fn shape(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    Ok(call.shape(&known.needed(0)?.dims))
+}
+
+pub(super) fn size(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    Ok(Constant { dims: Vec::new(), data: Data::Ints(vec![known.needed(0)?.len() as i64]) })
 }
 
 /// Elements of another type: ONNX's numbers of floating-point ones are 1, 10, 11 and 16.
 ///
 /// # Errors
 /// Integers of less than 32 bits, which wrap in ways that programs differ in.
-fn cast(x: &Constant, to: i64) -> Result<Constant, String> {
+pub(super) fn cast(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
     /// ONNX's numbers of `i32`, `i64` and truth values.
     const INTS: [i64; 2] = [6, 7];
     const BOOL: i64 = 9;
-    let data = match to {
+    let x = known.needed(0)?;
+    let data = match call.int("to", FLOATS[0]) {
         to if FLOATS.contains(&to) => Data::Floats(x.to_floats()),
         BOOL => Data::Ints(x.to_floats().into_iter().map(|value| i64::from(value != 0.0)).collect()),
         to if INTS.contains(&to) => to_ints(&x.data),
@@ -118,20 +131,20 @@ fn to_ints(data: &Data) -> Data {
 }
 
 /// A remainder with the divisor's sign, as Python's.
-fn remainder(a: i64, b: i64) -> Option<i64> {
+fn signed_remainder(a: i64, b: i64) -> Option<i64> {
     let rest = a.checked_rem(b)?;
     Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
 }
 
 /// The same of all inputs, two at a time.
-fn of_all(
-    inputs: &[Option<&Constant>],
+pub(super) fn of_all(
+    known: Known<'_>,
     floats: fn(f32, f32) -> f32,
     ints: fn(i64, i64) -> Option<i64>,
 ) -> Result<Constant, String> {
-    let mut all = inputs.iter().copied().flatten();
+    let mut all = known.all();
     let first = all.next().ok_or("expected at least one input")?.clone();
-    all.try_fold(first, |found, next| pair(Ok(&found), Ok(next), floats, ints))
+    all.try_fold(first, |found, next| of_two(&found, next, floats, ints))
 }
 
 /// The common shape of two that are broadcast (NumPy's rule).
@@ -184,15 +197,21 @@ fn spread(x: &Constant, dims: &[usize]) -> Result<Constant, String> {
     Ok(picked(x, dims.to_vec(), &places(&x.dims, dims)))
 }
 
-type Outcome<'a> = Result<&'a Constant, String>;
-
-fn pair(
-    a: Outcome<'_>,
-    b: Outcome<'_>,
+/// A function of the elements of two, which are broadcast.
+pub(super) fn pair(
+    known: Known<'_>,
     floats: fn(f32, f32) -> f32,
     ints: fn(i64, i64) -> Option<i64>,
 ) -> Result<Constant, String> {
-    let (a, b) = (a?, b?);
+    of_two(known.needed(0)?, known.needed(1)?, floats, ints)
+}
+
+fn of_two(
+    a: &Constant,
+    b: &Constant,
+    floats: fn(f32, f32) -> f32,
+    ints: fn(i64, i64) -> Option<i64>,
+) -> Result<Constant, String> {
     let dims = broadcast(&a.dims, &b.dims)?;
     let (a, b) = (spread(a, &dims)?, spread(b, &dims)?);
     let data = match (&a.data, &b.data) {
@@ -205,7 +224,8 @@ fn pair(
     Ok(Constant { dims, data })
 }
 
-fn choose(condition: &Constant, yes: &Constant, no: &Constant) -> Result<Constant, String> {
+pub(super) fn choose(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let (condition, yes, no) = (known.needed(0)?, known.needed(1)?, known.needed(2)?);
     let dims = broadcast(&broadcast(&condition.dims, &yes.dims)?, &no.dims)?;
     let (condition, yes, no) = (spread(condition, &dims)?, spread(yes, &dims)?, spread(no, &dims)?);
     let condition = condition.to_ints()?;
@@ -221,11 +241,11 @@ fn choose(condition: &Constant, yes: &Constant, no: &Constant) -> Result<Constan
     Ok(Constant { dims, data })
 }
 
-fn concat(inputs: &[Option<&Constant>], axis: i64) -> Result<Constant, String> {
-    let parts: Vec<&Constant> = inputs.iter().copied().flatten().collect();
+pub(super) fn concat(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let parts: Vec<&Constant> = known.all().collect();
     let first = parts.first().ok_or("expected at least one input")?;
     let rank = first.dims.len();
-    let axis = super::call::axis_of(axis, rank)?;
+    let axis = axis_of(call.int("axis", 0), rank)?;
     let fits = |part: &&Constant| {
         part.dims.len() == rank && (0..rank).all(|other| other == axis || part.dims[other] == first.dims[other])
     };
@@ -270,10 +290,11 @@ fn along(x: &Constant, axis: usize, indices: &[usize]) -> Constant {
     picked(x, dims, &places)
 }
 
-fn gather(x: &Constant, indices: &Constant, axis: i64) -> Result<Constant, String> {
-    let axis = super::call::axis_of(axis, x.dims.len())?;
+pub(super) fn gather(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let (x, indices) = (known.needed(0)?, known.needed(1)?);
+    let axis = axis_of(call.int("axis", 0), x.dims.len())?;
     let length = x.dims[axis];
-    let index = |&index: &i64| super::call::axis_of(index, length);
+    let index = |&index: &i64| axis_of(index, length);
     let chosen: Vec<usize> = indices.to_ints()?.iter().map(index).collect::<Result<_, _>>()?;
     let mut dims = x.dims.clone();
     dims.splice(axis..=axis, indices.dims.iter().copied());
@@ -283,12 +304,18 @@ fn gather(x: &Constant, indices: &Constant, axis: i64) -> Result<Constant, Strin
     Ok(Constant { dims, ..along(x, axis, &chosen) })
 }
 
-fn slice(call: &Call<'_>, x: &Constant, inputs: &[Option<&Constant>]) -> Result<Constant, String> {
+pub(super) fn slice(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
     let mut sliced = x.clone();
-    for (axis, kept) in call.slices(&x.dims, inputs)? {
+    for (axis, kept) in call.slices(&x.dims, known.0)? {
         sliced = along(&sliced, axis, &kept.indices().collect::<Vec<_>>());
     }
     Ok(sliced)
+}
+
+pub(super) fn transposed(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    transpose(x, &call.order(x.dims.len())?)
 }
 
 /// A constant whose axes come in another order.
@@ -306,26 +333,30 @@ pub(super) fn transpose(x: &Constant, order: &[usize]) -> Result<Constant, Strin
     Ok(picked(x, dims, &places))
 }
 
-fn squeezed(call: &Call<'_>, x: &Constant, axes: Option<Vec<i64>>) -> Result<Vec<usize>, String> {
+pub(super) fn squeeze(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
+    let axes = call.axes(known.given(1))?;
     let axes: Option<Vec<usize>> =
-        axes.map(|axes| axes.iter().map(|&axis| call.axis(axis, x.dims.len())).collect()).transpose()?;
+        axes.map(|axes| axes.iter().map(|&axis| axis_of(axis, x.dims.len())).collect()).transpose()?;
     if let Some(&axis) = axes.iter().flatten().find(|&&axis| x.dims[axis] != 1) {
         return Err(format!("expected an axis of length 1, got axis {axis} of {:?}", x.dims));
     }
     let removed = |axis: usize, length: usize| length == 1 && axes.as_ref().is_none_or(|axes| axes.contains(&axis));
-    Ok(x.dims.iter().enumerate().filter(|&(axis, &length)| !removed(axis, length)).map(|(_, &length)| length).collect())
+    let kept = x.dims.iter().enumerate().filter(|&(axis, &length)| !removed(axis, length));
+    Ok(Constant { dims: kept.map(|(_, &length)| length).collect(), data: x.data.clone() })
 }
 
-fn unsqueezed(call: &Call<'_>, x: &Constant, axes: Option<Vec<i64>>) -> Result<Vec<usize>, String> {
+pub(super) fn unsqueeze(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let x = known.needed(0)?;
     let mut dims = x.dims.clone();
-    for place in call.places(axes.unwrap_or_default(), x.dims.len())? {
+    for place in call.places(call.axes(known.given(1))?.unwrap_or_default(), x.dims.len())? {
         dims.insert(place.min(dims.len()), 1);
     }
-    Ok(dims)
+    Ok(Constant { dims, data: x.data.clone() })
 }
 
-fn filled(call: &Call<'_>, shape: &Constant) -> Result<Constant, String> {
-    let (dims, count) = elements(shape.to_ints()?)?;
+pub(super) fn filled(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let (dims, count) = elements(known.needed(0)?.to_ints()?)?;
     if count > MAX_COMPUTED {
         return Err(format!(
             "a constant of {dims:?}: expected at most {MAX_COMPUTED} elements that are not in the file"
@@ -339,9 +370,12 @@ fn filled(call: &Call<'_>, shape: &Constant) -> Result<Constant, String> {
     Ok(Constant { dims, data })
 }
 
-fn range(first: &Constant, limit: &Constant, step: &Constant) -> Result<Constant, String> {
-    let number = |x: &Constant| x.to_ints()?.first().copied().ok_or_else(|| "expected a number".to_owned());
-    let (first, limit, step) = (number(first)?, number(limit)?, number(step)?);
+pub(super) fn range(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let number = |index: usize| {
+        let first = known.needed(index)?.to_ints()?.first().copied();
+        first.ok_or_else(|| "expected a number".to_owned())
+    };
+    let (first, limit, step) = (number(0)?, number(1)?, number(2)?);
     if step == 0 {
         return Err("expected a step that is not 0".into());
     }

@@ -65,14 +65,14 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// ONNX's operator.
-    pub(super) fn operator(self) -> &'static str {
+    /// What it would have to be a part of.
+    pub(super) fn expected(self) -> &'static str {
         match self {
-            Part::Erf => "Erf",
-            Part::ChannelMean => "ReduceMean over channels",
-            Part::Centred => "Sub of the mean over channels",
-            Part::Square => "Pow",
-            Part::SquareRoot => "Sqrt",
+            Part::Erf => "expected an error function to be a part of GELU",
+            Part::ChannelMean => "expected a mean over channels to be a part of a layer norm",
+            Part::Centred => "expected the difference from a mean to be a part of a layer norm",
+            Part::Square => "expected a square to be a part of a layer norm",
+            Part::SquareRoot => "expected a square root to be a part of a layer norm",
         }
     }
 }
@@ -80,6 +80,8 @@ impl Part {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) name: String,
+    /// The node of the file that it was made for.
+    pub(super) origin: Option<usize>,
     pub(super) operation: Operation,
     pub(super) inputs: Vec<usize>,
     pub(super) shape: [usize; 3],
@@ -93,8 +95,9 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
-    /// The name of nodes that are added.
+    /// The name of nodes that are added, and the node of the file that they are made for.
     pub(super) name: String,
+    pub(super) origin: Option<usize>,
     /// Numbers of all parameters, scales and shifts that were made.
     pub(super) made: usize,
 }
@@ -133,7 +136,7 @@ fn near(a: f32, b: f32) -> bool {
 impl Graph {
     pub(super) fn new(input: [usize; 3]) -> Graph {
         let operation = Operation::Net(Op::Input(Shape::Map(input)));
-        let mut graph = Graph { nodes: Vec::new(), name: "input".into(), made: 0 };
+        let mut graph = Graph { nodes: Vec::new(), name: "input".into(), origin: None, made: 0 };
         graph.push(operation, Vec::new(), input);
         graph
     }
@@ -143,9 +146,9 @@ impl Graph {
     }
 
     fn push(&mut self, operation: Operation, inputs: Vec<usize>, shape: [usize; 3]) -> usize {
-        let name = self.name.clone();
+        let (name, origin) = (self.name.clone(), self.origin);
         let positive = self.is_positive(&operation, &inputs);
-        self.nodes.push(Node { name, operation, inputs, shape, positive, tensors: Vec::new() });
+        self.nodes.push(Node { name, origin, operation, inputs, shape, positive, tensors: Vec::new() });
         self.nodes.len() - 1
     }
 

@@ -74,6 +74,16 @@ impl Layout {
         Layout::of(batch, shape, &[Axis::Channel, Axis::Row, Axis::Column])
     }
 
+    /// Whether a dimension goes through pictures and something else.
+    pub(super) fn shares_batch(&self) -> bool {
+        self.0.iter().any(|dim| dim.len() > 1 && dim.iter().any(|atom| atom.axis == Axis::Batch))
+    }
+
+    /// Whether a dimension goes through the pictures.
+    pub(super) fn has_batch(&self, dim: usize) -> bool {
+        self.0[dim].iter().any(|atom| atom.axis == Axis::Batch)
+    }
+
     /// The length of each dimension.
     pub(super) fn dims(&self) -> Vec<usize> {
         self.0.iter().map(|dim| length(dim)).collect()
@@ -222,8 +232,7 @@ impl Layout {
                 _ => return None,
             }
         }
-        let of_batch = |&dim: &usize| self.0[dim].iter().any(|atom| atom.axis == Axis::Batch);
-        (!dims.iter().any(of_batch)).then_some(axes)
+        (!dims.iter().any(|&dim| self.has_batch(dim))).then_some(axes)
     }
 
     /// For each channel the place in a constant that is broadcast against this layout; `None` if the constant has other numbers

@@ -17,7 +17,7 @@ use super::graph::{Affine, Graph, Node, Operation};
 use crate::geometry::Window;
 use crate::net::{Net, NodeId};
 use crate::ops::{Category, Conv2d, Linear, Op, Shape};
-use crate::{StateDict, Tensor};
+use crate::{Error, StateDict, Tensor};
 
 /// A net of our graph.
 pub(super) struct Lowered {
@@ -25,47 +25,63 @@ pub(super) struct Lowered {
     pub(super) weights: StateDict,
 }
 
-/// Makes the net whose output is a node of the graph, as a vector where it is `flat`. Its input is a vector if it is `features`.
+/// What no net computes.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The node of the file that it comes from.
+    pub(super) origin: Option<usize>,
+    pub(super) problem: String,
+}
+
+impl Refused {
+    fn new(node: &Node, problem: String) -> Refused {
+        Refused { origin: node.origin, problem }
+    }
+}
+
+/// Makes the net whose output is a node of the graph, as a vector where it is `flat`. Its input is a vector if it is `features` and
+/// nothing takes them as maps.
 ///
 /// # Errors
-/// What no net computes, or a net that is too large.
+/// All that no net computes, or where the net would be too large.
 pub(super) fn lower(
     graph: &mut Graph,
     output: usize,
     name: &str,
     features: bool,
     flat: bool,
-) -> Result<Lowered, String> {
+) -> Result<Lowered, Vec<Refused>> {
     let output = fold(graph, output);
     let used = used(graph, output);
-    if let Some(node) =
-        used.iter().map(|&node| &graph.nodes[node]).find(|node| matches!(node.operation, Operation::Part(_)))
-        && let Operation::Part(part) = node.operation
-    {
-        return Err(format!("'{}': {} that is no part of an activation or a norm", node.name, part.operator()));
-    }
     let wanted = maps_wanted(graph, &used, output);
     let [channels, ..] = graph.shape(0);
-    let input = if features { Shape::Vector(channels) } else { Shape::Map(graph.shape(0)) };
-    let net = Net::new(name, input).map_err(|error| error.to_string())?;
+    let input = if features && !wanted[0] { Shape::Vector(channels) } else { Shape::Map(graph.shape(0)) };
+    let whole = |error: crate::Error| vec![Refused { origin: None, problem: error.to_string() }];
     let mut builder = Builder {
-        net,
+        net: Net::new(name, input).map_err(whole)?,
         weights: StateDict::new(),
         taken: HashSet::from(["input".to_owned()]),
         numbers: HashMap::new(),
         built: vec![None; graph.nodes.len()],
         flat: vec![None; graph.nodes.len()],
+        refused: Vec::new(),
     };
     builder.built[0] = Some(NodeId(0));
     for index in used.into_iter().filter(|&index| index > 0) {
-        builder.add(graph, index, wanted[index])?;
+        builder.add(graph, index, wanted[index]);
     }
-    let last = builder.of(output);
     let [_, rows, columns] = graph.shape(output);
-    if !builder.is_vector(last) && (flat || rows * columns == 1) {
-        builder.flattened(output)?;
+    if let Some(last) = builder.built[output]
+        && !builder.is_vector(last)
+        && (flat || rows * columns == 1)
+        && let Err(problem) = builder.flattened(output, last)
+    {
+        builder.refused.push(Refused::new(&graph.nodes[output], problem));
     }
-    Ok(Lowered { net: builder.net, weights: builder.weights })
+    match builder.refused.is_empty() {
+        true => Ok(Lowered { net: builder.net, weights: builder.weights }),
+        false => Err(builder.refused),
+    }
 }
 
 /// For each node how many others read it.
@@ -178,6 +194,7 @@ struct Builder {
     built: Vec<Option<NodeId>>,
     /// The same as a vector.
     flat: Vec<Option<NodeId>>,
+    refused: Vec<Refused>,
 }
 
 impl Builder {
@@ -205,18 +222,16 @@ impl Builder {
         tensors: Vec<(&'static str, Tensor)>,
     ) -> Result<NodeId, String> {
         let name = self.unique(name);
-        let node = self.net.add(&name, op, inputs).map_err(|error| error.to_string())?;
+        let node = self.net.add(&name, op, inputs).map_err(|error| match error {
+            Error::Layer { problem, .. } => problem,
+            other => other.to_string(),
+        })?;
         self.weights.extend(tensors.into_iter().map(|(parameter, tensor)| (format!("{name}.{parameter}"), tensor)));
         Ok(node)
     }
 
-    fn of(&self, node: usize) -> NodeId {
-        self.built[node].expect("a node comes after its inputs")
-    }
-
-    /// A node's value as a vector.
-    fn flattened(&mut self, node: usize) -> Result<NodeId, String> {
-        let own = self.of(node);
+    /// The value of a node of the graph as a vector; `own` is the node that has it.
+    fn flattened(&mut self, node: usize, own: NodeId) -> Result<NodeId, String> {
         if self.is_vector(own) {
             return Ok(own);
         }
@@ -228,15 +243,25 @@ impl Builder {
         Ok(flat)
     }
 
-    fn add(&mut self, graph: &mut Graph, index: usize, maps: bool) -> Result<(), String> {
+    /// Adds a node of the graph to the net, unless one that it reads was refused.
+    fn add(&mut self, graph: &mut Graph, index: usize, maps: bool) {
+        let inputs: Option<Vec<NodeId>> = graph.nodes[index].inputs.iter().map(|&input| self.built[input]).collect();
+        let Some(inputs) = inputs else { return };
+        match self.lowered(graph, index, &inputs, maps) {
+            Ok(node) => self.built[index] = Some(node),
+            Err(problem) => self.refused.push(Refused::new(&graph.nodes[index], problem)),
+        }
+    }
+
+    fn lowered(&mut self, graph: &mut Graph, index: usize, own: &[NodeId], maps: bool) -> Result<NodeId, String> {
         let mut tensors = std::mem::take(&mut graph.nodes[index].tensors);
         let Node { name, operation, inputs, shape, .. } = graph.nodes[index].clone();
         let bias = tensors.iter().any(|(name, _)| *name == "bias");
         let [channels, ..] = shape;
-        let node = match operation {
+        match operation {
             Operation::Linear(out_features) if maps => {
-                let input = self.of(inputs[0]);
-                self.push(&name, Linear { bias, per_pixel: true, ..Linear::new(out_features) }, &[input], tensors)
+                let op = Linear { bias, per_pixel: true, ..Linear::new(out_features) };
+                self.push(&name, op, &own[..1], tensors)
             }
             Operation::LinearOfAll(outputs) if maps => {
                 let [deep, rows, columns] = graph.shape(inputs[0]);
@@ -244,33 +269,34 @@ impl Builder {
                 *weight = Tensor::new([outputs, deep, rows, columns], std::mem::take(weight).into_data());
                 let window = Window { kernel: [rows, columns], ..Window::square(1) };
                 let op = Conv2d { bias, ..Conv2d::new(outputs, window) };
-                self.push(&name, op, &[self.of(inputs[0])], tensors)
+                self.push(&name, op, &own[..1], tensors)
             }
             Operation::Linear(out_features) | Operation::LinearOfAll(out_features) => {
-                let input = self.flattened(inputs[0])?;
+                let input = self.flattened(inputs[0], own[0])?;
                 self.push(&name, Linear { bias, ..Linear::new(out_features) }, &[input], tensors)
             }
             Operation::Net(op) => {
-                let any_vector = inputs.iter().any(|&input| self.is_vector(self.of(input)));
-                let inputs: Vec<NodeId> = match any_vector {
-                    true => inputs.iter().map(|&input| self.flattened(input)).collect::<Result<_, _>>()?,
-                    false => inputs.iter().map(|&input| self.of(input)).collect(),
-                };
-                self.push(&name, op, &inputs, tensors)
+                let mut own = own.to_vec();
+                if own.iter().any(|&input| self.is_vector(input)) {
+                    for (own, &input) in own.iter_mut().zip(&inputs) {
+                        *own = self.flattened(input, *own)?;
+                    }
+                }
+                self.push(&name, op, &own, tensors)
             }
             Operation::Affine(affine) => {
                 let (op, tensors) = Graph::each_channel(channels, Some(&affine), None);
-                self.push(&name, op, &[self.of(inputs[0])], tensors)
+                self.push(&name, op, &own[..1], tensors)
             }
             Operation::Pad(around) if around.value == 0.0 => {
                 let (op, tensors) = Graph::each_channel(channels, None, Some(around));
-                self.push(&name, op, &[self.of(inputs[0])], tensors)
+                self.push(&name, op, &own[..1], tensors)
             }
-            Operation::Pad(around) => Err(format!("'{name}': expected padding of zeros, got {}", around.value)),
-            Operation::Part(part) => Err(format!("'{name}': {}", part.operator())),
-        };
-        self.built[index] = Some(node?);
-        Ok(())
+            Operation::Pad(around) => {
+                Err(format!("expected padding of zeros where no pooling takes it, got {}", around.value))
+            }
+            Operation::Part(part) => Err(part.expected().into()),
+        }
     }
 }
 
@@ -320,7 +346,7 @@ mod tests {
         crate::weights::check(&lowered.net, &lowered.weights).unwrap();
         let around = Surround { value: 1.0, ..around };
         let ones = graph.pad(0, around).unwrap();
-        assert!(lower(&mut graph, ones, "net", false, false).err().unwrap().contains("of zeros"));
+        assert!(lower(&mut graph, ones, "net", false, false).err().unwrap()[0].problem.contains("of zeros"));
     }
 
     #[test]

@@ -44,10 +44,11 @@ use self::constant::{External, FLOATS};
 use self::graph::Graph;
 use self::layout::{Axis, Layout};
 use self::lower::Lowered;
+use self::problem::Unsupported;
 use self::reader::{Reader, Value, View};
 use crate::data::open;
 use crate::net::Net;
-use crate::ops::{Op, Shape};
+use crate::ops::{Op, PictureSize, Shape};
 use crate::weights::{is_onnx, printable};
 use crate::{Error, Result, StateDict};
 
@@ -65,8 +66,8 @@ const USUAL: usize = 224;
 /// What a file leaves open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Channels, height and width of a picture, in place of the file's.
-    pub input: Option<[usize; 3]>,
+    /// The size of pictures, in place of the file's.
+    pub input: Option<PictureSize>,
 }
 
 /// A network of an ONNX file.
@@ -78,7 +79,11 @@ pub struct Imported {
     pub weights: StateDict,
     /// What the file says beside them.
     pub metadata: BTreeMap<String, String>,
-    /// What the file does not say, and is taken as usual: "pictures of 224x224".
+    /// Channels, height and width of pictures as the file says them, or usual ones where it leaves them open.
+    pub usual: [usize; 3],
+    /// Whether it takes pictures as whole numbers from 0 to 255, which it normalises itself.
+    pub takes_bytes: bool,
+    /// What the file does not say, and is taken as usual: "pictures of 3x224x224".
     pub assumed: Vec<String>,
 }
 
@@ -125,17 +130,23 @@ fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Re
         return Err(format!("expected at most {} nodes, got {}", wire::MAX_NODES, graph.node.len()));
     }
     let opset = model.opset_import.iter().find(|set| matches!(&set.domain[..], "" | "ai.onnx"));
-    let opset = opset.map_or(1, |set| set.version);
+    let opset = opset.map(|set| set.version).filter(|opset| OPSETS.contains(opset)).ok_or_else(|| {
+        let found = opset.map_or_else(|| "none".to_owned(), |set| set.version.to_string());
+        format!("expected an opset from {} to {}, got {found}", OPSETS.start(), OPSETS.end())
+    })?;
     let producer = [&model.producer_name[..], &model.producer_version].join(" ");
-    let made_by = format!(
-        "opset {opset}, written by {}",
-        printable(if producer.trim().is_empty() { "nobody" } else { &producer })
-    );
-    if !OPSETS.contains(&opset) {
-        return Err(format!("expected an opset from {} to {}, got {opset}", OPSETS.start(), OPSETS.end()));
-    }
+    let made_by = match producer.trim() {
+        "" => format!("opset {opset}"),
+        producer => format!("opset {opset}, written by {}", printable(producer)),
+    };
     let mut assumed = Vec::new();
     let input = Input::find(graph, options, &mut assumed)?;
+    if input.axes == NHWC && !input.bytes {
+        let [channels, ..] = input.usual;
+        assumed.push(format!(
+            "pictures of height, width and channels, as the last axis of its input has length {channels}"
+        ));
+    }
     if input.shape[0] > MAX_CHANNELS || input.batch > MAX_CHANNELS {
         return Err(format!("expected at most {MAX_CHANNELS} channels and pictures, got {:?}", input.shape));
     }
@@ -150,24 +161,54 @@ fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Re
     for node in order::running(&graph.node)? {
         reader.read(node);
     }
-    let output = graph.output.first().ok_or("it has no output")?;
-    let value = reader.value(&output.name).cloned();
-    if !reader.unsupported.is_empty() {
-        return Err(problem::message(&reader.unsupported, &made_by));
-    }
-    let Some(Value::View(view)) = value else {
-        return Err(format!("its output '{}' does not depend on its input", printable(&output.name)));
-    };
-    let flat = check_output(&reader, &view)?;
-    if let [_, others @ ..] = &graph.output[..]
+    let (view, flat) = output(&reader, graph, &made_by)?;
+    if let [first, others @ ..] = &graph.output[..]
         && !others.is_empty()
     {
-        assumed.push(format!("the first of its {} outputs, '{}'", others.len() + 1, printable(&output.name)));
+        assumed.push(format!("the first of its {} outputs, '{}'", others.len() + 1, printable(&first.name)));
     }
     let features = input.axes.len() <= 1;
-    let Lowered { net, weights } = lower::lower(&mut reader.graph, view.node, name, features, flat)?;
+    let lowered = lower::lower(&mut reader.graph, view.node, &net_name(name), features, flat);
+    let Lowered { net, weights } = lowered.map_err(|refused| {
+        reader.refuse(&refused);
+        match reader.unsupported.is_empty() {
+            true => refused.into_iter().map(|refused| refused.problem).collect::<Vec<_>>().join("; "),
+            false => problem::message(&reader.unsupported, &made_by),
+        }
+    })?;
     let metadata = model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
-    Ok(Imported { net, weights, metadata, assumed })
+    Ok(Imported { net, weights, metadata, usual: input.usual, takes_bytes: input.bytes, assumed })
+}
+
+/// The tensor that is the first output, and whether it is all of a value in a row.
+///
+/// # Errors
+/// Nodes that were not read, or an output that is none of a net.
+fn output(reader: &Reader<'_>, graph: &proto::Graph, made_by: &str) -> Result<(View, bool), String> {
+    let output = graph.output.first().ok_or("it has no output")?;
+    if !reader.unsupported.is_empty() {
+        return Err(problem::message(&reader.unsupported, made_by));
+    }
+    let in_output = |problem| format!("its output '{}': {problem}", printable(&output.name));
+    let Some(Value::View(view)) = reader.value(&output.name).map_err(in_output)?.cloned() else {
+        return Err(format!("its output '{}' does not depend on its input", printable(&output.name)));
+    };
+    match (check_output(reader, &view), reader.sharing) {
+        (Ok(flat), _) => Ok((view, flat)),
+        (Err(_), Some(node)) if view.layout.shares_batch() => {
+            let problem = "puts pictures and something else into one dimension".to_owned();
+            Err(problem::message(&[Unsupported::new(node, problem)], made_by))
+        }
+        (Err(problem), _) => Err(problem),
+    }
+}
+
+/// A name for a net, from that of its file.
+fn net_name(file: &str) -> String {
+    match file {
+        "" => "net".into(),
+        file => file.chars().map(|c| if c.is_control() { '_' } else { c }).collect(),
+    }
 }
 
 /// Whether an output's elements are those of a net's output: maps, or if flat all of them in a row.
@@ -175,7 +216,8 @@ fn check_output(reader: &Reader<'_>, view: &View) -> Result<bool, String> {
     let shape = reader.graph.shape(view.node);
     let maps = Layout::map(reader.batch, shape);
     let flat = |layout: &Layout| layout.reshape(&[reader.batch, shape.iter().product()]);
-    match flat(&view.layout).is_some_and(|own| Some(own) == flat(&maps)) {
+    let in_order = !view.layout.shares_batch() && flat(&view.layout).is_some_and(|own| Some(own) == flat(&maps));
+    match in_order {
         true => Ok(view.layout != maps),
         false => Err(format!("expected an output of batch and classes, got {}", reader.described(view))),
     }
@@ -186,7 +228,11 @@ struct Input<'g> {
     name: &'g str,
     batch: usize,
     shape: [usize; 3],
+    /// The shape that the file says, or a usual one.
+    usual: [usize; 3],
     axes: &'static [Axis],
+    /// Whether its elements are bytes.
+    bytes: bool,
 }
 
 const NCHW: &[Axis] = &[Axis::Channel, Axis::Row, Axis::Column];
@@ -204,22 +250,25 @@ impl<'g> Input<'g> {
         let name = &input.name[..];
         let tensor = input.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
         let tensor = tensor.ok_or_else(|| format!("expected a tensor as input '{}'", printable(name)))?;
-        if !FLOATS.contains(&tensor.element.into()) {
-            return Err(format!("expected floating-point numbers as input '{}'", printable(name)));
+        let bytes = tensor.element == write::BYTE;
+        if !bytes && !FLOATS.contains(&tensor.element.into()) {
+            return Err(format!("expected floating-point numbers or bytes as input '{}'", printable(name)));
         }
         let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dimension).collect::<Vec<_>>());
-        match dims.as_deref() {
+        let found = match dims.as_deref() {
             Some(&[batch, a, b, c]) => Ok(Input::pictures(name, batch, [a, b, c], options, assumed)),
-            Some(&[batch]) => Ok(Input { name, batch: batch.unwrap_or(1), shape: [1; 3], axes: &[] }),
-            Some(&[batch, Some(features)]) => {
-                Ok(Input { name, batch: batch.unwrap_or(1), shape: [features, 1, 1], axes: &[Axis::Channel] })
-            }
+            Some(&[batch]) => Ok(Input::of(name, batch, [1; 3], &[])),
+            Some(&[batch, Some(features)]) => Ok(Input::of(name, batch, [features, 1, 1], &[Axis::Channel])),
             Some(&[batch, Some(channels), Some(length)]) => {
-                let axes = &[Axis::Channel, Axis::Column];
-                Ok(Input { name, batch: batch.unwrap_or(1), shape: [channels, 1, length], axes })
+                Ok(Input::of(name, batch, [channels, 1, length], &[Axis::Channel, Axis::Column]))
             }
             _ => Err(format!("expected batch, channels, height and width of input '{}'", printable(name))),
-        }
+        };
+        Ok(Input { bytes, ..found? })
+    }
+
+    fn of(name: &'g str, batch: Option<usize>, shape: [usize; 3], axes: &'static [Axis]) -> Input<'g> {
+        Input { name, batch: batch.unwrap_or(1), shape, usual: shape, axes, bytes: false }
     }
 
     fn pictures(
@@ -232,16 +281,14 @@ impl<'g> Input<'g> {
         let is_colours = |length: Option<usize>| matches!(length, Some(1 | 3));
         let last = is_colours(c) && !is_colours(a);
         let (said, axes) = if last { ([c, a, b], NHWC) } else { ([a, b, c], NCHW) };
-        let shape = options.input.unwrap_or_else(|| {
-            let [channels, height, width] = said;
-            let usual = [channels.unwrap_or(3), height.unwrap_or(USUAL), width.unwrap_or(USUAL)];
-            if said.contains(&None) {
-                let [c, h, w] = usual;
-                assumed.push(format!("pictures of {c}x{h}x{w}"));
-            }
-            usual
-        });
-        Input { name, batch: batch.unwrap_or(1), shape, axes }
+        let [channels, height, width] = said;
+        let usual = [channels.unwrap_or(3), height.unwrap_or(USUAL), width.unwrap_or(USUAL)];
+        let shape = options.input.map_or(usual, |size| size.with_channels(usual[0]));
+        if options.input.is_none() && said.contains(&None) {
+            let [c, h, w] = usual;
+            assumed.push(format!("pictures of {c}x{h}x{w}"));
+        }
+        Input { usual, ..Input::of(name, batch, shape, axes) }
     }
 }
 

@@ -6,12 +6,14 @@ use std::rc::Rc;
 
 use super::call::Call;
 use super::constant::{Constant, External, MAX_COMPUTED};
-use super::fold::fold;
+use super::fold::Known;
 use super::graph::Graph;
 use super::layout::{ChannelOrder, Layout};
+use super::lower::Refused;
 use super::names;
+use super::operators::Operator;
 use super::problem::Unsupported;
-use super::{operators, proto};
+use super::proto;
 use crate::Tensor;
 use crate::ops::ChannelShuffle;
 use crate::weights::printable;
@@ -30,20 +32,34 @@ pub(super) struct View {
     pub(super) layout: Layout,
 }
 
+/// Why a name stands for nothing.
+#[derive(Clone, Copy, Debug)]
+enum Missing<'g> {
+    /// The node that gives it was not read, which is told already.
+    Unread,
+    /// It is a further output of this operator, of which the first is read.
+    Further(&'g str),
+}
+
 /// What is known so far.
 pub(super) struct Reader<'g> {
     pub(super) graph: Graph,
     /// Pictures that dimensions count.
     pub(super) batch: usize,
-    values: HashMap<&'g str, Option<Value>>,
+    values: HashMap<&'g str, Result<Value, Missing<'g>>>,
     /// Constants that come from the file, whose names name layers.
     pub(super) weights: HashMap<*const Constant, &'g str>,
     external: &'g External,
     opset: i64,
-    /// Elements of constants that were computed, and of the file's own.
+    /// Elements of constants that were computed, of the file's own, and of all that nodes have looked at.
     computed: usize,
     in_file: usize,
+    looked_at: usize,
+    /// The nodes that were read, by which those of the graph say where they come from.
+    nodes: Vec<&'g proto::Node>,
     pub(super) unsupported: Vec<Unsupported>,
+    /// The first node that has put pictures and something else into one dimension.
+    pub(super) sharing: Option<&'g proto::Node>,
 }
 
 /// The inputs of a node, by place; `None` where an optional one is left out.
@@ -60,7 +76,10 @@ impl<'g> Reader<'g> {
             opset,
             computed: 0,
             in_file: 0,
+            looked_at: 0,
+            nodes: Vec::new(),
             unsupported: Vec::new(),
+            sharing: None,
         }
     }
 
@@ -69,42 +88,85 @@ impl<'g> Reader<'g> {
             self.weights.insert(Rc::as_ptr(constant), name);
             self.in_file += constant.len();
         }
-        self.values.insert(name, Some(value));
+        self.values.insert(name, Ok(value));
     }
 
-    /// The value of that name; an error where an operator that gives it was not read.
-    pub(super) fn value(&self, name: &str) -> Option<&Value> {
-        self.values.get(name).and_then(Option::as_ref)
+    /// The value of that name; `None` where the node that gives it was not read.
+    ///
+    /// # Errors
+    /// Nothing gives it.
+    pub(super) fn value(&self, name: &str) -> Result<Option<&Value>, String> {
+        match self.values.get(name) {
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(Missing::Unread)) => Ok(None),
+            Some(Err(Missing::Further(operator))) => {
+                let (name, operator) = (printable(name), printable(operator));
+                Err(format!(
+                    "expected the first output of {operator}, got a further one, '{name}', which is not computed"
+                ))
+            }
+            None => Err(format!("expected a tensor '{}', which nothing gives", printable(name))),
+        }
     }
 
     /// Reads a node. One that cannot be read is noted, and what depends on it is passed over.
     pub(super) fn read(&mut self, node: &'g proto::Node) {
-        let missing = node.input.iter().find(|name| !name.is_empty() && !self.values.contains_key(&name[..]));
-        let known = |name: &String| if name.is_empty() { Some(None) } else { self.value(name).cloned().map(Some) };
-        let inputs: Option<Vec<Option<Value>>> = node.input.iter().map(known).collect();
-        let call = Call::new(node, self.opset, self.external);
-        let outputs = match inputs {
-            _ if let Some(name) = missing => {
-                Err(format!("expected an input '{}', which nothing gives", printable(name)))
-            }
-            Some(inputs) => self.outputs(&call, &inputs),
-            None if operators::is_known(&call) => Ok(Vec::new()),
-            None => Err("is not supported".into()),
-        };
+        self.nodes.push(node);
+        let outputs = self.outputs(node);
+        let further = if outputs.is_ok() { Missing::Further(&node.op_type) } else { Missing::Unread };
         let outputs = outputs.unwrap_or_else(|problem| {
-            self.unsupported.push(Unsupported::new(node, problem));
+            self.unsupported.extend(problem.map(|problem| Unsupported::new(node, problem)));
             Vec::new()
         });
         let mut outputs = outputs.into_iter();
-        for name in node.output.iter().filter(|name| !name.is_empty()) {
-            self.values.insert(name, outputs.next());
+        for name in &node.output {
+            let output = outputs.next().ok_or(further);
+            if !name.is_empty() {
+                self.values.insert(name, output);
+            }
         }
     }
 
-    fn outputs(&mut self, call: &Call<'g>, inputs: &Inputs) -> Result<Vec<Value>, String> {
-        if !matches!(&call.node.domain[..], "" | "ai.onnx") {
-            return Err(format!("is of the domain '{}', which is not supported", call.node.domain));
+    /// The outputs of a node.
+    ///
+    /// # Errors
+    /// Why it cannot be read; nothing if that is because one before it was not.
+    fn outputs(&mut self, node: &'g proto::Node) -> Result<Vec<Value>, Option<String>> {
+        let call = Call::new(node, self.opset, self.external);
+        if !matches!(&node.domain[..], "" | "ai.onnx") {
+            return Err(Some(format!("is of the domain '{}', which is not supported", printable(&node.domain))));
         }
+        if call.operator() == "Constant" {
+            let constant = Rc::new(call.constant()?);
+            self.in_file += constant.len();
+            if let Some(name) = node.output.first() {
+                self.weights.insert(Rc::as_ptr(&constant), name);
+            }
+            return Ok(vec![Value::Constant(constant)]);
+        }
+        let operator = Operator::find(call.operator())?;
+        let input = |name: &String| match &name[..] {
+            "" => Ok(Some(None)),
+            name => self.value(name).map(|value| value.cloned().map(Some)),
+        };
+        let inputs: Option<Vec<Option<Value>>> =
+            node.input.iter().map(input).collect::<Result<Vec<_>, _>>()?.into_iter().collect();
+        let outputs = self.computed(&call, operator, &inputs.ok_or(None)?)?;
+        let shares = |value: &Value| matches!(value, Value::View(view) if view.layout.shares_batch());
+        if self.sharing.is_none() && outputs.iter().any(shares) {
+            self.sharing = Some(node);
+        }
+        Ok(outputs)
+    }
+
+    /// What an operator gives for these inputs.
+    fn computed(&mut self, call: &Call<'g>, operator: &Operator, inputs: &Inputs) -> Result<Vec<Value>, String> {
+        let length = |input: &Value| match input {
+            Value::Constant(constant) => constant.len(),
+            Value::View(view) => self.graph.shape(view.node)[0],
+        };
+        self.looked_at = inputs.iter().flatten().map(length).fold(self.looked_at, usize::saturating_add);
+        self.within_budget()?;
         let constants: Option<Vec<Option<&Constant>>> = inputs
             .iter()
             .map(|input| match input {
@@ -113,32 +175,38 @@ impl<'g> Reader<'g> {
                 Some(Value::View(_)) => None,
             })
             .collect();
-        if let Some(constants) = constants {
-            if let [Some(Value::Constant(same))] = inputs
-                && call.operator() == "Identity"
-            {
-                return Ok(vec![Value::Constant(Rc::clone(same))]);
+        let known = constants.and_then(|constants| operator.known(call, Known(&constants)));
+        let outputs = match known {
+            Some(known) => {
+                let known = known?;
+                self.computed += known.len();
+                vec![Value::Constant(known.into())]
             }
-            if let Some(folded) = fold(call, &constants) {
-                let folded = folded?;
-                self.computed += folded.len();
-                self.within_budget()?;
-                return Ok(vec![Value::Constant(Rc::new(folded))]);
+            None => {
+                self.graph.name = names::of_node(call.node, self.weight_name(inputs));
+                self.graph.origin = self.nodes.len().checked_sub(1);
+                operator.read(self, call, inputs)?
             }
-        }
-        self.graph.name = names::of_node(call.node, self.weight_name(inputs));
-        let outputs = operators::read(self, call, inputs)?;
+        };
         self.within_budget()?;
         Ok(outputs)
     }
 
-    /// A file of some bytes must not stand for gigabytes: what is made of it is a small multiple of its own elements, or small.
+    /// A file of some bytes must not stand for gigabytes, nor for minutes: what is made of it, and what is looked at on the way, is a
+    /// small multiple of its own elements, or small.
     fn within_budget(&self) -> Result<(), String> {
         let most = MAX_COMPUTED + 3 * self.in_file;
-        match self.computed + self.graph.made <= most {
+        match self.computed + self.graph.made <= most && self.looked_at <= 2 * most {
             true => Ok(()),
             false => Err(format!("expected at most {MAX_COMPUTED} elements that are computed and not in the file")),
         }
+    }
+
+    /// Notes what lowering has refused.
+    pub(super) fn refuse(&mut self, refused: &[Refused]) {
+        let of_node = |refused: &Refused| Some((self.nodes.get(refused.origin?)?, refused.problem.clone()));
+        let found = refused.iter().filter_map(of_node).map(|(node, problem)| Unsupported::new(node, problem));
+        self.unsupported.extend(found);
     }
 
     /// The name that the file has for the weight of a layer.
@@ -188,7 +256,7 @@ impl<'g> Reader<'g> {
     pub(super) fn number(&self, view: &View, constant: &Constant) -> Option<f32> {
         let fits = constant.dims.len() <= view.layout.rank();
         let fits = fits && view.layout.broadcast(&constant.dims, self.graph.shape(view.node)[0]).is_some();
-        constant.uniform().filter(|_| fits)
+        if fits { constant.uniform() } else { None }
     }
 
     /// A batch of maps.

@@ -95,6 +95,37 @@ impl std::fmt::Display for Shape {
     }
 }
 
+/// A size of pictures whose channels may be left to the network.
+///
+/// ```
+/// use convnet::ops::PictureSize;
+/// let size = PictureSize { channels: None, height: 192, width: 256 };
+/// assert_eq!(size.with_channels(3), [3, 192, 256]);
+/// assert_eq!(PictureSize::from([1, 28, 28]).with_channels(3), [1, 28, 28]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureSize {
+    /// Channels, or those of the network.
+    pub channels: Option<usize>,
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+}
+
+impl PictureSize {
+    /// Channels, height and width, for a network that takes so many channels.
+    pub fn with_channels(self, own: usize) -> [usize; 3] {
+        [self.channels.unwrap_or(own), self.height, self.width]
+    }
+}
+
+impl From<[usize; 3]> for PictureSize {
+    fn from([channels, height, width]: [usize; 3]) -> PictureSize {
+        PictureSize { channels: Some(channels), height, width }
+    }
+}
+
 /// What a named tensor of an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

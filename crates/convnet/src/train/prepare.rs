@@ -8,7 +8,7 @@ use super::{RunFolder, TrainConfig};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, TargetSize, Unusable, ValSplit};
 use crate::net::Net;
-use crate::ops::Shape;
+use crate::ops::{PictureSize, Shape};
 use crate::weights::{self, Fitting, NetChoice, Note};
 use crate::zoo;
 use crate::{Error, Result};
@@ -165,12 +165,13 @@ impl TrainConfig {
 impl Start {
     fn new(config: &TrainConfig, notes: &mut Vec<Prologue>) -> Result<Start> {
         let model = &config.model;
+        let input = config.data.input.map(PictureSize::from);
         // Settings that only the cnn has ask for it.
         let asks =
             model.cdims.is_some() || model.hdims.is_some() || model.ksize.is_some() || model.batch_norm.is_some();
         let default = (asks && model.net.is_none() && model.weights.is_none()).then_some(DEFAULT_MODEL);
         let named = model.name.as_deref().or(default).map(zoo::find).transpose()?;
-        let described = model.net.as_deref().map(Net::load).transpose()?;
+        let described = model.net.as_deref().map(|path| Net::load_for(path, input)).transpose()?;
         let Some(path) = &model.weights else {
             return Ok(match (described, named) {
                 (Some(net), _) => Start::Described(Box::new(net)),
@@ -183,7 +184,7 @@ impl Start {
             (None, Some(named)) => NetChoice::Model(named, model.options(None, None)),
             (None, None) => NetChoice::Own,
         };
-        let fitting = Fitting { key: model.key.clone(), ignored: Vec::new() };
+        let fitting = Fitting { key: model.key.clone(), ignored: Vec::new(), input };
         let (classifier, found) = Classifier::open(path, &choice, &fitting)?;
         notes.extend(found.into_iter().map(Prologue::Weights));
         Ok(Start::Trained(Box::new(classifier)))

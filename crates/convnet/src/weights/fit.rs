@@ -8,6 +8,7 @@ use super::choose::choice_for;
 use super::renaming::{Renaming, Shapes, channels, classes, first_kernel, is_below, rename};
 use super::{Checkpoint, Fitted, Misfit, Note, Problem, check_finite, looks_like, read_chosen};
 use crate::net::Net;
+use crate::ops::PictureSize;
 use crate::zoo::{Model, ZooOptions};
 use crate::{Error, Result, StateDict, Tensor};
 
@@ -30,6 +31,8 @@ pub struct Fitting {
     pub key: Option<String>,
     /// Layers that need not fit (see [`fitted`]).
     pub ignored: Vec<String>,
+    /// The size of pictures for a net that the file describes, in place of its own.
+    pub input: Option<PictureSize>,
 }
 
 /// Weights that fit a net, and what the file says beside them.

@@ -128,7 +128,7 @@ impl fmt::Display for Note {
             Note::Adapted(tensor, from, 1) => write!(f, "{tensor}: summed over its {from} channels for grey pictures"),
             Note::Adapted(tensor, from, to) => write!(f, "{tensor}: spread from {from} to {to} channels"),
             Note::Initial(names) => write!(f, "not trained, these have their first values: {}", names.join(", ")),
-            Note::Assumed(what) => write!(f, "the file does not say it, so taken: {what}"),
+            Note::Assumed(what) => write!(f, "assumed, as the file does not say: {what}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::fields::{Fault, Fields, excerpt};
 use super::{Net, NodeId};
-use crate::ops::Shape;
+use crate::ops::{PictureSize, Shape};
 use crate::suggest::suggest;
 use crate::{Error, Result};
 
@@ -65,11 +65,25 @@ impl Net {
     /// [`Error::Io`] when the file cannot be read; [`Error::File`] for a content that [`Net::from_toml`] or the reader of ONNX
     /// refuses.
     pub fn load(path: impl AsRef<Path>) -> Result<Net> {
+        Net::load_for(path, None)
+    }
+
+    /// Reads a net as [`Net::load`] does, an ONNX file for pictures of this size: it may leave its own open. A net of a TOML file
+    /// has a size, for which [`Net::with_input`] gives another.
+    ///
+    /// # Errors
+    /// As [`Net::load`], and for a size that the net of an ONNX file does not take.
+    pub fn load_for(path: impl AsRef<Path>, input: Option<PictureSize>) -> Result<Net> {
         let path = path.as_ref();
         #[cfg(feature = "onnx")]
         if crate::onnx::is_model(path)? {
-            return Ok(crate::onnx::read(path, &Default::default())?.net);
+            return Ok(crate::onnx::read(path, &crate::onnx::Options { input })?.net);
         }
+        let _ = input;
+        Net::load_text(path)
+    }
+
+    fn load_text(path: &Path) -> Result<Net> {
         let mut text = Vec::new();
         let file = File::open(path).map_err(Error::io("opening", path))?;
         file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(Error::io("reading", path))?;

@@ -1,6 +1,6 @@
 //! Sums, products and other arithmetic of two values, or of a value and numbers.
 
-use super::clipped;
+use super::elementwise::clipped;
 use crate::onnx::call::Call;
 use crate::onnx::constant::Constant;
 use crate::onnx::graph::{Affine, Part};

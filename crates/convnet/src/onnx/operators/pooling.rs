@@ -21,24 +21,26 @@ fn window(call: &Call<'_>, input: [usize; 2]) -> Result<Window, String> {
 }
 
 pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    if call.int("storage_order", 0) != 0 || call.node.output.len() > 1 {
-        return Err("expected the largest numbers alone, without their places".into());
-    }
     let map = reader.map(needed(inputs, 0, "X")?)?;
     let [_, height, width] = reader.graph.shape(map);
     let window = window(call, [height, width])?;
     let padded = &reader.graph.nodes[map];
-    let (map, window) = match &padded.operation {
+    let folded = match &padded.operation {
         // A last window that begins in its own padding is dropped, one that begins in padding that was there before is not.
-        _ if window.ceil_mode => (map, window),
+        _ if window.ceil_mode => None,
         // No number is below these, so they may be left out.
-        Operation::Pad(Surround { value, .. }) if *value <= -1e30 => around(reader, map, window, *value),
+        Operation::Pad(Surround { value, .. }) if *value <= -1e30 => Some(around(reader, map, window, *value)),
         Operation::Pad(Surround { value: 0.0, .. }) if reader.graph.nodes[padded.inputs[0]].positive => {
-            around(reader, map, window, 0.0)
+            Some(around(reader, map, window, 0.0))
         }
-        _ => (map, window),
+        _ => None,
     };
-    let node = reader.graph.net(MaxPool2d { window }, &[map], Vec::new())?;
+    // Padding beyond half a kernel stays where it was.
+    let folded = folded.map(|(map, window)| reader.graph.net(MaxPool2d { window }, &[map], Vec::new()));
+    let node = match folded {
+        Some(Ok(node)) => node,
+        _ => reader.graph.net(MaxPool2d { window }, &[map], Vec::new())?,
+    };
     Ok(reader.maps(node))
 }
 

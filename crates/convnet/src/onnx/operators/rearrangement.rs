@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::onnx::call::Call;
+use crate::onnx::call::{Call, axis_of};
 use crate::onnx::constant::{Constant, Data};
 use crate::onnx::graph::Surround;
 use crate::onnx::layout::Layout;
@@ -33,7 +33,7 @@ fn reshaped(reader: &Reader<'_>, view: &View, dims: &[usize]) -> Result<Value, S
 pub(super) fn flatten<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let view = view(needed(inputs, 0, "input")?)?;
     let dims = view.layout.dims();
-    let axis = call.axis(call.int("axis", 1), dims.len() + 1)?;
+    let axis = axis_of(call.int("axis", 1), dims.len() + 1)?;
     reshaped(reader, view, &[dims[..axis].iter().product(), dims[axis..].iter().product()])
 }
 
@@ -49,7 +49,7 @@ pub(super) fn squeeze<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inp
     let layout = match call.axes(given(inputs, 1)?)? {
         None => view.layout.squeeze(|_| true),
         Some(axes) => {
-            let axes = axes.iter().map(|&axis| call.axis(axis, rank)).collect::<Result<Vec<_>, _>>()?;
+            let axes = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>, _>>()?;
             let layout = view.layout.squeeze(|dim| axes.contains(&dim));
             if layout.rank() + axes.len() != rank {
                 return Err(format!("expected axes {axes:?} of length 1, got {}", reader.described(view)));
@@ -94,7 +94,7 @@ pub(super) fn size<'g>(_: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Res
 pub(super) fn concat<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let views = inputs.iter().flatten().map(|input| reader.in_order(view(input)?)).collect::<Result<Vec<_>, _>>()?;
     let first = views.first().ok_or("expected at least one input")?.clone();
-    let axis = call.axis(call.int("axis", 1), first.layout.rank())?;
+    let axis = axis_of(call.int("axis", 1), first.layout.rank())?;
     for view in &views {
         let [_, rows, columns] = reader.graph.shape(view.node);
         let same = [rows, columns] == reader.graph.shape(first.node)[1..]
@@ -156,11 +156,14 @@ pub(super) fn slice<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Input
 pub(super) fn gather<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let view = view(needed(inputs, 0, "data")?)?.clone();
     let indices = given(inputs, 1)?.ok_or("expected indices")?;
-    let axis = call.axis(call.int("axis", 0), view.layout.rank())?;
+    let axis = axis_of(call.int("axis", 0), view.layout.rank())?;
     let length = view.layout.dims()[axis];
-    let chosen = indices.to_ints()?.iter().map(|&index| call.axis(index, length)).collect::<Result<Vec<_>, _>>()?;
+    let chosen = indices.to_ints()?.iter().map(|&index| axis_of(index, length)).collect::<Result<Vec<_>, _>>()?;
     let side_by_side = chosen.windows(2).all(|pair| pair[1] == pair[0] + 1);
     let &[first, ..] = &chosen[..] else { return Err("expected indices".into()) };
+    if view.layout.has_batch(axis) {
+        return Err(format!("expected all pictures of the batch, got indices {chosen:?} of axis {axis}"));
+    }
     if !side_by_side {
         return Err("expected elements side by side, in order".into());
     }
@@ -175,7 +178,7 @@ pub(super) fn gather<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inpu
 
 pub(super) fn split<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Vec<Value>, String> {
     let view = view(needed(inputs, 0, "input")?)?.clone();
-    let axis = call.axis(call.int("axis", 0), view.layout.rank())?;
+    let axis = axis_of(call.int("axis", 0), view.layout.rank())?;
     let (length, outputs) = (view.layout.dims()[axis], call.node.output.len().max(1));
     let sizes = match (call.ints("split"), given(inputs, 1)?) {
         (Some(sizes), _) => sizes.to_vec(),
@@ -214,7 +217,7 @@ pub(super) fn pad<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs)
         None => call.float("value", 0.0),
     };
     let axes = match given(inputs, 3)? {
-        Some(axes) => axes.to_ints()?.iter().map(|&axis| call.axis(axis, rank)).collect::<Result<Vec<_>, _>>()?,
+        Some(axes) => axes.to_ints()?.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };
     if pads.len() != 2 * axes.len() {

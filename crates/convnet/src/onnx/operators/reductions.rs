@@ -1,7 +1,7 @@
 //! Means and other reductions over rows and columns, or over channels.
 
 use super::pooling::largest;
-use crate::onnx::call::Call;
+use crate::onnx::call::{Call, axis_of};
 use crate::onnx::graph::{Affine, Part};
 use crate::onnx::layout::Axis;
 use crate::onnx::reader::{Inputs, Reader, Value, View, given, needed, view};
@@ -20,7 +20,7 @@ impl Reduction {
         let view = view(needed(inputs, 0, "data")?)?.clone();
         let rank = view.layout.rank();
         let axes = call.axes(given(inputs, 1)?)?.unwrap_or_default();
-        let mut dims = axes.iter().map(|&axis| call.axis(axis, rank)).collect::<Result<Vec<_>, _>>()?;
+        let mut dims = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>, _>>()?;
         if axes.is_empty() && call.int("noop_with_empty_axes", 0) == 0 {
             dims = (0..rank).collect();
         }
@@ -97,25 +97,4 @@ pub(super) fn global_average<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: 
     let map = reader.map(needed(inputs, 0, "X")?)?;
     let node = reader.graph.net(AdaptiveAvgPool2d::new([1, 1]), &[map], Vec::new())?;
     Ok(reader.maps(node))
-}
-
-pub(super) fn layer_normalization<'g>(
-    reader: &mut Reader<'g>,
-    call: &Call<'g>,
-    inputs: &Inputs,
-) -> Result<Value, String> {
-    let view = view(needed(inputs, 0, "X")?)?.clone();
-    let (shape, rank) = (reader.graph.shape(view.node), view.layout.rank());
-    let axis = call.axis(call.int("axis", -1), rank)?;
-    if axis + 1 != rank || !view.layout.has_channels(axis, shape) {
-        return Err(format!("expected the channels as the last dimension, got {}", reader.described(&view)));
-    }
-    let norm = reader.graph.plain_layer_norm(view.node, call.float("epsilon", 1e-5))?;
-    let numbers = |index: usize, otherwise: f32| match given(inputs, index)? {
-        None => Ok(vec![otherwise; shape[0]]),
-        Some(constant) if constant.len() == shape[0] => Ok(constant.to_floats()),
-        Some(constant) => Err(format!("expected {} numbers, got {}", shape[0], constant.len())),
-    };
-    let node = reader.graph.affine(norm, Affine { scale: numbers(1, 1.0)?, shift: numbers(2, 0.0)? });
-    Ok(reader.like(&view, node))
 }

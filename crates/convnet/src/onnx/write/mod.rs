@@ -5,7 +5,8 @@
 
 mod node;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -16,8 +17,10 @@ use super::proto::{
     Type, ValueInfo,
 };
 use crate::classifier::{Classifier, NET_KEY};
+use crate::data::{Normalization, Preprocessing};
 use crate::files::write_atomic;
-use crate::net::{Net, rewrite};
+use crate::net::Net;
+use crate::net::rewrite::{self, Parameters};
 use crate::ops::Shape;
 use crate::{Error, Result, Tensor};
 
@@ -25,15 +28,20 @@ use crate::{Error, Result, Tensor};
 pub const OPSET: i64 = 17;
 /// The format's version that goes with it.
 const IR_VERSION: i64 = 8;
-/// The format's number of `f32` and `f16`.
+/// The format's numbers of `f32` and `f16`.
 const FLOAT: i32 = 1;
 const HALF: i32 = 10;
+/// And of bytes.
+pub(super) const BYTE: i32 = 2;
 /// Bytes of weights from which they lie in a file of their own: a message has at most 2 GiB.
 const LARGE: usize = 1 << 30;
 /// The names of a file's input and output.
 const INPUT: &str = "input";
 const OUTPUT: &str = "logits";
 const PROBABILITIES: &str = "probabilities";
+
+/// Tensors by name, in the order of a file.
+type Named<'w> = Vec<(String, Cow<'w, Tensor>)>;
 
 /// How a network is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +54,8 @@ pub struct Export {
     pub softmax: bool,
     /// Whether weights are stored in 16 bits; what is computed stays in 32.
     pub half: bool,
+    /// Whether the file takes pictures as bytes (batch, height, width, channels) and normalises them itself.
+    pub with_preprocessing: bool,
 }
 
 /// Writes a network with its weights, its classes and its preprocessing. Weights of more than 1 GiB lie beside it in a file
@@ -54,44 +64,43 @@ pub struct Export {
 /// # Errors
 /// [`Error::Layer`] for an operation that ONNX cannot say, [`Error::Io`] as [`write_atomic`], and what is wrong with the weights.
 pub fn write(path: &Path, classifier: &Classifier, export: &Export) -> Result<()> {
-    let description = &classifier.description;
-    let plain = rewrite::without_auxiliaries(description.net())?;
+    write_within(path, classifier, export, LARGE)
+}
+
+/// The same with weights in a file of their own from that many bytes on.
+fn write_within(path: &Path, classifier: &Classifier, export: &Export, large: usize) -> Result<()> {
+    let plain = rewrite::without_auxiliaries(classifier.description.net())?;
     let (net, weights) = match export.folded {
-        true => {
-            let (net, parameters) = rewrite::inference(&plain, &classifier.weights)?;
-            (net, parameters.into_iter().map(|(name, tensor)| (name, tensor.into_owned())).collect())
+        true => rewrite::inference(&plain, &classifier.weights)?,
+        false => {
+            let borrowed = classifier.weights.iter().map(|(name, tensor)| (name.clone(), Cow::Borrowed(tensor)));
+            (plain, borrowed.collect())
         }
-        false => (plain, classifier.weights.clone()),
     };
-    let (mut graph, tensors) = graph(&net, &weights, export)?;
+    let normalization = classifier.description.normalization();
+    let (mut graph, tensors) = graph(&net, &weights, export, normalization)?;
     let size = if export.half { 2 } else { 4 };
     let bytes: usize = tensors.iter().map(|(_, tensor)| tensor.data().len() * size).sum();
-    if bytes > LARGE {
-        let (data, name) = beside(path);
-        let mut offset = 0;
-        write_atomic(&data, |out| {
+    let (data, location) = beside(path);
+    let is_large = bytes > large;
+    if is_large {
+        let all = |out: &mut dyn Write| {
             tensors.iter().try_for_each(|(_, tensor)| out.write_all(&encoded(tensor, export.half)))
-        })?;
-        for (own, tensor) in &tensors {
-            let length = tensor.data().len() * size;
-            let entry = |key: &str, value: String| Entry { key: key.into(), value };
-            let external_data = vec![
-                entry("location", name.clone()),
-                entry("offset", offset.to_string()),
-                entry("length", length.to_string()),
-            ];
-            offset += length;
-            graph.initializer.push(Initializer {
-                external_data,
-                data_location: EXTERNAL,
-                ..header(own, tensor, export)
-            });
-        }
-    } else {
-        for (own, tensor) in &tensors {
-            let raw_data = Some(encoded(tensor, export.half).into());
-            graph.initializer.push(Initializer { raw_data, ..header(own, tensor, export) });
-        }
+        };
+        write_atomic(&data, all)?;
+    }
+    let mut offset = 0;
+    for (name, tensor) in &tensors {
+        let header = header(name, tensor, export);
+        graph.initializer.push(match is_large {
+            true => {
+                let length = tensor.data().len() * size;
+                let external_data = place(&location, offset, length);
+                offset += length;
+                Initializer { external_data, data_location: EXTERNAL, ..header }
+            }
+            false => Initializer { raw_data: Some(encoded(tensor, export.half).into()), ..header },
+        });
     }
     let model = Model {
         ir_version: IR_VERSION,
@@ -99,9 +108,15 @@ pub fn write(path: &Path, classifier: &Classifier, export: &Export) -> Result<()
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
-        metadata_props: metadata(classifier),
+        metadata_props: metadata(classifier, export)?,
     };
     write_atomic(path, |out| out.write_all(&model.encode_to_vec()))
+}
+
+/// Where the elements of a tensor lie in another file.
+fn place(location: &str, offset: usize, length: usize) -> Vec<Entry> {
+    let entries = [("location", location.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())];
+    entries.into_iter().map(|(key, value)| Entry { key: key.into(), value }).collect()
 }
 
 /// The file that has the weights of a large network, and its name.
@@ -111,16 +126,33 @@ fn beside(path: &Path) -> (PathBuf, String) {
     (path.with_file_name(&name), name.to_string_lossy().into_owned())
 }
 
-/// Classes and preprocessing, as files of weights have them; the net is the graph itself.
-fn metadata(classifier: &Classifier) -> Vec<Entry> {
-    let all: BTreeMap<String, String> = classifier.description.metadata();
-    let told = all.into_iter().filter(|(key, _)| key != NET_KEY);
-    told.map(|(key, value)| Entry { key, value }).collect()
+/// Classes and preprocessing, as files of weights have them; the net is the graph itself. What the file does to a picture is not
+/// to be done before it.
+fn metadata(classifier: &Classifier, export: &Export) -> Result<Vec<Entry>> {
+    let description = classifier.description.clone();
+    let description = match export.with_preprocessing {
+        true => {
+            let normalization = Normalization::bytes(description.input()[0]);
+            let preprocessing = Preprocessing { normalization, ..description.preprocessing().clone() };
+            description.with_preprocessing(preprocessing)?
+        }
+        false => description,
+    };
+    let told = description.metadata().into_iter().filter(|(key, _)| key != NET_KEY);
+    Ok(told.map(|(key, value)| Entry { key, value }).collect())
 }
 
 /// The graph without its weights, and these.
-fn graph(net: &Net, weights: &BTreeMap<String, Tensor>, export: &Export) -> Result<(Graph, Vec<(String, Tensor)>)> {
+fn graph<'w>(
+    net: &'w Net,
+    weights: &'w Parameters<'w>,
+    export: &Export,
+    normalization: &Normalization,
+) -> Result<(Graph, Named<'w>)> {
     let mut writer = Writer::new(net, weights, export.half);
+    if export.with_preprocessing {
+        writer.normalize(normalization);
+    }
     for index in 1..net.nodes().len() {
         writer.node(index).map_err(|problem| {
             let node = &net.nodes()[index];
@@ -134,18 +166,23 @@ fn graph(net: &Net, weights: &BTreeMap<String, Tensor>, export: &Export) -> Resu
         node: nodes,
         name: net.name().into(),
         initializer: Vec::new(),
-        input: vec![value(INPUT, net.input_shape(), export.batch)],
-        output: vec![value(output, net.output_shape(), export.batch)],
+        input: vec![match (export.with_preprocessing, net.input_shape()) {
+            (true, Shape::Map([channels, height, width])) => {
+                value(INPUT, BYTE, &[height, width, channels], export.batch)
+            }
+            (_, shape) => value(INPUT, FLOAT, &shape.dims(), export.batch),
+        }],
+        output: vec![value(output, FLOAT, &net.output_shape().dims(), export.batch)],
     };
     Ok((graph, tensors))
 }
 
 /// A tensor of pictures or features.
-fn value(name: &str, shape: Shape, batch: Option<usize>) -> ValueInfo {
+fn value(name: &str, element: i32, dims: &[usize], batch: Option<usize>) -> ValueInfo {
     let known = |length: usize| Dimension { value: Some(length as i64), param: None };
     let first = batch.map_or_else(|| Dimension { value: None, param: Some("batch".into()) }, known);
-    let dim = [first].into_iter().chain(shape.dims().into_iter().map(known)).collect();
-    let tensor = TensorType { element: FLOAT, shape: Some(Dimensions { dim }) };
+    let dim = [first].into_iter().chain(dims.iter().copied().map(known)).collect();
+    let tensor = TensorType { element, shape: Some(Dimensions { dim }) };
     ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(tensor) }) }
 }
 
@@ -188,6 +225,25 @@ fn half_bits(number: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zoo;
+
+    /// With weights in a file of their own, in 32 and in 16 bits, a file is read as the one that has them inside.
+    #[test]
+    fn large_weights_lie_beside_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, apart) = (folder.path().join("in.onnx"), folder.path().join("out.onnx"));
+        let net = zoo::by_name("cnn", &zoo::ZooOptions::default()).unwrap();
+        let classifier = Classifier::untrained(net, 0).unwrap();
+        for half in [false, true] {
+            let export = Export { half, ..Export::default() };
+            write(&inside, &classifier, &export).unwrap();
+            write_within(&apart, &classifier, &export, 1000).unwrap();
+            let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+            assert!(length(&apart) < 20_000 && length(&beside(&apart).0) > 20_000);
+            let weights = |path: &Path| super::super::read(path, &Default::default()).unwrap().weights;
+            assert_eq!(weights(&apart), weights(&inside), "half: {half}");
+        }
+    }
 
     #[test]
     fn numbers_of_16_bits_are_the_nearest() {

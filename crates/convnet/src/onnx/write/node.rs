@@ -1,11 +1,13 @@
 //! What each operation of a net is in ONNX.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use super::super::proto::{Attribute, Node, Tensor as Initializer};
 use crate::Tensor;
+use crate::data::Normalization;
 use crate::geometry::Window;
 use crate::net::Net;
+use crate::net::rewrite::Parameters;
 use crate::ops::{Activation, AdaptiveAvgPool2d, AvgPool2d, Conv2d, LocalResponseNorm, Op, Shape};
 
 /// ONNX's numbers of the kinds of attributes.
@@ -20,11 +22,11 @@ const INTS_OF_64: i32 = 7;
 /// Nodes and tensors as they are written.
 pub(super) struct Writer<'n> {
     net: &'n Net,
-    weights: &'n BTreeMap<String, Tensor>,
+    weights: &'n Parameters<'n>,
     /// Whether weights are stored in 16 bits, and widened by a node.
     half: bool,
     pub(super) nodes: Vec<Node>,
-    pub(super) tensors: Vec<(String, Tensor)>,
+    pub(super) tensors: super::Named<'n>,
     /// The name of the value of each node of the net.
     values: Vec<String>,
 }
@@ -81,8 +83,29 @@ fn window(window: &Window, input: [usize; 2]) -> Vec<Attribute> {
 }
 
 impl<'n> Writer<'n> {
-    pub(super) fn new(net: &'n Net, weights: &'n BTreeMap<String, Tensor>, half: bool) -> Writer<'n> {
+    pub(super) fn new(net: &'n Net, weights: &'n Parameters<'n>, half: bool) -> Writer<'n> {
         Writer { net, weights, half, nodes: Vec::new(), tensors: Vec::new(), values: vec![super::INPUT.into()] }
+    }
+
+    /// Makes the input bytes of rows, columns and channels, and gives the net what it takes.
+    pub(super) fn normalize(&mut self, normalization: &Normalization) {
+        let Normalization { mean, std } = normalization;
+        let scale: Vec<f32> = std.iter().map(|std| 1.0 / (255.0 * std)).collect();
+        let shift: Vec<f32> = mean.iter().zip(std).map(|(mean, std)| -mean / std).collect();
+        let name = |what: &str| format!("{}/{what}", super::INPUT);
+        let floats = self.push("Cast", &[super::INPUT], &name("float"), vec![int("to", i64::from(FLOATS_OF_32))]);
+        let maps = self.push("Transpose", &[&floats], &name("maps"), vec![ints("perm", &[0, 3, 1, 2])]);
+        let [scale, shift] =
+            [("scale", scale), ("shift", shift)].map(|(what, numbers)| self.for_channels(name(what), &numbers));
+        let scaled = self.push("Mul", &[&maps, &scale], &name("scaled"), Vec::new());
+        self.values[0] = self.push("Add", &[&scaled, &shift], &name("normalized"), Vec::new());
+    }
+
+    /// A constant number for each channel of maps.
+    fn for_channels(&mut self, name: String, numbers: &[f32]) -> String {
+        let raw: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let (dims, raw_data) = (vec![numbers.len() as i64, 1, 1], Some(raw.into()));
+        self.constant(name, Initializer { dims, data_type: FLOATS_OF_32, raw_data, ..Initializer::default() })
     }
 
     /// Writes a node of the net after those that it reads.
@@ -123,11 +146,11 @@ impl<'n> Writer<'n> {
     /// A parameter of a node, under its own name.
     fn parameter(&mut self, node: &str, parameter: &str) -> Option<String> {
         let name = format!("{node}.{parameter}");
-        let tensor = self.weights.get(&name)?.clone();
-        Some(self.tensor(name, tensor))
+        let tensor = self.weights.get(&name)?;
+        Some(self.tensor(name, Cow::Borrowed(tensor)))
     }
 
-    fn tensor(&mut self, name: String, tensor: Tensor) -> String {
+    fn tensor(&mut self, name: String, tensor: Cow<'n, Tensor>) -> String {
         self.tensors.push((name.clone(), tensor));
         match self.half {
             true => self.push("Cast", &[&name], &format!("{name}/float"), vec![int("to", i64::from(FLOATS_OF_32))]),
@@ -220,7 +243,7 @@ impl<'n> Writer<'n> {
         let mut weights = Vec::new();
         if let Some(tensor) = self.weights.get(&name) {
             let shape = [tensor.shape(), &[1, 1]].concat();
-            weights.push(self.tensor(name, Tensor::new(shape, tensor.data().to_vec())));
+            weights.push(self.tensor(name, Cow::Owned(Tensor::new(shape, tensor.data().to_vec()))));
         }
         weights.extend(self.parameter(reads.name, "bias"));
         self.push("Conv", &with(&reads.inputs[0], &weights), reads.name, vec![ints("kernel_shape", &[1, 1])])

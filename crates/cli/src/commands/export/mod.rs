@@ -1,11 +1,14 @@
 //! `convnet export`: a trained network as a file for other programs.
 
+mod check;
+
 use std::path::PathBuf;
 
 use convnet::columns::thousands;
 use convnet::onnx::{self, Export};
 use serde::Serialize;
 
+use self::check::Checked;
 use crate::args::ClassifierArgs;
 use crate::console::{Console, print, print_json};
 
@@ -18,7 +21,8 @@ use crate::console::{Console, print, print_json};
 #[command(after_help = "Examples:\n  \
     convnet export --run runs/cnn-1 digits.onnx\n  \
     convnet export --model resnet18 --weights resnet18.pth --softmax resnet18.onnx\n  \
-    convnet export --run runs/photos-1 --fold --half small.onnx")]
+    convnet export --run runs/photos-1 --fold --half small.onnx\n  \
+    convnet export --run runs/photos-1 --with-preprocessing --check camera.onnx")]
 pub(crate) struct Args {
     /// File to write; an older one is replaced
     #[arg(value_name = "OUT")]
@@ -40,6 +44,15 @@ pub(crate) struct Args {
     #[arg(long)]
     half: bool,
 
+    /// Take pictures as bytes (uint8; batch, height, width, channels) and normalise them in the file [default: take what is
+    /// normalised already (float32; batch, channels, height, width)]
+    #[arg(long)]
+    with_preprocessing: bool,
+
+    /// Compare the file's outputs with ONNX Runtime's, where python3 has onnxruntime; they may differ by 1e-4 of the largest one
+    #[arg(long)]
+    check: bool,
+
     /// Print one JSON document and nothing else on stdout [default: a line of text]
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -56,13 +69,23 @@ struct Report {
     parameters: u64,
     classes: usize,
     opset: i64,
+    /// The largest difference from ONNX Runtime's outputs, as a share of the largest one; absent where nothing was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<f32>,
 }
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let (classifier, _) = self.classifier.load(console)?;
-        let export = Export { batch: self.batch, folded: self.fold, softmax: self.softmax, half: self.half };
+        let export = Export {
+            batch: self.batch,
+            folded: self.fold,
+            softmax: self.softmax,
+            half: self.half,
+            with_preprocessing: self.with_preprocessing,
+        };
         onnx::write(&self.to, &classifier, &export)?;
+        let difference = if self.check { self.compared(console)? } else { None };
         let net = classifier.description.net();
         let report = Report {
             path: self.to.display().to_string(),
@@ -70,11 +93,28 @@ impl Args {
             parameters: net.parameter_count(),
             classes: classifier.description.classes().len(),
             opset: onnx::OPSET,
+            difference,
         };
         if self.json {
             return print_json(&report);
         }
-        let Report { path, net, parameters, classes, opset } = report;
+        let Report { path, net, parameters, classes, opset, .. } = report;
         print(&format!("{path}: {net}, {} parameters, {classes} classes, opset {opset}\n", thousands(parameters)))
+    }
+
+    /// Compares the file with ONNX Runtime, and says it; the difference, if there was a comparison.
+    fn compared(&self, console: &Console) -> anyhow::Result<Option<f32>> {
+        match check::check(&self.to, self.batch)? {
+            Checked::Same { difference, version } => {
+                console.note(&format!(
+                    "ONNX Runtime {version} agrees: outputs differ by {difference:.1e} of the largest one"
+                ));
+                Ok(Some(difference))
+            }
+            Checked::Not(why) => {
+                console.warn(&format!("not compared with ONNX Runtime: {why}"));
+                Ok(None)
+            }
+        }
     }
 }
