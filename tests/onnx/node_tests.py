@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""The node tests of the package `onnx` on the operators of a CNN: how many pass, and why the others do not.
+"""The tests of the package `onnx` on the operators of a CNN: how many pass, and why the others do not.
 
     cargo build --release -p convnet --example run_onnx
     python tests/onnx/node_tests.py [OPERATOR...]
+    python tests/onnx/node_tests.py --markdown docs/onnx.md    # writes its table there
+    python tests/onnx/node_tests.py --check docs/onnx.md       # fails where fewer pass than its table says
 
 A test is a graph of one node, its inputs and its outputs. The first input is the picture, and so are those of its shape: they
 come as further channels of one input. Every other one becomes a constant, as it is in a network. A test whose first input is no
-tensor of floating-point numbers cannot be a part of a network, and is counted apart. Needs onnx and numpy.
+tensor of floating-point numbers cannot be a part of a network, and is counted apart. The tests that were made from PyTorch's own
+(`pytorch-converted`, `pytorch-operator`) are graphs with their weights, and have a row each. Needs onnx and numpy.
 """
 
 import argparse
 import collections
+import concurrent.futures
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -66,10 +71,10 @@ def split_of(model, parts):
     return {"num_outputs": len(parts)} if model.opset_import[0].version >= 18 else {}
 
 
-def run(program, test):
-    """Whether a test passes, or why not."""
+def run(program, made):
+    """Whether a test passes, or why not. `made` gives its model, the picture and what is expected."""
     try:
-        model, first, expected = case(test)
+        model, first, expected = made()
     except Exception as error:  # Sequences, optional values and other things that are no tensors.
         return NO_PICTURE if isinstance(error, (AttributeError, TypeError, IndexError)) else f"{type(error).__name__}: {error}"
     if not is_picture(first):
@@ -81,7 +86,9 @@ def run(program, test):
         words = [program, place / "model.onnx", place / "in", place / "out"]
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
         if done.returncode:
-            return done.stderr.strip().splitlines()[-1].strip()[:160]
+            # Rust shows an error of `main` as a literal.
+            told = done.stderr.split('problem: "')[-1].removesuffix('" }\n').replace("\\n", "\n")
+            return told.strip().splitlines()[-1].strip()[:240]
         found = np.fromfile(place / "out", "<f4")
     wanted = np.asarray(expected, dtype=np.float32)
     if found.size != wanted.size:
@@ -89,31 +96,92 @@ def run(program, test):
     return None if np.allclose(found, wanted.ravel(), rtol=1e-3, atol=1e-5) else "other numbers"
 
 
+def stored(test):
+    """The same of a test that lies in a folder: its weights stand in the model."""
+    folder = Path(test.model_dir)
+    model = onnx.load(folder / "model.onnx")
+    weights = {tensor.name for tensor in model.graph.initializer}
+    pictures = [value for value in model.graph.input if value.name not in weights]
+
+    def tensor(name):
+        return numpy_helper.to_array(onnx.load_tensor(folder / "test_data_set_0" / f"{name}.pb"))
+
+    if len(pictures) > 1:
+        # All but the first become constants.
+        for index, value in enumerate(pictures[1:], 1):
+            model.graph.initializer.append(numpy_helper.from_array(tensor(f"input_{index}"), value.name))
+    return model, tensor("input_0"), tensor("output_0")
+
+
+def cases(wanted):
+    """Every test: the row that it is counted in, its name, and what makes it."""
+    for test in load_model_tests(kind="node"):
+        nodes = test.model.graph.node
+        operator = nodes[0].op_type if len(nodes) == 1 else None
+        if operator in wanted:
+            yield operator, test.name, lambda test=test: case(test)
+    for kind in ("pytorch-converted", "pytorch-operator"):
+        for test in load_model_tests(kind=kind):
+            if kind in wanted:
+                yield kind, test.name, lambda test=test: stored(test)
+
+
+def reason(problem):
+    """A problem without the names and numbers of its test."""
+    if problem.startswith("expected an opset"):
+        return problem
+    if problem.startswith("NotImplementedError"):
+        return "a type that NumPy lacks"
+    problem = re.sub(r"^\w+: (.*): '[^']*'$", r"\1", problem)
+    return re.sub(r"\d+", "N", re.sub(r", got .*|: '[^']*'.*", "", problem))
+
+
+def row(name, passed, problems):
+    reasons = collections.Counter(reason(problem) for _, problem in problems)
+    why = "; ".join(f"{text} ({count})" for text, count in sorted(reasons.items(), key=lambda item: -item[1]))
+    return f"| {name} | {passed} | {passed + len(problems)} | {why} |"
+
+
+BEGIN, END = "<!-- tests/onnx/node_tests.py writes this table -->", "<!-- end of the table -->"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("operators", nargs="*", help="these alone")
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/examples/run_onnx")
     parser.add_argument("--verbose", action="store_true", help="every test that does not pass")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table into this document")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="fail where fewer tests pass than this document's table says")
     arguments = parser.parse_args()
-    wanted = set(arguments.operators or VOCABULARY)
+    wanted = set(arguments.operators or [*VOCABULARY, "pytorch-converted", "pytorch-operator"])
     passed, failed, others = collections.Counter(), collections.defaultdict(list), collections.Counter()
-    for test in load_model_tests(kind="node"):
-        nodes = test.model.graph.node
-        operator = nodes[0].op_type if len(nodes) == 1 else None
-        if operator not in wanted:
-            continue
-        problem = run(arguments.program, test)
+    all_cases = list(cases(wanted))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        problems = pool.map(lambda entry: run(arguments.program, entry[2]), all_cases)
+    for (operator, name, _), problem in zip(all_cases, problems, strict=True):
         if problem is None:
             passed[operator] += 1
         elif problem == NO_PICTURE:
             others[operator] += 1
         else:
-            failed[operator].append((test.name, problem))
-    for operator in sorted(wanted & (set(passed) | set(failed))):
+            failed[operator].append((name, problem))
+    rows = sorted(wanted & (set(passed) | set(failed)))
+    for operator in rows:
         apart = f" ({others[operator]} without a picture)" if others[operator] else ""
         print(f"{operator}: {passed[operator]} of {passed[operator] + len(failed[operator])}{apart}")
         for name, problem in failed[operator] if arguments.verbose else []:
             print(f"    {name}: {problem}")
+    if arguments.markdown:
+        text = arguments.markdown.read_text()
+        table = ["| operator | pass | of | why the others do not |", "| --- | ---: | ---: | --- |"]
+        table += [row(operator, passed[operator], failed[operator]) for operator in rows]
+        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+        arguments.markdown.write_text(text[:start] + "\n\n" + "\n".join(table) + "\n\n" + text[end:])
+    if arguments.check:
+        said = re.findall(r"^\| ([\w-]+) \| (\d+) \| \d+ \|", arguments.check.read_text(), re.M)
+        fewer = [f"{name}: {passed[name]}, not {count}" for name, count in said if name in wanted and passed[name] < int(count)]
+        if fewer:
+            raise SystemExit(f"error: fewer tests pass than {arguments.check} says: {'; '.join(fewer)}")
 
 
 if __name__ == "__main__":
