@@ -168,5 +168,6 @@ fn many_nodes_take_no_time() {
     let large = floats("c", &[1 << 20], &vec![1.0; 1 << 20]);
     let message = problem(&model(&[None, Some(1 << 20)], chain("Max", Some("c"), 50_000), vec![large]));
     assert!(message.contains("elements that are computed"), "{message}");
-    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    // Two seconds of one core without optimisation; what grows with the square takes many minutes.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
