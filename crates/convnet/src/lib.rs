@@ -1,7 +1,7 @@
 //! Convolutional networks as data: describe a net once, then summarise, train and run it near the machine's limit.
 //!
 //! [`net`] and [`ops`] describe, [`zoo`] has the named nets, [`exec`] runs them, [`train`] is the loop, [`predictor`] answers with
-//! labels, [`weights`] and [`data`] read and write files. [`prelude`] has what most programs import. The README has the tasks,
+//! labels, [`explain`] says why, [`weights`] and [`data`] read and write files. [`prelude`] has what most programs import. The README has the tasks,
 //! `ARCHITECTURE.md` the map.
 //!
 //! ```
@@ -71,6 +71,7 @@ pub mod data;
 mod error;
 pub mod evaluate;
 pub mod exec;
+pub mod explain;
 pub mod files;
 pub mod filter;
 #[cfg(feature = "lecture")]

@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod data;
 mod eval;
+mod explain;
 mod export;
 mod filter;
 mod lecture;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Data(data::Args),
     Pack(pack::Args),
     Convert(convert::Args),
+    Explain(explain::Args),
     Export(export::Args),
     Bench(bench::Args),
     Summary(summary::Args),
@@ -53,6 +55,7 @@ impl Command {
             Command::Data(args) => args.run(console),
             Command::Pack(args) => args.run(console),
             Command::Convert(args) => args.run(console),
+            Command::Explain(args) => args.run(console),
             Command::Export(args) => args.run(console),
             Command::Bench(args) => args.run(console),
             Command::Summary(args) => args.run(console),

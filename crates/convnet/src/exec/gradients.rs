@@ -12,8 +12,8 @@ use super::graph::Purpose;
 use super::inference::Structure;
 use super::parameters::{Packed, Slot, pack};
 use super::taps::Taps;
-use crate::net::{Net, rewrite};
-use crate::ops::Shape;
+use crate::net::{Net, NodeId, rewrite};
+use crate::ops::{Op, Shape};
 use crate::{Error, Result, StateDict};
 use convnet_kernels::memory::Buffer;
 
@@ -63,12 +63,13 @@ enum State {
 }
 
 impl Gradients {
+    /// Plans for up to `batch` pictures; `guided` as [`InferenceBuilder::guided`](super::InferenceBuilder::guided).
     pub(super) fn plan(
         net: &Net,
         parameters: rewrite::Parameters<'_>,
         taps: Taps,
         engine: &Engine,
-        batch: usize,
+        (batch, guided): (usize, bool),
     ) -> Result<Gradients> {
         let (structure, parameters) = Structure::new(net, parameters, taps)?;
         if structure.tapped.is_empty() {
@@ -80,9 +81,11 @@ impl Gradients {
             let problem = "the output does not depend on this layer, so there is no gradient by it".into();
             return Err(Error::Layer { layer: node.name.clone(), op: node.op.name(), problem });
         }
+        let relus = structure.net.nodes().iter().enumerate().filter(|(_, node)| guided && node.op == Op::RELU);
         let lowered = lower(Request {
             outputs: vec![structure.output],
             taps: structure.tapped.clone(),
+            guided: relus.map(|(node, _)| NodeId(node)).filter(|node| reached[node.index()]).collect(),
             frozen: vec![true; structure.net.nodes().len()],
             trained: &|_| false,
             ..Request::new(&structure.net, Purpose::Training, engine, batch)

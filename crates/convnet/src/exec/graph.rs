@@ -187,6 +187,8 @@ pub(super) struct Graph {
     pub(super) outputs: Vec<usize>,
     /// The stages whose outputs are copied for the caller as soon as they are computed, and so are their gradients.
     pub(super) taps: Vec<usize>,
+    /// The stages that end with a ReLU which passes back positive gradients alone.
+    pub(super) guided: Vec<usize>,
 }
 
 impl Graph {

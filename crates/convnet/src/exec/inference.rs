@@ -44,6 +44,7 @@ pub struct InferenceBuilder<'a> {
     weights: Weights<'a>,
     batch: usize,
     taps: Vec<String>,
+    guided: bool,
 }
 
 impl InferenceBuilder<'_> {
@@ -59,6 +60,13 @@ impl InferenceBuilder<'_> {
     pub fn taps<T: Into<String>>(mut self, layers: impl IntoIterator<Item = T>) -> Self {
         self.taps.extend(layers.into_iter().map(Into::into));
         self
+    }
+
+    /// In [`InferenceBuilder::build_gradients`], whether each ReLU passes back the positive part of its output's gradient alone
+    /// (guided backpropagation, Springenberg et al. 2015). What is found then is no gradient.
+    #[must_use]
+    pub fn guided(self, guided: bool) -> Self {
+        InferenceBuilder { guided, ..self }
     }
 
     /// Plans the inference.
@@ -88,7 +96,8 @@ impl InferenceBuilder<'_> {
     /// As [`InferenceBuilder::build`], and when there is no tap or the output does not depend on one.
     pub fn build_gradients(self, engine: &Engine) -> Result<Gradients> {
         super::check_batch(self.net, self.batch)?;
-        Gradients::plan(self.net, self.weights.0, Taps::new(self.net, &self.taps)?, engine, self.batch)
+        let taps = Taps::new(self.net, &self.taps)?;
+        Gradients::plan(self.net, self.weights.0, taps, engine, (self.batch, self.guided))
     }
 }
 
@@ -183,7 +192,7 @@ impl Inference {
     /// # }
     /// ```
     pub fn builder<'a>(net: &'a Net, weights: impl Into<Weights<'a>>) -> InferenceBuilder<'a> {
-        InferenceBuilder { net, weights: weights.into(), batch: 1, taps: Vec::new() }
+        InferenceBuilder { net, weights: weights.into(), batch: 1, taps: Vec::new(), guided: false }
     }
 
     /// The same net, taps and weights for batches of another size, with memory of its own; what does not depend on the size is

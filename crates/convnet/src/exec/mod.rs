@@ -47,6 +47,7 @@ pub use engine::{ConvChoice, Engine, Precision};
 pub use gradients::Gradients;
 pub use inference::{Inference, InferenceBuilder, Weights};
 pub use profile::ProfileRow;
+pub(crate) use taps::find as find_layer;
 pub use training::{NotFinite, Place, Step, Training};
 pub use training_options::{MuonRate, ParameterGroup, TrainingBuilder, Update};
 
@@ -71,7 +72,7 @@ pub(crate) fn check_batch(net: &Net, batch: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_images(len: usize, picture: usize, count: usize, batch: usize) -> Result<()> {
+pub(crate) fn check_images(len: usize, picture: usize, count: usize, batch: usize) -> Result<()> {
     if count == 0 || count > batch {
         return Err(Error::setting("pictures", format!("1 to {batch}, as planned"), count));
     }

@@ -43,7 +43,10 @@ impl Taps {
 }
 
 /// The node of that name, or the last one of that block.
-fn find(net: &Net, name: &str) -> Result<NodeId> {
+///
+/// # Errors
+/// [`Error::Unknown`] when there is neither; [`Error::Invalid`] for a block with several outputs.
+pub(crate) fn find(net: &Net, name: &str) -> Result<NodeId> {
     if let Some(node) = net.find(name) {
         return Ok(node);
     }

@@ -139,14 +139,23 @@ impl Description {
     /// # Errors
     /// A picture that cannot be read or decoded ([`Error::Picture`](crate::Error::Picture), [`Error::Io`](crate::Error::Io)).
     pub fn prepare(&self, input: impl Into<Input>) -> Result<Vec<f32>> {
+        Ok(self.prepare_with(input, false)?.0)
+    }
+
+    /// The same, and what is damaged in the picture's file; `strict` refuses such a picture.
+    ///
+    /// # Errors
+    /// As [`Description::prepare`].
+    pub fn prepare_with(&self, input: impl Into<Input>, strict: bool) -> Result<(Vec<f32>, Vec<String>)> {
         let input = input.into();
         let name = input.name(0);
-        match input.prepare(&name, self.target())?.values {
-            Values::Array(values) => Ok(values),
+        let Prepared { values, warnings } = input.prepare(&name, TargetSize { strict, ..self.target() })?;
+        match values {
+            Values::Array(values) => Ok((values, warnings)),
             Values::Planes(planes) => {
                 let mut values = vec![0.0; planes.len()];
                 self.normalization().normalizer(self.input()[0])?.apply(&planes, &mut values);
-                Ok(values)
+                Ok((values, warnings))
             }
         }
     }

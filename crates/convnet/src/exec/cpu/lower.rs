@@ -62,6 +62,8 @@ pub(in crate::exec) struct Request<'a> {
     pub(in crate::exec) outputs: Vec<NodeId>,
     /// Whose values, and in backward gradients, are copied for the caller: no fusion leaves them out.
     pub(in crate::exec) taps: Vec<NodeId>,
+    /// Whose outputs' gradients lose what is negative before backward goes on: see [`Graph::guided`].
+    pub(in crate::exec) guided: Vec<NodeId>,
     /// For each node whether it is a batch norm that takes its running statistics in training, too.
     pub(in crate::exec) frozen: Vec<bool>,
     /// Whether the gradient of a parameter is asked for.
@@ -81,6 +83,7 @@ impl<'a> Request<'a> {
             pictures: vec![batch; nodes],
             outputs: [net.output()].into_iter().chain(auxiliaries.map(|auxiliary| auxiliary.node)).collect(),
             taps: Vec::new(),
+            guided: Vec::new(),
             frozen: vec![false; nodes],
             trained: &|_| true,
         }
@@ -90,7 +93,7 @@ impl<'a> Request<'a> {
 /// Lowers a net.
 pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
     let readers = readers(&request);
-    let Request { net, purpose, engine, batch, pictures, outputs, taps, frozen, trained } = request;
+    let Request { net, purpose, engine, batch, pictures, outputs, taps, guided, frozen, trained } = request;
     let mut lowering = Lowering {
         net,
         purpose,
@@ -119,7 +122,7 @@ pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
     let of_nodes = |nodes: Vec<NodeId>| -> Vec<usize> {
         nodes.iter().map(|node| lowering.of_node[node.index()].expect("what the caller reads is needed")).collect()
     };
-    let (outputs, taps) = (of_nodes(outputs), of_nodes(taps));
+    let (outputs, taps, guided) = (of_nodes(outputs), of_nodes(taps), of_nodes(guided));
     let Lowering { mut stages, computes, mut parameters, .. } = lowering;
     for slot in &mut parameters.trained {
         slot.trained = trained(&slot.name);
@@ -127,14 +130,16 @@ pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
             computes[slot.stage].packing(slot.weight).is_some_and(|packing| slot.packed && packing.reads_words());
         stages[slot.stage].trained |= slot.trained;
     }
-    Ok(Lowered { graph: Graph { stages, parameters, outputs, taps }, computes })
+    // Placement leaves the gradient to such a stage alone.
+    guided.iter().for_each(|&stage: &usize| stages[stage].facts.changes_gradient = true);
+    Ok(Lowered { graph: Graph { stages, parameters, outputs, taps, guided }, computes })
 }
 
 /// Who reads each node's output, among the nodes that the caller needs. The caller stands behind the last node, and reads the
-/// outputs and taps.
+/// outputs and taps, and stops at what is guided.
 fn readers(request: &Request<'_>) -> Vec<Vec<usize>> {
     let nodes = request.net.nodes();
-    let read = || request.outputs.iter().chain(&request.taps).copied();
+    let read = || request.outputs.iter().chain(&request.taps).chain(&request.guided).copied();
     let needed = request.net.needed_by(read());
     let mut readers = vec![Vec::new(); nodes.len()];
     read().for_each(|node| readers[node.index()].push(nodes.len()));

@@ -186,6 +186,14 @@ impl Session {
         }
     }
 
+    /// Takes what is negative from the gradient of a stage's output.
+    fn keep_positive(&mut self, view: View, count: usize) {
+        let ([], [gradient]) = self.arena.split([], [view.span(count)]);
+        for picture in gradient.chunks_mut(view.stride) {
+            picture[..view.len].iter_mut().for_each(|by| *by = by.max(0.0));
+        }
+    }
+
     /// The output of a stage that the caller reads, of `count` pictures: NCHW, or rows.
     pub(in crate::exec) fn read_output(&self, stage: usize, count: usize, plain: &mut [f32]) {
         read(&self.plan, &self.arena, stage, self.plan.views[stage], count, plain);
@@ -231,6 +239,9 @@ impl Session {
         for (index, stage) in plan.graph.stages.iter().enumerate().rev() {
             let Some(gradient) = backward.gradients[index] else { continue };
             self.copy_gradient(&plan, index, gradient, count);
+            if plan.graph.guided.contains(&index) {
+                self.keep_positive(gradient, count);
+            }
             let start = self.profile.start();
             plan.computes[index].backward(&mut Backward {
                 threads: plan.engine.pool(),

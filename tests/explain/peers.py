@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Explanations of `convnet explain` against pytorch-grad-cam's and captum's, on networks with the same weights.
+
+    cargo build --release -p convnet-cli
+    python tests/explain/peers.py [--program target/release/convnet] [NAME...]
+
+Every network has the random weights and statistics of tests/golden/zoo.py; resnet20 is written below. Printed is the largest
+difference as a share of the range of the peer's map. The exit code is 1 where one is above 1e-4. Noise is not the same in both, so
+SmoothGrad is held against how much two runs of captum differ. Needs torch, torchvision, captum and grad-cam (made with 2.15, 0.29,
+0.9.0 and 1.5.7).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, NoiseTunnel, Occlusion, Saliency
+from PIL import Image
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/golden"))
+import zoo
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+TOLERANCE = 1e-4
+CAMS = {"grad-cam": GradCAM, "grad-cam++": GradCAMPlusPlus, "hires-cam": HiResCAM, "layer-cam": LayerCAM}
+
+
+class Block(nn.Module):
+    """He et al. 2016, section 4.2, with the parameter-free shortcut of option A."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+        self.added, self.stride = (outputs - inputs) // 2, stride
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        if self.stride > 1:
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.added, self.added))
+        return self.relu2(y + x)
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        self.layer1 = nn.Sequential(*(Block(16, 16, 1) for _ in range(3)))
+        self.layer2 = nn.Sequential(Block(16, 32, 2), Block(32, 32, 1), Block(32, 32, 1))
+        self.layer3 = nn.Sequential(Block(32, 64, 2), Block(64, 64, 1), Block(64, 64, 1))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
+        return self.linear(x.mean((2, 3)))
+
+
+class DenseNet(nn.Module):
+    """torchvision's, whose last ReLU is a function: captum sees modules alone."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.features, self.relu, self.classifier = net.features, nn.ReLU(), net.classifier
+
+    def forward(self, x):
+        return self.classifier(self.relu(self.features(x)).mean((2, 3)))
+
+
+def build(name):
+    """A network, its side, its layers (ours by name, the peer's module), and window and stride of the occlusion."""
+    if name == "resnet20":
+        net = ResNet20()
+        zoo.fill(net)
+        layers = [(None, net.layer3[-1]), ("layer2", net.layer2[-1]), ("layer1.0.bn2", net.layer1[0].bn2)]
+        return net.eval(), 32, layers, [(8, 4), (5, 3)]
+    net = zoo.build(name, torch.float32).eval()
+    if name == "densenet121":
+        net = DenseNet(net).eval()
+        layers = [("features.norm5", net.features.norm5), (None, net.relu), ("features.denseblock3", net.features.denseblock3)]
+    else:
+        layers = [(None, net.features[-1]), ("features.29", net.features[29]), ("features.16", net.features[16])]
+    for module in net.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return net, 224, layers, [(56, 28)]
+
+
+def picture(side):
+    """Smooth colours with some noise."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    planes = [np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(20 * (x - 0.5) ** 2 + 20 * (y - 0.6) ** 2)]
+    noise = zoo.pattern(77, 3 * side * side).reshape(side, side, 3)
+    return (127 + 90 * np.stack(planes, 2) + 30 * noise).clip(0, 255).astype(np.uint8)
+
+
+class Net:
+    """A network beside the program."""
+
+    def __init__(self, program, name, folder):
+        self.program, self.name, self.folder = program, name, folder
+        self.net, self.side, self.layers, self.windows = build(name)
+        torch.save(self.net.state_dict(), folder / "net.pth")
+        pixels = picture(self.side)
+        Image.fromarray(pixels).save(folder / "picture.png")
+        image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        self.image = ((image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None])[None]
+
+    def ours(self, method, *flags):
+        command = [self.program, "explain", "--model", self.name, "--weights", self.folder / "net.pth", "--method", method]
+        command += ["--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD)), "--resize", str(self.side)]
+        command += ["--npy", "--json", "-q", "--out", self.folder / "out", *flags, self.folder / "picture.png"]
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["pictures"][0]["explanations"][0]
+        return np.load(found["npy"]), found
+
+    def cam(self, method, layer, module):
+        """Both maps in the picture's size, from 0 to 1; of the first class of which the map is not empty."""
+        for target in range(10):
+            with CAMS[method](self.net, [module]) as peer:
+                expected = peer(self.image, [ClassifierOutputTarget(target)])[0]
+            if expected.max() > 0.5:
+                break
+        found, _ = self.ours(method, "--class", str(target), *(["--layer", layer] if layer else []))
+        size = (self.side, self.side)
+        found = F.interpolate(torch.from_numpy(found)[None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
+        scaled = lambda x: (x - x.min()) / (x.max() - x.min())
+        return scaled(found), scaled(expected)
+
+    def rows(self):
+        for layer, module in self.layers:
+            for method in CAMS:
+                yield f"{method} {layer or '(default)'}", *self.cam(method, layer, module)
+        of = lambda attributions: attributions.detach().numpy()[0]
+        yield "saliency", self.ours("saliency", "--class", "3")[0], of(Saliency(self.net).attribute(self.image, 3, abs=False))
+        expected = InputXGradient(self.net).attribute(self.image, 3)
+        yield "input-x-gradient", self.ours("input-x-gradient", "--class", "3")[0], of(expected)
+        yield "guided-backprop", self.ours("guided-backprop", "--class", "3")[0], of(GuidedBackprop(self.net).attribute(self.image, 3))
+        for baseline, number in [("mean", 0), ("black", -torch.tensor(MEAN) / torch.tensor(STD))]:
+            base = torch.zeros_like(self.image) + torch.as_tensor(number).reshape(-1, 1, 1)
+            peer = IntegratedGradients(self.net)
+            expected, delta = peer.attribute(self.image, base, 3, n_steps=50, internal_batch_size=8, return_convergence_delta=True)
+            found, report = self.ours("integrated-gradients", "--class", "3", "--baseline", baseline)
+            yield f"integrated-gradients {baseline}", found, of(expected)
+            with torch.no_grad():
+                change = (self.net(self.image) - self.net(base))[0, 3].item()
+            errors = np.array([report["completeness_error"], abs(delta.item() / change)])
+            print(f"  completeness error {errors[0]:.2e}, captum's {errors[1]:.2e}")
+        for window, stride in self.windows:
+            expected = Occlusion(self.net).attribute(
+                self.image, (3, window, window), (3, stride, stride), 0, 3, perturbations_per_eval=8
+            )
+            flags = ["--window", str(window), "--stride", str(stride), "--class", "3"]
+            yield f"occlusion {window} {stride}", np.repeat(self.ours("occlusion", *flags)[0], 3, 0), of(expected)
+
+    def smooth_grad(self, samples=300):
+        """How like ours and captum's are, and two of captum's: cosines."""
+        deviation = 0.15 * (self.image.max() - self.image.min()).item()
+        peer = NoiseTunnel(Saliency(self.net))
+        run = lambda: peer.attribute(
+            self.image, nt_samples=samples, nt_samples_batch_size=25, stdevs=deviation, target=3, abs=False
+        ).numpy().ravel()
+        one, two = run(), run()
+        found = self.ours("smooth-grad", "--samples", str(samples), "--class", "3")[0].ravel()
+        cosine = lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        return (cosine(found, one) + cosine(found, two)) / 2, cosine(one, two)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--program", default=ROOT / "target/release/convnet")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.manual_seed(0)
+    bad = 0
+    for name in arguments.names or ["resnet20", "densenet121", "vgg16"]:
+        with tempfile.TemporaryDirectory() as folder:
+            net = Net(arguments.program, name, Path(folder))
+            print(name, flush=True)
+            for what, found, expected in net.rows():
+                error = np.abs(found - expected).max() / (expected.max() - expected.min())
+                bad += not error <= TOLERANCE
+                print(f"  {what}: {error:.1e}{'' if error <= TOLERANCE else '  FAILED'}", flush=True)
+            if name == "resnet20":
+                like, own = net.smooth_grad()
+                bad += not like > own - 0.01
+                print(f"  smooth-grad: cosine {like:.4f} with captum's, {own:.4f} between two of captum's")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
