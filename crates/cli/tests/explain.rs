@@ -24,10 +24,14 @@ fn explain(place: &Place, arguments: &[&str]) -> Run {
 fn maps_are_drawn_and_written() {
     let place = place();
     let line = explain(&place, &["a.png", "--class", "3", "-q"]).succeeds();
-    assert!(line.starts_with("a.png: 3 (") && line.ends_with("grad-cam by the maps of pool1: explained/a.png\n"), "{line}");
+    assert!(
+        line.starts_with("a.png: 3 (") && line.ends_with("grad-cam by the maps of pool1: explained/a.png\n"),
+        "{line}"
+    );
     let methods = "grad-cam,grad-cam++,hires-cam,layer-cam,saliency,input-x-gradient,smooth-grad,integrated-gradients,guided-backprop,occlusion";
     let found =
-        explain(&place, &["a.png", "a.png", "--method", methods, "--npy", "--json", "--out", "o", "--samples", "3"]).json();
+        explain(&place, &["a.png", "a.png", "--method", methods, "--npy", "--json", "--out", "o", "--samples", "3"])
+            .json();
     assert_eq!(found["pictures"].as_array().unwrap().len(), 2);
     assert_eq!(found["pictures"][1]["out"], "o/a-2.png");
     let explanations = found["pictures"][0]["explanations"].as_array().unwrap();

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! What is explained is the output before softmax. Gradients are those of inference: norms take their running statistics, dropout
-//! does nothing. Checked against pytorch-grad-cam and captum by `tests/explain/peers.py`.
+//! does nothing. `tests/explain/peers.py` compares with pytorch-grad-cam and captum.
 
 mod cam;
 #[cfg(feature = "plots")]

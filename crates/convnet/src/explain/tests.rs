@@ -253,7 +253,9 @@ fn the_box_of_a_unit_holds_the_pixels_with_a_gradient() {
     let mut explainer = Explainer::new(Classifier::untrained(branched(), 3).unwrap()).unwrap();
     let image: Vec<f32> = (0..19 * 23).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
     for layer in ["conv", "pool", "dilated", "pointwise", "concat", "adaptive"] {
-        let Shape::Map([_, height, width]) = explainer.net.node(explainer.net.find(layer).unwrap()).shape else { panic!() };
+        let Shape::Map([_, height, width]) = explainer.net.node(explainer.net.find(layer).unwrap()).shape else {
+            panic!()
+        };
         for unit in (0..height).flat_map(|row| (0..width).map(move |column| [row, column])) {
             let seen = explainer.sees(&image, layer, Some(unit), None).unwrap();
             assert_eq!(hull(&seen.effective), seen.field, "{layer} {unit:?}");
@@ -262,7 +264,8 @@ fn the_box_of_a_unit_holds_the_pixels_with_a_gradient() {
     }
     let seen = explainer.sees(&image, "concat", None, Some(1)).unwrap();
     assert_eq!((seen.unit, seen.shape), ([2, 3], [6, 5, 6]));
-    let mut problem = |layer: &str, unit, channel| explainer.sees(&image, layer, unit, channel).unwrap_err().to_string();
+    let mut problem =
+        |layer: &str, unit, channel| explainer.sees(&image, layer, unit, channel).unwrap_err().to_string();
     assert_eq!(problem("pool", Some([5, 0]), None), "unit: expected a row below 5 and a column below 6, got 5,0");
     assert_eq!(problem("pool", None, Some(4)), "channel: expected below 4, got 4");
     assert!(problem("head", None, None).contains("a vector of 3 numbers"));
@@ -300,7 +303,9 @@ fn a_sanity_check_randomises_from_the_top_and_leaves_the_net_as_it_was() {
     let layers: Vec<&str> = sanity.steps.iter().map(|(layer, _)| &layer[..]).collect();
     assert_eq!(layers, ["head", "conv2", "conv1"]);
     let within = |x: f64| (-1.0..=1.0).contains(&x);
-    assert!(sanity.steps.iter().flat_map(|(_, row)| row).all(|likeness| within(likeness.rank) && within(likeness.ssim)));
+    assert!(
+        sanity.steps.iter().flat_map(|(_, row)| row).all(|likeness| within(likeness.rank) && within(likeness.ssim))
+    );
     assert_near("logits", &explainer.outputs(&golden.image, 1).unwrap(), &golden.logits);
     // The seed decides.
     assert_eq!(explainer.sanity(&[&golden.image], &methods, 7).unwrap(), sanity);

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     command: Option<Command>,
 
     #[command(flatten)]
-    maps: Option<maps::MapsArgs>,
+    maps: maps::MapsArgs,
 }
 
 #[derive(Subcommand)]
@@ -41,13 +41,12 @@ enum Command {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        match (&self.command, &self.maps) {
-            (Some(Command::Field(args)), _) => args.run(console),
-            (Some(Command::Features(args)), _) => args.run(console),
-            (Some(Command::Filters(args)), _) => args.run(console),
-            (Some(Command::Sanity(args)), _) => args.run(console),
-            (None, Some(maps)) => maps.run(console),
-            (None, None) => Err(crate::usage::Usage::new("expected pictures to explain, or a subcommand").into()),
+        match &self.command {
+            Some(Command::Field(args)) => args.run(console),
+            Some(Command::Features(args)) => args.run(console),
+            Some(Command::Filters(args)) => args.run(console),
+            Some(Command::Sanity(args)) => args.run(console),
+            None => self.maps.run(console),
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::usage::{OrUsage, Usage};
 /// Check whether a method's maps depend on what the network has learned (Adebayo et al. 2018)
 ///
 /// Layers lose their weights from the top, and each method's map is held against that of the trained network: by the rank
-/// correlation of the numbers' sizes, and by structural similarity (SSIM). A map that stays as it was when nothing of the
-/// training is left shows the picture, not the network: the method fails.
+/// correlation of the numbers' sizes, and by structural similarity (SSIM). A map that stays as it was (above 0.5, the mean of both)
+/// while the upper half of the layers loses its weights shows the picture, not what the network says of it: the method fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  convnet explain sanity --run runs/cnn-1 photos/")]
 pub(super) struct SanityArgs {
@@ -64,6 +64,8 @@ struct Document<'a> {
 struct Verdict<'a> {
     method: &'static str,
     passes: bool,
+    /// Rank correlation and SSIM, on average while the upper half of the layers loses its weights; below `limit` to pass.
+    stays: f64,
     steps: Vec<Step<'a>>,
 }
 
@@ -109,7 +111,12 @@ fn document(sanity: &Sanity, pictures: usize) -> Document<'_> {
             rank_correlation: likeness[index].rank,
             ssim: likeness[index].ssim,
         });
-        Verdict { method: method.name(), passes: sanity.passes(index), steps: steps.collect() }
+        Verdict {
+            method: method.name(),
+            passes: sanity.passes(index),
+            stays: sanity.stays(index),
+            steps: steps.collect(),
+        }
     };
     Document { pictures, limit: LIMIT, methods: sanity.methods.iter().enumerate().map(verdict).collect() }
 }
@@ -127,9 +134,10 @@ fn text(sanity: &Sanity, pictures: usize) -> String {
     let mut text = columns.render(Style::Plain);
     text += &format!("\nrank correlation / SSIM with the trained network's map, mean of {pictures}\n");
     for (index, method) in sanity.methods.iter().enumerate() {
+        let stays = sanity.stays(index);
         text += &match sanity.passes(index) {
-            true => format!("{method} passes: its map depends on what was learned\n"),
-            false => format!("{method} FAILS: its map stays when nothing that was learned is left\n"),
+            true => format!("{method} passes: without the upper layers' weights its map is another ({stays:.2})\n"),
+            false => format!("{method} FAILS: its map stays without the upper layers' weights ({stays:.2})\n"),
         };
     }
     text
