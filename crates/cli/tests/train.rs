@@ -251,7 +251,12 @@ fn bench_takes_turns() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut answer = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
         let ready = answer();
-        assert_eq!(keys(&ready), ["batch_size", "isa", "mode", "model", "precision", "threads", "version"]);
+        let mut expected = vec!["batch_size", "isa", "mode", "model", "precision", "threads", "version"];
+        if mode[1] == "train" {
+            // The least time is known in f32 alone.
+            expected.insert(2, "least_ms");
+        }
+        assert_eq!(keys(&ready), expected);
         assert_eq!((&ready["mode"], &ready["batch_size"]), (&json!(mode[1]), &json!(4)));
         assert_eq!(ready["precision"], json!(if mode[1] == "infer" { "bf16" } else { "f32" }));
         // An answer comes before the next line is written: a turn of no time is one run.
@@ -335,7 +340,7 @@ fn folders_of_classes_alone_are_split() {
     let best = best.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["val_accuracy"].as_f64().unwrap());
     assert_eq!(report["top1"].as_f64(), best.reduce(f64::max));
     assert_eq!(place.run(&["eval", "--run", "run", "--data", "photos", "--json"]).json()["images"], 4);
-    assert_eq!(place.run(&["eval", "--run", "run", "--split", "train", "--json"]).json()["images"], 20);
+    assert_eq!(place.run(&["eval", "--run", "run", "--split", "train", "--json"]).json()["images"], 16);
     // Resumed with the same split.
     let more = place.run(&["train", "--resume", "run", "--epochs", "3", "--json"]).json();
     assert_eq!(more["epochs"].as_array().unwrap().len(), 3);

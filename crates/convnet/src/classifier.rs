@@ -33,7 +33,9 @@ use serde_json::json;
 
 use crate::data::{Dataset, Normalization, Preprocessing, Preset, TargetSize, preset};
 use crate::net::Net;
-use crate::ops::{PictureSize, Shape};
+#[cfg(feature = "onnx")]
+use crate::ops::PictureSize;
+use crate::ops::Shape;
 use crate::train::RunFolder;
 use crate::weights::{self, Checkpoint, Fitting, NetChoice, Note, Ready};
 use crate::{Error, Result, StateDict, Tensor};

@@ -198,7 +198,7 @@ fn logits_are_torchvisions() {
         for (size, golden) in large.chain(golden.small.iter().map(|small| (small.size, &small.logits))) {
             let input = [3, size[0], size[1]];
             let net = net(&name, input, None);
-            let mut inference = Inference::new(&net, &engine, 1, &state(&net)).unwrap();
+            let mut inference = Inference::new(&net, &engine, 1, state(&net)).unwrap();
             let distance = distance(&wide(inference.run(&pictures(1, input), 1).unwrap()), golden);
             println!("{name} {size:?}: {distance:.1e}");
             if distance.is_nan() || distance > 1e-3 {

@@ -258,7 +258,7 @@ impl Args {
                 Box::new(Stepping { training, images: self.images(net), labels })
             }
             Mode::Infer => {
-                let inference = Inference::new(net, engine, batch, &state)?;
+                let inference = Inference::new(net, engine, batch, state)?;
                 Box::new(Inferring { inference, images: self.images(net), batch })
             }
         })

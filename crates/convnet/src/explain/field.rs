@@ -64,8 +64,7 @@ impl Seen {
 }
 
 /// The pixels that the unit of a node can depend on. Followed backwards through every window, padding left out; where a net
-/// branches, the hull of what the branches see. Exact but for windows with gaps (a stride above the kernel, a dilation), which
-/// count as a whole.
+/// branches, the hull of what the branches see. Gaps in it (a stride above the kernel, a dilation) count as seen.
 ///
 /// # Errors
 /// [`Error::Layer`] for a node without maps, [`Error::Setting`] for a unit that it does not have.
@@ -125,12 +124,15 @@ fn through(net: &Net, node: NodeId, position: usize, field: &Field) -> Field {
     }
 }
 
-/// The pixels of an axis that some placements of a window cover.
+/// The pixels of an axis that some placements of a window read, with those between them.
 fn covered(window: &Window, axis: usize, placements: &Range<usize>, size: [usize; 2]) -> Range<usize> {
-    let (begin, _) = window.pads(size);
-    let first = (placements.start * window.stride[axis]).saturating_sub(begin[axis]).min(size[axis]);
-    let last = ((placements.end - 1) * window.stride[axis] + window.extent()[axis]).saturating_sub(begin[axis]);
-    first..last.min(size[axis]).max(first)
+    let (stride, dilation, padding) = (window.stride[axis], window.dilation[axis], window.pads(size).0[axis]);
+    let read = placements.clone().flat_map(|placement| {
+        (0..window.kernel[axis]).filter_map(move |tap| (placement * stride + tap * dilation).checked_sub(padding))
+    });
+    let read = read.filter(|&pixel| pixel < size[axis]);
+    let (first, end) = read.fold((usize::MAX, 0), |(first, end), pixel| (first.min(pixel), end.max(pixel + 1)));
+    first.min(end)..end
 }
 
 impl Explainer {

@@ -123,7 +123,7 @@ fn integrated_gradients_add_up() {
             (found.sum - found.change).abs()
         };
         let (coarse, fine) = (error(2, &mut explainer), error(400, &mut explainer));
-        assert!(fine < 2e-3 && fine <= coarse + 1e-4, "{baseline:?}: {coarse} {fine}");
+        assert!(fine < coarse / 20.0 || coarse < 1e-3, "{baseline:?}: {coarse} {fine}");
     }
 }
 

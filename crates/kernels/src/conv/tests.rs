@@ -104,7 +104,7 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
 
     let mut packed = vec![f32::NAN; conv.weights_len()];
-    conv.pack_weights(&threads, &weight, &mut packed);
+    conv.pack_weights(threads, &weight, &mut packed);
     let mut unpacked = vec![0.0; weight.len()];
     conv.unpack_weights(&packed, &mut unpacked);
     assert_eq!(weight, unpacked);
@@ -178,7 +178,7 @@ pub(super) fn check(isa: Isa, threads: &Threads, problem: &ConvProblem, setting:
     assert_close(&format!("by weights {what}"), &got, &want);
     // What is zero by structure has no gradient.
     let mut zeroed = vec![0.0; conv.weights_len()];
-    conv.pack_weights(&threads, &got, &mut zeroed);
+    conv.pack_weights(threads, &got, &mut zeroed);
     assert_eq!(dw, zeroed, "padding of the gradient {what}");
 }
 

@@ -79,7 +79,7 @@ struct Looked {
 
 enum Pictures {
     Stored(Stored),
-    Memory(Dataset),
+    Memory(Box<Dataset>),
 }
 
 /// What one picture is: the beginning of the hash of its pixels, its height and its width.
@@ -184,7 +184,7 @@ impl Source {
         let looked = |(part, data): (Part, Option<Dataset>)| {
             let data = data?;
             let (classes, labels) = (data.classes().to_vec(), data.labels().to_vec());
-            Some(Looked { part, classes, labels, pictures: Pictures::Memory(data) })
+            Some(Looked { part, classes, labels, pictures: Pictures::Memory(Box::new(data)) })
         };
         Ok((parts.into_iter().filter_map(looked).collect(), notes))
     }

@@ -90,13 +90,13 @@ pub struct HeldOut {
 #[derive(Debug)]
 enum Pictures {
     Files(Arc<Files>, Vec<(Item, u32)>),
-    Memory(Dataset),
+    Memory(Box<Dataset>),
 }
 
 impl HeldOut {
     fn of_memory(part: Part, data: Dataset) -> HeldOut {
         let (classes, notes) = (data.classes().to_vec(), data.warnings().to_vec());
-        HeldOut { part: Some(part), split: None, classes, notes, pictures: Pictures::Memory(data) }
+        HeldOut { part: Some(part), split: None, classes, notes, pictures: Pictures::Memory(Box::new(data)) }
     }
 
     /// The part that they are, where the set has parts.

@@ -484,7 +484,7 @@ fn bad_calls_are_errors() {
     let state = state(net);
     assert!(Training::new(net, &engine, 0, &state, ADAM, 0).is_err());
     assert!(Inference::new(net, &engine, usize::MAX / 1000, &state).is_err());
-    assert!(Inference::new(net, &engine, 1, &StateDict::new()).is_err());
+    assert!(Inference::new(net, &engine, 1, StateDict::new()).is_err());
     let mut training = Training::new(net, &engine, 2, &state, ADAM, 0).unwrap();
     let one = net.input_shape().elements();
     assert!(training.step(&vec![0.0; 3 * one], &[0, 0, 0], 0.1).is_err());
