@@ -88,18 +88,7 @@ impl Dataset {
             return Err(Error::Length { of, expected: pixels.unwrap_or(usize::MAX), found: images.len() });
         }
         let pixels = Pixels::Same { shape, planes: images };
-        Dataset {
-            name,
-            target: TargetSize::exactly(shape),
-            pixels,
-            labels,
-            classes,
-            warnings: Vec::new(),
-            left_out: Vec::new(),
-            origin: Origin::default(),
-            held_out: 0,
-        }
-        .checked()
+        Dataset::of(name, TargetSize::exactly(shape), pixels, labels, classes).checked()
     }
 
     /// Pictures that are decoded when they are wanted, and brought to the target then.
@@ -113,18 +102,7 @@ impl Dataset {
         labels: Vec<u32>,
         classes: Vec<String>,
     ) -> Result<Dataset> {
-        Dataset {
-            name,
-            target,
-            pixels: Pixels::Stored(stored),
-            labels,
-            classes,
-            warnings: Vec::new(),
-            left_out: Vec::new(),
-            origin: Origin::default(),
-            held_out: 0,
-        }
-        .checked()
+        Dataset::of(name, target, Pixels::Stored(stored), labels, classes).checked()
     }
 
     /// Decoded pictures of any size, in the target's channels.
@@ -139,18 +117,13 @@ impl Dataset {
         classes: Vec<String>,
     ) -> Result<Dataset> {
         let pixels = Pixels::Each { places, planes };
-        Dataset {
-            name,
-            target,
-            pixels,
-            labels,
-            classes,
-            warnings: Vec::new(),
-            left_out: Vec::new(),
-            origin: Origin::default(),
-            held_out: 0,
-        }
-        .checked()
+        Dataset::of(name, target, pixels, labels, classes).checked()
+    }
+
+    /// Pictures of which nothing else is known, not checked.
+    fn of(name: String, target: TargetSize, pixels: Pixels, labels: Vec<u32>, classes: Vec<String>) -> Dataset {
+        let (warnings, left_out, origin) = (Vec::new(), Vec::new(), Origin::default());
+        Dataset { name, target, pixels, labels, classes, warnings, left_out, origin, held_out: 0 }
     }
 
     fn checked(self) -> Result<Dataset> {
@@ -412,17 +385,7 @@ impl Dataset {
         let (pixels, held_out) = self.pixels.parted(mask, target.shape[0]);
         let [origin, its_origin] =
             [false, true].map(|wanted| Origin(self.origin.0.as_ref().map(|stored| stored.part(mask, wanted))));
-        let held_out = Dataset {
-            name,
-            target,
-            pixels: held_out,
-            labels: inside,
-            classes,
-            warnings: Vec::new(),
-            left_out: Vec::new(),
-            origin: its_origin,
-            held_out: 0,
-        };
+        let held_out = Dataset { origin: its_origin, ..Dataset::of(name, target, held_out, inside, classes) };
         let left = Dataset { labels: outside, pixels, origin, held_out: held_out.len(), ..self };
         (left, held_out)
     }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use convnet::classifier::Classifier;
 use convnet::data::npy;
 use convnet::explain::{self, Explainer};
 
@@ -45,10 +44,8 @@ pub(super) struct FeaturesArgs {
 
 impl FeaturesArgs {
     pub(super) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
-        let description = self.pictures.apply(description, console)?;
-        let mut explainer = Explainer::with_engine(Classifier { description, weights }, &self.engine.engine(console)?)?;
-        let description = explainer.description().clone();
+        let (mut explainer, description) =
+            pictures::explainer(&self.classifier, &self.pictures, &self.engine, console)?;
         let image =
             pictures::read(&self.file, (&description, self.pictures.strict), None, console)?.unwrap_or_default();
         pictures::make(&self.out)?;

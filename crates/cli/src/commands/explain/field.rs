@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use convnet::classifier::Classifier;
-use convnet::explain::{self, Explainer, Seen};
+use convnet::explain::{self, Seen};
 use serde::Serialize;
 
 use super::pictures;
@@ -80,10 +79,8 @@ struct Document<'a> {
 
 impl FieldArgs {
     pub(super) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
-        let description = self.pictures.apply(description, console)?;
-        let mut explainer = Explainer::with_engine(Classifier { description, weights }, &self.engine.engine(console)?)?;
-        let description = explainer.description().clone();
+        let (mut explainer, description) =
+            pictures::explainer(&self.classifier, &self.pictures, &self.engine, console)?;
         let read = pictures::read(&self.file, (&description, self.pictures.strict), None, console)?;
         let image = read.unwrap_or_default();
         let unit = self.unit.map(|Place(place)| place);

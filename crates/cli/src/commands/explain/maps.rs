@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
-use convnet::classifier::{Classifier, Description};
+use convnet::classifier::Description;
 use convnet::data::npy;
-use convnet::explain::{self, Baseline, Explainer, Explanation, Method, Question};
+use convnet::explain::{self, Baseline, Explanation, Method, Question};
 use serde::Serialize;
 
 use super::pictures::{self, Names};
@@ -129,13 +129,10 @@ struct Outcome {
 impl MapsArgs {
     pub(super) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let methods = self.methods().or_usage()?;
-        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
-        let description = self.pictures.apply(description, console)?;
+        let (mut explainer, description) =
+            pictures::explainer(&self.classifier, &self.pictures, &self.engine, console)?;
         let class = self.class.as_ref().map(|class| explain::class(&description, class)).transpose().or_usage()?;
         let files = pictures::found(&self.files)?;
-        let engine = self.engine.engine(console)?;
-        let mut explainer = Explainer::with_engine(Classifier { description, weights }, &engine)?;
-        let description = explainer.description().clone();
         pictures::make(&self.out)?;
         let (mut unusable, mut names, mut entries) = (Unusable::default(), Names::default(), Vec::new());
         for path in &files {

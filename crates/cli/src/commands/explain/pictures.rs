@@ -1,14 +1,29 @@
-//! Pictures that are explained one by one, and the files of what is found.
+//! The network that is asked, pictures that are explained one by one, and the files of what is found.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use convnet::classifier::Description;
+use convnet::classifier::{Classifier, Description};
+use convnet::explain::Explainer;
 use convnet::predictor::Input;
 use convnet::{Error, Result};
 
+use crate::args::{ClassifierArgs, EngineArgs};
 use crate::console::Console;
-use crate::pictures::{Unusable, tell_damage};
+use crate::pictures::{PictureArgs, Unusable, tell_damage};
+
+/// The network that the flags name, and what it does to pictures.
+pub(super) fn explainer(
+    classifier: &ClassifierArgs,
+    pictures: &PictureArgs,
+    engine: &EngineArgs,
+    console: &Console,
+) -> anyhow::Result<(Explainer, Description)> {
+    let (Classifier { description, weights }, _) = classifier.load(console)?;
+    let description = pictures.apply(description, console)?;
+    let classifier = Classifier { description: description.clone(), weights };
+    Ok((Explainer::with_engine(classifier, &engine.engine(console)?)?, description))
+}
 
 /// The files that are named, and those of folders that are.
 pub(super) fn found(files: &[PathBuf]) -> Result<Vec<PathBuf>> {

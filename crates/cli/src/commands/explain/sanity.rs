@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use convnet::classifier::Classifier;
 use convnet::columns::{Columns, Style};
-use convnet::explain::{Explainer, LIMIT, Method, Sanity};
+use convnet::explain::{LIMIT, Method, Sanity};
 use serde::Serialize;
 
 use super::pictures;
@@ -81,10 +80,8 @@ impl SanityArgs {
     pub(super) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let methods =
             self.methods.iter().map(|name| name.parse()).collect::<convnet::Result<Vec<Method>>>().or_usage()?;
-        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
-        let description = self.pictures.apply(description, console)?;
-        let mut explainer = Explainer::with_engine(Classifier { description, weights }, &self.engine.engine(console)?)?;
-        let description = explainer.description().clone();
+        let (mut explainer, description) =
+            pictures::explainer(&self.classifier, &self.pictures, &self.engine, console)?;
         let files = pictures::found(&self.files)?;
         let (mut unusable, mut images) = (Unusable::default(), Vec::new());
         for path in &files {

@@ -22,10 +22,11 @@ const MAX_WRAPPERS: usize = 8;
 pub(super) fn inner(folder: &Path) -> PathBuf {
     let mut inner = folder.to_owned();
     for _ in 0..MAX_WRAPPERS {
-        let seen = entries(&inner).unwrap_or_default().seen;
-        match &seen[..] {
-            [(only, true)] if !has_parts(&inner) && !has_classes(&inner) => inner = only.clone(),
-            _ if has_parts(&inner) || has_classes(&inner) => return inner,
+        if has_parts(&inner) || has_classes(&inner) {
+            return inner;
+        }
+        match &entries(&inner).unwrap_or_default().seen[..] {
+            [(only, true)] => inner = only.clone(),
             _ => break,
         }
     }

@@ -326,14 +326,6 @@ impl Source {
     /// other forms. Folders of classes alone are a training part.
     fn listed(&self, keep: &[Part]) -> Result<Option<Listed<'_>>> {
         Ok(match self {
-            Source::Folder(folder) if image_folder::has_parts(&image_folder::inner(folder)) => {
-                let set = image_folder::list(&image_folder::inner(folder))?;
-                Some(Listed { set, origin: folder, classes_alone: false })
-            }
-            Source::Folder(folder) if image_folder::has_classes(&image_folder::inner(folder)) => {
-                let set = image_folder::list_classes(&image_folder::inner(folder), Part::Train)?;
-                Some(Listed { set, origin: folder, classes_alone: true })
-            }
             Source::Archive(path) => {
                 let set = archive::read(path, keep)?;
                 let classes_alone = set.classes_alone;
@@ -345,6 +337,14 @@ impl Source {
                 Some(Listed::of_samples(shard_index(&paths)?, path))
             }
             Source::Folder(folder) => {
+                let inner = image_folder::inner(folder);
+                if image_folder::has_parts(&inner) {
+                    return Ok(Some(Listed { set: image_folder::list(&inner)?, origin: folder, classes_alone: false }));
+                }
+                if image_folder::has_classes(&inner) {
+                    let set = image_folder::list_classes(&inner, Part::Train)?;
+                    return Ok(Some(Listed { set, origin: folder, classes_alone: true }));
+                }
                 let paths = image_folder::shards(folder);
                 match paths.is_empty() || Cifar::find(folder)?.is_some() {
                     true => None,

@@ -131,17 +131,14 @@ impl Found {
     /// are any.
     fn take_classes_alone(&mut self) -> bool {
         let apart = std::mem::take(&mut self.apart);
-        let folders = |path: &PathBuf| -> Vec<PathBuf> {
-            path.parent().into_iter().flat_map(Path::components).map(|name| PathBuf::from(name.as_os_str())).collect()
-        };
-        let mut paths = apart.iter().map(|(path, _)| folders(path));
-        let Some(first) = paths.next() else { return false };
-        let shared = paths.fold(first.len(), |most, folders| {
-            first.iter().zip(&folders).take(most).take_while(|(a, b)| a == b).count()
-        });
+        let folders = apart.iter().map(|(path, _)| path.parent().unwrap_or(Path::new("")));
+        let depth = |folder: &Path| folder.components().count();
+        let both = |a: &Path, b: &Path| a.components().zip(b.components()).take_while(|(a, b)| a == b).count();
+        let Some(first) = folders.clone().next() else { return false };
+        let shared = folders.clone().fold(depth(first), |most, folder| most.min(both(first, folder)));
         // All in one folder are of one class.
-        let shared =
-            if apart.iter().all(|(path, _)| folders(path).len() == shared) { shared.saturating_sub(1) } else { shared };
+        let is_one = folders.clone().all(|folder| depth(folder) == shared);
+        let shared = if is_one { shared.saturating_sub(1) } else { shared };
         for (path, item) in apart {
             let mut names = path.components().skip(shared);
             let class = names.next().map(|class| class_name(&class.as_os_str().to_string_lossy()));
