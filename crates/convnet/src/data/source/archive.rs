@@ -13,7 +13,8 @@ use std::path::{Component, Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
-use super::picture_set::{Found, PictureSet, class_name, is_passed_over};
+use super::found::Found;
+use super::picture_set::{PictureSet, class_name, is_passed_over};
 use super::{Part, cache_folder, index, shards, zipped};
 use crate::data::picture;
 use crate::data::stored::{Item, read_at};

@@ -8,7 +8,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Part;
-use super::picture_set::{Found, PictureSet, class_name, is_passed_over};
+use super::found::Found;
+use super::picture_set::{PictureSet, class_name, is_passed_over};
 use crate::data::picture;
 use crate::{Error, Result};
 

@@ -4,6 +4,7 @@
 mod archive;
 mod check;
 mod cifar;
+mod found;
 mod idx_folder;
 mod image_folder;
 mod index;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::archive::{Spot, place, plain};
-use super::picture_set::{Found, PictureSet};
+use super::found::Found;
+use super::picture_set::PictureSet;
 use crate::data::picture;
 use crate::data::stored::Item;
 use crate::{Error, Result};
