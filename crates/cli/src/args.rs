@@ -326,6 +326,15 @@ impl FittingArgs {
         }
     }
 
+    /// How weights are made to fit.
+    ///
+    /// # Errors
+    /// For a size that no picture has.
+    pub(crate) fn fitting(&self) -> Result<Fitting> {
+        let input = self.model.input.as_ref().map(|size| size.of_pictures().ok_or_else(no_picture)).transpose()?;
+        Ok(Fitting { key: self.key.clone(), ignored: self.ignore_mismatched.clone(), input })
+    }
+
     /// Whether a size of pictures is said.
     pub(crate) fn has_input(&self) -> bool {
         self.model.input.is_some()
@@ -341,9 +350,7 @@ impl FittingArgs {
     /// # Errors
     /// As [`Classifier::open`].
     pub(crate) fn load(&self, choice: NetChoice, path: &Path, console: &Console) -> Result<Classifier> {
-        let input = self.model.input.as_ref().map(|size| size.of_pictures().ok_or_else(no_picture)).transpose()?;
-        let fitting = Fitting { key: self.key.clone(), ignored: self.ignore_mismatched.clone(), input };
-        let (classifier, notes) = Classifier::open(path, &choice, &fitting)?;
+        let (classifier, notes) = Classifier::open(path, &choice, &self.fitting()?)?;
         tell_notes(path, &notes, console);
         Ok(classifier)
     }

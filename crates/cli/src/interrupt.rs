@@ -12,6 +12,8 @@ pub(crate) const EXIT_CODE: u8 = 130;
 const LEAVE: u8 = 0;
 const TELL: u8 = 1;
 const TOLD: u8 = 2;
+/// Somebody else handles the signals.
+const HANDED_OVER: u8 = 3;
 static STATE: AtomicU8 = AtomicU8::new(LEAVE);
 /// Whether the cursor stands in a line that is drawn again and again.
 static IN_LINE: AtomicBool = AtomicBool::new(false);
@@ -31,7 +33,7 @@ impl std::error::Error for Interrupted {}
 /// Handles the signals. Where that fails they kill the process, as they do by themselves.
 pub(crate) fn install() {
     let _ = ctrlc::set_handler(|| match STATE.compare_exchange(TELL, TOLD, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => {}
+        Ok(_) | Err(HANDED_OVER) => {}
         Err(_) => {
             if IN_LINE.load(Ordering::SeqCst) {
                 // The shell's next line is its own. There is nobody to tell that it cannot be written.
@@ -50,6 +52,11 @@ pub(crate) fn is_in_line(is: bool) {
 /// From now on the first signal does no more than [`requested`] tells.
 pub(crate) fn tell() {
     STATE.store(TELL, Ordering::SeqCst);
+}
+
+/// From now on no signal does anything here: the server handles them.
+pub(crate) fn hand_over() {
+    STATE.store(HANDED_OVER, Ordering::SeqCst);
 }
 
 /// Whether a signal has come since [`tell`].

@@ -65,6 +65,38 @@ fn fields_features_filters_and_the_sanity_check() {
 }
 
 #[test]
+fn data_sets_show_what_a_network_has_learned() {
+    let place = place();
+    let data = ["--data", "data", "-q"];
+    let with = |arguments: &[&str]| explain(&place, &[arguments, &data[..]].concat());
+    let found = with(&["strongest", "--layer", "relu1", "--channel", "1", "--count", "4", "--json"]).json();
+    let pictures = found["channels"][0]["pictures"].as_array().unwrap();
+    let values: Vec<f64> = pictures.iter().map(|picture| picture["value"].as_f64().unwrap()).collect();
+    assert!(values.len() == 4 && values.is_sorted_by(|a, b| a >= b), "{values:?}");
+    assert!(place.path("strongest.png").exists());
+    // A picture of the set is the nearest one to itself.
+    let image = convnet::data::Source::parse(place.path("data").to_str().unwrap()).unwrap();
+    let image = image.load(convnet::data::Sizing::default()).unwrap().train;
+    Bitmap::new([1, 8, 8], image.image(7).unwrap().to_vec()).unwrap().write(&place.path("seven.png")).unwrap();
+    let found = with(&["nearest", "seven.png", "--json", "--count", "3"]).json();
+    let nearest = &found["pictures"][0];
+    assert!((nearest["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{found}");
+    assert!(nearest["picture"].as_str().unwrap().ends_with("[7]"), "{found}");
+    let line = with(&["map", "--npy", "features.npy"]).succeeds();
+    assert!(line.contains(": 50 pictures, 8 features, ") && line.ends_with("map.png\n"), "{line}");
+    assert_eq!(npy::read(&place.path("features.npy")).unwrap().shape(), [50, 8]);
+    let lines = explain(&place, &["maximize", "--class", "3,5", "--steps", "30", "-q"]).succeeds();
+    for line in lines.lines().take(2) {
+        let numbers: Vec<f64> = line.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+        assert!(numbers.last() > numbers.first(), "{line}");
+    }
+    explain(&place, &["maximize", "--layer", "relu1", "-q"]).succeeds();
+    explain(&place, &["maximize", "--layer", "rlu", "-q"]).fails_with(2, "has no layer 'rlu'");
+    with(&["strongest", "--layer", "relu1", "--channel", "2"]).fails_with(2, "channel: expected below 2, got 2");
+    with(&["strongest", "--layer", "head"]).fails_with(2, "a vector of 10 numbers");
+}
+
+#[test]
 fn bad_input_is_explained() {
     let place = place();
     let fails = |arguments: &[&str], code: i32, expected: &str| explain(&place, arguments).fails_with(code, expected);

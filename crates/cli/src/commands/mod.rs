@@ -14,6 +14,8 @@ mod models;
 mod pack;
 mod predict;
 mod recipes;
+mod serve;
+mod studio;
 mod study;
 mod summary;
 mod train;
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Convert(convert::Args),
     Explain(explain::Args),
     Export(export::Args),
+    Serve(serve::Args),
+    Studio(studio::Args),
     Bench(bench::Args),
     Summary(summary::Args),
     Filter(filter::Args),
@@ -57,6 +61,8 @@ impl Command {
             Command::Convert(args) => args.run(console),
             Command::Explain(args) => args.run(console),
             Command::Export(args) => args.run(console),
+            Command::Serve(args) => args.run(console),
+            Command::Studio(args) => args.run(console),
             Command::Bench(args) => args.run(console),
             Command::Summary(args) => args.run(console),
             Command::Filter(args) => args.run(console),

@@ -43,6 +43,7 @@ pub struct InferenceBuilder<'a> {
     net: &'a Net,
     weights: Weights<'a>,
     batch: usize,
+    methods: Option<usize>,
     taps: Vec<String>,
     guided: bool,
 }
@@ -52,6 +53,14 @@ impl InferenceBuilder<'_> {
     #[must_use]
     pub fn batch(self, pictures: usize) -> Self {
         InferenceBuilder { batch: pictures, ..self }
+    }
+
+    /// Chooses the method of each convolution as for batches of so many pictures, whatever [`InferenceBuilder::batch`] says. A
+    /// picture's values then have the same bits in sessions of every batch size ([`Inference::with_batch`]); otherwise methods
+    /// are those that are fastest for the batch, and values may differ by rounding.
+    #[must_use]
+    pub fn methods_for(self, pictures: usize) -> Self {
+        InferenceBuilder { methods: Some(pictures.max(1)), ..self }
     }
 
     /// Layers whose values are kept for the caller: names of nodes, or the path that the names of a block's nodes begin with
@@ -84,6 +93,7 @@ impl InferenceBuilder<'_> {
         super::check_batch(self.net, self.batch)?;
         let taps = Taps::new(self.net, &self.taps)?;
         let (structure, parameters) = Structure::new(self.net, self.weights.0, taps)?;
+        let structure = Structure { methods: self.methods, ..structure };
         let pictures = pictures(&structure.net);
         let plan = structure.plan(engine, self.batch, pictures)?;
         let weights = Fixed::pack(&plan, parameters)?;
@@ -110,6 +120,8 @@ pub(super) struct Structure {
     pub(super) net: Net,
     pub(super) output: NodeId,
     pub(super) tapped: Vec<NodeId>,
+    /// Pictures for which methods are chosen, where that is not the batch.
+    methods: Option<usize>,
 }
 
 impl Structure {
@@ -123,7 +135,7 @@ impl Structure {
         let rewritten = rewrite::inference_keeping(net, parameters, &nodes)?;
         let (output, tapped) = (rewritten.kept(net.output()), nodes.iter().map(|&node| rewritten.kept(node)).collect());
         let Rewritten { net: run, parameters, .. } = rewritten;
-        Ok((Structure { described: net.clone(), taps, net: run, output, tapped }, parameters))
+        Ok((Structure { described: net.clone(), taps, net: run, output, tapped, methods: None }, parameters))
     }
 
     /// Other weights of the net, as it is run.
@@ -133,8 +145,10 @@ impl Structure {
 
     fn plan(&self, engine: &Engine, batch: usize, pictures: Vec<usize>) -> Result<Plan> {
         let outputs = vec![self.output];
+        let methods = self.methods.map(|pictures| batch_tiling::pictures(&self.net, pictures));
+        let methods = methods.unwrap_or_else(|| pictures.clone());
         let request = Request::new(&self.net, Purpose::Inference, engine, batch);
-        let mut lowered = lower(Request { pictures, outputs, taps: self.tapped.clone(), ..request })?;
+        let mut lowered = lower(Request { pictures, methods, outputs, taps: self.tapped.clone(), ..request })?;
         lowered.choose_storage(engine);
         Ok(Plan::new(engine, lowered, Purpose::Inference, batch))
     }
@@ -192,7 +206,7 @@ impl Inference {
     /// # }
     /// ```
     pub fn builder<'a>(net: &'a Net, weights: impl Into<Weights<'a>>) -> InferenceBuilder<'a> {
-        InferenceBuilder { net, weights: weights.into(), batch: 1, taps: Vec::new(), guided: false }
+        InferenceBuilder { net, weights: weights.into(), batch: 1, methods: None, taps: Vec::new(), guided: false }
     }
 
     /// The same net, taps and weights for batches of another size, with memory of its own; what does not depend on the size is

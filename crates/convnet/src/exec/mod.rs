@@ -37,7 +37,7 @@ pub mod reference;
 mod storage;
 mod taps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod training;
 mod training_options;
 mod values;

@@ -1,7 +1,7 @@
 //! What layers make of a picture, and what the first one looks for.
 
 use super::{Explainer, cam};
-use crate::exec::{self, Inference};
+use crate::exec;
 use crate::net::NodeId;
 use crate::ops::{Op, Shape};
 use crate::{Error, Result, Tensor};
@@ -31,12 +31,21 @@ impl Explainer {
     /// [`Error::Unknown`] or [`Error::Layer`] for a layer that there is not or that has no maps; [`Error::Length`] for a picture of
     /// another size.
     pub fn features(&mut self, image: &[f32], layer: &str) -> Result<Features> {
-        let node = exec::find_layer(&self.net, layer)?;
-        let shape = cam::maps_or_pixels_of(&self.net, node)?;
-        let mut inference = Inference::builder(&self.net, &self.weights).taps([layer]).build(&self.engine)?;
-        inference.run(image, 1)?;
-        let maps = Tensor::new(shape, inference.feature(layer)?.1.to_vec());
-        Ok(Features { layer: self.net.node(node).name.clone(), maps })
+        let net = self.description.net();
+        cam::maps_or_pixels_of(net, exec::find_layer(net, layer)?)?;
+        let (layer, maps) = self.values(image, layer)?;
+        Ok(Features { layer, maps })
+    }
+
+    /// The full name of a layer and its values for a picture: channels × height × width, or a vector.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a layer that there is not; [`Error::Length`] for a picture of another size.
+    pub fn values(&mut self, image: &[f32], layer: &str) -> Result<(String, Tensor)> {
+        let net = self.description.net();
+        let layer = net.node(exec::find_layer(net, layer)?).name.clone();
+        let (shape, values) = self.tapped(image, std::slice::from_ref(&layer))?.feature(&layer)?;
+        Ok((layer, Tensor::new(shape.dims(), values.to_vec())))
     }
 
     /// The filters of the layer that reads the picture, or of the one that is named.

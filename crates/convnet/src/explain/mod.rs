@@ -20,30 +20,40 @@
 //! What is explained is the output before softmax. Gradients are those of inference: norms take their running statistics, dropout
 //! does nothing. `tests/explain/peers.py` compares with pytorch-grad-cam and captum.
 
+mod arithmetic;
 mod cam;
 #[cfg(feature = "plots")]
 mod colours;
 mod features;
 mod field;
+#[cfg(feature = "plots")]
+mod gallery;
 mod input;
 mod map;
+mod maximize;
 mod method;
 mod occlusion;
 #[cfg(feature = "plots")]
 mod overlay;
 mod sanity;
+mod sets;
 #[cfg(feature = "plots")]
 mod sheets;
 #[cfg(test)]
 mod tests;
 
+pub use arithmetic::{Arithmetic, Group};
 pub use features::{Features, Filters};
 pub use field::{Field, Seen, receptive_field};
+#[cfg(feature = "plots")]
+pub use gallery::{embedding_map, nearest_sheet, pattern_sheet, strongest_sheet};
 pub use map::Map;
+pub use maximize::{Ascent, Goal, Pattern};
 pub use method::{Baseline, Method};
 #[cfg(feature = "plots")]
-pub use overlay::overlay;
+pub use overlay::{overlay, pixels};
 pub use sanity::{LIMIT, Likeness, Sanity};
+pub use sets::{Embeddings, Principal, Strong};
 #[cfg(feature = "plots")]
 pub use sheets::{feature_sheet, field_sheet, filter_sheet};
 
@@ -65,6 +75,8 @@ pub struct Explainer {
     /// The sessions used last.
     gradients: Option<(Planned, Gradients)>,
     inference: Option<Inference>,
+    /// With its taps.
+    tapped: Option<(Vec<String>, Inference)>,
 }
 
 /// What a session of gradients is planned for.
@@ -148,7 +160,15 @@ impl Explainer {
         let Classifier { description, weights } = classifier;
         crate::weights::check(description.net(), &weights)?;
         let net = without_softmax(description.net())?;
-        Ok(Explainer { description, weights, net, engine: engine.clone(), gradients: None, inference: None })
+        Ok(Explainer {
+            description,
+            weights,
+            net,
+            engine: engine.clone(),
+            gradients: None,
+            inference: None,
+            tapped: None,
+        })
     }
 
     /// What is done to pictures, and what the classes are called.
@@ -168,6 +188,7 @@ impl Explainer {
         if let Some(inference) = &mut self.inference {
             inference.set_weights(&weights)?;
         }
+        self.tapped = None;
         self.weights = weights;
         Ok(())
     }
@@ -261,6 +282,16 @@ impl Explainer {
             Some(inference) => inference,
         };
         Ok(self.inference.insert(inference).run(images, count)?.to_vec())
+    }
+
+    /// A session that has the values of layers for a picture.
+    fn tapped(&mut self, image: &[f32], layers: &[String]) -> Result<&Inference> {
+        let mut session = match self.tapped.take() {
+            Some((planned, session)) if planned == layers => session,
+            _ => Inference::builder(self.description.net(), &self.weights).taps(layers).build(&self.engine)?,
+        };
+        session.run(image, 1)?;
+        Ok(&self.tapped.insert((layers.to_vec(), session)).1)
     }
 
     /// A session of gradients by a tap.

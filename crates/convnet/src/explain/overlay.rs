@@ -60,6 +60,15 @@ pub fn overlay(
     })
 }
 
+/// A picture as the net sees it, before it is normalised: red, green and blue of each pixel, row by row. `image` is what
+/// [`Description::prepare`] gives; grey serves as all three colours.
+///
+/// # Errors
+/// [`crate::Error::Length`] when `image` is not of the net's size.
+pub fn pixels(description: &Description, image: &[f32]) -> Result<Vec<u8>> {
+    Ok(Pixels::new(description, image)?.into_pixels().into_flattened())
+}
+
 /// `resnet18: 'tabby' explained (93.1 %)`, where all explanations are of one class.
 fn described(description: &Description, explanations: &[Explanation]) -> String {
     let net = description.net().name();
@@ -97,6 +106,16 @@ impl Pixels {
         let channel = |index: usize| if channels < 3 { 0 } else { index };
         let pixel = |place: usize| std::array::from_fn(|index| byte(channel(index), place));
         Ok(Pixels { size: [height, width], pixels: (0..height * width).map(pixel).collect() })
+    }
+
+    /// Height and width.
+    pub(super) fn dims(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// The pixels, row by row.
+    pub(super) fn into_pixels(self) -> Vec<Rgb> {
+        self.pixels
     }
 
     /// Width and height in which it is drawn: small pictures grow by a whole factor.

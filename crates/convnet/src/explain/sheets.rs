@@ -30,11 +30,12 @@ const BELOW: f64 = 128.0;
 /// Pictures in a row of fields.
 const FIELDS: usize = 4;
 
-/// A small picture, its number, and its pixels.
-struct Tile {
-    number: usize,
-    size: [usize; 2],
-    pixels: Vec<Rgb>,
+/// A small picture and what stands below it.
+pub(super) struct Tile {
+    pub(super) caption: String,
+    /// Height and width.
+    pub(super) size: [usize; 2],
+    pub(super) pixels: Vec<Rgb>,
 }
 
 /// Draws the maps of a layer to a PNG file, each from its smallest number to its largest; of more than 144 those with the largest
@@ -57,7 +58,7 @@ pub fn feature_sheet(path: &Path, description: &Description, name: &str, feature
         let map = map(number);
         let [least, most] = map.range();
         let colour = |&value: &f32| if most > least { warm((value - least) / (most - least)) } else { warm(0.0) };
-        Tile { number, size: [height, width], pixels: map.values().iter().map(colour).collect() }
+        Tile { caption: number.to_string(), size: [height, width], pixels: map.values().iter().map(colour).collect() }
     });
     let few = if channels > MOST {
         format!("the {MOST} with the largest numbers of {channels}")
@@ -86,7 +87,7 @@ pub fn filter_sheet(path: &Path, description: &Description, filters: &Filters) -
         let at =
             |channel: usize, place: usize| byte(weights[(number * channels + channel.min(channels - 1)) * len + place]);
         let pixels = (0..len).map(|place| std::array::from_fn(|channel| at(channel, place))).collect();
-        Tile { number, size: [height, width], pixels }
+        Tile { caption: number.to_string(), size: [height, width], pixels }
     };
     let few = if count > MOST { format!("{MOST} of {count}") } else { format!("all {count}") };
     let title = format!("{}: filters of {}", description.net().name(), filters.layer);
@@ -108,27 +109,38 @@ fn draw_tiles(path: &Path, title: &str, below: &str, tiles: &[Tile]) -> Result<(
                 MARGIN + (index % columns) as f64 * (TILE + GAP),
                 TOP + (index / columns) as f64 * (TILE + NAME + GAP),
             ];
-            draw_tile(canvas, tile, corner)?;
+            draw_tile(canvas, tile, corner, TILE)?;
         }
         Ok(())
     })
 }
 
-fn head(canvas: &Canvas, title: &str, below: &str, width: f64) -> Drawn {
+/// The two lines at the top of a sheet.
+pub(super) fn head(canvas: &Canvas, title: &str, below: &str, width: f64) -> Drawn {
     canvas.text(&canvas.shortened(title, TITLE, width)?, TITLE, (MARGIN, 36.0), HPos::Left, INK)?;
     canvas.text(&canvas.shortened(below, SMALL, width)?, SMALL, (MARGIN, 68.0), HPos::Left, GREY)
 }
 
-fn draw_tile(canvas: &Canvas, tile: &Tile, [left, top]: [f64; 2]) -> Drawn {
+/// Draws a tile whose longer side is given; its caption stands below.
+pub(super) fn draw_tile(canvas: &Canvas, tile: &Tile, [left, top]: [f64; 2], side: f64) -> Drawn {
     let [height, width] = tile.size;
-    let longest = height.max(width) as f64;
-    let [wide, high] = [width, height].map(|side| (side as f64 * TILE / longest).round().max(1.0));
+    let [wide, high] = tile.drawn(side);
     canvas.rectangle([left - 1.0, top - 1.0], [wide + 2.0, high + 2.0], GRID)?;
     canvas.bitmap([left, top], [wide, high], |[columns, rows]| {
         let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [row, column]));
         places.flat_map(|[row, column]| tile.pixels[row * height / rows * width + column * width / columns]).collect()
     })?;
-    canvas.text(&tile.number.to_string(), SMALL, (left, top + TILE + NAME / 2.0), HPos::Left, GREY)
+    let caption = canvas.shortened(&tile.caption, SMALL, side)?;
+    canvas.text(&caption, SMALL, (left, top + side + NAME / 2.0), HPos::Left, GREY)
+}
+
+impl Tile {
+    /// Width and height in which it is drawn.
+    pub(super) fn drawn(&self, side: f64) -> [f64; 2] {
+        let [height, width] = self.size;
+        let longest = height.max(width) as f64;
+        [width, height].map(|length| (length as f64 * side / longest).round().max(1.0))
+    }
 }
 
 /// Draws what units see to a PNG file: over the picture how much each depends on a pixel, and in a box what it can depend on.

@@ -335,3 +335,67 @@ fn every_sheet_is_drawn() {
     field_sheet(&path, &description, "one", &golden.image, &[seen.clone(), seen]).unwrap();
     assert!(size()[0] > 400 && size()[1] > 700);
 }
+
+/// What a unit comes to by the numbers that it reads is what the engine has computed, for every operation.
+#[test]
+fn the_arithmetic_of_a_unit_is_the_engines() {
+    use crate::exec::tests::nets::{of_every_activation, of_every_operation};
+    use crate::exec::tests::{numbers, state};
+    let engine = Engine::new(1).unwrap();
+    for net in of_every_operation().into_iter().chain(of_every_activation()) {
+        let Shape::Map(input) = net.input_shape() else { panic!("pictures") };
+        let preprocessing = Preprocessing::new(input, Normalization::unit(input[0]));
+        let classes = (0..net.output_shape().elements()).map(|class| class.to_string()).collect();
+        let description = Description::new(net.clone(), preprocessing, classes).unwrap();
+        let mut explainer = Explainer::with_engine(Classifier { description, weights: state(&net) }, &engine).unwrap();
+        let image = numbers(7, input.iter().product());
+        for (index, node) in net.nodes().iter().enumerate() {
+            let [channels, height, width] = match node.shape {
+                Shape::Map(dims) => dims,
+                Shape::Vector(features) => [features, 1, 1],
+            };
+            for [channel, row, column] in
+                [[0; 3], [channels - 1, height - 1, width - 1], [index % channels, index % height, 0]]
+            {
+                let found = explainer.arithmetic(&image, &node.name, channel, Some([row, column])).unwrap();
+                let off = (found.result - f64::from(found.value)).abs();
+                assert!(
+                    off < 1e-4 * (1.0 + found.result.abs()),
+                    "{} {} {:?}: {found:?}",
+                    net.name(),
+                    node.name,
+                    node.op
+                );
+                assert_eq!((found.layer, found.op), (node.name.clone(), node.op.name()));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_numbers_of_a_unit_are_shown_where_they_lie() {
+    let golden = golden();
+    let weights = golden.weights.into_iter().map(|(name, Weight { shape, data })| (name, Tensor::new(shape, data)));
+    let mut explainer =
+        Explainer::with_engine(classifier(small(), weights.collect()), &Engine::new(1).unwrap()).unwrap();
+    let corner = explainer.arithmetic(&golden.image, "conv1", 2, Some([0, 0])).unwrap();
+    assert_eq!((corner.groups.len(), corner.inputs[0].as_str()), (3, "input"));
+    let group = &corner.groups[1];
+    assert_eq!((group.title.as_str(), group.rows, group.columns), ("channel 1 of input", 3, 3));
+    let pixel = |row: usize, column: usize| Some(golden.image[(12 + row) * 10 + column]);
+    let values = [None, None, None, None, pixel(0, 0), pixel(0, 1), None, pixel(1, 0), pixel(1, 1)];
+    assert_eq!(group.values, values);
+    assert_eq!(corner.field, Field { rows: 0..2, columns: 0..2 });
+    // A class's output, by the maps that were flattened.
+    let class = explainer.arithmetic(&golden.image, "head", 1, None).unwrap();
+    assert_eq!((class.unit, class.groups.len()), (vec![1], 6));
+    assert_eq!((class.groups[5].rows, class.groups[5].columns), (6, 5));
+    assert_eq!(class.groups[5].title, "channel 5 of relu2");
+    assert_eq!(class.field, Field { rows: 0..12, columns: 0..10 });
+    for (layer, channel, place) in
+        [("conv1", 6, None), ("conv1", 0, Some([12, 0])), ("head", 3, None), ("conv", 0, None)]
+    {
+        let error = explainer.arithmetic(&golden.image, layer, channel, place).unwrap_err();
+        assert!(matches!(error, Error::Setting { .. } | Error::Unknown { .. }), "{error}");
+    }
+}

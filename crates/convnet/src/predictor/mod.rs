@@ -45,6 +45,9 @@ use crate::exec::{Engine, Inference};
 use crate::weights::not_finite;
 use crate::{Error, Result, Tensor};
 
+/// Pictures for which a predictor chooses the methods of convolutions, so that an answer's bits do not depend on the pictures that
+/// go through the net beside it: [`InferenceBuilder::methods_for`](crate::exec::InferenceBuilder::methods_for).
+pub const METHODS_FOR: usize = 16;
 /// Pictures that go through the net at once, unless something else is said.
 const BATCH: usize = 16;
 /// Guesses of a picture, unless something else is said.
@@ -157,7 +160,8 @@ impl Predictor {
         let not_finite = not_finite(&weights).map(str::to_owned);
         let features: Vec<String> = layers.into_iter().map(Into::into).collect();
         let builder = Inference::builder(description.net(), weights);
-        let inference = builder.taps(features.iter().cloned()).build(engine)?;
+        // An answer does not depend on how many pictures go through the net beside it.
+        let inference = builder.taps(features.iter().cloned()).methods_for(METHODS_FOR).build(engine)?;
         Ok(Predictor {
             description,
             not_finite,
@@ -289,7 +293,7 @@ impl Predictor {
             };
             return Err(Error::Picture { name: name.to_owned(), problem });
         }
-        let top = if self.top == 0 { Vec::new() } else { self.guesses(&logits) };
+        let top = if self.top == 0 { Vec::new() } else { guesses(&self.description, &logits, self.top) };
         let Prepared { values, warnings } = prepared;
         let planes = match values {
             Values::Planes(planes) => self.planes.then_some(planes),
@@ -297,13 +301,17 @@ impl Predictor {
         };
         Ok(Prediction { top, logits: self.logits.then_some(logits), features, planes, warnings })
     }
+}
 
-    fn guesses(&self, logits: &[f32]) -> Vec<Guess> {
-        let probabilities = softmax(logits);
-        let classes = self.description.classes();
-        let guess = |class: usize| Guess { class, label: classes[class].clone(), probability: probabilities[class] };
-        ranking(logits).into_iter().take(self.top).map(guess).collect()
-    }
+/// The most probable classes by a net's outputs before softmax, the most probable first.
+///
+/// # Panics
+/// When there are fewer classes than outputs.
+pub fn guesses(description: &Description, logits: &[f32], top: usize) -> Vec<Guess> {
+    let probabilities = softmax(logits);
+    let classes = description.classes();
+    let guess = |class: usize| Guess { class, label: classes[class].clone(), probability: probabilities[class] };
+    ranking(logits).into_iter().take(top).map(guess).collect()
 }
 
 /// What the net makes of a picture.

@@ -189,3 +189,23 @@ fn outputs_that_are_no_numbers_are_errors() {
     let expected = "a: the net's output for class '1' is NaN: its weights 'head.bias' hold numbers that are not finite";
     assert_eq!(message, expected);
 }
+
+/// How many pictures go through the net at once changes no bit of an answer.
+#[test]
+fn answers_do_not_depend_on_the_pictures_beside_them() {
+    let options = crate::zoo::ZooOptions { input: Some([3, 40, 48]), ..Default::default() };
+    for name in ["resnet18", "mobilenet_v2", "googlenet"] {
+        let net = crate::zoo::by_name(name, &options).unwrap();
+        let classifier = Classifier::untrained(net, 1).unwrap();
+        let engine = Engine::new(2).unwrap();
+        let pictures: Vec<Input> = (0..19_u8).map(|i| plain([9 * i, 200 - i, 77], 40, 48)).collect();
+        let answers = |batch: usize| -> Vec<Vec<f32>> {
+            let predictor = Predictor::with_engine(classifier.clone(), &engine).unwrap();
+            let mut predictor = predictor.logits(true).batch_size(batch);
+            let answers = predictor.predict_all(pictures.clone()).unwrap();
+            answers.map(|answer| answer.result.unwrap().logits.unwrap()).collect()
+        };
+        let alone = answers(1);
+        assert!([3, 16, 19].iter().all(|&batch| answers(batch) == alone), "{name}");
+    }
+}

@@ -4,12 +4,17 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use crate::files::disk::DiskFile;
 use crate::{Error, Result};
 
 /// The file in a run's folder.
 pub(super) const FILE: &str = ".lock";
+/// How often, and after how long, a lock is asked for again.
+const PATIENCE: u32 = 5;
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The right to write into a run's folder, until it is dropped.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ impl RunLock {
         let path = folder.join(FILE);
         let open = DiskFile::open(File::options().read(true).write(true).create(true).truncate(false), &path);
         let mut file = open.map_err(Error::io("opening", &path))?;
-        match file.file().try_lock() {
+        match taken(file.file()) {
             Ok(()) => {
                 let written = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
                 written.map_err(Error::io("writing", &path))?;
@@ -43,6 +48,23 @@ impl RunLock {
     }
 }
 
+/// Takes the lock; [`is_held`] may have it for a moment.
+fn taken(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..PATIENCE {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(MOMENT),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
+}
+
+/// Whether another process, or another trainer of this one, has it.
+pub(super) fn is_held(folder: &Path) -> bool {
+    // The lock that is taken here for a moment is shared, so that one look does not keep another away.
+    File::open(folder.join(FILE)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,7 +76,9 @@ mod tests {
         let second = RunLock::take(folder.path()).unwrap_err();
         let process = format!("process {}", std::process::id());
         assert!(matches!(&second, Error::Locked { holder, .. } if *holder == process), "{second}");
+        assert!(is_held(folder.path()) && !is_held(&folder.path().join("none")));
         drop(first);
         RunLock::take(folder.path()).unwrap();
+        assert!(!is_held(folder.path()));
     }
 }

@@ -110,9 +110,20 @@ impl RunFolder {
         TrainConfig::read(&self.config_toml())
     }
 
+    /// Whether a training is under way in it.
+    pub fn is_training(&self) -> bool {
+        lock::is_held(&self.path)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The folder's own name.
+    pub fn name(&self) -> String {
+        let whole = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned()
     }
 
     /// What to call the run: `Run` and the folder's name.

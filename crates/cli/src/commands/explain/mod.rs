@@ -1,8 +1,10 @@
 //! `convnet explain`: why a trained network says what it says.
 
+mod data;
 mod features;
 mod field;
 mod maps;
+mod patterns;
 mod pictures;
 mod sanity;
 
@@ -37,6 +39,10 @@ enum Command {
     Features(features::FeaturesArgs),
     Filters(features::FiltersArgs),
     Sanity(sanity::SanityArgs),
+    Strongest(data::StrongestArgs),
+    Nearest(data::NearestArgs),
+    Map(data::MapArgs),
+    Maximize(patterns::MaximizeArgs),
 }
 
 impl Args {
@@ -46,6 +52,10 @@ impl Args {
             Some(Command::Features(args)) => args.run(console),
             Some(Command::Filters(args)) => args.run(console),
             Some(Command::Sanity(args)) => args.run(console),
+            Some(Command::Strongest(args)) => args.run(console),
+            Some(Command::Nearest(args)) => args.run(console),
+            Some(Command::Map(args)) => args.run(console),
+            Some(Command::Maximize(args)) => args.run(console),
             None => self.maps.run(console),
         }
     }

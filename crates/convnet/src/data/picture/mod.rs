@@ -88,8 +88,11 @@ pub(super) fn check_bytes(size: u64) -> Result<(), PictureError> {
     Ok(())
 }
 
-/// Channels (1 or 3), height and width of the picture in a file's content.
-pub(super) fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
+/// Channels (1 or 3), height and width that the header of a picture's file says, before it is turned upright.
+///
+/// # Errors
+/// Content that is no picture, or of more pixels than any picture may have.
+pub fn shape(bytes: &[u8]) -> Result<[usize; 3], PictureError> {
     let (mut decoder, _) = open(bytes, MAX_PIXELS)?;
     let (height, width) = size(&mut *decoder);
     Ok([if convert::is_grey(decoder.color_type()) { 1 } else { 3 }, height, width])

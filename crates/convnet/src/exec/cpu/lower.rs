@@ -58,6 +58,8 @@ pub(in crate::exec) struct Request<'a> {
     pub(in crate::exec) batch: usize,
     /// For each node, the pictures that the stage which begins with it computes at a time on two threads.
     pub(in crate::exec) pictures: Vec<usize>,
+    /// For each node, the pictures at a time for which the method of a convolution is chosen.
+    pub(in crate::exec) methods: Vec<usize>,
     /// Whose values the caller reads and whose gradients it gives, the net's output first.
     pub(in crate::exec) outputs: Vec<NodeId>,
     /// Whose values, and in backward gradients, are copied for the caller: no fusion leaves them out.
@@ -81,6 +83,7 @@ impl<'a> Request<'a> {
             engine,
             batch,
             pictures: vec![batch; nodes],
+            methods: vec![batch; nodes],
             outputs: [net.output()].into_iter().chain(auxiliaries.map(|auxiliary| auxiliary.node)).collect(),
             taps: Vec::new(),
             guided: Vec::new(),
@@ -93,7 +96,7 @@ impl<'a> Request<'a> {
 /// Lowers a net.
 pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
     let readers = readers(&request);
-    let Request { net, purpose, engine, batch, pictures, outputs, taps, guided, frozen, trained } = request;
+    let Request { net, purpose, engine, batch, pictures, methods, outputs, taps, guided, frozen, trained } = request;
     let mut lowering = Lowering {
         net,
         purpose,
@@ -106,6 +109,7 @@ pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
         },
         readers,
         pictures,
+        methods,
         frozen,
         trained,
         caches: engine.threads().div_ceil(2),
@@ -160,6 +164,8 @@ pub(super) struct Lowering<'a> {
     readers: Vec<Vec<usize>>,
     /// Pictures at a time for the stage that begins with each node, on two threads.
     pictures: Vec<usize>,
+    /// The same where methods are chosen.
+    methods: Vec<usize>,
     frozen: Vec<bool>,
     trained: &'a dyn Fn(&str) -> bool,
     /// Pairs of threads, each of which brings its caches.
@@ -284,9 +290,9 @@ impl<'a> Lowering<'a> {
         self.conv
     }
 
-    /// Pictures at a time for the stage that begins with a node, on two threads.
-    pub(super) fn pictures(&self, node: usize) -> usize {
-        self.pictures[node]
+    /// Pictures at a time for which the method of a convolution is chosen.
+    pub(super) fn method_pictures(&self, node: usize) -> usize {
+        self.methods[node]
     }
 
     /// The activation after a node, which its stage takes, and the last node taken: unless it begins a chain with pooling in

@@ -1,7 +1,7 @@
 //! The fast executors against the reference in f64, on every instruction set.
 
 mod families;
-mod nets;
+pub(crate) mod nets;
 mod sessions;
 mod taps;
 
@@ -51,12 +51,12 @@ fn kind_of(debug: &str) -> &str {
     debug.split([' ', '(']).next().unwrap()
 }
 
-pub(super) fn numbers(tag: u32, len: usize) -> Vec<f32> {
+pub(crate) fn numbers(tag: u32, len: usize) -> Vec<f32> {
     pattern(tag, len).iter().map(|&x| x as f32).collect()
 }
 
 /// Weights with nothing trivial: batch norm's too.
-pub(super) fn state(net: &Net) -> StateDict {
+pub(crate) fn state(net: &Net) -> StateDict {
     let mut state = weights::init(net, 3);
     for (tag, (name, tensor)) in (100..).zip(&mut state) {
         let noise = numbers(tag, tensor.data().len());

@@ -266,7 +266,7 @@ fn is_unary(op: &Op) -> bool {
 }
 
 /// Each operation between others: after a convolution and before a norm, and alone with the net's input and output.
-pub(in crate::exec) fn of_every_operation() -> Vec<Net> {
+pub(crate) fn of_every_operation() -> Vec<Net> {
     let samples = Op::samples().into_iter().filter(|sample| !matches!(sample.op, Op::Input(_)));
     let nets = samples.enumerate().flat_map(|(i, sample)| {
         [false, true].map(|between| {
@@ -307,7 +307,7 @@ pub(in crate::exec) fn of_every_operation() -> Vec<Net> {
 }
 
 /// Each activation after each stage that can have one, with and without a pooling and a dropout after it.
-pub(in crate::exec) fn of_every_activation() -> Vec<Net> {
+pub(crate) fn of_every_activation() -> Vec<Net> {
     let nets = activation::samples().into_iter().map(|activation| {
         let op = || Op::Activation(activation);
         let mut net = Layers::new(op().name(), [3, 10, 9]);

@@ -70,7 +70,7 @@ fn draw(card: &Card, Rect { x, y, width, height }: Rect) -> String {
     let thick = if card.output { 2.5 } else { 1.2 };
     let names = format!("{} ({} nodes)", card.name, card.nodes.len());
     let hover = if card.nodes.len() > 1 { &names } else { &card.name };
-    let mut svg = format!("<g class=\"card\"><title>{}</title>", escaped(hover));
+    let mut svg = format!("<g class=\"card\" data-layer=\"{}\"><title>{}</title>", escaped(&card.name), escaped(hover));
     svg += &format!(
         "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"7\" fill=\"{fill}\" \
          stroke=\"{border}\" stroke-width=\"{thick}\"/>\n"

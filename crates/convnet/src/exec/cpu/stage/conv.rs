@@ -96,10 +96,10 @@ pub(super) fn shape(lowering: &Lowering<'_>, node: usize, op: &Conv2d) -> ConvSh
     ConvShape { in_channels, out_channels, groups: op.groups, input: [h, w], window }
 }
 
-/// Plans a convolution; its batch is the node's.
+/// Plans a convolution; its method is chosen for the node's pictures.
 pub(super) fn plan(lowering: &Lowering<'_>, node: usize, op: &Conv2d, setting: Setting) -> Result<Conv> {
     // What is chosen may not depend on the threads.
-    let setting = Setting { batch: lowering.pictures(node), ..setting };
+    let setting = Setting { batch: lowering.method_pictures(node), ..setting };
     let conv = Conv::new(shape(lowering, node, op), lowering.reads_plain(node), lowering.isa(), setting);
     conv.map_err(|problem| lowering.problem(node, problem.to_string()))
 }

@@ -1,0 +1,33 @@
+// Many controls as one stop of the Tab key, among which the arrow keys move (the ARIA practices' "roving tabindex"): a
+// network has hundreds of layers and a layer has thousands of maps.
+
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+/** How far a key moves in rows and columns, or undefined. */
+export const arrow = (event) => (event.ctrlKey || event.metaKey || event.altKey ? undefined : STEPS[event.key]);
+
+/** `items()` are the controls in a container, in order; `columns()` how many stand in a row. */
+export function roving(container, items, columns = () => 1) {
+  const enter = (item) => items().forEach((other) => other.setAttribute('tabindex', other === item ? '0' : '-1'));
+  container.addEventListener('focusin', ({ target }) => {
+    const item = items().find((candidate) => candidate.contains(target));
+    if (item) enter(item);
+  });
+  container.addEventListener('keydown', (event) => {
+    const all = items();
+    const place = all.indexOf(document.activeElement);
+    const step = arrow(event);
+    const ends = { Home: 0, End: all.length - 1 };
+    if (place < 0 || (!step && !(event.key in ends))) return;
+    const wanted = step ? place + step[0] * columns() + step[1] : ends[event.key];
+    event.preventDefault();
+    all[wanted]?.focus();
+  });
+  return { enter };
+}
+
+/** How many of some elements stand in the first row. */
+export function inARow(elements) {
+  const below = elements.findIndex((element) => element.offsetTop > elements[0].offsetTop);
+  return below < 0 ? Math.max(elements.length, 1) : below;
+}

@@ -1,0 +1,58 @@
+//! The page that people use in a browser, and the description of the interface: files within the program.
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::Problem;
+use super::{PathOf, path};
+
+/// What the page may do: nothing but to ask this server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
+                      media-src 'self' blob:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const INDEX: &[u8] = include_bytes!("../../page/index.html");
+const OPENAPI: &[u8] = include_bytes!("../../openapi.json");
+
+/// The page's files by name.
+macro_rules! assets {
+    ($($name:literal)*) => { [$(($name, include_bytes!(concat!("../../page/", $name)).as_slice())),*] };
+}
+const ASSETS: &[(&str, &[u8])] = &assets![
+    "api.js" "app.js" "arithmetic.js" "camera.js" "charts.js" "colours.js" "dom.js" "draw.js" "explain.js" "graph.js" "grid.js" "i18n.js" "icon.svg" "job.js" "keys.js" "layers.js" "lecture.js" "maps.js" "network.js" "numbers.js" "picker.js" "picture.js" "run.js" "state.js" "style.css" "try.js" "unit.js"
+];
+
+/// The names of the page's files, sorted.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<&'static str> {
+    ASSETS.iter().map(|(name, _)| *name).collect()
+}
+
+/// `GET /`.
+pub(crate) async fn index() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, INDEX).into_response()
+}
+
+/// `GET /assets/{file}`.
+pub(crate) async fn asset(file: PathOf<String>) -> Result<Response, Problem> {
+    let name = path(file)?;
+    let found = ASSETS.iter().find(|(own, _)| *own == name);
+    let (own, content) =
+        found.ok_or_else(|| Problem::missing(format!("the page has no file '{}'", name.escape_debug())))?;
+    let kind = match own.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/javascript; charset=utf-8",
+    };
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, *content).into_response())
+}
+
+/// `GET /openapi.json`.
+pub(crate) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}

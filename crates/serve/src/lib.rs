@@ -1,0 +1,181 @@
+//! An HTTP server for convnet's classifiers: pictures in, labels out; the Open Inference Protocol; explanations; metrics; a page.
+//!
+//! A [`Server`] has models, each a name and what loads it. [`Server::run`] serves them until the process is told to stop; then it
+//! answers what is under way. One thread computes: each time it is free it takes what waits, up to [`Config::max_batch`] pictures.
+//! What a picture's answer is does not depend on the pictures beside it: the bits are those of [`convnet::predictor::Predictor`].
+//!
+//! ```no_run
+//! use convnet::classifier::Classifier;
+//! use convnet::exec::Engine;
+//! use convnet_serve::{Config, Server, Source};
+//!
+//! # fn main() -> convnet::Result<()> {
+//! let mut server = Server::new(Config::default(), Engine::new(0)?);
+//! server.add_model(Source::new("cats", || Classifier::load(None, "cats.safetensors".as_ref())))?;
+//! let listener = std::net::TcpListener::bind("127.0.0.1:8080").map_err(convnet::Error::io("listening on", "127.0.0.1:8080"))?;
+//! server.run(listener)
+//! # }
+//! ```
+//!
+//! `openapi.json` beside this file describes the interface; the server has it at `/openapi.json`.
+#![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, missing_docs)]
+
+mod admission;
+mod api;
+mod app;
+mod config;
+mod connections;
+mod engine;
+mod listen;
+mod log;
+mod metrics;
+mod model;
+mod queue;
+mod runs;
+mod sessions;
+mod signals;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use convnet::exec::Engine;
+use convnet::{Error, Result};
+use tokio::sync::Semaphore;
+
+pub use crate::config::{Config, Log};
+pub use crate::model::Source;
+
+use crate::admission::Admission;
+use crate::app::App;
+use crate::log::{Level, Logger};
+use crate::metrics::Metrics;
+use crate::model::Model;
+use crate::queue::Queue;
+use crate::runs::Runs;
+
+/// Longest name of a model.
+const LONGEST_NAME: usize = 200;
+
+/// A server that has not begun yet.
+pub struct Server {
+    config: Config,
+    engine: Engine,
+    models: BTreeMap<String, Arc<Model>>,
+    runs: Runs,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.config)
+            .field("models", &self.models.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server without models, which computes on an engine.
+    pub fn new(config: Config, engine: Engine) -> Server {
+        Server { config, engine, models: BTreeMap::new(), runs: Runs::default() }
+    }
+
+    /// Loads a model, plans it for 1, 2, 4, … pictures, and tries each plan.
+    ///
+    /// # Errors
+    /// Those of the source; weights that do not fit their network or whose output is no number; a name that there is already, or
+    /// that is empty or too long.
+    pub fn add_model(&mut self, source: Source) -> Result<()> {
+        let name = source.name.clone();
+        if name.is_empty() || name.len() > LONGEST_NAME || name.contains('/') || name.chars().any(char::is_control) {
+            let problem =
+                format!("model '{}': expected a name of 1 to {LONGEST_NAME} bytes without '/'", name.escape_debug());
+            return Err(Error::invalid(problem));
+        }
+        if self.models.contains_key(&name) {
+            return Err(Error::invalid(format!("two models are called '{name}': name them apart")));
+        }
+        let model = Model::new(source, &self.engine, self.config.max_batch)?;
+        self.models.insert(name, Arc::new(model));
+        Ok(())
+    }
+
+    /// Shows a run: its configuration, its curves while it trains, and its report.
+    ///
+    /// # Errors
+    /// A folder that is none of a run, or a name that another run has.
+    pub fn add_run(&mut self, folder: &Path) -> Result<()> {
+        self.runs.add(folder)
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, and answers what is under way then; SIGHUP loads all models again. A second signal ends the
+    /// process.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] or [`Error::Io`] when the system refuses threads, signals or the listener.
+    pub fn run(self, listener: TcpListener) -> Result<()> {
+        self.serve(listener, signals::stop)
+    }
+
+    /// Serves until `stop` ends, and answers what is under way then.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn run_until(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
+        self.serve(listener, async |_| stop.await)
+    }
+
+    fn serve(self, listener: TcpListener, stop: impl AsyncFnOnce(Arc<App>)) -> Result<()> {
+        let address = listener.local_addr().map_err(Error::io("listening on", "the socket"))?;
+        listener.set_nonblocking(true).map_err(Error::io("listening on", "the socket"))?;
+        let app = Arc::new(self.app(address.ip().is_loopback()));
+        let (queue_of, delay) = (Arc::clone(&app), app.config.max_delay);
+        let engine = thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || engine::compute(&queue_of.queue, delay, &queue_of.metrics))
+            .map_err(Error::io("starting a thread for", "the engine"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(Error::io("starting threads for", "connections"))?;
+        let served = runtime.block_on(async {
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(Error::io("listening on", "the socket"))?;
+            listen::serve(Arc::clone(&app), api::router(&app), listener, stop(Arc::clone(&app))).await;
+            Ok(())
+        });
+        app.queue.stop();
+        // Requests that did not end in time end with their connections.
+        runtime.shutdown_background();
+        if engine.join().is_err() {
+            app.logger.event(Level::Error, "the engine broke off");
+        }
+        app.logger.event(Level::Info, "stopped");
+        served
+    }
+
+    fn app(self, is_local: bool) -> App {
+        let Server { config, engine, models, runs } = self;
+        let metrics = Metrics::new(engine.isa(), engine.threads(), config.max_batch);
+        models.values().for_each(|model| metrics.version(model.name(), model.current().version));
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        App {
+            admission: Admission::new(config.max_queue, config.max_pending),
+            decoders: Semaphore::new(cores),
+            logger: Logger(config.log),
+            queue: Queue::default(),
+            ready: AtomicBool::new(true),
+            config,
+            engine,
+            models,
+            runs,
+            metrics,
+            is_local,
+        }
+    }
+}
