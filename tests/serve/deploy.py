@@ -7,7 +7,7 @@ Every object is read into the class of its kind, which refuses missing fields an
 class does not know would be lost, and is an error here.
 """
 
-import json
+import re
 from pathlib import Path
 
 import kserve
@@ -16,39 +16,54 @@ import yaml
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KINDS = {
-    "Deployment": kubernetes.V1Deployment,
-    "Service": kubernetes.V1Service,
-    "HorizontalPodAutoscaler": kubernetes.V2HorizontalPodAutoscaler,
-    "ServingRuntime": kserve.V1alpha1ServingRuntime,
-    "InferenceService": kserve.V1beta1InferenceService,
+    "Deployment": "V1Deployment",
+    "Service": "V1Service",
+    "HorizontalPodAutoscaler": "V2HorizontalPodAutoscaler",
+    "ServingRuntime": "V1alpha1ServingRuntime",
+    "InferenceService": "V1beta1InferenceService",
 }
+PRIMITIVE = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 
-class Answer:
-    """What the packages' readers take in place of an answer of a cluster."""
+def read(kind, value, where):
+    """What the class of that name makes of a value."""
+    if within := re.fullmatch(r"Optional\[(.*)\]", kind):
+        return read(within[1], value, where)
+    if within := re.fullmatch(r"[lL]ist\[(.*)\]", kind):
+        return [read(within[1], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if within := re.fullmatch(r"[dD]ict[\[(]str, (.*)[\])]", kind):
+        return {key: read(within[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind == "object":
+        return value
+    if kind in PRIMITIVE:
+        if not isinstance(value, PRIMITIVE[kind]):
+            raise SystemExit(f"error: {where}: expected {kind}, got {value!r}")
+        return value
+    found = getattr(kserve, kind, None) or getattr(kubernetes, kind)
+    if hasattr(found, "openapi_types"):
+        return of_kserve(found, value, where)
+    again = found.from_dict(value).to_dict()
+    if again != value:
+        raise SystemExit(f"error: {where}: {kind} has read\n{value}\nas\n{again}")
+    return found.from_dict(value)
 
-    def __init__(self, document):
-        self.data = json.dumps(document)
 
-
-def read(document):
-    kind = KINDS[document["kind"]]
-    client = kubernetes.ApiClient()
-    if kind.__module__.startswith("kserve"):
-        # KServe's classes name Kubernetes' own in their fields.
-        for name in dir(kserve):
-            if not hasattr(kubernetes.models, name):
-                setattr(kubernetes.models, name, getattr(kserve, name))
-    found = client.deserialize(Answer(document), kind)
-    return client.sanitize_for_serialization(found)
+def of_kserve(found, value, where):
+    fields = {name: attribute for attribute, name in found.attribute_map.items()}
+    unknown = set(value) - set(fields)
+    if unknown:
+        raise SystemExit(f"error: {where}: {found.__name__} has no {sorted(unknown)}")
+    read_fields = {
+        fields[name]: read(found.openapi_types[fields[name]], item, f"{where}.{name}") for name, item in value.items()
+    }
+    # Refuses what is missing.
+    return found(**read_fields)
 
 
 def main():
     for file in sorted(DEPLOY.glob("*.yaml")):
         for document in yaml.safe_load_all(file.read_text()):
-            again = read(document)
-            if again != document:
-                raise SystemExit(f"error: {file.name}: {document['kind']}: expected\n{document}\ngot\n{again}")
+            read(KINDS[document["kind"]], document, f"{file.name}: {document['kind']}")
             print(f"{file.name}: {document['kind']} '{document['metadata']['name']}'")
 
 

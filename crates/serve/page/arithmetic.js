@@ -140,13 +140,13 @@ function termsOf(group) {
 /** What is added to the sums, what comes out, and what the engine computed. */
 function total(unit) {
   const { groups, constants, result, value } = unit;
-  const line = (name, number, kind) => h('div', { class: kind },
+  const line = (name, number, kind, figures = 6) => h('div', { class: kind },
     h('dt', {}, name),
-    h('dd', { 'data-value': number, title: String(number) }, short(number, 6)));
+    h('dd', { 'data-value': number, title: String(number) }, short(number, figures)));
   return h('dl', { class: 'total' },
     isSum(unit) && line(say('unit.sum'), sum(groups.map((group) => group.result)), 'sum-of-all'),
     constants.map(({ name, value: constant }) => line(h('code', {}, name), constant, 'constant')),
     line(say('unit.result'), result, 'result'),
     line(say('unit.engine'), value, 'engine'),
-    line(say('unit.difference'), value - result, 'difference'));
+    line(say('unit.difference'), value - result, 'difference', 2));
 }

@@ -36,6 +36,8 @@ const UNKNOWN: usize = 64 << 10;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
+    /// The description of the interface, with the names of models and runs.
+    pub(crate) openapi: String,
     pub(crate) models: BTreeMap<String, Arc<Model>>,
     pub(crate) runs: Runs,
     pub(crate) queue: Queue,
@@ -55,6 +57,14 @@ pub(crate) struct Received {
     pub(crate) body: Bytes,
     pub(crate) permit: Permit,
     pub(crate) arrived: Instant,
+}
+
+/// When computing must have begun.
+#[derive(Clone, Copy)]
+pub(crate) struct Latest {
+    time: Instant,
+    /// Whether the request says so, rather than the server.
+    is_own: bool,
 }
 
 /// A picture as the network takes it, and what is damaged in its file.
@@ -224,12 +234,12 @@ impl App {
         &self,
         sessions: &Arc<Sessions>,
         image: Vec<f32>,
-        latest: Instant,
+        latest: Latest,
     ) -> Result<Computed, Problem> {
         let (reply, answer) = oneshot::channel();
         let work = Work::Picture(image, reply);
-        self.queue.push(Job { sessions: Arc::clone(sessions), work, queued: Instant::now(), latest });
-        self.answered(answer.await)
+        self.queue.push(Job { sessions: Arc::clone(sessions), work, queued: Instant::now(), latest: latest.time });
+        self.answered(answer.await, latest.is_own)
     }
 
     /// Calls with the explainer of a model, on the thread that computes.
@@ -260,18 +270,25 @@ impl App {
         let is_abandoned = move || crate::sessions::lock(&waits).as_ref().is_none_or(oneshot::Sender::is_closed);
         let work = Work::Task(Box::new(task), Box::new(is_abandoned));
         self.queue.push(Job { sessions: Arc::clone(sessions), work, queued: Instant::now(), latest });
-        self.answered(answer.await)
+        self.answered(answer.await, false)
     }
 
-    fn answered<T>(&self, answer: Result<Result<T, Failure>, oneshot::error::RecvError>) -> Result<T, Problem> {
+    /// What came of a job; `is_own` says that its latest time is the request's own.
+    fn answered<T>(
+        &self,
+        answer: Result<Result<T, Failure>, oneshot::error::RecvError>,
+        is_own: bool,
+    ) -> Result<T, Problem> {
         match answer {
             Ok(Ok(found)) => Ok(found),
+            Ok(Err(Failure::Late)) if is_own => {
+                self.metrics.shed("timeout");
+                let message = "computing could not begin within the request's timeout";
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message))
+            }
             Ok(Err(Failure::Late)) => {
                 let most = self.config.max_wait.as_secs_f64();
-                Err(self.busy(
-                    "late",
-                    format!("the engine was not free in time: within {most:.3} s, or what the request says"),
-                ))
+                Err(self.busy("late", format!("the engine was not free within {most:.3} s")))
             }
             Ok(Err(Failure::Stopping)) => Err(stopping()),
             Ok(Err(Failure::Error(error))) => Err(error.into()),
@@ -282,9 +299,10 @@ impl App {
         }
     }
 
-    /// When a request must have begun that may take so long.
-    pub(crate) fn latest(&self, arrived: Instant, timeout: Option<Duration>) -> Instant {
-        arrived + timeout.unwrap_or(self.config.max_wait).min(self.config.max_wait)
+    /// When computing must have begun for a request that may say so itself.
+    pub(crate) fn latest(&self, arrived: Instant, timeout: Option<Duration>) -> Latest {
+        let own = timeout.filter(|&timeout| timeout < self.config.max_wait);
+        Latest { time: arrived + own.unwrap_or(self.config.max_wait), is_own: own.is_some() }
     }
 
     /// Loads a model again beside the version that answers. The old one stays after an error.

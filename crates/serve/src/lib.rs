@@ -163,6 +163,9 @@ impl Server {
         let Server { config, engine, models, runs } = self;
         let metrics = Metrics::new(engine.isa(), engine.threads(), config.max_batch);
         models.values().for_each(|model| metrics.version(model.name(), model.current().version));
+        let names: Vec<&str> = models.keys().map(String::as_str).collect();
+        let of_runs: Vec<&str> = runs.0.keys().map(String::as_str).collect();
+        let openapi = api::page::described(&names, &of_runs);
         let cores = thread::available_parallelism().map_or(1, usize::from);
         App {
             admission: Admission::new(config.max_queue, config.max_pending),
@@ -172,6 +175,7 @@ impl Server {
             ready: AtomicBool::new(true),
             config,
             engine,
+            openapi,
             models,
             runs,
             metrics,

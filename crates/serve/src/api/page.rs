@@ -1,16 +1,22 @@
 //! The page that people use in a browser, and the description of the interface: files within the program.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
+use serde_json::Value;
+
 use super::problem::Problem;
 use super::{PathOf, path};
+use crate::app::App;
 
 /// What the page may do: nothing but to ask this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
                       media-src 'self' blob:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const INDEX: &[u8] = include_bytes!("../../page/index.html");
-const OPENAPI: &[u8] = include_bytes!("../../openapi.json");
+const OPENAPI: &str = include_str!("../../openapi.json");
 
 /// The page's files by name.
 macro_rules! assets {
@@ -53,6 +59,25 @@ pub(crate) async fn asset(file: PathOf<String>) -> Result<Response, Problem> {
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+pub(crate) async fn openapi(State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], app.openapi.clone()).into_response()
+}
+
+/// The description of the interface, in which paths name the models and runs that there are.
+pub(crate) fn described(models: &[&str], runs: &[&str]) -> String {
+    let Ok(mut document) = serde_json::from_str::<Value>(OPENAPI) else { return OPENAPI.to_owned() };
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    for operation in operations.flat_map(|path| path.as_object_mut()).flat_map(|path| path.values_mut()) {
+        for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+            let known = match parameter["name"].as_str() {
+                Some("model") => models,
+                Some("run") => runs,
+                Some(_) | None => continue,
+            };
+            if !known.is_empty() {
+                parameter["schema"]["enum"] = known.into();
+            }
+        }
+    }
+    document.to_string()
 }

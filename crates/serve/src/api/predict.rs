@@ -1,7 +1,7 @@
 //! `POST /v1/models/{model}/predict`: pictures in, labels out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::Json;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::pictures::{self, Picture};
 use super::problem::Problem;
 use super::{PathOf, QueryOf, path, query};
-use crate::app::{App, Received};
+use crate::app::{App, Latest, Received};
 use crate::connections::Entry;
 use crate::queue::Computed;
 use crate::sessions::Sessions;
@@ -87,8 +87,8 @@ pub(crate) async fn predict(
     body: Body,
 ) -> Result<Response, Problem> {
     let (model, asked) = (app.model(&path(model)?)?, query(asked)?);
-    if asked.top == Some(0) {
-        return Err(Problem::request("top: expected at least 1"));
+    if asked.top == Some(0) || asked.timeout == Some(0) {
+        return Err(Problem::request("top and timeout: expected at least 1"));
     }
     let boundary = pictures::boundary(&headers)?;
     let connection = connection.map(|Extension(entry)| entry);
@@ -128,7 +128,7 @@ async fn answer(
     sessions: &Arc<Sessions>,
     Picture { name, bytes }: Picture,
     asked: &Asked,
-    latest: Instant,
+    latest: Latest,
 ) -> (String, Result<(Answered, Computed), Problem>) {
     let found = async {
         let prepared = app.prepare(sessions, name.clone(), bytes, asked.strict).await?;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use convnet::Error;
+use convnet::data::PictureError;
 use serde_json::json;
 
 /// Why a request is not answered.
@@ -49,6 +50,9 @@ impl From<Error> for Problem {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Error::Thread { .. } | Error::Locked { .. } | Error::Feature { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Picture { problem: PictureError::Pixels { .. } | PictureError::Bytes { .. }, .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             // The rest is about what was asked for: a picture, a layer, a class, a setting.
             _ => StatusCode::BAD_REQUEST,
         };

@@ -182,7 +182,11 @@ pub(super) fn read(
         true => vec![Wanted { is_probabilities: false, classes: 0, is_binary }],
         false => outputs.iter().map(|output| wanted(output, classes, is_binary)).collect::<Result<_, _>>()?,
     };
-    Ok(Inference { id, pictures, outputs, timeout: number(&parameters, "timeout")? })
+    let timeout = number(&parameters, "timeout")?;
+    if timeout == Some(0) {
+        return Err(Problem::request("timeout: expected at least 1 microsecond"));
+    }
+    Ok(Inference { id, pictures, outputs, timeout })
 }
 
 /// The pictures of the input tensor.
