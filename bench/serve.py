@@ -28,6 +28,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = 32
+# Seconds in which the load itself gets going.
+WARM_UP = 1.0
 PEER = """
 import litserve as ls, torch, torchvision
 from PIL import Image
@@ -53,8 +55,9 @@ class Api(ls.LitAPI):
     def encode_response(self, found):
         return {{"probabilities": found[0], "classes": found[1]}}
 
-api = Api(max_batch_size=16, batch_timeout=0.005)
-ls.LitServer(api, accelerator="cpu").run(port={port}, num_api_servers=1, log_level="error", generate_client_file=False)
+if __name__ == "__main__":
+    api = Api(max_batch_size=16, batch_timeout=0.005)
+    ls.LitServer(api, accelerator="cpu").run(port={port}, num_api_servers=1, log_level="error", generate_client_file=False)
 """
 
 
@@ -135,7 +138,7 @@ async def closed_loop(port, messages, clients, seconds):
 
 
 async def open_loop(port, messages, rate, seconds):
-    """Statuses and latencies of requests that are due at fixed times."""
+    """Statuses and latencies of requests that are due at fixed times, without those of the first second."""
     client, found, begin = Client(port), [], time.perf_counter() + 0.1
 
     async def ask(index):
@@ -145,9 +148,10 @@ async def open_loop(port, messages, rate, seconds):
             status = await client.ask(messages[index % len(messages)])
         except OSError as error:
             status = type(error).__name__
-        found.append((status, time.perf_counter() - due))
+        if due >= begin + WARM_UP:
+            found.append((status, time.perf_counter() - due))
 
-    await asyncio.gather(*(ask(index) for index in range(int(rate * seconds))))
+    await asyncio.gather(*(ask(index) for index in range(int(rate * (seconds + WARM_UP)))))
     return found
 
 
@@ -202,7 +206,9 @@ def of_convnet(arguments, weights, files):
 def of_peer(arguments, weights, files):
     port = 18231
     program = PEER.format(weights=str(weights), port=port, threads=os.cpu_count())
-    server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    file = weights.with_name("peer.py")
+    file.write_text(program)
+    server = subprocess.Popen([sys.executable, file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         messages = [request("/predict", as_form(file), "multipart/form-data; boundary=xyz") for file in files]
         for _ in range(120):
@@ -212,6 +218,8 @@ def of_peer(arguments, weights, files):
                 break
             except (OSError, SystemExit):
                 continue
+        else:
+            raise SystemExit("error: the peer does not answer")
         in_a_process(closed_loop, port, messages, CLIENTS, 3)
         _, latencies = in_a_process(closed_loop, port, messages, 1, 3)
         capacity, _ = in_a_process(closed_loop, port, messages, CLIENTS, arguments.seconds)
@@ -229,7 +237,7 @@ def main():
     parser.add_argument("--convnet", type=Path, default=ROOT / "target/release/convnet")
     parser.add_argument("--seconds", type=float, default=20, help="of each load")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.9, 2.0], help="shares of the capacity")
-    parser.add_argument("--max-wait", type=int, default=200, help="milliseconds, as --max-wait of the server")
+    parser.add_argument("--max-wait", type=int, default=500, help="milliseconds, as --max-wait of the server")
     parser.add_argument("--peer", action="store_true", help="LitServe, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@
 Every network has the random weights and statistics of tests/golden/zoo.py; resnet20 is written below. The truth is the peer's map
 computed in f64; printed is the largest difference from it as a share of its range, ours and the peer's own in f32. Gradients jump where
 rounding moves a number past 0 in a ReLU, or past another in a pooling, in whichever program: ours may be 1e-4, or else twice what the
-peer's own is; otherwise the exit code is 1. Noise is not the same in both, so SmoothGrad is held against how much two runs of captum
+peer's own is, or 0.01 on a twentieth of the places, where one number has jumped; otherwise the exit code is 1. Noise is not the same in both, so SmoothGrad is held against how much two runs of captum
 differ. Needs torch, torchvision, captum and grad-cam (made with 2.15, 0.29,
 0.9.0 and 1.5.7).
 """
@@ -207,9 +207,10 @@ def main():
             for what, found, single, double in net.rows():
                 span = double.max() - double.min()
                 error, own = (np.abs(numbers - double).max() / span for numbers in (found, single))
-                is_bad = not error <= max(TOLERANCE, 2 * own)
+                jumped = (np.abs(found - double) > TOLERANCE * span).mean()
+                is_bad = not (error <= max(TOLERANCE, 2 * own) or (error < 0.01 and jumped < 0.05))
                 bad += is_bad
-                print(f"  {what}: {error:.1e}, the peer's in f32 {own:.1e}{'  FAILED' if is_bad else ''}", flush=True)
+                print(f"  {what}: {error:.1e}, the peer's in f32 {own:.1e}{f', beyond 1e-4 on {jumped:.1%}' if error > TOLERANCE else ''}{'  FAILED' if is_bad else ''}", flush=True)
             if name == "resnet20":
                 like, own = net.smooth_grad()
                 bad += not like > own - 0.01

@@ -39,7 +39,11 @@ export async function open(browser, address, hash = '', options = {}) {
   });
   if (files) await page.route(({ pathname }) => /^\/(assets\/.*)?$/.test(pathname), replaced);
   await page.goto(`${address}/${hash}`);
-  return { page, problems, close: () => context.close() };
+  const close = async () => {
+    await page.unrouteAll({ behavior: 'ignoreErrors' });
+    await context.close();
+  };
+  return { page, problems, close };
 }
 
 /** Answers as the program does, with the file of the folder. */

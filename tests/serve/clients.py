@@ -91,12 +91,12 @@ def concurrently(address, pictures, expected):
     check(np.array_equal(found, expected), f"{len(pictures)} pictures at once have the bits of predict --npy")
 
 
-def schema(address, examples):
+def schema(address, examples, folder):
     command = [Path(sys.executable).parent / "schemathesis", "run", f"{address}/openapi.json", "--max-examples", str(examples)]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]
     # A stream ends with its run.
     command += ["--exclude-path", "/v1/runs/{run}/events", "--workers", "2", "--no-color"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     check(done.returncode == 0, f"schemathesis\n{done.stdout[-6000:] if done.returncode else done.stdout[-600:]}")
 
 
@@ -117,7 +117,7 @@ def main():
             host = address.removeprefix("http://")
             protocol(triton.InferenceServerClient(host), pictures, expected)
             concurrently(host, pictures, expected)
-            schema(address, arguments.examples)
+            schema(address, arguments.examples, folder)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ import { fill, h } from './dom.js';
 import { say } from './i18n.js';
 import { tint } from './colours.js';
 
-/** Groups, or terms, that are shown at first: those that contribute most. */
+/** Groups, or terms, that are shown at first: those that contribute most. Of large windows fewer are, so many numbers. */
 const SHOWN = 16;
+const SHOWN_NUMBERS = 300;
+const LEAST_SHOWN = 4;
 /** Most rows and columns of a window that is drawn as a table; a larger one is a list of terms. */
 const LARGEST = 12;
-/** Wider windows scroll where the page is narrow. */
+/** Wider windows scroll where the page is narrow, and have smaller numbers of fewer figures. */
 const NARROW = 5;
+const [FIGURES, FEW_FIGURES] = [3, 2];
 
 export function arithmetic(unit) {
   const { groups, formula } = unit;
@@ -32,27 +35,29 @@ const sum = (numbers) => numbers.reduce((whole, number) => whole + number, 0);
 const bySize = (of) => (a, b) => Math.abs(of(b)) - Math.abs(of(a));
 
 /** How a kind of numbers is shown: the same digits and the same scale of tints wherever it stands. */
-function style(numbers) {
+function style(numbers, figures = FIGURES) {
   const most = numbers.reduce((largest, number) => Math.max(largest, Math.abs(number ?? 0)), 0);
-  return { digits: digitsFor(numbers), most };
+  return { digits: digitsFor(numbers, figures), most };
 }
 
 function cell(tag, number, { digits, most }, attributes = {}) {
   if (number === null) return h(tag, { class: 'padding', title: say('unit.padding') }, '·');
-  const element = h(tag, { ...attributes, 'data-value': number, title: String(number) }, fixed(number, digits));
+  // A zero that is none by rounding is told apart: after a ReLU there are many.
+  const element = h(tag, { ...attributes, 'data-value': number, title: String(number) }, number === 0 ? '0' : fixed(number, digits));
+  if (number === 0) element.classList.add('zero');
   if (most > 0) tint(element, number / most);
   return element;
 }
 
 /** Shows some of many parts and, behind a button, all; the rest is summed up so that what is shown adds up. */
-function some(all, draw, rest, label) {
+function some(all, first, draw, rest, label) {
   const node = h('div', {});
   const show = (count) => {
     const left = all.slice(count);
     const button = h('button', { type: 'button', click: () => show(all.length) }, say(label, { count: thousands(all.length) }));
     fill(node, draw(all.slice(0, count)), left.length > 0 && [rest(left), button]);
   };
-  show(SHOWN);
+  show(first);
   return node;
 }
 
@@ -66,15 +71,19 @@ function restOf(left, label, how) {
 /** Windows as tables: values · kernel = products, and their sum. */
 function windows(unit) {
   const { groups, op } = unit;
+  const area = groups[0].values.length;
+  const isWide = groups[0].columns > NARROW;
+  const figures = isWide ? FEW_FIGURES : FIGURES;
   const styles = {
-    values: style(groups.flatMap(({ values }) => values)),
-    weights: style(groups.flatMap(({ weights }) => weights ?? [])),
-    products: style(groups.flatMap((group) => products(group) ?? [])),
+    values: style(groups.flatMap(({ values }) => values), figures),
+    weights: style(groups.flatMap(({ weights }) => weights ?? []), figures),
+    products: style(groups.flatMap((group) => products(group) ?? []), figures),
     result: style(groups.map(({ result }) => result)),
   };
   const sorted = [...groups].sort(bySize(({ result }) => result));
-  const draw = (shown) => h('ol', { class: 'groups' }, shown.map((group) => windowOf(group, op, styles)));
-  return some(sorted, draw, (left) => isSum(unit) && restOf(left, 'unit.otherGroups', styles.result), 'unit.allGroups');
+  const first = Math.min(Math.max(Math.floor(SHOWN_NUMBERS / area), LEAST_SHOWN), SHOWN);
+  const draw = (shown) => h('ol', { class: isWide ? 'groups fine' : 'groups' }, shown.map((group) => windowOf(group, op, styles)));
+  return some(sorted, first, draw, (left) => isSum(unit) && restOf(left, 'unit.otherGroups', styles.result), 'unit.allGroups');
 }
 
 function windowOf(group, op, styles) {
@@ -118,7 +127,7 @@ function terms(unit) {
     h('table', { class: 'terms' },
       h('thead', {}, h('tr', {}, heading('input', 'name'), heading('value'), isProduct && [heading('weight'), heading('product')])),
       h('tbody', {}, shown.map(row))));
-  return some(all, draw, (left) => isProduct && restOf(left, 'unit.otherTerms', styles.result), 'unit.allTerms');
+  return some(all, SHOWN, draw, (left) => isProduct && restOf(left, 'unit.otherTerms', styles.result), 'unit.allTerms');
 }
 
 /** The numbers of a group, one by one. */

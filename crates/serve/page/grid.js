@@ -114,8 +114,8 @@ function paint(canvas, { painted, cell, map, cursor, chosen }) {
   context.drawImage(painted, 0, 0);
   if (cell >= LINED * FINE) lines(context, map.size, cell);
   if (cell >= NUMBERED * FINE) numbers(context, map, cell);
-  if (chosen) frame(context, chosen, cell, '#56b4e9', 3 * FINE);
   frame(context, cursor, cell, '#ffffff', FINE);
+  if (chosen) frame(context, chosen, cell, '#56b4e9', 2 * FINE);
 }
 
 function lines(context, [rows, columns], cell) {

@@ -17,8 +17,6 @@ export function picker() {
       // Else the same file could not be chosen again.
       input.value = '';
     },
-    // By itself Chromium opens it at the space bar alone.
-    keydown: (event) => event.key === 'Enter' && input.click(),
   });
   const words = [h('strong', {}, say('picture.choose')), h('span', { class: 'note' }, say('picture.orDrop'))];
   return h('label', { class: 'drop', for: id }, input, words);

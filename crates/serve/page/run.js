@@ -40,7 +40,7 @@ export function runTab() {
   const toggle = (run, isShown) => {
     shown.get(run.name)?.controller.abort();
     shown.delete(run.name);
-    if (isShown) shown.set(run.name, follow(run, redraw, followAlert));
+    if (isShown) shown.set(run.name, follow(run, { redraw, ended: () => look(), alert: followAlert }));
     redraw();
   };
   let known = null;
@@ -62,8 +62,8 @@ export function runTab() {
   return { node, open, close: () => clearInterval(timer) };
 }
 
-/** Reads a run, and goes on reading while it trains. */
-function follow(run, redraw, alert) {
+/** Reads a run, and goes on reading while it trains; `ended` is told when the training has ended. */
+function follow(run, { redraw, ended, alert }) {
   const state = { run, config: null, epochs: [], controller: new AbortController() };
   const { signal } = state.controller;
   const read = async () => {
@@ -79,6 +79,7 @@ function follow(run, redraw, alert) {
     const now = await getRun(run.name, signal);
     Object.assign(state, { run: { ...run, is_training: false, has_report: now.has_report }, epochs: now.epochs });
     redraw();
+    ended();
   };
   read().catch((error) => signal.aborted || alert.show(error));
   return state;

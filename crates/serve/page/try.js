@@ -85,7 +85,7 @@ function answer({ top, warnings }, seconds) {
     bar.style.width = `${100 * probability}%`;
     return h('li', {},
       h('span', { class: 'label' }, label),
-      h('span', { class: 'share' }, percent(probability, probability > 0.9995 || probability < 0.001 ? 2 : 1)),
+      h('span', { class: 'share' }, percent(probability, 2)),
       h('span', { class: 'bar', 'aria-hidden': 'true' }, bar));
   };
   const [queue, compute, total] = [seconds.queue, seconds.compute, seconds.total].map(duration);

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// Standard deviation of the noise that a picture begins with, in the net's numbers.
 const NOISE: f32 = 0.1;
+/// What moves the picture by more than this share of its side tells a classifier's places from one another no longer.
+const JITTER_SHARE: usize = 28;
 
 /// What a picture is to drive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct Ascent {
     pub steps: usize,
     /// Length of a step: the root mean square of the change of a number.
     pub rate: f32,
-    /// Pixels that the picture is moved by at random before a step, at most.
+    /// Pixels that the picture is moved by at random before a step, at most; never more than a 28th of its shorter side.
     pub jitter: usize,
     /// Steps from one blur to the next, 0 for none.
     pub blur_every: usize,
@@ -89,10 +91,11 @@ impl Explainer {
         let mut random = Random::stream(ascent.seed, *b"pattern.", 0);
         let mut image: Vec<f32> = (0..input.iter().product()).map(|_| random.bell(NOISE)).collect();
         let limits = self.limits();
+        let jitter = ascent.jitter.min(height.min(width) / JITTER_SHARE);
         let first = value(session.forward(&image, 1)?);
         for step in 0..ascent.steps {
-            let shift = |side: usize, drawn: usize| (drawn + side - ascent.jitter % side) % side;
-            let moved = [height, width].map(|side| shift(side, random.below(2 * ascent.jitter + 1)));
+            let shift = |side: usize, drawn: usize| (drawn + side - jitter) % side;
+            let moved = [height, width].map(|side| shift(side, random.below(2 * jitter + 1)));
             image = rolled(&image, input, moved);
             session.forward(&image, 1)?;
             session.backward(&by)?;

@@ -68,7 +68,8 @@ pub(crate) fn described(models: &[&str], runs: &[&str]) -> String {
     let Ok(mut document) = serde_json::from_str::<Value>(OPENAPI) else { return OPENAPI.to_owned() };
     let operations = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     for operation in operations.flat_map(|path| path.as_object_mut()).flat_map(|path| path.values_mut()) {
-        for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
             let known = match parameter["name"].as_str() {
                 Some("model") => models,
                 Some("run") => runs,
