@@ -95,7 +95,7 @@ def schema(address, examples, folder):
     command = [Path(sys.executable).parent / "schemathesis", "run", f"{address}/openapi.json", "--max-examples", str(examples)]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]
     # A stream ends with its run.
-    command += ["--exclude-path", "/v1/runs/{run}/events", "--workers", "2", "--no-color"]
+    command += ["--exclude-path", "/v1/runs/{run}/events", "--no-color"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     check(done.returncode == 0, f"schemathesis\n{done.stdout[-6000:] if done.returncode else done.stdout[-600:]}")
 

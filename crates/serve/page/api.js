@@ -3,6 +3,9 @@
 import { say } from './i18n.js';
 
 const KEY = 'convnet.token';
+/** How often a server that is busy is asked again, and for how long at most it is left alone before. */
+const TRIES = 5;
+const LONGEST_PAUSE = 5;
 
 /** What the server refuses, or that there is none; `said` is for people. */
 export class ServerError extends Error {
@@ -24,7 +27,7 @@ export function whenTokenIsWanted(ask) {
 export const hasToken = () => sessionStorage.getItem(KEY) !== null;
 
 async function send(path, { method = 'GET', body, signal } = {}) {
-  for (;;) {
+  for (let tries = 1; ; tries += 1) {
     const token = sessionStorage.getItem(KEY);
     const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
     if (body && !body.type.startsWith('image/')) headers['Content-Type'] = 'application/octet-stream';
@@ -32,9 +35,18 @@ async function send(path, { method = 'GET', body, signal } = {}) {
       throw error.name === 'AbortError' ? error : new ServerError(say('error.unreachable'));
     });
     if (response.ok) return response;
-    if (response.status !== 401) throw new ServerError(await reason(response), response.status);
-    await renewToken(token);
+    const after = Number(response.headers.get('Retry-After'));
+    if (response.status === 401) await renewToken(token);
+    else if (response.status === 503 && after > 0 && tries < TRIES) await pause(Math.min(after, LONGEST_PAUSE), signal);
+    else throw new ServerError(await reason(response), response.status);
   }
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener('abort', () => reject(signal.reason));
+  });
 }
 
 /** What an answer says of its failure: `{"error": …}`, or else its status. */

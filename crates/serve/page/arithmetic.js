@@ -15,7 +15,7 @@ const LEAST_SHOWN = 4;
 const LARGEST = 12;
 /** Wider windows scroll where the page is narrow, and have smaller numbers of fewer figures. */
 const NARROW = 5;
-const [FIGURES, FEW_FIGURES] = [3, 2];
+const [FIGURES, FEW_FIGURES, MANY_FIGURES] = [3, 2, 6];
 
 export function arithmetic(unit) {
   const { groups, formula } = unit;
@@ -113,10 +113,12 @@ function matrix(caption, numbers, columns, how, marked) {
 function terms(unit) {
   const all = unit.groups.flatMap(termsOf).sort(bySize(({ result }) => result));
   const isProduct = isSum(unit);
+  // A number that stands alone has room for more of its figures.
+  const figures = all.length === 1 ? MANY_FIGURES : FIGURES;
   const styles = {
-    value: style(all.map(({ value }) => value)),
-    weight: style(all.map(({ weight }) => weight)),
-    result: style(all.map(({ result }) => result)),
+    value: style(all.map(({ value }) => value), figures),
+    weight: style(all.map(({ weight }) => weight), figures),
+    result: style(all.map(({ result }) => result), figures),
   };
   const heading = (name, kind) => h('th', { scope: 'col', class: kind }, say(`unit.${name}`));
   const row = ({ title, value, weight, result }) => h('tr', {},
@@ -149,7 +151,7 @@ function termsOf(group) {
 /** What is added to the sums, what comes out, and what the engine computed. */
 function total(unit) {
   const { groups, constants, result, value } = unit;
-  const line = (name, number, kind, figures = 6) => h('div', { class: kind },
+  const line = (name, number, kind, figures = MANY_FIGURES) => h('div', { class: kind },
     h('dt', {}, name),
     h('dd', { 'data-value': number, title: String(number) }, short(number, figures)));
   return h('dl', { class: 'total' },

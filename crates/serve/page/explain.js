@@ -121,8 +121,9 @@ function mapFigure(seen, map, opacity) {
   large.setAttribute('role', 'img');
   large.setAttribute('aria-labelledby', 'map-title');
   large.classList.add('explained');
+  const nothing = scale.end === 0 && h('p', { class: 'caution' }, say('explain.zero'));
   const title = say('explain.shown', { label: map.label, percent: percent(map.probability), method: map.method });
-  return h('figure', {}, large, legend(map, scale, large.width), h('figcaption', {}, h('strong', { id: 'map-title' }, title), ' ', facts(map)));
+  return h('figure', {}, large, legend(map, scale, large.width), h('figcaption', {}, h('strong', { id: 'map-title' }, title), ' ', facts(map), nothing));
 }
 
 function facts({ layer, score, completeness_error: error, caution }) {

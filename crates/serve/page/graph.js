@@ -26,18 +26,30 @@ export function drawing(onLayer) {
     cards.forEach((card) => control(card, () => onLayer(layerOf(card, layers))));
     if (cards.length > 0) keys.enter(cards[0]);
     fill(node, svg);
+    centre();
   };
 
-  /** Marks the card of a layer: its own, or the last one before it, which holds what follows it. */
   const mark = (name) => {
-    const place = layers.indexOf(name);
-    const places = cards.map((card) => layers.indexOf(layerOf(card, layers)));
-    const best = places.reduce((most, at) => (at <= place ? Math.max(most, at) : most), -1);
-    cards.forEach((card, i) => set(card, 'aria-pressed', String(best >= 0 && places[i] === best)));
-    const marked = cards[places.indexOf(best)];
-    if (marked) keys.enter(marked);
+    const marked = cardOf(name, cards, layers);
+    cards.forEach((card) => set(card, 'aria-pressed', String(card === marked)));
+    if (marked) {
+      keys.enter(marked);
+      reveal(node, marked);
+    }
   };
-  return { node, show, mark, clear: () => fill(node) };
+  /** A wide drawing is shown from its middle, where it begins. */
+  const centre = () => {
+    node.scrollLeft = (node.scrollWidth - node.clientWidth) / 2;
+  };
+  return { node, show, mark, centre, clear: () => fill(node) };
+}
+
+/** Scrolls the drawing alone, never the page, until a card can be seen. */
+function reveal(frame, card) {
+  const [outer, inner] = [frame.getBoundingClientRect(), card.getBoundingClientRect()];
+  const missing = (first, last, from, to) => (from < first ? from - first : Math.max(Math.min(to - last, from - first), 0));
+  frame.scrollTop += missing(outer.top, outer.bottom, inner.top, inner.bottom);
+  frame.scrollLeft += missing(outer.left, outer.right, inner.left, inner.right);
 }
 
 /** The drawing as a node of this document. It is the server's own; still nothing in it may run. */
@@ -50,8 +62,8 @@ function parse(text) {
 
 function control(card, choose) {
   set(card, 'role', 'button');
-  // What is read aloud is what can be read.
-  set(card, 'aria-label', [...card.querySelectorAll('text')].map(({ textContent }) => textContent).join(', '));
+  // It is called what stands on it, which a title would hide.
+  card.querySelector('title')?.remove();
   set(card, 'aria-pressed', 'false');
   card.addEventListener('click', choose);
   card.addEventListener('keydown', (event) => {
@@ -59,6 +71,13 @@ function control(card, choose) {
     event.preventDefault();
     choose();
   });
+}
+
+/** The card of a layer: its own, that of its block, or the last one before it, which holds what follows it. */
+function cardOf(name, cards, layers) {
+  const own = cards.find(({ dataset: { layer } }) => name === layer || (name.startsWith(`${layer}.`) && !layers.includes(layer)));
+  const isBefore = (card) => layers.indexOf(layerOf(card, layers)) <= layers.indexOf(name);
+  return own ?? cards.findLast(isBefore);
 }
 
 /** The layer that a card stands for; of a block of layers, `layer1.0`, the last. */

@@ -23,22 +23,27 @@ export function mapGrid(onUnit) {
     class: 'cells', tabindex: 0, role: 'application', 'aria-label': say('map.label'), 'aria-describedby': 'map-readout',
   });
   const readout = h('p', { id: 'map-readout', class: 'readout', 'aria-live': 'polite' });
-  const state = { map: null, labels: null, cell: 1, cursor: [0, 0], chosen: null, painted: null };
+  // What the pointer is over is told, too, but moves nothing: on its way to the button it would undo what was typed.
+  const state = { map: null, labels: null, cell: 1, cursor: [0, 0], hover: null, chosen: null, painted: null };
   const choose = (place) => {
     moveTo(place);
-    if (place[0] * state.map.size[1] + place[1] >= state.map.count) return;
+    if (state.cursor[0] * state.map.size[1] + state.cursor[1] >= state.map.count) return;
     state.chosen = state.cursor;
-    paint(canvas, state);
+    look();
     onUnit(state.cursor);
   };
   const form = placeForm(choose);
   const moveTo = (place) => {
     state.cursor = place.map((at, axis) => Math.min(Math.max(at, 0), state.map.size[axis] - 1));
+    state.hover = null;
     form.tell(state.cursor);
+    look();
+  };
+  const look = () => {
     fill(readout, told(state));
     paint(canvas, state);
   };
-  listen(canvas, state, moveTo, choose);
+  listen(canvas, state, { moveTo, choose, look });
 
   /** `labels` names the cells of a vector, where they have names. */
   const show = (map, chosen, labels) => {
@@ -79,18 +84,21 @@ function placeForm(choose) {
   return { node, show, tell };
 }
 
-function listen(canvas, state, moveTo, choose) {
+function listen(canvas, state, { moveTo, choose, look }) {
   const place = ({ clientX, clientY }) => {
     const box = canvas.getBoundingClientRect();
     const [rows, columns] = state.map.size;
-    return [Math.floor(((clientY - box.top) / box.height) * rows), Math.floor(((clientX - box.left) / box.width) * columns)];
+    const [row, column] = [((clientY - box.top) / box.height) * rows, ((clientX - box.left) / box.width) * columns].map(Math.floor);
+    // At the very edge it lies one past the last.
+    return [Math.min(Math.max(row, 0), rows - 1), Math.min(Math.max(column, 0), columns - 1)];
   };
-  canvas.addEventListener('pointermove', (event) => moveTo(place(event)));
-  canvas.addEventListener('pointerleave', () => moveTo(state.chosen ?? state.cursor));
-  canvas.addEventListener('click', (event) => {
-    moveTo(place(event));
-    choose(state.cursor);
-  });
+  const hover = (at) => {
+    state.hover = at;
+    look();
+  };
+  canvas.addEventListener('pointermove', (event) => hover(place(event)));
+  canvas.addEventListener('pointerleave', () => hover(null));
+  canvas.addEventListener('click', (event) => choose(place(event)));
   canvas.addEventListener('keydown', (event) => {
     const step = arrow(event);
     if (!step && event.key !== 'Enter' && event.key !== ' ') return;
@@ -100,8 +108,9 @@ function listen(canvas, state, moveTo, choose) {
   });
 }
 
-/** Where the cursor is, and what stands there. */
-function told({ map, labels, cursor: [row, column] }) {
+/** Where the pointer or the cursor is, and what stands there. */
+function told({ map, labels, cursor, hover }) {
+  const [row, column] = hover ?? cursor;
   const index = row * map.size[1] + column;
   if (index >= map.count) return say('map.nothing');
   const value = short(map.value(index));
@@ -109,12 +118,12 @@ function told({ map, labels, cursor: [row, column] }) {
   return labels ? say('map.class', { index, label: labels[index], value }) : say('map.feature', { index, value });
 }
 
-function paint(canvas, { painted, cell, map, cursor, chosen }) {
+function paint(canvas, { painted, cell, map, cursor, hover, chosen }) {
   const context = canvas.getContext('2d');
   context.drawImage(painted, 0, 0);
   if (cell >= LINED * FINE) lines(context, map.size, cell);
   if (cell >= NUMBERED * FINE) numbers(context, map, cell);
-  frame(context, cursor, cell, '#ffffff', FINE);
+  frame(context, hover ?? cursor, cell, '#ffffff', FINE);
   if (chosen) frame(context, chosen, cell, '#56b4e9', 2 * FINE);
 }
 

@@ -95,7 +95,8 @@ export function networkTab() {
     step(3, 'network.map', steps.map),
     step(4, 'network.unit', steps.unit));
   for (const part of Object.values(steps)) part.parentElement.hidden = true;
-  return { node };
+  // While the tab is hidden nothing can be scrolled.
+  return { node, open: () => chosen.layer || graph.centre() };
 }
 
 function step(number, title, ...content) {

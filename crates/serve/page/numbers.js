@@ -24,7 +24,7 @@ export function short(value, figures = 3) {
   if (value === 0) return '0';
   const size = Math.abs(value);
   const isExtreme = Number.isFinite(size) && size !== 0 && (size >= 1e6 || size < 1e-4);
-  return isExtreme ? value.toExponential(figures - 1).replaceAll('-', MINUS) : fixed(value, digitsFor([value], figures));
+  return isExtreme ? value.toExponential(figures - 1).replace(/\.?0*e\+?/, 'e').replaceAll('-', MINUS) : fixed(value, digitsFor([value], figures));
 }
 
 export const thousands = (value) => GROUPED.format(value);

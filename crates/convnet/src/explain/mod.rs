@@ -17,7 +17,8 @@
 //! # }
 //! ```
 //!
-//! What is explained is the output before softmax. Gradients are those of inference: norms take their running statistics, dropout
+//! What is explained is the output before softmax. Convolutions are computed directly unless the engine says otherwise, for Winograd's
+//! rounding makes gradients jump more often. Gradients are those of inference: norms take their running statistics, dropout
 //! does nothing. `tests/explain/peers.py` compares with pytorch-grad-cam and captum.
 
 mod arithmetic;
@@ -59,7 +60,7 @@ pub use sheets::{feature_sheet, field_sheet, filter_sheet};
 
 use crate::classifier::{Classifier, Description};
 use crate::evaluate::softmax;
-use crate::exec::{self, Engine, Gradients, Inference};
+use crate::exec::{self, ConvChoice, Engine, Gradients, Inference};
 use crate::net::{Net, NodeId};
 use crate::ops::Op;
 use crate::{Error, Result, StateDict, Tensor};
@@ -160,15 +161,12 @@ impl Explainer {
         let Classifier { description, weights } = classifier;
         crate::weights::check(description.net(), &weights)?;
         let net = without_softmax(description.net())?;
-        Ok(Explainer {
-            description,
-            weights,
-            net,
-            engine: engine.clone(),
-            gradients: None,
-            inference: None,
-            tapped: None,
-        })
+        // Winograd's rounding turns a hundred times as many ReLUs over, and each is a jump of the gradient.
+        let engine = match engine.conv() {
+            ConvChoice::Auto => engine.clone().with_conv(ConvChoice::Direct),
+            ConvChoice::Direct | ConvChoice::Winograd => engine.clone(),
+        };
+        Ok(Explainer { description, weights, net, engine, gradients: None, inference: None, tapped: None })
     }
 
     /// What is done to pictures, and what the classes are called.
