@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use convnet::classifier::Classifier;
+use convnet::columns::counted;
 use convnet::data::{Source, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
@@ -173,7 +174,7 @@ pub(crate) fn source(name: &str, download: bool, console: &Console) -> anyhow::R
 }
 
 pub(crate) fn tell_read(console: &Console, pictures: usize, start: Instant) {
-    console.detail(|| format!("{pictures} pictures read in {:.1?}", start.elapsed()));
+    console.detail(|| format!("{} read in {:.1?}", counted(pictures, "picture"), start.elapsed()));
 }
 
 /// For flags that take a number above 0.
@@ -283,6 +284,13 @@ impl ClassifierArgs {
     fn trained(&self, console: &Console) -> anyhow::Result<(Classifier, Option<RunFolder>)> {
         if let Some(run) = &self.run {
             let run = RunFolder::open(run)?;
+            if !run.has_weights() {
+                let path = run.path().display();
+                anyhow::bail!(
+                    "{path}: this run has no weights yet, for its first epoch has not ended: wait for it, or go on with the run with \
+                     convnet train --resume {path}"
+                );
+            }
             return Ok((Classifier::of_run(&run)?, Some(run)));
         }
         let path = self.weights.as_ref().ok_or_else(|| Usage::new("expected --run or --weights"))?;

@@ -1,5 +1,7 @@
-//! Where text goes: results to stdout, with errors returned; notes to stderr, as many as were asked for.
+//! Where text goes: results to stdout, with errors returned; notes to stderr, as many as were asked for. Names of files may hold
+//! anything, so control characters are spelled out in all of it but JSON ([`visible`]).
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
@@ -19,13 +21,13 @@ impl Console {
     /// Says something on stderr, unless `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = writeln!(anstream::stderr(), "{}", visible(text));
         }
     }
 
     /// Says on stderr what went wrong without ending the command.
     pub(crate) fn warn(&self, text: &str) {
-        let _ = writeln!(anstream::stderr(), "warning: {text}");
+        let _ = writeln!(anstream::stderr(), "warning: {}", visible(text));
     }
 
     /// Whether hints and progress are wanted.
@@ -41,9 +43,28 @@ impl Console {
     /// Says something on stderr with `--verbose`.
     pub(crate) fn detail(&self, text: impl FnOnce() -> String) {
         if self.verbose {
-            let _ = writeln!(anstream::stderr(), "{}", text());
+            let _ = writeln!(anstream::stderr(), "{}", visible(&text()));
         }
     }
+}
+
+/// The text with its control characters spelled out (`\u{1b}`), but for line breaks and tabs: nothing in it can move the cursor,
+/// change colours or write over what stands there.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let is_control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let ends_line = letter == '\r' && letters.peek() == Some(&'\n');
+        match is_control(letter) && !ends_line {
+            true => shown.extend(letter.escape_debug()),
+            false => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Writes a result to stdout.
@@ -51,6 +72,14 @@ impl Console {
 /// # Errors
 /// When stdout cannot be written: a closed pipe, a full disk.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_as_it_is(&visible(text))
+}
+
+/// Writes a result to stdout in which control characters are escaped already, or have no place.
+///
+/// # Errors
+/// As [`print()`].
+pub(crate) fn print_as_it_is(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
 }
@@ -69,5 +98,22 @@ pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// As [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(&(serde_json::to_string(value)? + "\n"))
+    print_as_it_is(&(serde_json::to_string(value)? + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn control_characters_are_spelled_out() {
+        for (text, expected) in [
+            ("a/b c.png: 猫\n\té", "a/b c.png: 猫\n\té"),
+            ("\u{1b}[31mred\u{1b}]0;title\u{7}", "\\u{1b}[31mred\\u{1b}]0;title\\u{7}"),
+            ("over\rwritten\r\n", "over\\rwritten\r\n"),
+            ("\u{0}\u{7f}\u{9b}1m", "\\0\\u{7f}\\u{9b}1m"),
+        ] {
+            assert_eq!(visible(text), expected);
+        }
+    }
 }

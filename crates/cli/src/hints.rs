@@ -38,10 +38,14 @@ fn of_misfit(misfit: &Misfit) -> Option<String> {
             kernel.got[1], kernel.got[1]
         ));
     }
-    // Not where they look like another network.
+    // Weights of another network: that of the zoo that they look like, or the one that the file describes.
     let own = format!("'{}'", misfit.net);
-    if misfit.likeness.as_ref().is_some_and(|likeness| !likeness.contains(&own)) {
-        return None;
+    if misfit.own.is_some() {
+        return Some(" (leave out --model, --net and their settings)".into());
+    }
+    if let Some(likeness) = misfit.likeness.as_ref().filter(|likeness| !likeness.contains(&own)) {
+        let name = likeness.split('\'').nth(1)?;
+        return Some(format!("; for their own network there is --model {name}"));
     }
     let extra = misfit.unexpected.first().filter(|_| misfit.missing.is_empty() && misfit.misshaped.is_empty())?;
     let layer = extra.split('.').next().unwrap_or(extra);

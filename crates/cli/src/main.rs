@@ -21,7 +21,7 @@ use clap::builder::Styles;
 use clap::{ArgAction, Parser};
 
 use crate::commands::Command;
-use crate::console::Console;
+use crate::console::{Console, visible};
 use crate::interrupt::Interrupted;
 use crate::usage::Usage;
 
@@ -71,11 +71,11 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn report(error: &anyhow::Error) {
     let red: Style = AnsiColor::Red.on_default().bold();
     let hint = hints::hint(error).unwrap_or_default();
-    let mut text = format!("{red}error:{red:#} {error}{hint}\n");
+    let mut text = format!("{red}error:{red:#} {}\n", visible(&format!("{error}{hint}")));
     let mut last = error.to_string();
     for cause in error.chain().skip(1).map(|cause| cause.to_string()) {
         if !last.ends_with(&cause) {
-            text += &format!("  caused by: {cause}\n");
+            text += &format!("  caused by: {}\n", visible(&cause));
         }
         last = cause;
     }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use convnet::columns::{bytes, thousands};
+use convnet::columns::{bytes, counted, thousands};
 use convnet::data::download;
 use convnet::net::Node;
 use convnet::train::{EpochMetrics, Observer, Progress, Recipe, Trainer, read_metrics};
@@ -236,7 +236,8 @@ impl Observer for Narrator<'_> {
             self.bar.suspend(|| self.console.warn(picture));
         }
         if more > 0 {
-            self.bar.suspend(|| self.console.warn(&format!("{more} more pictures are damaged")));
+            let more = counted(more, "more damaged picture");
+            self.bar.suspend(|| self.console.warn(&more));
         }
     }
 

@@ -137,13 +137,25 @@ fn packed_sets_are_trained_on_and_checked() {
     let packed = place.run(&["pack", "photos", "-o", "out-{}.tar", "--json"]).json();
     assert_eq!((&packed["pictures"], packed["shards"].as_array().unwrap().len()), (&32.into(), 2));
     place.run(&["pack", "photos", "-o", "out-{}.tar"]).fails_with(1, "there is such a shard already");
+    place.write("photos/train/red/9.png", b"no picture");
+    let refused = place.run(&["pack", "photos", "-o", "bad-{}.tar"]);
+    refused.fails_with(1, "photos/train/red/9.png: not a PNG");
+    refused.fails_with(1, "--skip-bad leaves out such pictures");
+    let run = place.run(&["pack", "photos", "-o", "bad-{}.tar", "--skip-bad"]);
+    assert!(run.stdout.starts_with("32 pictures in 2 shards, "), "{}", run.stdout);
+    assert!(
+        run.stderr.contains("warning: left out: 1 picture that cannot be used: photos/train/red/9.png: "),
+        "{}",
+        run.stderr
+    );
+    fs::remove_file(place.path("photos/train/red/9.png")).unwrap();
     let shards = "out-{train,val}-{000000..000000}.tar";
     hash(&place, shards, "run", &[]);
     let evaluation = place.run(&["eval", "--run", "run", "--json"]).json();
     assert_eq!((&evaluation["images"], &evaluation["split"]), (&16.into(), &"val".into()));
     let check = place.run(&["data", "check", shards, "--json"]).json();
     assert_eq!((&check["sound"], &check["parts"][0]["classes"][1][1]), (&true.into(), &8.into()));
-    place.run(&["train", "--data", "out-{0..3}.tar"]).fails_with(1, "4 of 4 shards are missing");
+    place.run(&["train", "--data", "out-{0..3}.tar"]).fails_with(1, "shards missing: 4 of 4");
 }
 
 #[test]
@@ -163,9 +175,9 @@ fn what_is_wrong_with_a_set_is_told_in_one_go() {
     let run = place.run(&["data", "check", "photos"]);
     assert_eq!(run.code, Some(1));
     for expected in [
-        "1 cannot be read:\n  photos/train/red/bad.png: not a PNG",
-        "1 groups of the same pictures lie in different parts:\n  photos/train/red/1.png (train, red) = photos/val/blue/leak.png (val, blue)",
-        "1 groups of the same pictures lie in one class:",
+        "1 picture that cannot be read:\n  photos/train/red/bad.png: not a PNG",
+        "1 group of the same pictures in different parts:\n  photos/train/red/1.png (train, red) = photos/val/blue/leak.png (val, blue)",
+        "1 group of the same pictures in one class:",
     ] {
         assert!(run.stdout.contains(expected), "{}", run.stdout);
     }
@@ -193,7 +205,7 @@ fn bad_pictures_are_left_out_for_good() {
     let run =
         place.run(&[&["train", "--data", "photos", "--out", "run", "--skip-bad", "--cache", "0"], &SMALL[..]].concat());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(run.stderr.contains("1 pictures cannot be used and were left out: "), "{}", run.stderr);
+    assert!(run.stderr.contains("left out: 1 picture that cannot be used: "), "{}", run.stderr);
     let left_out = String::from_utf8(place.read("run/left-out.jsonl")).unwrap();
     assert_eq!(left_out.lines().count(), 2, "{left_out}");
     // The same set as without these files, and the same after a resume, whatever becomes of them.
@@ -202,6 +214,41 @@ fn bad_pictures_are_left_out_for_good() {
     fs::copy(place.path("photos/train/red/3.png"), place.path("photos/train/red/3x.png")).unwrap();
     let resumed = place.run(&["train", "--resume", "stopped", "--json"]).json();
     assert_eq!(resumed["weights_sha256"], clean.as_str());
+}
+
+/// Lines without a file and links in circles leave nothing to train on but the pictures.
+#[cfg(unix)]
+#[test]
+fn what_is_not_there_is_left_out() {
+    let place = place();
+    let clean = hash(&place, "photos", "clean", &["--augment", "light"]);
+    let html = String::from_utf8(place.read("clean/report.html")).unwrap();
+    assert_eq!(html.split_once("id=\"augmented\"").unwrap().1.matches("data:image/png").count(), 12 + 2);
+    std::os::unix::fs::symlink("..", place.path("photos/train/red/up")).unwrap();
+    std::os::unix::fs::symlink("self", place.path("photos/val/red/self")).unwrap();
+    let arguments =
+        [&["train", "--data", "photos", "--out", "links", "--augment", "light", "--json"], &SMALL[..]].concat();
+    let run = place.run(&arguments);
+    for expected in ["not followed: 1 link in a circle", "not followed: 1 link to what is not there"] {
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+    }
+    assert_eq!(run.json()["weights_sha256"], clean.as_str());
+    let mut list = "path,label,split\n".to_owned();
+    for part in ["train", "val"] {
+        for (class, _) in CLASSES {
+            (0..9).for_each(|number| list += &format!("photos/{part}/{class}/{number}.png,{class},{part}\n"));
+        }
+    }
+    place.write("list.csv", list.as_bytes());
+    let train = |flags: &[&str]| {
+        let arguments = [&["train", "--data", "list.csv", "--augment", "light", "--json"], &SMALL[..], flags].concat();
+        place.run(&arguments)
+    };
+    train(&["--out", "refused"]).fails_with(1, "list.csv: 4 lines not as expected:");
+    let run = train(&["--out", "list", "--skip-bad"]);
+    assert!(run.stderr.contains("left out: 2 pictures that cannot be used: "), "{}", run.stderr);
+    assert_eq!(run.json()["weights_sha256"], clean.as_str());
+    assert_eq!(place.run(&["eval", "--run", "list", "--json"]).json()["images"], 16);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn other_formats_parts_and_entries() {
     fs::create_dir_all(place.path("pictures/train/red/@eaDir/1.png")).unwrap();
     place.write("pictures/train/red/@eaDir/1.png/thumb.jpg", b"x");
     let run = place.run(&[&TRAIN[..], &["--out", "run", "--input", "8x8", "--epochs", "8", "--lr", "0.05"]].concat());
-    assert!(run.stderr.contains("1 files were not read as pictures: 1 .txt"), "{}", run.stderr);
+    assert!(run.stderr.contains("not read as pictures: 1 file (1 .txt)"), "{}", run.stderr);
     assert_eq!(run.code, Some(0));
     // The part alone, and the part by name.
     let eval = |flags: &[&str]| place.run(&[&["eval", "--run", "run", "--json"], flags].concat());
@@ -153,4 +153,25 @@ fn preprocessing_can_be_said() {
     assert_eq!(shown["std"], serde_json::json!([0.25, 0.25, 0.5]));
     predict(&["--mean", "0.5,0.5", "--std", "1"]).fails_with(2, "--mean: 2 values, but the network takes 3 channels");
     predict(&["--resize", "7"]).fails_with(2, "resizing the shorter side to 7 pixels: expected 8");
+}
+
+/// What a name does to a terminal is not done, but the name itself stands in JSON.
+#[cfg(unix)]
+#[test]
+fn control_characters_in_names_are_spelled_out() {
+    let place = place();
+    place.run(&[&TRAIN[..], &["--out", "run", "--input", "8x8", "--epochs", "1"]].concat()).json();
+    let name = "pictures/val/red/\u{1b}[31mx\r.png";
+    fs::copy(place.path("pictures/val/red/5.png"), place.path(name)).unwrap();
+    let shown = "pictures/val/red/\\u{1b}[31mx\\r.png";
+    let predict = |flags: &[&str]| place.run(&[&["predict", "--run", "run"], flags].concat());
+    let line = predict(&[name]).succeeds();
+    assert!(line.starts_with(&format!("{shown}: ")), "{line:?}");
+    assert_eq!(predict(&[name, "--json"]).json()["predictions"][0]["path"], name);
+    place.write(name, b"no picture");
+    predict(&[name]).fails_with(1, &format!("error: {shown}: not a PNG"));
+    let run = predict(&[name, "pictures/val/red/5.png"]);
+    assert!(run.stderr.starts_with(&format!("warning: {shown}: not a PNG")), "{:?}", run.stderr);
+    let table = place.run(&["data", "check", "pictures"]);
+    assert!(table.stdout.contains(&format!("  {shown}: not a PNG")), "{:?}", table.stdout);
 }

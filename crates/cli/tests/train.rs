@@ -24,6 +24,9 @@ fn the_whole_path() {
     let expected = [
         "data_wait",
         "epoch",
+        "grad_norm",
+        "images_per_second",
+        "lr",
         "seconds",
         "train_accuracy",
         "train_eval_accuracy",
@@ -331,8 +334,9 @@ fn folders_of_classes_alone_are_split() {
     let small = ["--cdims", "2", "--hdims", "4", "--batch-size", "4", "--epochs", "2", "--threads", "1"];
     let train = |flags: &[&str]| place.run(&[&["train", "--data", "photos"], &small[..], flags].concat());
     let run = train(&["--out", "run"]);
-    let told = "4 pictures of the training part are held out for validation, the same share of each class";
+    let told = "Held out for validation: 4 pictures of the training part, the same share of each class";
     assert!(run.stderr.contains(told) && run.stderr.contains("16 pictures, 4 for validation"), "{}", run.stderr);
+    assert!(fs::read_to_string(place.path("run/config.toml")).unwrap().contains("val_split = 0.2\n"));
     // Evaluated on what was held out, not on what it was trained on.
     let report = place.run(&["eval", "--run", "run", "--json"]).json();
     assert_eq!((&report["images"], &report["split"]), (&json!(4), &json!("val")));
@@ -455,4 +459,96 @@ fn one_class_is_nothing_to_tell_apart() {
     let run = place.run(&["train", "--data", "photos", "--cdims", "2", "--out", "run"]);
     run.fails_with(1, "expected at least two classes to tell apart, got one ('cat')");
     assert!(!place.path("run").exists());
+}
+
+/// Flags alone are at fault where they make no sense whatever the file says.
+#[test]
+fn epochs_to_average_are_epochs_of_the_run() {
+    let place = Place::with_data();
+    let run = |flags: &[&str]| place.train(&[&["--max-steps", "1", "--out", "run", "-q"], flags].concat());
+    let message = "swa_epochs: expected at most 2, the number of epochs, got 5";
+    run(&["--swa-epochs", "5", "--epochs", "2"]).fails_with(2, message);
+    place.write("long.toml", b"epochs = 20\n");
+    run(&["--swa-epochs", "15", "--config", "long.toml"]).succeeds();
+    place.write("short.toml", b"epochs = 2\n");
+    let message = "swa_epochs: expected at most 2, the number of epochs, got 15";
+    run(&["--swa-epochs", "15", "--config", "short.toml"]).fails_with(1, message);
+}
+
+#[test]
+fn random_features_that_stay_are_told() {
+    let place = Place::with_data();
+    let train = |flags: &[&str]| {
+        let run = place.train(&[&["--max-steps", "1", "--freeze", "backbone"], flags].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.stderr.contains("warning: --freeze backbone without --weights: ")
+    };
+    assert!(train(&["--out", "a"]));
+    place.train(&["--epochs", "1", "--out", "b", "--json"]).json();
+    let run = place.run(&[
+        "train",
+        "--data",
+        "data",
+        "--weights",
+        "b/best.safetensors",
+        "--freeze",
+        "backbone",
+        "--max-steps",
+        "1",
+    ]);
+    assert!(run.code == Some(0) && !run.stderr.contains("without --weights"), "{}", run.stderr);
+}
+
+#[test]
+fn variables_that_nothing_reads_are_told() {
+    let place = Place::with_data();
+    let arguments = [&["train"], &SMALL[..], &["--max-steps", "1", "--out", "run", "--json"]].concat();
+    let run: common::Run = place.command(&arguments).env("CONVNET_EPOCS", "3").output().unwrap().into();
+    let told = "warning: CONVNET_EPOCS is no variable of convnet and is ignored: did you mean 'CONVNET_EPOCHS'?\n";
+    assert!(run.code == Some(0) && run.stderr.starts_with(told), "{}", run.stderr);
+}
+
+#[test]
+fn a_torn_line_of_metrics_keeps_nobody_from_going_on() {
+    let place = Place::with_data();
+    let unbroken = place.train(&["--epochs", "3", "--out", "unbroken", "--json"]).json();
+    place.train(&["--epochs", "3", "--max-steps", "17", "--out", "run", "--json"]).json();
+    let whole = place.read("run/metrics.jsonl");
+    place.write("run/metrics.jsonl", &[&whole[..], b"\0\0\0\0\n"].concat());
+    let run = place.run(&["train", "--resume", "run", "--json"]);
+    let told = "warning: run/metrics.jsonl: line 3 is torn, as a power failure leaves it, and is dropped";
+    assert!(run.stderr.contains(told), "{}", run.stderr);
+    assert_eq!(run.json()["weights_sha256"], unbroken["weights_sha256"]);
+    assert_eq!(String::from_utf8(place.read("run/metrics.jsonl")).unwrap().lines().count(), 3);
+    // Nothing is left to be done, and what was done is counted.
+    let run = place.run(&["train", "--resume", "run", "--epochs", "2"]);
+    assert!(run.code == Some(0) && run.stderr.contains("Already done: 3 epochs; more with"), "{}", run.stderr);
+    assert!(place.run(&["compare", "run"]).succeeds().contains("3 of 3"));
+}
+
+#[test]
+fn a_run_without_weights_says_what_to_do() {
+    let place = Place::with_data();
+    place.train(&["--max-steps", "1", "--out", "run", "--json"]).json();
+    fs::remove_file(place.path("run/last.safetensors")).unwrap();
+    let message = "run: this run has no weights yet, for its first epoch has not ended: wait for it, or go on with the run with \
+                   convnet train --resume run";
+    place.run(&["eval", "--run", "run"]).fails_with(1, message);
+    place.run(&["predict", "--run", "run", "run/sample.png"]).fails_with(1, message);
+}
+
+#[test]
+fn weights_of_another_network_are_called_by_name() {
+    let place = Place::with_data();
+    let net = convnet::zoo::by_name("resnet20", &Default::default()).unwrap();
+    let foreign = convnet::weights::init(&net, 0);
+    convnet::weights::safetensors::write(&place.path("r.safetensors"), &foreign, &Default::default()).unwrap();
+    let train =
+        |weights: &str| place.run(&["train", "--data", "data", "--model", "cnn", "--weights", weights, "--out", "run"]);
+    let refused = train("r.safetensors");
+    refused.fails_with(1, "r.safetensors: the weights do not fit the net 'cnn'");
+    refused.fails_with(1, "; for their own network there is --model resnet20");
+    place.train(&["--epochs", "1", "--out", "small", "--json"]).json();
+    let refused = train("small/best.safetensors");
+    refused.fails_with(1, "which it describes: to use that, name no net (leave out --model, --net and their settings)");
 }

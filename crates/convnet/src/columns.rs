@@ -75,6 +75,17 @@ pub fn thousands(number: u64) -> String {
     grouped.collect::<Vec<String>>().join(",")
 }
 
+/// `1 picture`, `1,234 pictures`, `2 classes`: a number of things, whose name is in the plural unless there is one.
+pub fn counted(number: usize, thing: &str) -> String {
+    let plural = match (thing.strip_suffix('y'), thing.ends_with('s')) {
+        _ if number == 1 => thing.to_owned(),
+        (Some(stem), _) => format!("{stem}ies"),
+        (None, true) => format!("{thing}es"),
+        (None, false) => format!("{thing}s"),
+    };
+    format!("{} {plural}", thousands(number as u64))
+}
+
 /// `1536` as `1.5 KiB`.
 pub fn bytes(number: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -127,6 +138,13 @@ mod tests {
     fn durations_for_people() {
         let texts = [0.04, 59.4, 59.96, 125.0, 11_229.0].map(duration);
         assert_eq!(texts, ["0.0 s", "59.4 s", "1 min 00 s", "2 min 05 s", "3 h 07 min"]);
+    }
+
+    #[test]
+    fn one_thing_is_in_the_singular() {
+        let texts = [(0, "picture"), (1, "test picture"), (1, "class"), (2, "class"), (1200, "entry"), (1, "entry")];
+        let texts = texts.map(|(number, thing)| counted(number, thing));
+        assert_eq!(texts, ["0 pictures", "1 test picture", "1 class", "2 classes", "1,200 entries", "1 entry"]);
     }
 
     #[test]

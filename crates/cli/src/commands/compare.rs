@@ -8,6 +8,11 @@ use convnet::files::write_atomic;
 
 use crate::console::{Console, print, print_json};
 
+/// Letters of a setting's value in the table; the page and JSON have all of them.
+const WIDEST: usize = 40;
+/// Letters before the first difference that are shown.
+const BEFORE: usize = 8;
+
 /// Show what runs have come to, side by side, and which of their settings differ
 ///
 /// Accuracy and loss are those on the held-out pictures of each run; a run that still goes on is shown as far as it is.
@@ -54,10 +59,30 @@ impl Args {
 fn text(comparison: &Comparison) -> String {
     let mut text = lines(&comparison.results());
     if !comparison.settings.is_empty() {
+        let mut settings = comparison.settings();
+        settings.rows.iter_mut().for_each(|row| shorten(&mut row[1..]));
         text += "\n";
-        text += &lines(&comparison.settings());
+        text += &lines(&settings);
     }
     text
+}
+
+/// Cuts the values of a setting where one is too long, a list of transforms mostly: all begin shortly before they differ.
+fn shorten(values: &mut [String]) {
+    let letters: Vec<Vec<char>> = values.iter().map(|value| value.chars().collect()).collect();
+    if letters.iter().all(|letters| letters.len() <= WIDEST) {
+        return;
+    }
+    let first = &letters[0];
+    let is_same = |at: &usize| letters.iter().all(|letters| letters.get(*at) == first.get(*at));
+    let same = (0..first.len()).take_while(is_same).count();
+    let start = if same + BEFORE > WIDEST { same - BEFORE } else { 0 };
+    for (value, letters) in values.iter_mut().zip(&letters) {
+        let rest = &letters[start..];
+        let [before, after] = [start > 0, rest.len() > WIDEST].map(|is_cut| if is_cut { "…" } else { "" });
+        let shown: String = rest.iter().take(WIDEST).collect();
+        *value = format!("{before}{shown}{after}");
+    }
 }
 
 fn lines(table: &Table) -> String {
@@ -65,4 +90,23 @@ fn lines(table: &Table) -> String {
     let mut columns = Columns::new(table.names, &headings);
     table.rows.iter().for_each(|row| columns.row(row.iter().cloned()));
     columns.render(Style::Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten;
+
+    #[test]
+    fn long_values_are_cut_to_where_they_differ() {
+        let shortened = |values: &[&str]| {
+            let mut values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+            shorten(&mut values);
+            values
+        };
+        assert_eq!(shortened(&["0.1", "[8, 16]"]), ["0.1", "[8, 16]"]);
+        let long = "x".repeat(50);
+        assert_eq!(shortened(&[&long, "–"]), [format!("{}…", "x".repeat(40)), "–".into()]);
+        let [one, two] = ["1", "2 and more"].map(|end| format!("{long}{end}"));
+        assert_eq!(shortened(&[&one, &two, &long]), ["…xxxxxxxx1", "…xxxxxxxx2 and more", "…xxxxxxxx"]);
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use convnet::columns::{Columns, Style, thousands};
+use convnet::columns::{Columns, Style, counted, thousands};
 use convnet::data::augment::Augmentation;
 use convnet::data::{Check, Part, PartCheck, Same, Sheet, Sizing, Source, TargetSize};
 use convnet::train::{NamedRecipe, TrainConfig};
@@ -125,11 +125,11 @@ fn text(check: &Check) -> String {
         let _ = writeln!(text, "{note}");
     }
     let unreadable = check.unreadable.iter().map(|picture| format!("{}: {}", picture.name, picture.problem));
-    findings(&mut text, "cannot be read", unreadable.collect());
-    findings(&mut text, "are damaged", check.damaged.clone());
-    findings(&mut text, "groups of the same pictures lie in different parts", same(&check.leaks));
-    findings(&mut text, "groups of the same pictures lie in different classes", same(&check.contradictions));
-    findings(&mut text, "groups of the same pictures lie in one class", same(&check.duplicates));
+    findings(&mut text, ["picture", "that cannot be read"], unreadable.collect());
+    findings(&mut text, ["picture", "with damage"], check.damaged.clone());
+    findings(&mut text, ["group", "of the same pictures in different parts"], same(&check.leaks));
+    findings(&mut text, ["group", "of the same pictures in different classes"], same(&check.contradictions));
+    findings(&mut text, ["group", "of the same pictures in one class"], same(&check.duplicates));
     if check.is_sound() {
         text += "Nothing is wrong.\n";
     }
@@ -137,7 +137,7 @@ fn text(check: &Check) -> String {
 }
 
 fn of_part(part: &PartCheck) -> String {
-    let (pictures, classes) = (thousands(part.pictures as u64), part.classes.len());
+    let (pictures, classes) = (counted(part.pictures, "picture"), counted(part.classes.len(), "class"));
     let size = |[width, height]: [usize; 2]| format!("{width}x{height}");
     let sizes = match part.sizes {
         Some([least, ..]) if part.distinct_sizes == 1 => format!(", all of {}", size(least)),
@@ -148,7 +148,7 @@ fn of_part(part: &PartCheck) -> String {
         }
         None => String::new(),
     };
-    format!("{}: {pictures} pictures in {classes} classes{sizes}\n", part.part)
+    format!("{}: {pictures} in {classes}{sizes}\n", part.part)
 }
 
 fn same(groups: &[Same]) -> Vec<String> {
@@ -160,11 +160,11 @@ fn same(groups: &[Same]) -> Vec<String> {
     groups.iter().map(group).collect()
 }
 
-fn findings(text: &mut String, what: &str, found: Vec<String>) {
+fn findings(text: &mut String, [thing, what]: [&str; 2], found: Vec<String>) {
     if found.is_empty() {
         return;
     }
-    let _ = writeln!(text, "{} {what}:", thousands(found.len() as u64));
+    let _ = writeln!(text, "{} {what}:", counted(found.len(), thing));
     found.iter().take(NAMED).for_each(|line| _ = writeln!(text, "  {line}"));
     if found.len() > NAMED {
         let _ = writeln!(text, "  … and {} more; --json has all", found.len() - NAMED);

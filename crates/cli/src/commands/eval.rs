@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{self, Path, PathBuf};
 
 use convnet::classifier::{Classifier, Description};
-use convnet::columns::{Columns, Style, thousands};
+use convnet::columns::{Columns, Style, counted, thousands};
 use convnet::data::{HeldOut, LeftOut, Part};
 use convnet::evaluate::{Evaluation, PredictionsCsv, Seen, Told, evaluate_pictures};
 use convnet::files::AtomicFile;
@@ -231,7 +231,7 @@ impl Args {
             console.note(&format!("Classes of the data and of the network are paired {how}"));
         }
         if data.len() < net.len() {
-            console.note(&format!("{} of the network's {} classes have pictures", data.len(), net.len()));
+            console.note(&format!("Classes with pictures: {} of the network's {}", data.len(), net.len()));
         }
         Ok(pairing)
     }
@@ -241,8 +241,8 @@ impl Args {
         let part = part.map_or(String::new(), |part| format!(" ({})", part.name()));
         let [low, high] = top1_interval.map(|share| 100.0 * share);
         let mut text = format!(
-            "{} pictures of {data}{part}: top-1 {:.2} % (95 % interval {low:.2} to {high:.2} %)",
-            thousands(*images as u64),
+            "{} of {data}{part}: top-1 {:.2} % (95 % interval {low:.2} to {high:.2} %)",
+            counted(*images, "picture"),
             100.0 * top1
         );
         if let Some(top5) = top5 {

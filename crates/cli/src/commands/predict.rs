@@ -1,9 +1,7 @@
 //! `convnet predict`: what a trained network sees in pictures.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
 use convnet::classifier::{Classifier, Description};
 use convnet::data::npy;
 use convnet::predictor::{Answer, Input, Prediction, Predictor};
@@ -11,7 +9,7 @@ use convnet::{Error, Result};
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, EngineArgs};
-use crate::console::Console;
+use crate::console::{Console, print, print_as_it_is};
 use crate::pictures::{PictureArgs, Shown, Unusable, tell_damage};
 
 /// Pictures that go through the network at once, at most.
@@ -147,16 +145,16 @@ impl Output {
         if self.json {
             let before = if self.begun { ",".to_owned() } else { self.start() };
             self.begun = true;
-            return write(&format!("{before}{}", to_json(&entry(name, result))?));
+            return print_as_it_is(&format!("{before}{}", to_json(&entry(name, result))?));
         }
-        result.as_ref().map_or(Ok(()), |prediction| write(&line(name, prediction)))
+        result.as_ref().map_or(Ok(()), |prediction| print(&line(name, prediction)))
     }
 
     fn end(&self) -> anyhow::Result<()> {
         match (self.json, self.begun) {
             (false, _) => Ok(()),
-            (true, true) => write("]}\n"),
-            (true, false) => write(&format!("{}]}}\n", self.start())),
+            (true, true) => print_as_it_is("]}\n"),
+            (true, false) => print_as_it_is(&format!("{}]}}\n", self.start())),
         }
     }
 
@@ -167,11 +165,6 @@ impl Output {
 
 fn to_json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string(value)?)
-}
-
-fn write(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
 }
 
 fn entry<'a>(name: &'a str, result: &'a Result<Prediction>) -> Entry<'a> {

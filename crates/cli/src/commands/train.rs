@@ -7,12 +7,12 @@ use std::path::{self, Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use convnet::columns::{Columns, Style, thousands};
+use convnet::columns::{Columns, Style, counted, thousands};
 use convnet::data::{Dataset, Part, Source, Splits};
 use convnet::exec::Engine;
 use convnet::train::{
     Ending, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TestResult, TrainConfig, Trainer,
-    plots,
+    plots, torn_line,
 };
 use serde::Serialize;
 
@@ -109,7 +109,7 @@ impl Args {
         let (run, config) = trainer.saved().context("expected a run with a folder")?;
         let run = run.clone();
         warn_of_emulation(&engine, console);
-        warn_of_little(&trainer, console);
+        warn_of_little(&trainer, config, console);
         console.note(&introduction(&trainer, &engine, &run, config));
         let watched = trainer.watched().map(|(part, data)| (part, first_class(data)));
         interrupt::tell();
@@ -142,9 +142,9 @@ impl Args {
 
     /// Tries learning rates.
     fn find_lr(&self, console: &Console) -> anyhow::Result<()> {
-        let (trainer, _, engine) = self.prepare(console)?;
+        let (trainer, config, engine) = self.prepare(console)?;
         warn_of_emulation(&engine, console);
-        warn_of_little(&trainer, console);
+        warn_of_little(&trainer, &config, console);
         interrupt::tell();
         let found = trainer.find_lr(&mut UntilInterrupted)?;
         if interrupt::requested() {
@@ -171,13 +171,7 @@ impl Args {
 
     /// Everything but the folder of a run.
     fn prepare(&self, console: &Console) -> anyhow::Result<(Trainer, TrainConfig, Engine)> {
-        let recipe = self.recipe.as_deref().map(Settings::of_recipe).transpose().or_usage()?.unwrap_or_default();
-        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-        let environment = Settings::from_env(|name| env::var(name).ok())?;
-        let flags = self.settings.layer().or_usage()?;
-        // What makes no sense by itself is not the other layers' fault.
-        TrainConfig::resolve([flags.clone()]).or_usage()?;
-        let mut config = TrainConfig::resolve([recipe, file, environment, flags])?;
+        let mut config = self.config(console)?;
         let from = self.source(&mut config, console)?;
         for file in [&mut config.model.net, &mut config.model.weights].into_iter().flatten() {
             *file = absolute(file)?;
@@ -200,6 +194,22 @@ impl Args {
         Ok((trainer, config, engine))
     }
 
+    /// What recipe, file, environment and flags say.
+    fn config(&self, console: &Console) -> anyhow::Result<TrainConfig> {
+        let recipe = self.recipe.as_deref().map(Settings::of_recipe).transpose().or_usage()?.unwrap_or_default();
+        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+        let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Settings::unknown_variables(names).iter().for_each(|told| console.warn(told));
+        let environment = Settings::from_env(|name| env::var(name).ok())?;
+        let flags = self.settings.layer().or_usage()?;
+        let all = TrainConfig::resolve([recipe, file, environment, flags.clone()]);
+        // What makes no sense by itself is not the other layers' fault.
+        all.or_else(|error| match TrainConfig::resolve([flags]) {
+            Err(own) if own.to_string() == error.to_string() => Err(own).or_usage(),
+            Ok(_) | Err(_) => Err(error.into()),
+        })
+    }
+
     fn resume(&self, run: &Path, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
         let run = RunFolder::open(run)?;
         let before = run.config()?;
@@ -218,6 +228,13 @@ impl Args {
         let from = self.source(&mut config, console)?;
         let engine = config.engine.engine()?;
         let start = Instant::now();
+        if let Some(line) = torn_line(&run.metrics_jsonl())? {
+            let path = run.metrics_jsonl();
+            console.warn(&format!(
+                "{}: line {line} is torn, as a power failure leaves it, and is dropped",
+                path.display()
+            ));
+        }
         let splits = Prepared::splits_of_run(&run, &config, &from)?;
         tell_splits(&splits, start, console);
         let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
@@ -256,12 +273,17 @@ fn first_class(data: &Dataset) -> String {
     data.classes()[data.labels()[0] as usize].clone()
 }
 
-/// Warns of data or batches from which little can be learned.
-fn warn_of_little(trainer: &Trainer, console: &Console) {
+/// Warns of data, batches or layers from which little can be learned.
+fn warn_of_little(trainer: &Trainer, config: &TrainConfig, console: &Console) {
     let normalises = trainer.description().net().nodes().iter().any(|node| node.op.has_running_statistics());
     if normalises && trainer.recipe().batch_size.min(trainer.train_data().len()) == 1 {
         console.warn(
             "batches of one picture: batch norm finds no variance where a map has one pixel; a batch size of 2 or more is meant for it",
+        );
+    }
+    if config.model.weights.is_none() && trainer.recipe().freeze.iter().any(|layer| layer == "backbone") {
+        console.warn(
+            "--freeze backbone without --weights: all layers but the one that gives the classes stay as they are initialised, at random",
         );
     }
 }
@@ -273,28 +295,27 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 /// What is about to happen.
 fn introduction(trainer: &Trainer, engine: &Engine, run: &RunFolder, config: &TrainConfig) -> String {
     let (net, progress) = (trainer.description().net(), trainer.progress());
-    let count = |images: usize| thousands(images as u64);
     let watched = match trainer.watched() {
-        Some((Part::Val, data)) => format!("{} for validation", count(data.len())),
+        Some((Part::Val, data)) => format!("{} for validation", thousands(data.len() as u64)),
         Some((_, data)) => format!(
-            "no validation pictures; after each epoch it is measured on {} test pictures, which choose nothing",
-            count(data.len())
+            "no validation pictures; after each epoch it is measured on {}, by which nothing is chosen",
+            counted(data.len(), "test picture")
         ),
         None => "none held out".into(),
     };
     let mut text = format!(
-        "Training {} ({} parameters) on {}: {} pictures, {watched}. {} threads, {}. Run folder {}",
+        "Training {} ({} parameters) on {}: {}, {watched}. {}, {}. Run folder {}",
         net.name(),
         thousands(net.parameter_count()),
         config.data.source,
-        count(trainer.train_data().len()),
-        engine.threads(),
+        counted(trainer.train_data().len(), "picture"),
+        counted(engine.threads(), "thread"),
         engine.isa(),
         run.path().display(),
     );
-    let epochs = trainer.recipe().epochs;
-    if progress.epoch >= epochs {
-        let _ = write!(text, "\nAll {epochs} epochs are done; more with --epochs N");
+    if progress.epoch >= trainer.recipe().epochs {
+        let (done, next) = (counted(progress.epoch, "epoch"), progress.epoch + 1);
+        let _ = write!(text, "\nAlready done: {done}; more with --epochs N, from {next} on");
     } else if progress.step > 0 {
         let _ = write!(text, "\nGoing on after step {}, in epoch {}", thousands(progress.step), progress.epoch + 1);
     }
@@ -326,8 +347,8 @@ fn conclusion(outcome: &Outcome, run: &RunFolder, watched: Option<Part>) -> Stri
     };
     text.truncate(text.trim_end().len());
     if let (Some(test), Some(Part::Val)) = (outcome.test, watched) {
-        let (percent, images) = (100.0 * test.accuracy, thousands(test.images as u64));
-        let _ = write!(text, "; with these weights, {percent:.2} % of {images} test pictures, measured once");
+        let (percent, images) = (100.0 * test.accuracy, counted(test.images, "test picture"));
+        let _ = write!(text, "; with these weights, {percent:.2} % of {images}, measured once");
     }
     let _ = writeln!(
         text,

@@ -35,7 +35,7 @@ pub struct ComparedRun {
     pub parameters: Option<u64>,
     /// Epochs that it was to take.
     pub planned_epochs: usize,
-    /// The epoch with the best accuracy on the held-out pictures, the earliest of equals.
+    /// The epoch with the best accuracy on the held-out pictures, of equals that with the lowest loss.
     pub best: Option<EpochMetrics>,
     /// What the test pictures came to, once the run has ended.
     pub test: Option<TestResult>,
@@ -115,11 +115,8 @@ impl ComparedRun {
     fn read(path: &Path) -> Result<ComparedRun> {
         let run = RunFolder::open(path)?;
         let (config, epochs) = (run.config()?, read_metrics(&run.metrics_jsonl())?);
-        let of_accuracy = |a: &&EpochMetrics, b: &&EpochMetrics| {
-            let accuracy = |epoch: &EpochMetrics| epoch.val_accuracy.unwrap_or(f64::NEG_INFINITY);
-            accuracy(a).total_cmp(&accuracy(b))
-        };
-        let best = epochs.iter().rev().filter(|epoch| epoch.val_accuracy.is_some()).max_by(of_accuracy).copied();
+        let measured = epochs.iter().filter(|epoch| epoch.val_accuracy.is_some()).copied();
+        let best = measured.reduce(|best, epoch| if epoch.is_better_than(&best) { epoch } else { best });
         Ok(ComparedRun {
             run: path.display().to_string(),
             network: config.net_name(),
@@ -127,7 +124,7 @@ impl ComparedRun {
             planned_epochs: config.recipe.epochs,
             best,
             test: TestResult::read(&run.test_json())?,
-            seconds: epochs.iter().map(|epoch| epoch.seconds).sum(),
+            seconds: epochs.iter().fold(0.0, |sum, epoch| sum + epoch.seconds),
             epochs,
             config,
         })
@@ -144,7 +141,8 @@ impl ComparedRun {
             self.run.clone(),
             self.network.clone(),
             or_dash(self.parameters.map(thousands)),
-            format!("{} of {}", self.epochs.len(), self.planned_epochs),
+            // A run that went on with fewer epochs than it had made has made them all the same.
+            format!("{} of {}", self.epochs.len(), self.planned_epochs.max(self.epochs.len())),
             accuracy(best),
             or_dash(best.map(|epoch| epoch.epoch.to_string())),
             loss(best.and_then(|epoch| epoch.val_loss)),

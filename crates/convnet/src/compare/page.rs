@@ -2,6 +2,7 @@
 
 use super::{ComparedRun, Comparison, Table};
 use crate::axis::{LOSSES, PERCENT};
+use crate::columns::counted;
 use crate::markup::{Markup, element, text};
 use crate::report::chart::{Chart, Curve};
 use crate::report::page::{Section, page as whole_page, section};
@@ -14,7 +15,7 @@ pub(super) fn page(comparison: &Comparison) -> String {
         sections.push(section("settings", "Settings that differ", note, table(comparison.settings())));
     }
     sections.push(curves(&comparison.runs));
-    let title = format!("Comparison of {} runs", comparison.runs.len());
+    let title = format!("Comparison of {}", counted(comparison.runs.len(), "run"));
     let lead = "Accuracy and loss on the pictures that each run watches; other data make other figures.";
     whole_page(&title, lead, Markup::default(), sections)
 }

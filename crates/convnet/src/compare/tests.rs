@@ -51,8 +51,8 @@ fn runs_are_told_apart_by_what_differs() {
 
     let csv = found.to_csv();
     assert_eq!(csv.matches("\r\n").count(), 5, "{csv}");
-    assert!(csv.contains(&format!("{},2,0.5,0.75,,,0.25,0.75,1.5,0\r\n", a.display())), "{csv}");
-    assert!(csv.contains("b <i>,\"\"\",1,0.5,0.75,,,0.25,,1.5,0\r\n"), "{csv}");
+    assert!(csv.contains(&format!("{},2,0.5,0.75,,,0.25,0.75,1.5,0,,,\r\n", a.display())), "{csv}");
+    assert!(csv.contains("b <i>,\"\"\",1,0.5,0.75,,,0.25,,1.5,0,,,\r\n"), "{csv}");
     let html = found.to_html();
     assert!(html.contains("Comparison of 2 runs") && html.contains("b &lt;i&gt;,&quot;") && !html.contains("<i>,"));
     assert!(html.contains("75.00 % in epoch 3"), "curves are described");
@@ -68,4 +68,22 @@ fn the_same_run_twice_differs_in_nothing() {
     assert!(!found.to_html().contains("Settings that differ"));
     fs::write(a.join("metrics.jsonl"), "{}\n").unwrap();
     assert!(Comparison::read(&[&a]).unwrap_err().to_string().contains("line 1"));
+}
+
+#[test]
+fn the_best_of_equals_has_the_lowest_loss_and_counts_are_true() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    // Resumed with fewer epochs than it had made.
+    run(&a, "epochs = 2", &[Some(0.5), Some(0.75), Some(0.75)]);
+    let path = RunFolder::open(&a).unwrap().metrics_jsonl();
+    let last = *crate::train::read_metrics(&path).unwrap().last().unwrap();
+    append_metrics(&path, &EpochMetrics { epoch: 4, val_loss: Some(0.125), ..last }).unwrap();
+    run(&b, "", &[]);
+    let found = Comparison::read(&[&a, &b]).unwrap();
+    assert_eq!(found.runs[0].best.unwrap().epoch, 4);
+    let table = found.results();
+    let column = |name: &str| table.headings.iter().position(|heading| heading == name).unwrap();
+    let cells = |name: &str| [0, 1].map(|row| table.rows[row][column(name)].as_str());
+    assert_eq!((cells("epochs"), cells("time")), (["4 of 4", "0 of 10"], ["6.0 s", "0.0 s"]));
 }

@@ -7,6 +7,7 @@ use super::resample::{Layout, Resampling, Source};
 use super::source::each;
 use super::stored::Stored;
 use super::{LeftOut, TargetSize, picture::named};
+use crate::columns::counted;
 use crate::{Error, Result};
 
 /// Labelled pictures that are brought to one size.
@@ -84,7 +85,7 @@ impl Dataset {
         let [c, h, w] = shape;
         let pixels = c.checked_mul(h).and_then(|n| n.checked_mul(w)).and_then(|n| n.checked_mul(labels.len()));
         if shape.contains(&0) || pixels != Some(images.len()) {
-            let of = format!("data set '{name}': bytes of {} pictures of {c}x{h}x{w}", labels.len());
+            let of = format!("data set '{name}': bytes of {} of {c}x{h}x{w}", counted(labels.len(), "picture"));
             return Err(Error::Length { of, expected: pixels.unwrap_or(usize::MAX), found: images.len() });
         }
         let pixels = Pixels::Same { shape, planes: images };
@@ -130,9 +131,9 @@ impl Dataset {
         let Dataset { name, labels, classes, .. } = &self;
         match labels.iter().position(|&label| label as usize >= classes.len()) {
             Some(item) => Err(Error::invalid(format!(
-                "data set '{name}': label {} of picture {item} is out of range: there are {} classes, counted from 0",
+                "data set '{name}': label {} of picture {item} is out of range for {}, counted from 0",
                 labels[item],
-                classes.len()
+                counted(classes.len(), "class")
             ))),
             None => Ok(self),
         }
@@ -306,17 +307,7 @@ impl Dataset {
 
     /// Takes note of pictures that were left out.
     pub(super) fn leave_out(&mut self, pictures: Vec<LeftOut>) {
-        if !pictures.is_empty() {
-            let first: Vec<String> =
-                pictures.iter().take(5).map(|picture| format!("{}: {}", picture.name, picture.problem)).collect();
-            let more = pictures.len() - first.len();
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            self.warnings.push(format!(
-                "{} pictures cannot be used and were left out: {}{more}",
-                pictures.len(),
-                first.join("; ")
-            ));
-        }
+        self.warnings.extend(LeftOut::note(&pictures));
         self.left_out = pictures;
     }
 
@@ -490,6 +481,6 @@ mod tests {
         assert!(new([1, 0, 3], 0, vec![]).is_err());
         assert!(new([usize::MAX, 2, 3], 12, vec![0]).is_err());
         let error = new([1, 2, 3], 12, vec![0, 3]).unwrap_err().to_string();
-        assert_eq!(error, "data set 't': label 3 of picture 1 is out of range: there are 3 classes, counted from 0");
+        assert_eq!(error, "data set 't': label 3 of picture 1 is out of range for 3 classes, counted from 0");
     }
 }

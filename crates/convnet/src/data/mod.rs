@@ -29,6 +29,8 @@
 //! ```
 
 pub mod augment;
+#[cfg(feature = "plots")]
+mod augmented;
 pub mod bitmap;
 mod dataset;
 pub mod digits;
@@ -52,6 +54,8 @@ mod source;
 mod split;
 pub(crate) mod stored;
 
+#[cfg(feature = "plots")]
+pub(crate) use augmented::Augmented;
 pub use dataset::{Dataset, Splits};
 pub use loader::{Batch, Loader, LoaderOptions, Order};
 pub use normalize::{Normalization, Normalizer};

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use plotters::style::text_anchor::HPos;
 
-use super::augment::{Augmentation, Augmenter, Given, RandomKey, Scratch};
+use super::augment::{Augmentation, RandomKey};
 use super::dataset::Making;
-use super::{Dataset, Normalization};
+use super::{Augmented, Dataset, Normalization};
 use crate::canvas::{Canvas, Drawn, GREY, INK, resampled, write_png};
-use crate::columns::thousands;
+use crate::columns::counted;
 use crate::random::Random;
 use crate::{Error, Result};
 
@@ -89,13 +89,13 @@ impl Sheet {
 
     fn describe(&self, data: &Dataset) -> String {
         let [_, height, width] = data.shape();
-        let (pictures, classes) = (thousands(data.len() as u64), data.classes().len());
+        let (pictures, classes) = (counted(data.len(), "picture"), data.classes().len());
         let shown = if classes > MOST { format!(", of which {MOST} are shown") } else { String::new() };
         let how = match self.augmentation.0.is_empty() {
             true => String::new(),
             false => ". Each row: a picture, and what the augmentation makes of it".to_owned(),
         };
-        format!("{pictures} pictures in {classes} classes{shown}, at {width}x{height}{how}")
+        format!("{pictures} in {}{shown}, at {width}x{height}{how}", counted(classes, "class"))
     }
 
     fn rows(&self, data: &Dataset, problems: &mut Vec<Error>) -> Result<Vec<Row>> {
@@ -104,12 +104,13 @@ impl Sheet {
         for (index, &label) in data.labels().iter().enumerate() {
             members.get_mut(label as usize).into_iter().for_each(|members: &mut Vec<usize>| members.push(index));
         }
-        let changes = self.augmenter(data)?;
+        let unit = Normalization::unit(data.shape()[0]);
+        let mut augmented = Augmented::new(data, &self.augmentation, &unit)?;
         let mut making = Making::default();
         let mut rows = Vec::new();
         for (class, mut members) in members.into_iter().enumerate() {
             Random::stream(self.seed, *b"sheet...", class as u64).shuffle(&mut members);
-            let wanted = if changes.is_some() { 1 } else { self.per_class };
+            let wanted = if augmented.is_some() { 1 } else { self.per_class };
             let mut pictures = Vec::new();
             for index in members {
                 if pictures.len() >= wanted {
@@ -123,45 +124,16 @@ impl Sheet {
                         continue;
                     }
                 }
-                if let Some(augmenter) = &changes {
-                    pictures.extend(self.changed(data, index, augmenter, &mut making)?);
+                if let Some(augmented) = &mut augmented {
+                    for epoch in 0..self.per_class.saturating_sub(1) as u64 {
+                        let key = RandomKey { seed: self.seed, epoch, index: index as u64 };
+                        pictures.push(augmented.picture(key)?);
+                    }
                 }
             }
             rows.push(Row { class, pictures });
         }
         Ok(rows)
-    }
-
-    fn augmenter(&self, data: &Dataset) -> Result<Option<Augmenter>> {
-        let target @ [channels, height, width] = data.shape();
-        let given = if self.augmentation.takes_any_size() { Given::AnySize } else { Given::Size([height, width]) };
-        match self.augmentation.0.is_empty() {
-            true => Ok(None),
-            false => Augmenter::new(&self.augmentation, given, target, &Normalization::unit(channels)).map(Some),
-        }
-    }
-
-    /// What the augmentation makes of a picture in some epochs.
-    fn changed(
-        &self,
-        data: &Dataset,
-        index: usize,
-        augmenter: &Augmenter,
-        making: &mut Making,
-    ) -> Result<Vec<Vec<u8>>> {
-        let mut scratch = Scratch::default();
-        let mut pictures = Vec::new();
-        for epoch in 0..self.per_class.saturating_sub(1) as u64 {
-            let key = RandomKey { seed: self.seed, epoch, index: index as u64 };
-            let mut planes = vec![0; data.shape().iter().product()];
-            let work = |source: super::resample::Source<'_>| augmenter.apply_to(source, key, &mut scratch, &mut planes);
-            match self.augmentation.takes_any_size() {
-                true => data.with_whole(index, making, work)?,
-                false => data.with_fitted(index, making, work)?,
-            }
-            pictures.push(planes);
-        }
-        Ok(pictures)
     }
 }
 
@@ -174,7 +146,7 @@ fn draw(
 ) -> Drawn {
     let name = canvas.shortened(class, TEXT, NAMES - 2.0 * GAP)?;
     canvas.text(&name, TEXT, (left, top + TILE / 2.0 - 12.0), HPos::Left, INK)?;
-    let count = format!("{} pictures", thousands(count as u64));
+    let count = counted(count, "picture");
     canvas.text(&count, 0.85 * TEXT, (left, top + TILE / 2.0 + 14.0), HPos::Left, GREY)?;
     // Small pictures grow by a whole factor, so that their pixels stay square and equal.
     let fit = TILE / height.max(width) as f64;

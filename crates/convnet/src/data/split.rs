@@ -54,7 +54,8 @@ fn drawn(labels: &[u32], count: impl Fn(usize) -> usize, seed: u64, purpose: [u8
 }
 
 impl ValSplit {
-    fn share_of(&self, has_test: bool) -> f64 {
+    /// The share that is held out of data with a test part or without one.
+    pub(crate) fn share_of(&self, has_test: bool) -> f64 {
         self.share.unwrap_or(if has_test { 0.0 } else { CUSTOMARY })
     }
 

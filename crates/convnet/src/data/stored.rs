@@ -84,7 +84,7 @@ impl Files {
         self.places.len() as u32 - 1
     }
 
-    /// Adds the content of a file of an archive; nothing when it is larger than any picture.
+    /// Adds the content of a file of an archive; nothing when it is larger than any picture, or there is no memory for it.
     pub(super) fn add_bytes(&mut self, archive: &Path, name: &Path, content: &[u8]) -> Option<Item> {
         let length = u32::try_from(content.len()).ok()?;
         if !matches!(self.places.last(), Some(Place::Memory { bytes, .. }) if bytes.len() < PIECE) {
@@ -94,6 +94,7 @@ impl Files {
         let Some(Place::Memory { bytes, .. }) = self.places.last_mut() else { return None };
         let name = name.to_string_lossy();
         let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
+        bytes.try_reserve(name.len() + size_of::<u16>() + content.len()).ok()?;
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
         let start = bytes.len() as u64;
@@ -116,20 +117,24 @@ impl Files {
 
     /// What a picture is called in messages.
     pub(crate) fn name(&self, item: Item) -> String {
+        self.name_of(item, &mut Opened::default())
+    }
+
+    /// The same for one of many pictures: the archive of the one before stays open.
+    pub(super) fn name_of(&self, item: Item, opened: &mut Opened) -> String {
         let (archive, name) = match &self.places[item.place as usize] {
             Place::Paths(paths) => return paths[item.start as usize].display().to_string(),
             Place::Memory { archive, bytes } => {
                 let end = item.start as usize - 2;
                 let length = usize::from(u16::from_le_bytes([bytes[end], bytes[end + 1]]));
-                (archive, String::from_utf8_lossy(&bytes[end - length..end]).into_owned())
+                (archive, Ok(String::from_utf8_lossy(&bytes[end - length..end]).into_owned()))
             }
             Place::Zip { path, .. } => {
-                let name = File::open(path).and_then(|file| zip_name(&file, item.start));
-                (path, name.unwrap_or_else(|_| format!("byte {}", item.start)))
+                (path, opened.file(item.place, path).and_then(|file| name_in_zip(file, item.start)))
             }
-            Place::Tar(path) => (path, name_in_tar(path, item).unwrap_or_else(|| format!("byte {}", item.start))),
+            Place::Tar(path) => (path, opened.file(item.place, path).and_then(|file| name_in_tar(file, item))),
         };
-        archive.join(name).display().to_string()
+        archive.join(name.unwrap_or_else(|_| format!("byte {}", item.start))).display().to_string()
     }
 
     /// Reads the content of a picture's file.
@@ -223,6 +228,20 @@ impl Files {
     }
 }
 
+/// The archive of a picture whose name was asked for, with the number of its place.
+#[derive(Default)]
+pub(super) struct Opened(Option<(u32, File)>);
+
+impl Opened {
+    /// The archive of a place, which is opened unless it is the same as before.
+    fn file(&mut self, place: u32, path: &Path) -> io::Result<&File> {
+        if self.0.as_ref().is_none_or(|(before, _)| *before != place) {
+            self.0 = Some((place, File::open(path)?));
+        }
+        self.0.as_ref().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
 /// Fills a buffer from a place in a file. Threads do not disturb each other.
 #[cfg(unix)]
 pub(crate) fn read_at(file: &File, start: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -275,7 +294,7 @@ fn zip_checksum(file: &File, item: Item, start: u64) -> io::Result<u32> {
     }
 }
 
-fn zip_name(file: &File, start: u64) -> io::Result<String> {
+fn name_in_zip(file: &File, start: u64) -> io::Result<String> {
     let [header, name, _] = zip_header(file, start)?;
     let mut bytes = vec![0; name as usize];
     read_at(file, start + header, &mut bytes)?;
@@ -283,11 +302,11 @@ fn zip_name(file: &File, start: u64) -> io::Result<String> {
 }
 
 /// The name in the header before a tar's item; one of over 100 letters may be cut short.
-fn name_in_tar(path: &Path, item: Item) -> Option<String> {
+fn name_in_tar(file: &File, item: Item) -> io::Result<String> {
     let mut header = tar::Header::new_old();
-    let file = File::open(path).ok()?;
-    read_at(&file, item.start.checked_sub(512)?, header.as_mut_bytes()).ok()?;
-    Some(header.path().ok()?.to_string_lossy().into_owned())
+    let start = item.start.checked_sub(header.as_bytes().len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+    read_at(file, start, header.as_mut_bytes())?;
+    Ok(header.path()?.to_string_lossy().into_owned())
 }
 
 /// A bit for each picture, which threads set.
@@ -363,6 +382,11 @@ impl Stored {
     /// What a picture is called.
     pub(super) fn name(&self, index: usize) -> String {
         self.files.name(self.items[index])
+    }
+
+    /// The same for one of many pictures: see [`Files::name_of`].
+    pub(super) fn name_of(&self, index: usize, opened: &mut Opened) -> String {
+        self.files.name_of(self.items[index], opened)
     }
 
     /// Decodes a picture at its own size, in the target's channels. `content` is memory for its file.

@@ -221,7 +221,7 @@ pub fn evaluate_pictures(
     }
     match (tally.images, failed) {
         (0, Some(error)) => Err(error),
-        (0, _) => Err(Error::invalid(format!("none of {taken} pictures can be used"))),
+        (0, _) => Err(Error::invalid(format!("no picture can be used, of {taken}"))),
         _ => Ok(tally.evaluation(&classes)),
     }
 }

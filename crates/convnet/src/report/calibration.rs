@@ -4,7 +4,7 @@
 use super::chart::{axes, label, line};
 use super::page::{Section, percent, section};
 use crate::axis::{Axis, PERCENT};
-use crate::columns::thousands;
+use crate::columns::{counted, thousands};
 use crate::evaluate::{Calibration, CalibrationBin};
 use crate::markup::{Markup, element, shape, text};
 
@@ -66,10 +66,10 @@ fn bars(bin: &CalibrationBin, most: f64, x: &Axis, y: &Axis) -> Markup {
     let [accuracy, confidence] = [bin.accuracy, bin.confidence].map(|share| place(y, share));
     let foot = SIZE[1] - 22.0;
     let title = format!(
-        "{} to {}: {} pictures, {} right, mean probability {}",
+        "{} to {}: {}, {} right, mean probability {}",
         percent(bin.from, 1),
         percent(bin.to, 1),
-        thousands(bin.images),
+        counted(bin.images as usize, "picture"),
         percent(bin.accuracy, 1),
         percent(bin.confidence, 1)
     );

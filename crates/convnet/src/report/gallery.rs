@@ -1,4 +1,5 @@
-//! Pictures to look at, chosen while an evaluation runs, in bounded memory: the worst mistakes, and samples of all classes.
+//! Pictures to look at, in bounded memory: the worst mistakes and samples of all classes, chosen while an evaluation runs, and
+//! training pictures as an augmentation leaves them.
 
 use crate::canvas::resampled;
 use crate::evaluate::{Seen, ranking, softmax};
@@ -28,6 +29,8 @@ pub struct Gallery {
     mistakes: Vec<Shot>,
     /// For each class that is sampled, with the smallest draw first.
     samples: Vec<Vec<(usize, Shot)>>,
+    /// What was predicted is not known of them.
+    augmented: Vec<Shot>,
 }
 
 /// A picture and what was seen in it.
@@ -65,7 +68,7 @@ impl Gallery {
     /// An empty one for pictures of this shape (channels, height, width), of so many classes.
     pub fn new(shape: [usize; 3], classes: usize) -> Gallery {
         let samples = vec![Vec::new(); classes.min(SAMPLES)];
-        Gallery { shape, classes, seen: 0, mistakes: Vec::new(), samples }
+        Gallery { shape, classes, seen: 0, mistakes: Vec::new(), samples, augmented: Vec::new() }
     }
 
     /// Looks at a picture, and keeps it where it is one to show. Pictures that are neither grey nor coloured, or whose bytes
@@ -73,8 +76,7 @@ impl Gallery {
     pub fn add(&mut self, seen: &Seen) {
         let index = self.seen;
         self.seen += 1;
-        let elements: usize = self.shape.iter().product();
-        if !matches!(self.shape[0], 1 | 3) || seen.planes.len() != elements || elements == 0 {
+        if !self.can_show(seen.planes) {
             return;
         }
         let probabilities = softmax(seen.logits);
@@ -107,6 +109,24 @@ impl Gallery {
         }
     }
 
+    /// Training pictures that are shown as they are augmented.
+    pub const AUGMENTED: usize = 12;
+
+    /// Keeps a training picture as an augmentation has left it; pictures are passed over as in [`Gallery::add`], and those beyond
+    /// [`Gallery::AUGMENTED`].
+    pub fn add_augmented(&mut self, name: &str, label: usize, planes: &[u8]) {
+        if self.can_show(planes) && self.augmented.len() < Gallery::AUGMENTED {
+            let shot = Shot { name: name.to_owned(), label, predicted: label, ..Shot::of_planes(self.shape, planes) };
+            self.augmented.push(shot);
+        }
+    }
+
+    /// Whether these are the planes of a picture that can be drawn.
+    fn can_show(&self, planes: &[u8]) -> bool {
+        let elements: usize = self.shape.iter().product();
+        matches!(self.shape[0], 1 | 3) && planes.len() == elements && elements > 0
+    }
+
     /// The number of a class among those that are sampled.
     fn slot(&self, class: usize) -> Option<usize> {
         let slots = self.samples.len();
@@ -121,6 +141,10 @@ impl Gallery {
 
     pub(super) fn mistakes(&self) -> &[Shot] {
         &self.mistakes
+    }
+
+    pub(super) fn augmented(&self) -> &[Shot] {
+        &self.augmented
     }
 
     /// Class by class.

@@ -2,7 +2,7 @@
 //! light and dark.
 //!
 //! [`Report`] says what goes into it: the figures of an [`Evaluation`] with their intervals, curves of the run, confusions,
-//! each class, calibration, the worst mistakes and samples with their pictures ([`Gallery`]), the filters of the first layer,
+//! each class, calibration, the worst mistakes, samples and augmented training pictures ([`Gallery`]), the filters of the first layer,
 //! and how all of it was made. Everything in it is bounded, whatever the number of classes, pictures and epochs. Texts from
 //! outside are escaped by construction (`markup.rs`), and the page's security policy lets it load nothing. The same input
 //! gives the same bytes.
@@ -25,6 +25,7 @@ use std::path::Path;
 
 pub use self::gallery::Gallery;
 use crate::classifier::Description;
+use crate::columns::counted;
 use crate::data::Part;
 use crate::evaluate::Evaluation;
 use crate::exec::Engine;
@@ -49,7 +50,7 @@ pub struct Report<'a> {
     pub part: Option<Part>,
     /// What the evaluation came to, where there was one.
     pub evaluation: Option<&'a Evaluation>,
-    /// Pictures of the evaluation.
+    /// Pictures of the evaluation, and of training.
     pub gallery: Option<&'a Gallery>,
     /// What test pictures came to that are not those of the evaluation, where there were any.
     pub test: Option<&'a TestResult>,
@@ -73,6 +74,7 @@ impl Report<'_> {
         if let Some(gallery) = self.gallery {
             sections.extend(pictures::mistakes(gallery, classes));
             sections.extend(pictures::samples(gallery, classes));
+            sections.extend(pictures::augmented(gallery, classes));
         }
         sections.extend(filters::filters(self.description.net(), self.weights));
         sections.push(facts::facts(self));
@@ -96,11 +98,11 @@ impl Report<'_> {
         let part = self.part.map_or(String::new(), |part| format!(" ({})", part.name()));
         match (self.evaluation, self.epochs.last()) {
             (Some(evaluation), _) => {
-                let images = crate::columns::thousands(evaluation.images as u64);
-                format!("{name}, measured on {images} pictures of {}{part}", self.data)
+                let pictures = counted(evaluation.images, "picture");
+                format!("{name}, measured on {pictures} of {}{part}", self.data)
             }
             (None, Some(last)) => {
-                format!("{name}, {} epochs; no pictures were held out to measure it with", last.epoch)
+                format!("{name}, {}; no pictures were held out to measure it with", counted(last.epoch, "epoch"))
             }
             (None, None) => name.to_owned(),
         }

@@ -1,4 +1,4 @@
-//! The worst mistakes and some samples, each a picture with what was seen in it.
+//! The worst mistakes and some samples, each a picture with what was seen in it, and training pictures as they are augmented.
 
 use super::data_uri;
 use super::gallery::{Gallery, Shot};
@@ -23,6 +23,21 @@ pub(super) fn samples(gallery: &Gallery, classes: &[String]) -> Option<Section> 
     Some(section("samples", "Samples", note, shown(gallery.samples(), classes)))
 }
 
+pub(super) fn augmented(gallery: &Gallery, classes: &[String]) -> Option<Section> {
+    let shots = gallery.augmented();
+    if shots.is_empty() {
+        return None;
+    }
+    let note = "Training pictures as the first epoch has them, changed at random; batches may be mixed after that.";
+    let item = |shot: &Shot| {
+        let class = &classes[shot.label];
+        let caption = element("b", &[], text(class)) + void("br", &[]) + file(shot);
+        element("li", &[], figure(shot, &format!("{}: {class}", shot.name), caption)).line()
+    };
+    let pictures = element("ul", &[("class", &"pictures")], shots.iter().map(item).sum());
+    Some(section("augmented", "Augmented pictures", note, pictures))
+}
+
 fn shown<'a>(shots: impl Iterator<Item = &'a Shot>, classes: &[String]) -> Markup {
     element("ul", &[("class", &"pictures")], shots.map(|shot| picture(shot, classes)).sum())
 }
@@ -33,11 +48,12 @@ fn short(name: &str) -> &str {
     folder.map_or(name, |(place, separator)| &name[place + separator.len()..])
 }
 
-fn picture(shot: &Shot, classes: &[String]) -> Markup {
-    let (truth, predicted) = (&classes[shot.label], &classes[shot.predicted]);
-    let [first, own] = shot.probabilities;
-    let wrong = shot.label != shot.predicted;
-    let described = format!("{}: predicted {predicted}, true {truth}", shot.name);
+fn file(shot: &Shot) -> Markup {
+    element("span", &[("class", &"file"), ("title", &shot.name)], text(short(&shot.name)))
+}
+
+/// A picture with words below it, and others for those who cannot see it.
+fn figure(shot: &Shot, described: &str, caption: Markup) -> Markup {
     let class = if shot.size.iter().all(|&side| side <= SMALL) { "small" } else { "large" };
     let address = data_uri::png(shot.size, &shot.rgb);
     let image = void(
@@ -51,12 +67,19 @@ fn picture(shot: &Shot, classes: &[String]) -> Markup {
             ("loading", &"lazy"),
         ],
     );
+    element("figure", &[], image + element("figcaption", &[], caption))
+}
+
+fn picture(shot: &Shot, classes: &[String]) -> Markup {
+    let (truth, predicted) = (&classes[shot.label], &classes[shot.predicted]);
+    let [first, own] = shot.probabilities;
+    let wrong = shot.label != shot.predicted;
     let mut caption = element("b", &[], text(predicted)) + text(format!(", {}", percent(first, 1)));
     if wrong {
         caption += void("br", &[]) + text(format!("true: {truth}, {}", percent(own, 1)));
     }
-    caption += void("br", &[]) + element("span", &[("class", &"file"), ("title", &shot.name)], text(short(&shot.name)));
-    let figure = element("figure", &[], image + element("figcaption", &[], caption));
+    caption += void("br", &[]) + file(shot);
+    let figure = figure(shot, &format!("{}: predicted {predicted}, true {truth}", shot.name), caption);
     element("li", &[("class", &if wrong { "wrong" } else { "right" })], figure).line()
 }
 

@@ -98,6 +98,7 @@ fn report(names: Vec<String>, pictures: usize, count: usize) -> String {
             gallery.add(&Seen { name: "<script>x/\"1\".png", label, logits: &logits, planes: &planes });
         }
     }
+    (0..14).for_each(|number| gallery.add_augmented("a/b.png", number % names.len(), &[number as u8; 784]));
     Report {
         title: "Run <script>alert(1)</script> & more",
         description: &description,
@@ -132,8 +133,12 @@ fn a_report_is_whole_and_loads_nothing() {
     );
     let names = elements(&html);
     let count = |name: &str| names.iter().filter(|other| *other == name).count();
-    assert_eq!((count("section"), count("h2"), count("script"), count("style")), (9, 9, 1, 1));
-    assert_eq!((count("svg"), count("figure")), (2 + 4 + 1, 2 + 1 + 24 + 30), "charts, legends, diagram, pictures");
+    assert_eq!((count("section"), count("h2"), count("script"), count("style")), (10, 10, 1, 1));
+    assert_eq!(
+        (count("svg"), count("figure")),
+        (2 + 4 + 1, 2 + 1 + 24 + 30 + 12),
+        "charts, legends, diagram, pictures"
+    );
     assert_eq!(count("title"), 1 + 3 + 23 + 24 + 14, "the page, drawings, points of curves, bins");
     assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");
     for source in html.split(" src=\"").skip(1) {
@@ -157,7 +162,7 @@ fn texts_from_outside_stay_text() {
 fn a_report_is_bounded() {
     let html = report(named(1000), 4, 5000);
     let names = elements(&html);
-    assert_eq!(names.iter().filter(|name| *name == "img").count(), 24 + 30 + 32);
+    assert_eq!(names.iter().filter(|name| *name == "img").count(), 24 + 30 + 12 + 32);
     assert!(!html.contains("class=\"heat\""), "no table of 1,000 by 1,000 classes");
     assert!(html.len() < 1_500_000, "{} bytes", html.len());
     let thirty = report(named(30), 4, 3);

@@ -46,13 +46,11 @@ impl Trainer {
         [kept, last]: [&StateDict; 2],
         test: Option<TestResult>,
     ) -> Result<Option<TestResult>> {
-        let (description, engine) = (&self.description, &self.engine);
         if let Some((_, data)) = &self.watched {
-            plots::answers(&saved.folder.predictions_png(), description, last, data, engine)?;
+            plots::answers(&saved.folder.predictions_png(), &self.description, last, data, &self.engine)?;
         }
-        let watched = self.watched.as_ref().map(|(part, data)| (*part, data));
-        let found = saved.write_report(description, kept, watched, test.as_ref(), &self.epochs, engine)?;
-        let is_test = matches!(watched, Some((Part::Test, _))) && self.progress.best_epoch > 0;
+        let found = self.write_report(saved, kept, test.as_ref())?;
+        let is_test = matches!(self.watched, Some((Part::Test, _))) && self.progress.best_epoch > 0;
         Ok(test.or(found.filter(|_| is_test).map(|found| TestResult::new(self.progress.best_epoch, &found))))
     }
 }

@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: one line of JSON per epoch, appended and flushed to the disk as soon as the epoch ends. A line that a
-//! kill has torn is ignored, and cut when the run goes on.
+//! `metrics.jsonl`: one line of JSON per epoch, appended and flushed to the disk as soon as the epoch ends. A last line that a
+//! kill or a power failure has torn is ignored, and cut when the run goes on.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::progress::is_better;
 use crate::files::disk::DiskFile;
 use crate::{Error, Result};
 
@@ -37,12 +38,31 @@ pub struct EpochMetrics {
     /// Share of the time of the epoch's steps in which training waited for pictures, 0 to 1.
     #[serde(default)]
     pub data_wait: f64,
+    /// Pictures learned from in a second, evaluation left out; `null` where that is not finite.
+    #[serde(default)]
+    pub images_per_second: Option<f64>,
+    /// Learning rate of the epoch's last step.
+    #[serde(default)]
+    pub lr: Option<f64>,
+    /// Mean norm of the steps' gradients before they were clipped; `null` where no gradients are.
+    #[serde(default)]
+    pub grad_norm: Option<f64>,
 }
 
 impl EpochMetrics {
     /// Share of the training pictures recognised after the epoch, where that is measured, else while they were learned from.
     pub fn accuracy_in_training(&self) -> f64 {
         self.train_eval_accuracy.unwrap_or(self.train_accuracy)
+    }
+
+    /// Whether it is better than the best epoch before it: it recognises more of the validation pictures, or as many with a lower
+    /// loss.
+    pub fn is_better_than(&self, best: &EpochMetrics) -> bool {
+        let rank = |epoch: &EpochMetrics| {
+            let accuracy = epoch.val_accuracy.unwrap_or(f64::NEG_INFINITY);
+            (accuracy, epoch.val_loss.filter(|loss| loss.is_finite()))
+        };
+        is_better(rank(self), rank(best))
     }
 }
 
@@ -70,7 +90,7 @@ pub fn append_metrics(path: &Path, metrics: &EpochMetrics) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] when the file cannot be read; [`Error::File`], with its number, for a line that is not an epoch's.
 pub fn read_metrics(path: &Path) -> Result<Vec<EpochMetrics>> {
-    Ok(parse(path)?.into_iter().map(|(metrics, _)| metrics).collect())
+    Ok(parse(path)?.whole.into_iter().map(|(metrics, _)| metrics).collect())
 }
 
 /// Prepares to go on after `epoch`: cuts what later epochs and a kill have left, and returns the lines that stay.
@@ -78,7 +98,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<EpochMetrics>> {
 /// # Errors
 /// As [`read_metrics`], and [`Error::Io`] when the file cannot be cut.
 pub fn resume_metrics(path: &Path, epoch: usize) -> Result<Vec<EpochMetrics>> {
-    let mut lines = parse(path)?;
+    let mut lines = parse(path)?.whole;
     let kept = lines.iter().take_while(|(metrics, _)| metrics.epoch <= epoch).count();
     lines.truncate(kept);
     let end = lines.last().map_or(0, |&(_, end)| end);
@@ -94,21 +114,44 @@ pub fn resume_metrics(path: &Path, epoch: usize) -> Result<Vec<EpochMetrics>> {
     Ok(lines.into_iter().map(|(metrics, _)| metrics).collect())
 }
 
-/// The whole lines, each with the offset at which it ends.
-fn parse(path: &Path) -> Result<Vec<(EpochMetrics, u64)>> {
+/// The number of the last line, counted from 1, where a power failure or a kill has torn it: it does not end, or is no JSON.
+/// It is passed over, and cut when the run goes on.
+///
+/// # Errors
+/// As [`read_metrics`].
+pub fn torn_line(path: &Path) -> Result<Option<usize>> {
+    Ok(parse(path)?.torn)
+}
+
+/// The lines of a file.
+#[derive(Default)]
+struct Lines {
+    /// The whole ones, each with the offset at which it ends.
+    whole: Vec<(EpochMetrics, u64)>,
+    /// The number of a torn last one.
+    torn: Option<usize>,
+}
+
+fn parse(path: &Path) -> Result<Lines> {
     let text = match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Lines::default()),
         text => text.map_err(Error::io("reading", path))?,
     };
-    let mut end = 0;
-    let whole = text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
-    let parsed = whole.zip(1..).map(|(line, number): (&[u8], usize)| {
+    let (mut end, mut whole) = (0, Vec::new());
+    for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
         end += line.len() as u64;
-        let metrics = serde_json::from_slice(line)
-            .map_err(|e| Error::file(path, format!("line {number}: expected the metrics of an epoch: {e}")))?;
-        Ok((metrics, end))
-    });
-    parsed.collect()
+        let is_last = end == text.len() as u64;
+        match serde_json::from_slice(line) {
+            _ if !line.ends_with(b"\n") => return Ok(Lines { whole, torn: Some(number) }),
+            Ok(metrics) => whole.push((metrics, end)),
+            Err(error) if is_last && !error.is_data() => return Ok(Lines { whole, torn: Some(number) }),
+            Err(error) => {
+                let problem = format!("line {number}: expected the metrics of an epoch: {error}");
+                return Err(Error::file(path, problem));
+            }
+        }
+    }
+    Ok(Lines { whole, torn: None })
 }
 
 #[cfg(test)]
@@ -127,6 +170,9 @@ mod tests {
             val_accuracy: Some(0.95),
             seconds: 1.5,
             data_wait: 0.25,
+            images_per_second: Some(40.0),
+            lr: Some(0.125),
+            grad_norm: None,
         }
     }
 
@@ -160,6 +206,25 @@ mod tests {
             append_metrics(&path, &epoch(2)).unwrap();
             assert_eq!(fs::read(&path).unwrap(), whole);
         }
+    }
+
+    /// What a file system may leave of a line after a power failure.
+    #[test]
+    fn a_last_line_of_rubbish_is_torn_as_well() {
+        let (_folder, path) = written(2);
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(torn_line(&path).unwrap(), None);
+        for rubbish in
+            [&b"\0\0\0\0\0\0\0\0\n"[..], b"{\"epoch\":3,\"train\n", b"\xff\xfe\n", b"\0\0\0", b"{\"epoch\":3,"]
+        {
+            fs::write(&path, [&whole[..], rubbish].concat()).unwrap();
+            assert_eq!((torn_line(&path).unwrap(), read_metrics(&path).unwrap().len()), (Some(3), 2), "{rubbish:?}");
+            assert_eq!(resume_metrics(&path, 3).unwrap(), [epoch(1), epoch(2)]);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
+        // In the middle it is damage of another kind.
+        fs::write(&path, [b"\0\0\n", &whole[..]].concat()).unwrap();
+        assert!(torn_line(&path).unwrap_err().to_string().contains("line 1: expected the metrics"));
     }
 
     #[test]

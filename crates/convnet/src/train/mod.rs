@@ -33,7 +33,7 @@ pub use config::{
     SETTINGS, ScheduleConfig, Setting, Settings, Shuffle, TrainConfig,
 };
 pub use find_lr::{RateSearch, TriedRate};
-pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics};
+pub use metrics::{EpochMetrics, append_metrics, read_metrics, resume_metrics, torn_line};
 pub use prepare::{Prepared, Prologue};
 pub use progress::Progress;
 pub use recipes::{NamedRecipe, RECIPES};

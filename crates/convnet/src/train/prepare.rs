@@ -6,6 +6,7 @@ use std::fmt;
 use super::config::DEFAULT_MODEL;
 use super::{RunFolder, TrainConfig};
 use crate::classifier::{Classifier, Description};
+use crate::columns::counted;
 use crate::data::{Dataset, Preprocessing, Sizing, Source, Splits, TargetSize, Unusable, ValSplit};
 use crate::net::Net;
 use crate::ops::{PictureSize, Shape};
@@ -54,10 +55,8 @@ impl fmt::Display for Prologue {
                 write!(f, "initialised for the classes of the data: {}", names.join(", "))
             }
             Prologue::HeldOut(count) => {
-                write!(
-                    f,
-                    "{count} pictures of the training part are held out for validation, the same share of each class"
-                )
+                let pictures = counted(*count, "picture");
+                write!(f, "held out for validation: {pictures} of the training part, the same share of each class")
             }
             Prologue::Resized([channels, height, width]) => {
                 write!(
@@ -95,7 +94,10 @@ impl Prepared {
         let before = all.train.len();
         let splits = all.hold_out(config.val_split());
         let held_out = before - splits.train.len();
-        notes.extend((held_out > 0).then_some(Prologue::HeldOut(held_out)));
+        if held_out > 0 {
+            config.data.val_split = Some(config.val_split().share_of(splits.test.is_some()));
+            notes.push(Prologue::HeldOut(held_out));
+        }
         let splits = config.limiting(splits);
         let shape = splits.train.shape();
         if let Some(wanted) = config.data.input.filter(|&wanted| wanted != shape) {
@@ -116,7 +118,7 @@ impl Prepared {
     /// # Errors
     /// Files that cannot be read.
     pub fn splits_of_run(run: &RunFolder, config: &TrainConfig, source: &Source) -> Result<Splits> {
-        let has_learned = run.best_safetensors().exists() || run.last_safetensors().exists();
+        let has_learned = run.has_weights();
         let sizing = match config.model.weights {
             // The preprocessing is that of the weights, which need not be there any more.
             Some(_) if has_learned => Sizing::to(Classifier::of_run(run)?.description.target()),

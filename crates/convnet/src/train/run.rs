@@ -224,6 +224,11 @@ impl RunFolder {
         self.path.join("sample.png")
     }
 
+    /// Whether there are weights: those of the best epoch so far, or a checkpoint, which may have been written within the first.
+    pub fn has_weights(&self) -> bool {
+        self.best_safetensors().exists() || self.last_safetensors().exists()
+    }
+
     /// The weights of the best epoch so far.
     pub fn best_safetensors(&self) -> PathBuf {
         self.path.join("best.safetensors")

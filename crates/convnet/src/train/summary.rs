@@ -7,7 +7,7 @@ use super::EpochMetrics;
 type Column = (&'static str, fn(&EpochMetrics) -> Option<f64>);
 
 /// The figures of an epoch.
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 11] = [
     ("train_loss", |epoch| Some(epoch.train_loss)),
     ("train_accuracy", |epoch| Some(epoch.train_accuracy)),
     ("train_eval_loss", |epoch| epoch.train_eval_loss),
@@ -16,6 +16,9 @@ const COLUMNS: [Column; 8] = [
     ("val_accuracy", |epoch| epoch.val_accuracy),
     ("seconds", |epoch| Some(epoch.seconds)),
     ("data_wait", |epoch| Some(epoch.data_wait)),
+    ("images_per_second", |epoch| epoch.images_per_second),
+    ("lr", |epoch| epoch.lr),
+    ("grad_norm", |epoch| epoch.grad_norm),
 ];
 
 /// The names of the columns: `epoch,train_loss,…`.
@@ -45,11 +48,15 @@ mod tests {
     fn a_line_for_each_epoch() {
         let line = r#"{"epoch":1,"train_loss":null,"train_accuracy":0.5,"val_loss":0.25,"val_accuracy":1,"seconds":2}"#;
         let first: EpochMetrics = serde_json::from_str(line).unwrap();
-        let text = table(&[first, EpochMetrics { epoch: 2, train_loss: 0.125, train_eval_loss: Some(3.0), ..first }]);
+        let text = table(&[
+            first,
+            EpochMetrics { epoch: 2, train_loss: 0.125, train_eval_loss: Some(3.0), lr: Some(0.5), ..first },
+        ]);
         let expected = [
-            "epoch,train_loss,train_accuracy,train_eval_loss,train_eval_accuracy,val_loss,val_accuracy,seconds,data_wait",
-            "1,,0.5,,,0.25,1,2,0",
-            "2,0.125,0.5,3,,0.25,1,2,0",
+            "epoch,train_loss,train_accuracy,train_eval_loss,train_eval_accuracy,val_loss,val_accuracy,seconds,data_wait,\
+             images_per_second,lr,grad_norm",
+            "1,,0.5,,,0.25,1,2,0,,,",
+            "2,0.125,0.5,3,,0.25,1,2,0,,0.5,",
             "",
         ];
         assert_eq!(text, expected.join("\r\n"));

@@ -23,14 +23,32 @@ const PREFIX: &str = "events.out.tfevents.";
 /// Ends it, where TensorFlow has the name of the machine.
 const SUFFIX: &str = ".convnet";
 
-/// Brings the event file of a run's folder to these epochs: scalars `loss/train`, `loss/val`, `accuracy/train` and
-/// `accuracy/val`, whose step is the epoch. An event's time is when the file was begun and the time that training has taken.
+/// A scalar: what it is called, and what it is after an epoch.
+type Scalar = (&'static str, fn(&EpochMetrics) -> Option<f64>);
+
+/// The scalars of an epoch. `train` is found while it is learned from, `train_eval` on a sample after the epoch, as `val` is.
+const SCALARS: [Scalar; 11] = [
+    ("loss/train", |epoch| Some(epoch.train_loss)),
+    ("loss/val", |epoch| epoch.val_loss),
+    ("accuracy/train", |epoch| Some(epoch.train_accuracy)),
+    ("accuracy/val", |epoch| epoch.val_accuracy),
+    ("loss/train_eval", |epoch| epoch.train_eval_loss),
+    ("accuracy/train_eval", |epoch| epoch.train_eval_accuracy),
+    ("lr", |epoch| epoch.lr),
+    ("grad_norm", |epoch| epoch.grad_norm),
+    ("time/seconds", |epoch| Some(epoch.seconds)),
+    ("time/images_per_second", |epoch| epoch.images_per_second),
+    ("time/data_wait", |epoch| Some(epoch.data_wait)),
+];
+
+/// Brings the event file of a run's folder to these epochs: their scalars ([`SCALARS`]), whose step is the epoch. An event's time is
+/// when the file was begun and the time that training has taken.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder cannot be read, or the file not written.
 pub(super) fn write_events(folder: &Path, epochs: &[EpochMetrics]) -> Result<()> {
     let (path, start) = event_file(folder)?;
-    let content = events(start, epochs);
+    let content = events(start, epochs, &SCALARS);
     let before = if path.exists() { fs::read(&path).map_err(Error::io("reading", &path))? } else { Vec::new() };
     match content.strip_prefix(&before[..]).filter(|_| !before.is_empty()) {
         // A TensorBoard that looks on keeps the file open.
@@ -59,21 +77,15 @@ fn event_file(folder: &Path) -> Result<(PathBuf, u64)> {
     Ok((folder.join(format!("{PREFIX}{now}{SUFFIX}")), now))
 }
 
-/// The whole content of a file that was begun so many seconds after 1970.
-fn events(start: u64, epochs: &[EpochMetrics]) -> Vec<u8> {
+/// The whole content of a file that was begun so many seconds after 1970, with these scalars.
+fn events(start: u64, epochs: &[EpochMetrics], scalars: &[Scalar]) -> Vec<u8> {
     let mut time = start as f64;
     let mut file = record(&event(time, 0, 3, b"brain.Event:2"));
     for epoch in epochs {
         time += epoch.seconds;
-        let scalars = [
-            ("loss/train", Some(epoch.train_loss)),
-            ("loss/val", epoch.val_loss),
-            ("accuracy/train", Some(epoch.accuracy_in_training())),
-            ("accuracy/val", epoch.val_accuracy),
-        ];
         let values: Vec<u8> = scalars
             .iter()
-            .filter_map(|&(tag, value)| Some(value_of(tag, value?)))
+            .filter_map(|(tag, value)| Some(value_of(tag, value(epoch)?)))
             .flat_map(|value| field(1, &value))
             .collect();
         file.extend(record(&event(time, epoch.epoch as u64, 5, &values)));
@@ -162,8 +174,10 @@ mod tests {
     /// The bytes that tests/golden/tensorboard.py writes with TensorBoard's own protocol buffers and record writer.
     #[test]
     fn bytes_are_tensorboards() {
-        let hex: String =
-            events(1_700_000_000, &[epoch(1), epoch(300)]).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = events(1_700_000_000, &[epoch(1), epoch(300)], &SCALARS[..4])
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(hex, GOLDEN);
     }
 
@@ -173,6 +187,23 @@ mod tests {
         3f7a6602705e00000000000000d8b06ebc090000c040fc54d94110ac022a500a110a0a6c6f73732f747261696e150000\
         003f0a0f0a086c6f73732f76616c150000803e0a150a0e61636375726163792f747261696e150000403f0a130a0c6163\
         6375726163792f76616c150000603f3dece8cd";
+
+    #[test]
+    fn what_was_measured_is_there_under_its_name() {
+        let tags = |epoch: EpochMetrics| {
+            let file = events(0, &[epoch], &SCALARS);
+            let has = |tag: &str| file.windows(tag.len() + 2).any(|bytes| bytes == field(1, tag.as_bytes()));
+            SCALARS.iter().map(|(tag, _)| *tag).filter(|tag| has(tag)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            tags(epoch(1)),
+            ["loss/train", "loss/val", "accuracy/train", "accuracy/val", "time/seconds", "time/data_wait"]
+        );
+        let some = Some(0.5);
+        let all =
+            EpochMetrics { train_eval_loss: some, train_eval_accuracy: some, lr: some, grad_norm: some, ..epoch(1) };
+        assert_eq!(tags(EpochMetrics { images_per_second: some, ..all }).len(), SCALARS.len());
+    }
 
     #[test]
     fn epochs_are_added_and_a_file_that_went_another_way_begins_again() {

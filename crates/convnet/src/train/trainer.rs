@@ -88,7 +88,8 @@ enum Best {
 }
 
 impl Outcome {
-    /// The net with its best weights: those of the epoch with the best accuracy on the validation pictures, else the last.
+    /// The net with its best weights: those of the epoch with the best accuracy on the validation pictures, and of equals the lowest
+    /// loss; else the last.
     ///
     /// # Errors
     /// As [`Classifier::of_run`], where the run has a folder.
@@ -332,6 +333,7 @@ impl Trainer {
             match self.evaluate(&weights, observer)? {
                 ControlFlow::Continue(mut found) => {
                     found.seconds = start.elapsed().as_secs_f64();
+                    found.lr = self.last_rate();
                     self.end_epoch(weights, &found, observer)?;
                     saved = (self.progress.step, Instant::now());
                 }
@@ -357,7 +359,8 @@ impl Trainer {
     /// Clipping, update and average.
     pub(super) fn update(&mut self, lr: f64) {
         if let Some(largest) = self.recipe.optimizer.clip_grad_norm {
-            self.training.clip_grad_norm(largest as f32);
+            let norm = self.training.clip_grad_norm(largest as f32);
+            self.progress.add_norm(norm);
         }
         self.training.update(lr as f32);
         if let Some(decay) = self.recipe.ema_decay(self.training.steps()) {
@@ -383,12 +386,18 @@ impl Trainer {
         saved.folder.write_left_out(self.train.left_out().iter().chain(watched))
     }
 
+    /// The learning rate of the step that was made last.
+    fn last_rate(&self) -> f64 {
+        let before = Progress { step: self.progress.step.saturating_sub(1), ..self.progress };
+        self.recipe.learning_rate(&before, self.train.len())
+    }
+
     fn has_max_steps(&self) -> bool {
         self.recipe.max_steps.is_some_and(|most| self.progress.step >= most)
     }
 
     fn is_out_of_patience(&self) -> bool {
-        let waited = self.progress.epoch - self.progress.best_epoch;
+        let waited = self.progress.waited_epochs();
         self.recipe.patience.is_some_and(|patience| waited >= patience)
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::check::fitted;
+use super::check::{check, fitted};
 use super::choose::choice_for;
 use super::renaming::{Renaming, Shapes, channels, classes, first_kernel, is_below, rename};
 use super::{Checkpoint, Fitted, Misfit, Note, Problem, check_finite, looks_like, read_chosen};
@@ -77,15 +77,26 @@ pub(crate) fn ready(
         None => own(&checkpoint).and_then(|net| net.ok_or_else(unknown)).map_err(in_file)?,
     };
     let shapes: Shapes = weights.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
-    let renamed = |net: &Net| rename(net, &shapes, within, &fitting.ignored).map_err(|problem| problem.in_file(path));
-    let mut renaming = renamed(&net)?;
+    // With the net that the file describes, where another one is wanted.
+    let misfit = |error: Error| {
+        let own = own(&checkpoint).ok().flatten().filter(|_| !matches!(choice, NetChoice::Own));
+        in_file(with_own(error, own.as_ref()))
+    };
+    let renamed = |net: &Net, weights: &StateDict| {
+        let renaming = rename(net, &shapes, within, &fitting.ignored);
+        renaming.map_err(|problem| match of_another(&problem, net, weights) {
+            Some(error) => misfit(error),
+            None => problem.in_file(path),
+        })
+    };
+    let mut renaming = renamed(&net, &weights)?;
     if let NetChoice::Model(model, options) = choice
         && let Some((options, told)) = measured(&net, &shapes, &renaming, options)
         // What is measured may be absurd; the error is then that of the net as it was.
         && let Ok(other) = model.net(&options)
     {
         net = other;
-        renaming = renamed(&net)?;
+        renaming = renamed(&net, &weights)?;
         notes.extend(told);
     }
     weights = apply(weights, &renaming);
@@ -96,13 +107,16 @@ pub(crate) fn ready(
     let is_left = |layer: &&String| notes.iter().any(|note| note.is_left_below(layer));
     let in_net = |layer: &str| net.nodes().iter().any(|node| is_below(&node.name, layer));
     let ignored = fitting.ignored.iter().filter(|layer| in_net(layer) || !is_left(layer)).cloned().collect::<Vec<_>>();
-    let Fitted { weights, initial } = fitted(&net, weights, &ignored).map_err(|error| {
-        let own = own(&checkpoint).ok().flatten().filter(|_| !matches!(choice, NetChoice::Own));
-        in_file(with_own(error, own.as_ref()))
-    })?;
+    let Fitted { weights, initial } = fitted(&net, weights, &ignored).map_err(misfit)?;
     check_finite(&weights).map_err(in_file)?;
     notes.extend((!initial.is_empty()).then_some(Note::Initial(initial)));
     Ok(Ready { net, checkpoint, weights, notes })
+}
+
+/// The error of weights that are plainly another net's: parts of that which are called as this one's are no sets of weights.
+fn of_another(problem: &Problem, net: &Net, weights: &StateDict) -> Option<Error> {
+    let is_known = matches!(problem, Problem::Several { .. }) && looks_like(weights).is_some();
+    if is_known { check(net, weights).err() } else { None }
 }
 
 /// Options with what the weights say of classes and channels and the options do not, if the net is another then.

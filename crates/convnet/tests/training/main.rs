@@ -331,8 +331,8 @@ fn training_ends_when_patience_does() {
             ScheduleConfig { name: Schedule::Step, step_size: 2, gamma: 0.0, ..ScheduleConfig::default() };
     });
     let outcome = begin(folder.path(), impatient.clone()).fit(&mut ()).unwrap();
-    let Progress { epoch, best_epoch, .. } = outcome.progress;
-    assert_eq!((outcome.ending, epoch), (Ending::OutOfPatience, best_epoch + 2));
+    let Progress { epoch, improved_epoch, .. } = outcome.progress;
+    assert_eq!((outcome.ending, epoch), (Ending::OutOfPatience, improved_epoch + 2));
     assert!(epoch < 9);
     let again = resume(folder.path(), None).0.fit(&mut ()).unwrap();
     assert_eq!((again.ending, essence(&again)), (Ending::OutOfPatience, essence(&outcome)));

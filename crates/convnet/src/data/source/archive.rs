@@ -1,7 +1,7 @@
 //! Archives of a folder of pictures as in `image_folder.rs`, perhaps within other folders. A tar is read through once for where
 //! its pictures lie (`index.rs`), and they are read in place then; so are those of a zip (`zipped.rs`). A gzipped tar is unpacked
-//! into memory, as the pictures' files, up to 8 GiB. Nothing is unpacked to disk. A hard link is its file once more, as tar stores a
-//! second name of a file. A tar without folders of classes may be a shard (`shards.rs`).
+//! into memory, as the pictures' files, as far as `memory.rs` allows. Nothing is unpacked to disk. A hard link is its file once more,
+//! as tar stores a second name of a file. A tar without folders of classes may be a shard (`shards.rs`).
 //!
 //! An archive may claim anything: entries that lead out of it or beyond its end, symbolic links and devices are refused, and
 //! what it unpacks to is counted as it comes, whatever its headers say. It must end with its end marker.
@@ -14,15 +14,14 @@ use flate2::bufread::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use super::found::Found;
+use super::memory::Bound;
 use super::picture_set::{PictureSet, class_name, is_passed_over};
 use super::{Part, cache_folder, index, shards, zipped};
 use crate::data::picture;
 use crate::data::stored::{Item, read_at};
 use crate::{Error, Result};
 
-/// No archive may unpack to more bytes in memory.
-const MAX_UNPACKED: u64 = 8 << 30;
-/// Nor may a gzipped one have more entries.
+/// No gzipped archive may have more entries.
 const MAX_ENTRIES: usize = 4_000_000;
 /// The parts may lie so deep.
 const MAX_DEPTH: usize = 8;
@@ -51,7 +50,7 @@ pub(super) fn read(path: &Path, keep: &[Part]) -> Result<PictureSet> {
     let mut source = BufReader::new(file);
     let start = source.fill_buf().map_err(Error::io("reading", path))?;
     if start.starts_with(&[0x1f, 0x8b]) {
-        return unpack(path, source, keep).map_err(|problem| Error::file(path, problem));
+        return unpack(path, source, keep, Bound::of(length)).map_err(|problem| Error::file(path, problem));
     }
     if start.starts_with(b"PK") {
         return zipped::index(path);
@@ -129,9 +128,9 @@ impl TarEnd {
     }
 }
 
-fn unpack(path: &Path, source: impl BufRead, keep: &[Part]) -> Result<PictureSet, String> {
+fn unpack(path: &Path, source: impl BufRead, keep: &[Part], bound: Bound) -> Result<PictureSet, String> {
     let source = MultiGzDecoder::new(source);
-    let mut archive = Archive::new(Tail { source: Limited { source, left: MAX_UNPACKED }, zeros: 0 });
+    let mut archive = Archive::new(Tail { source: Limited { source, left: bound.bytes, bound }, zeros: 0 });
     let mut reader = Reader { archive: path, keep, place: None, found: Found::default(), links: Vec::new() };
     for (number, entry) in archive.entries().map_err(|error| unreadable(&error))?.enumerate() {
         if number >= MAX_ENTRIES {
@@ -227,7 +226,7 @@ impl Reader<'_> {
         if bytes.len() as u64 != size {
             return Err(format!("{size} bytes are announced, but {} come: cut short", bytes.len()));
         }
-        self.found.files.add_bytes(self.archive, name, &bytes).ok_or_else(|| "does not fit into memory".into())
+        self.found.files.add_bytes(self.archive, name, &bytes).ok_or_else(|| "no memory is left for it".into())
     }
 
     /// Gives each hard link the file that it leads to.
@@ -300,17 +299,14 @@ pub(super) fn unreadable(error: &io::Error) -> String {
 struct Limited<R> {
     source: R,
     left: u64,
+    bound: Bound,
 }
 
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::other(format!(
-                "it unpacks to more than {} GiB: unpack it and name the folder",
-                MAX_UNPACKED >> 30
-            ))
-        })?;
+        let left = self.left.checked_sub(read as u64);
+        self.left = left.ok_or_else(|| io::Error::other(self.bound.exceeded()))?;
         Ok(read)
     }
 }
@@ -527,16 +523,18 @@ pub(super) mod tests {
         let train = load(&tar.into_inner().unwrap()).unwrap().train;
         assert_eq!((train.class_counts(), &*train.image(2).unwrap()), (vec![1, 2], &[2; 6][..]));
         let warnings = train.warnings().join(" ");
-        assert!(warnings.contains("1 links to files that are not there"), "{warnings}");
+        assert!(warnings.contains("not followed: 1 link to what is not there"), "{warnings}");
         assert!(warnings.contains("1 .txt"), "{warnings}");
     }
 
     /// A few bytes that unpack to more than may be read.
     #[test]
     fn bombs_are_stopped() {
-        let mut source = Limited { source: io::repeat(0), left: 1000 };
-        let mut bytes = Vec::new();
-        let error = source.read_to_end(&mut bytes).unwrap_err().to_string();
-        assert!(error.contains("unpack it and name the folder") && bytes.len() <= 1000, "{error}");
+        let bytes = gzipped(&fine("").into_inner().unwrap());
+        let unpacked = |available| unpack(Path::new("x.tgz"), &bytes[..], &Part::ALL, Bound::with(0, Some(available)));
+        let problem = unpacked(4 << 10).unwrap_err();
+        let expected = "it unpacks to more than 2.0 KiB, half of the memory that is available: unpack it (tar xzf)";
+        assert!(problem.contains(expected), "{problem}");
+        assert!(unpacked(1 << 20).is_ok());
     }
 }

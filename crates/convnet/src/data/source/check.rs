@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::list::Absent;
 use super::picture_set::{LeftOut, PictureSet, each, sorted_classes};
-use super::{Listed, Part, Sizing, Source};
+use super::{Part, Sizing, Source};
 use crate::data::stored::Stored;
 use crate::data::{Dataset, Splits, TargetSize};
 use crate::{Error, Result};
@@ -150,9 +151,7 @@ impl Source {
                 return Ok(None);
             }
             for (index, error) in problems {
-                let name = part.name(index);
-                let problem = error.to_string().replace(&format!("{name}: "), "");
-                check.unreadable.push(LeftOut { part: part.part.name().into(), index, name, problem });
+                check.unreadable.push(LeftOut::new(part.part, index, part.name(index), &error));
             }
             if let Pictures::Stored(stored) = &part.pictures {
                 check.damaged.extend(stored.take_warnings());
@@ -167,7 +166,7 @@ impl Source {
 
     /// The parts of the set, and what was noticed.
     fn looked(&self) -> Result<(Vec<Looked>, Vec<String>)> {
-        if let Some(Listed { set, .. }) = self.listed(&Part::ALL)? {
+        if let Some(set) = self.listed(&Part::ALL, Absent::Kept)? {
             let PictureSet { parts, files, notes, classes_alone: _ } = set;
             let files = Arc::new(files);
             let looked = |(part, list): (Part, Option<super::picture_set::PartList>)| {

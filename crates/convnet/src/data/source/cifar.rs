@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::columns::counted;
 use crate::data::{self, Dataset, Splits, labels};
 use crate::{Error, Result};
 
@@ -128,11 +129,9 @@ impl Cifar {
                 let (label, planes) = picture.split_at(self.kind.label_bytes());
                 let label = label[label.len() - 1];
                 if usize::from(label) >= classes.len() {
-                    let problem = format!(
-                        "label {label} of picture {}: there are {} classes, counted from 0",
-                        labels.len(),
-                        classes.len()
-                    );
+                    let (picture, classes) = (labels.len(), counted(classes.len(), "class"));
+                    let problem =
+                        format!("label {label} of picture {picture} is out of range for {classes}, counted from 0");
                     return Err(Error::file(path, problem));
                 }
                 labels.push(u32::from(label));
@@ -225,7 +224,7 @@ mod tests {
         }
         fs::write(inner.join("batches.meta.txt"), "a\nb\nc\n\n").unwrap();
         let message = problem(folder.path());
-        assert!(message.contains("data_batch_1.bin: label 9 of picture 0: there are 3 classes"), "{message}");
+        assert!(message.contains("data_batch_1.bin: label 9 of picture 0 is out of range for 3 classes"), "{message}");
         fs::remove_file(inner.join("batches.meta.txt")).unwrap();
         fs::write(inner.join("data_batch_2.bin"), &records(&[&[3]])[1..]).unwrap();
         let message = problem(folder.path());
@@ -243,6 +242,6 @@ mod tests {
         assert_eq!((train.labels(), test.labels()), (&[1, 50][..], &[99][..]));
         assert_eq!(test.classes()[99], "worm");
         fs::write(folder.path().join("fine_label_names.txt"), "a\n").unwrap();
-        assert!(problem(folder.path()).contains("train.bin: label 1 of picture 0: there are 1 classes"));
+        assert!(problem(folder.path()).contains("train.bin: label 1 of picture 0 is out of range for 1 class,"));
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Part;
 use super::picture_set::{PartList, PictureSet, class_name, listed};
+use crate::columns::counted;
 use crate::data::picture;
 use crate::data::stored::{Files, Item};
 
@@ -24,6 +25,8 @@ pub(super) struct Found {
     pub(super) hidden: usize,
     /// Links that lead nowhere.
     pub(super) lost_links: usize,
+    /// Links to folders that have been read for their class, or that hold it.
+    pub(super) circles: usize,
     /// Pictures of an archive that lie in no part, with their paths, as long as no part has come.
     pub(super) apart: Vec<(PathBuf, Item)>,
     /// Folders beside those of the parts.
@@ -89,17 +92,23 @@ impl Found {
         if !self.passed_over.is_empty() {
             let count: usize = self.passed_over.values().sum();
             let endings: Vec<String> = self.passed_over.iter().map(|(end, count)| format!("{count} {end}")).collect();
-            notes.push(format!("{count} files were not read as pictures: {}", endings.join(", ")));
+            notes.push(format!("not read as pictures: {} ({})", counted(count, "file"), endings.join(", ")));
         }
         if self.hidden > 0 {
-            notes.push(format!("{} hidden entries, or a system's own, were passed over", self.hidden));
+            notes.push(format!("passed over: {}, hidden or a system's own", counted(self.hidden, "entry")));
         }
         if self.lost_links > 0 {
-            notes.push(format!("{} links to files that are not there were not followed", self.lost_links));
+            notes.push(format!("not followed: {} to what is not there", counted(self.lost_links, "link")));
+        }
+        if self.circles > 0 {
+            let links = counted(self.circles, "link");
+            notes.push(format!(
+                "not followed: {links} in a circle, or to a folder whose pictures are in the class already"
+            ));
         }
         if !self.beside.is_empty() {
-            let (count, beside) = (self.beside.len(), listed(&self.beside));
-            notes.push(format!("{count} folders beside those of the parts were not read: {beside}"));
+            let (folders, beside) = (counted(self.beside.len(), "folder"), listed(&self.beside));
+            notes.push(format!("not read: {folders} beside those of the parts: {beside}"));
         }
         let mut parts = [None, None, None];
         for (part, classes) in Part::ALL.into_iter().zip(self.parts) {
@@ -107,8 +116,8 @@ impl Found {
             let empty: Vec<String> =
                 classes.extract_if(.., |_, pictures| pictures.is_empty()).map(|(class, _)| class).collect();
             if !empty.is_empty() {
-                let (count, part) = (empty.len(), part.name());
-                notes.push(format!("{count} classes of {part} without pictures were left out: {}", listed(&empty)));
+                let (classes, part) = (counted(empty.len(), "class"), part.name());
+                notes.push(format!("left out: {classes} of {part} without pictures: {}", listed(&empty)));
             }
             let mut list = PartList::default();
             for (label, (class, pictures)) in (0..).zip(classes) {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::entries;
+use crate::columns::counted;
 use crate::data::{Dataset, Splits, digits, idx, labels};
 use crate::suggest::nearest;
 use crate::{Error, Result};
@@ -122,7 +123,8 @@ fn pair_up(
     classes: &[String],
 ) -> Result<Dataset> {
     if images.count != labels.len() {
-        let problem = format!("{} labels, but {} has {} pictures", labels.len(), images_path.display(), images.count);
+        let (labels, pictures) = (counted(labels.len(), "label"), counted(images.count, "picture"));
+        let problem = format!("{labels}, but {} has {pictures}", images_path.display());
         return Err(Error::file(labels_path, problem));
     }
     Dataset::new(name, [1, images.height, images.width], images.pixels, labels, classes.to_vec())
@@ -216,7 +218,7 @@ mod tests {
             "{message}"
         );
         let message = problem(&folder(ONE_IMAGE, &labels([1, 2])));
-        assert!(message.contains("2 labels, but") && message.contains("has 1 pictures"), "{message}");
+        assert!(message.contains("2 labels, but") && message.contains("has 1 picture"), "{message}");
         let message = problem(&folder(ONE_IMAGE, &[0, 0, 8, 1, 0, 0, 0, 1, 4]));
         assert!(message.contains("pictures of 2x2, but the training pictures are 1x2"), "{message}");
         let swapped = folder(&labels([1, 2]), TWO_IMAGES);

@@ -1,8 +1,9 @@
 //! Folders of pictures, a folder for each class: `train/<class>/*` to learn from, `val/<class>/*` (or `valid`,
-//! `validation`) and `test/<class>/*` held out. Classes are sorted by name; folders within a class may be nested. Hidden
-//! entries and a system's own are left alone; files whose names do not end as a picture's are counted.
+//! `validation`) and `test/<class>/*` held out. Classes are sorted by name; folders within a class may be nested. Links are
+//! followed, but not in circles, nor twice to a folder of a class. Hidden entries and a system's own are left alone; files
+//! whose names do not end as a picture's are counted.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub(super) fn has_classes(folder: &Path) -> bool {
 /// Finds the pictures of all parts, but reads none of them.
 ///
 /// # Errors
-/// What cannot be read, folders that contain themselves, and names that are not UTF-8.
+/// What cannot be read, folders that are nested too deep, and names that are not UTF-8.
 pub(super) fn list(folder: &Path) -> Result<PictureSet> {
     let mut found = Found::default();
     let mut taken: [Option<&PathBuf>; 3] = [None; 3];
@@ -80,7 +81,7 @@ pub(super) fn list(folder: &Path) -> Result<PictureSet> {
 pub(super) fn list_classes(folder: &Path, part: Part) -> Result<PictureSet> {
     let mut found = Found::default();
     classes(folder, part, &mut found)?;
-    Ok(found.finish())
+    Ok(PictureSet { classes_alone: true, ..found.finish() })
 }
 
 /// The pictures in a folder and in those below it, sorted by name.
@@ -89,7 +90,7 @@ pub(super) fn list_classes(folder: &Path, part: Part) -> Result<PictureSet> {
 /// As [`list`].
 pub(in crate::data) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    collect(folder, &mut |path| found.push(path), &mut HashSet::new(), 0)?;
+    collect(folder, None, &mut |path| found.push(path))?;
     found.retain(|path| picture::is_picture(path) || picture::is_unread_picture(path));
     found.sort();
     Ok(found)
@@ -100,6 +101,7 @@ fn classes(folder: &Path, part: Part, found: &mut Found) -> Result<()> {
     let listed = entries(folder)?;
     found.hidden += listed.hidden;
     found.lost_links += listed.lost;
+    let place = fs::canonicalize(folder).map_err(Error::io("reading", folder))?;
     for (path, is_folder) in listed.seen {
         if !is_folder {
             // A picture in no class is told of as well.
@@ -118,38 +120,57 @@ fn classes(folder: &Path, part: Part, found: &mut Found) -> Result<()> {
             }
             false => found.pass_over(&file),
         };
-        let [hidden, lost] = collect(&path, &mut take, &mut HashSet::new(), 0)?;
+        let Passed { hidden, lost, circles } = collect(&path, Some(&place), &mut take)?;
         found.hidden += hidden;
         found.lost_links += lost;
+        found.circles += circles;
     }
     Ok(())
 }
 
-/// Tells of the files in a folder and in those below it, how many entries were passed over, and how many links lead nowhere. `seen`
-/// holds the folders that were there, as links may lead back.
-fn collect(
-    folder: &Path,
-    take: &mut dyn FnMut(PathBuf),
-    seen: &mut HashSet<PathBuf>,
-    depth: usize,
-) -> Result<[usize; 2]> {
-    let place = fs::canonicalize(folder).map_err(Error::io("reading", folder))?;
-    if !seen.insert(place) {
-        return Err(Error::file(folder, "a link to a folder whose pictures are in this class already"));
-    }
-    if depth > MAX_DEPTH {
-        return Err(Error::file(folder, format!("expected folders of a class to be nested at most {MAX_DEPTH} deep")));
-    }
-    let Entries { seen: listed, mut hidden, mut lost } = entries(folder)?;
-    for (path, is_folder) in listed {
-        if !is_folder {
-            take(path);
+/// What was passed over in a folder and in those below it.
+#[derive(Default)]
+struct Passed {
+    hidden: usize,
+    /// Links that lead nowhere.
+    lost: usize,
+    /// Links to folders that have been read, or that hold the folder itself.
+    circles: usize,
+}
+
+/// Tells of the files in a folder and in those below it, each folder once, and says what was passed over. What holds the folder,
+/// or the folder `around` it, holds more than belongs here, so a link to that is not followed.
+fn collect(folder: &Path, around: Option<&Path>, take: &mut dyn FnMut(PathBuf)) -> Result<Passed> {
+    let place_of = |path: &Path| fs::canonicalize(path).map_err(Error::io("reading", path));
+    let own = place_of(folder)?;
+    let (mut passed, mut seen) = (Passed::default(), HashSet::new());
+    let mut folders = vec![(folder.to_owned(), 0)];
+    // These come last, so that a picture goes by the name that it has without them.
+    let mut links = BTreeSet::new();
+    while let Some((path, depth)) = folders.pop().or_else(|| links.pop_first()) {
+        if depth > MAX_DEPTH {
+            let problem = format!("expected folders of a class to be nested at most {MAX_DEPTH} deep");
+            return Err(Error::file(path, problem));
+        }
+        let place = place_of(&path)?;
+        let holds = |inner: &Path| inner.starts_with(&place);
+        let leads_back = (depth > 0 && holds(&own)) || around.is_some_and(holds);
+        if leads_back || !seen.insert(place) {
+            passed.circles += 1;
             continue;
         }
-        let below = collect(&path, take, seen, depth + 1)?;
-        (hidden, lost) = (hidden + below[0], lost + below[1]);
+        let listed = entries(&path)?;
+        passed.hidden += listed.hidden;
+        passed.lost += listed.lost;
+        for (path, is_folder) in listed.seen {
+            match is_folder {
+                false => take(path),
+                true if path.is_symlink() => _ = links.insert((path, depth + 1)),
+                true => folders.push((path, depth + 1)),
+            }
+        }
     }
-    Ok([hidden, lost])
+    Ok(passed)
 }
 
 /// What is in a folder.
@@ -182,7 +203,8 @@ fn entries(folder: &Path) -> Result<Entries> {
         let path = entry.path();
         match fs::metadata(&path) {
             Ok(metadata) => entries.seen.push((path, metadata.is_dir())),
-            Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => entries.lost += 1,
+            // Also a link to itself, whose error has no kind.
+            Err(error) if error.kind() != ErrorKind::PermissionDenied && path.is_symlink() => entries.lost += 1,
             Err(error) => return Err(Error::io("reading", &path)(error)),
         }
     }
@@ -274,7 +296,7 @@ mod tests {
         let spelled = folder(&[("Training/dog/1.png", 1), ("VALID/dog/2.png", 2), ("dev/dog/3.png", 3)]);
         let Splits { train, val, .. } = load(&spelled).unwrap();
         assert_eq!((train.len(), val.map(|val| val.len())), (1, Some(1)));
-        assert_eq!(train.warnings(), ["1 folders beside those of the parts were not read: dev"]);
+        assert_eq!(train.warnings(), ["not read: 1 folder beside those of the parts: dev"]);
         let twice = folder(&[("train/dog/1.png", 1), ("val/dog/2.png", 2), ("valid/dog/3.png", 3)]);
         assert!(load(&twice).unwrap_err().contains("two folders for the part val"));
         let classless = folder(&[("1.png", 1), ("2.png", 2)]);
@@ -322,9 +344,9 @@ mod tests {
         assert_eq!(
             train.warnings(),
             [
-                "3 files were not read as pictures: 1 .heic, 1 .png, 1 .txt",
-                "3 hidden entries, or a system's own, were passed over",
-                "1 classes of train without pictures were left out: horse",
+                "not read as pictures: 3 files (1 .heic, 1 .png, 1 .txt)",
+                "passed over: 3 entries, hidden or a system's own",
+                "left out: 1 class of train without pictures: horse",
             ]
         );
         let val = val.unwrap();
@@ -332,8 +354,8 @@ mod tests {
         assert_eq!(
             val.warnings(),
             [
-                "1 classes of val are not among the training pictures: cow; their 2 pictures were left out",
-                "1 classes have no pictures in val: big cat",
+                "left out: 2 pictures of 1 class of val without training pictures: cow",
+                "1 class without pictures in val: big cat",
             ]
         );
     }
@@ -352,7 +374,7 @@ mod tests {
         );
         let others = problem(&[("train/dog/1.png", 1), ("val/cow/1.png", 1)], &|_| ());
         assert!(
-            others.contains("1 classes of val are not among the training pictures: cow; expected the same"),
+            others.contains("1 class of val without training pictures: cow; expected the same classes as in train"),
             "{others}"
         );
         let cut = |path: &Path| {
@@ -370,14 +392,28 @@ mod tests {
     fn links_are_followed_but_not_in_circles() {
         use std::os::unix::fs::symlink;
         let folder = folder(&FINE);
-        symlink(folder.path().join("train/big cat"), folder.path().join("train/cow")).unwrap();
-        assert_eq!(load(&folder).unwrap().train.class_counts(), [1, 1, 2]);
-        symlink("..", folder.path().join("train/dog/up")).unwrap();
-        let message = load(&folder).unwrap_err();
-        assert!(message.contains("train/dog/up/dog: a link to a folder whose pictures are in this class"), "{message}");
-        fs::remove_file(folder.path().join("train/dog/up")).unwrap();
-        symlink("nowhere", folder.path().join("train/dog/lost")).unwrap();
-        let warnings = load(&folder).unwrap().train.warnings().join(" ");
-        assert!(warnings.contains("1 links to files that are not there were not followed"), "{warnings}");
+        let link = |to: &str, name: &str| symlink(to, folder.path().join(name)).unwrap();
+        let loaded = || {
+            let train = load(&folder).unwrap().train;
+            (train.class_counts(), train.warnings().join(" "))
+        };
+        link("big cat", "train/cow");
+        assert_eq!(loaded(), (vec![1, 1, 2], String::new()));
+        // To the class, to all classes, to a folder that has been read, and a class that is all of them.
+        link(".", "train/dog/again");
+        link("..", "train/dog/up");
+        link("..", "train/big cat/nested/deep/above");
+        link("..", "train/all");
+        let (counts, warnings) = loaded();
+        assert_eq!(counts, [1, 1, 2]);
+        // The folder of cats is read for the cows, too.
+        assert!(warnings.contains("not followed: 5 links in a circle"), "{warnings}");
+        assert!(warnings.contains("left out: 1 class of train without pictures: all"), "{warnings}");
+        let names = pictures(&folder.path().join("train/dog")).unwrap();
+        assert_eq!(names.len(), 2, "{names:?}");
+        link("nowhere", "train/dog/lost");
+        link("itself", "train/dog/itself");
+        let (_, warnings) = loaded();
+        assert!(warnings.contains("not followed: 2 links to what is not there"), "{warnings}");
     }
 }

@@ -18,7 +18,7 @@ use crate::files::write_atomic;
 /// An index of fewer pictures is not kept: reading the archive takes no longer.
 const KEPT: usize = 5_000;
 /// The version of the form that is written here.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes of a picture.
 const RECORD: usize = 24;
 /// Larger files are none of ours, in bytes.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Part;
 use super::picture_set::{PartList, PictureSet, sorted_classes};
+use crate::columns::counted;
 use crate::csv;
 use crate::data::picture;
 use crate::{Error, Result};
@@ -49,11 +50,22 @@ struct Columns {
     part: Option<usize>,
 }
 
+/// What is done about lines whose file is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// They do not fit, as lines without a label.
+    Refused,
+    /// They are pictures that cannot be read, as those whose file is damaged.
+    Kept,
+}
+
 /// Lines that do not fit: how many, and the first of them.
 #[derive(Default)]
 struct Misfits {
     count: usize,
     lines: Vec<String>,
+    /// Whether files are not there.
+    absent: bool,
 }
 
 impl Misfits {
@@ -72,16 +84,18 @@ impl Misfits {
             0 => String::new(),
             more => format!("\n  and {more} more"),
         };
-        Err(Error::file(list, format!("{} lines do not fit:{}{more}", self.count, self.lines.concat())))
+        let advice = if self.absent { "\nskip_bad leaves out pictures whose file is not there" } else { "" };
+        let lines = counted(self.count, "line");
+        Err(Error::file(list, format!("{lines} not as expected:{}{more}{advice}", self.lines.concat())))
     }
 }
 
 /// Finds the pictures of a list, but reads none of them.
 ///
 /// # Errors
-/// A list that cannot be read, or is none; all lines that do not fit: a column is missing, there is no such file, or a class
-/// that is held out has no picture to learn it from.
-pub(super) fn read(list: &Path) -> Result<PictureSet> {
+/// A list that cannot be read, or is none; all lines that do not fit: a column is missing, there is no such file and that is
+/// refused, or a class that is held out has no picture to learn it from.
+pub(super) fn read(list: &Path, absent: Absent) -> Result<PictureSet> {
     let text = content(list)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let separator = separator(text, list);
@@ -97,9 +111,23 @@ pub(super) fn read(list: &Path) -> Result<PictureSet> {
     let folder = list.parent().unwrap_or(Path::new(""));
     let (mut misfits, mut found) = (Misfits::default(), Vec::new());
     for (line, fields) in rows {
-        match row(&fields, columns, folder) {
-            Ok((path, label, part)) => found.push((line, path, label, part)),
-            Err(problem) => misfits.add(line, &problem),
+        let (path, label, part) = match row(&fields, columns, folder) {
+            Ok(row) => row,
+            Err(problem) => {
+                misfits.add(line, &problem);
+                continue;
+            }
+        };
+        let problem = match absent {
+            Absent::Refused => file_problem(&path),
+            Absent::Kept => None,
+        };
+        match problem {
+            Some(problem) => {
+                misfits.absent = true;
+                misfits.add(line, &problem);
+            }
+            None => found.push((line, path, label, part)),
         }
     }
     check_classes(&found, &mut misfits);
@@ -108,6 +136,15 @@ pub(super) fn read(list: &Path) -> Result<PictureSet> {
         return Err(Error::file(list, "expected a line for each picture: path,label"));
     }
     Ok(set(found))
+}
+
+/// Why a path is none of a file.
+fn file_problem(path: &Path) -> Option<String> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => None,
+        Ok(_) => Some(format!("expected a file, found a folder: {}", path.display())),
+        Err(_) => Some(format!("no file {}", path.display())),
+    }
 }
 
 fn content(list: &Path) -> Result<String> {
@@ -145,7 +182,8 @@ fn header(fields: &[String]) -> Option<Columns> {
 fn row(fields: &[String], columns: Columns, folder: &Path) -> Result<(PathBuf, String, Part), String> {
     let field = |column: usize, what: &str| {
         let text = fields.get(column).map(|field| field.trim()).filter(|text| !text.is_empty());
-        text.ok_or_else(|| format!("expected a {what} in column {}, found {} columns", column + 1, fields.len()))
+        let found = || counted(fields.len(), "column");
+        text.ok_or_else(|| format!("expected a {what} in column {}, found {}", column + 1, found()))
     };
     let (path, label) = (field(columns.path, "path")?, field(columns.label, "label")?);
     let part = match columns.part.and_then(|column| fields.get(column)).map(|field| field.trim()) {
@@ -154,12 +192,7 @@ fn row(fields: &[String], columns: Columns, folder: &Path) -> Result<(PathBuf, S
             Part::named(&name.to_lowercase()).ok_or_else(|| format!("expected train, val or test, got '{name}'"))?
         }
     };
-    let path = folder.join(path);
-    match fs::metadata(&path) {
-        Ok(meta) if meta.is_file() => Ok((path, label.to_owned(), part)),
-        Ok(_) => Err(format!("expected a file, found a folder: {}", path.display())),
-        Err(_) => Err(format!("no file {}", path.display())),
-    }
+    Ok((folder.join(path), label.to_owned(), part))
 }
 
 /// A picture of a list: the number of its line, its path, its label and its part.
@@ -192,6 +225,7 @@ fn set(found: Vec<Listed>) -> PictureSet {
         drop(number);
         set.parts[part] = Some(PartList { classes, items });
     }
+    set.classes_alone = !set.has(Part::Val) && !set.has(Part::Test);
     set
 }
 
@@ -199,7 +233,7 @@ fn set(found: Vec<Listed>) -> PictureSet {
 mod tests {
     use super::super::{Source, archive::tests::png};
     use super::*;
-    use crate::data::{Sizing, Splits};
+    use crate::data::{Sizing, Splits, Unusable};
 
     /// A list in a folder with the pictures `a.png`, `b c.png` and `deep/d.png`.
     fn load(name: &str, text: &str) -> Result<Splits, String> {
@@ -242,10 +276,10 @@ mod tests {
         let message =
             load("l.csv", "a.png,cat\nmissing.png,cat\nb c.png\ndeep,cat\na.png,dog,elsewhere\n").unwrap_err();
         for expected in [
-            "l.csv: 3 lines do not fit:",
+            "l.csv: 3 lines not as expected:",
             "\n  line 2: no file ",
             "missing.png\n",
-            "line 3: expected a label in column 2, found 1 columns",
+            "line 3: expected a label in column 2, found 1 column\n",
             "line 4: expected a file, found a folder",
         ] {
             assert!(message.contains(expected), "{message}");
@@ -256,11 +290,36 @@ mod tests {
             "{message}"
         );
         let many: String = (0..30).map(|number| format!("{number}.png,1\n")).collect();
-        assert!(load("l.csv", &many).unwrap_err().ends_with("and 20 more"));
+        let message = load("l.csv", &many).unwrap_err();
+        assert!(message.ends_with("and 20 more\nskip_bad leaves out pictures whose file is not there"), "{message}");
         for (text, expected) in
             [("", "expected a line for each picture"), ("path,label\n", "expected a line"), ("\n\n", "expected")]
         {
             assert!(load("l.csv", text).unwrap_err().contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn pictures_that_are_not_there_can_be_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("l.csv");
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        fs::write(folder.path().join("a.png"), png(1)).unwrap();
+        fs::write(&list, "missing.png,cat\na.png,cat\ndeep,cat\n").unwrap();
+        let source = Source::List(list);
+        assert!(source.load(Sizing::default()).unwrap_err().to_string().contains("2 lines not as expected"));
+        let train = source.load_with(Sizing::default(), Unusable::LeftOut).unwrap().train;
+        let left_out: Vec<_> = train.left_out().iter().map(|picture| (picture.index, &picture.problem[..])).collect();
+        assert_eq!((train.len(), left_out[1], left_out[0].0), (1, (2, "expected a regular file"), 0));
+        assert!(left_out[0].1.starts_with("opening: "), "{left_out:?}");
+        assert!(
+            train.warnings()[0].starts_with("left out: 2 pictures that cannot be used: "),
+            "{:?}",
+            train.warnings()
+        );
+        let again = source.load_with(Sizing::default(), Unusable::Known(train.left_out())).unwrap().train;
+        assert_eq!(again, train);
+        assert_eq!(source.held_out_without(Some(Part::Train), None, train.left_out()).unwrap().len(), 1);
+        assert_eq!(source.check(&|_, _| true).unwrap().unwrap().unreadable.len(), 2);
     }
 }

@@ -9,6 +9,7 @@ mod idx_folder;
 mod image_folder;
 mod index;
 mod list;
+mod memory;
 mod pack;
 mod picture_set;
 mod shards;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 pub use self::check::{Check, PartCheck, Same};
 use self::cifar::Cifar;
+use self::list::Absent;
 pub use self::pack::{Packed, Packing};
 pub(super) use self::picture_set::each;
 use self::picture_set::{Labelled, PictureSet};
@@ -192,23 +194,6 @@ impl Sizing {
     }
 }
 
-/// Pictures in files of their own, not decoded yet.
-struct Listed<'a> {
-    set: PictureSet,
-    /// The folder or archive that they come from.
-    origin: &'a Path,
-    /// Whether the folders in it are classes, and nothing says which part they are.
-    classes_alone: bool,
-}
-
-impl<'a> Listed<'a> {
-    /// Pictures that lie in no folders of parts.
-    fn of_samples(set: PictureSet, origin: &'a Path) -> Listed<'a> {
-        let classes_alone = !set.has(Part::Val) && !set.has(Part::Test);
-        Listed { set, origin, classes_alone }
-    }
-}
-
 /// Where a data set comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -303,8 +288,12 @@ impl Source {
 
     /// Reads it; pictures of sets that are not files of their own are as they are.
     fn read(&self, sizing: Sizing, unusable: Unusable<'_>) -> Result<Splits> {
-        if let Some(Listed { set, origin, .. }) = self.listed(&Part::ALL)? {
-            return set.splits(origin, sizing, unusable);
+        let absent = match unusable {
+            Unusable::Refused => Absent::Refused,
+            Unusable::LeftOut | Unusable::Known(_) => Absent::Kept,
+        };
+        if let Some(set) = self.listed(&Part::ALL, absent)? {
+            return set.splits(self.origin(), sizing, unusable);
         }
         match self {
             Source::Digits => digits::splits(digits::SEED, digits::TRAIN, digits::VAL),
@@ -323,37 +312,34 @@ impl Source {
         }
     }
 
-    /// The pictures in files of their own, those of an archive with the contents of these parts alone; nothing for sets of
-    /// other forms. Folders of classes alone are a training part.
-    fn listed(&self, keep: &[Part]) -> Result<Option<Listed<'_>>> {
+    /// The pictures in files of their own, not decoded yet, those of an archive with the contents of these parts alone; nothing for
+    /// sets of other forms. Folders of classes alone are a training part. They come from [`Source::origin`].
+    fn listed(&self, keep: &[Part], absent: Absent) -> Result<Option<PictureSet>> {
         Ok(match self {
-            Source::Archive(path) => {
-                let set = archive::read(path, keep)?;
-                let classes_alone = set.classes_alone;
-                Some(Listed { set, origin: path, classes_alone })
-            }
-            Source::List(path) => Some(Listed::of_samples(list::read(path)?, path)),
-            Source::Shards(path) => {
-                let paths = shard_paths(path)?;
-                Some(Listed::of_samples(shard_index(&paths)?, path))
-            }
+            Source::Archive(path) => Some(archive::read(path, keep)?),
+            Source::List(path) => Some(list::read(path, absent)?),
+            Source::Shards(path) => Some(shard_index(&shard_paths(path)?)?),
             Source::Folder(folder) => {
                 let inner = image_folder::inner(folder);
                 if image_folder::has_parts(&inner) {
-                    return Ok(Some(Listed { set: image_folder::list(&inner)?, origin: folder, classes_alone: false }));
+                    return image_folder::list(&inner).map(Some);
                 }
                 if image_folder::has_classes(&inner) {
-                    let set = image_folder::list_classes(&inner, Part::Train)?;
-                    return Ok(Some(Listed { set, origin: folder, classes_alone: true }));
+                    return image_folder::list_classes(&inner, Part::Train).map(Some);
                 }
                 let paths = image_folder::shards(folder);
                 match paths.is_empty() || Cifar::find(folder)?.is_some() {
                     true => None,
-                    false => Some(Listed::of_samples(shard_index(&paths)?, folder)),
+                    false => Some(shard_index(&paths)?),
                 }
             }
             Source::Digits | Source::Mnist => None,
         })
+    }
+
+    /// The folder, the archive or the list of a set of files, for messages.
+    fn origin(&self) -> &Path {
+        self.path().unwrap_or(Path::new(""))
     }
 
     /// Finds the pictures of a part to measure a net with: of the one that is asked for, else the validation part, else
@@ -377,17 +363,18 @@ impl Source {
         left_out: &[LeftOut],
     ) -> Result<HeldOut> {
         let keep = part.map_or(vec![Part::Val, Part::Test], |part| vec![part]);
-        let Some(Listed { set, origin, classes_alone }) = self.listed(&keep)? else {
+        let absent = if left_out.is_empty() { Absent::Refused } else { Absent::Kept };
+        let Some(set) = self.listed(&keep, absent)? else {
             return self.held_out_in_memory(part, split);
         };
-        let has_test = set.has(Part::Test);
+        let (origin, has_test) = (self.origin(), set.has(Part::Test));
         let split = split.filter(|split| !set.has(Part::Val) && split.takes_some(has_test));
         // What a split chooses from is the training part, of which an archive may not have been read.
         if let (Some(split), None | Some(Part::Val | Part::Train)) = (split, part) {
             let train = match set.classes_alone || keep == [Part::Train] {
                 true => set,
-                false => match self.listed(&[Part::Train])? {
-                    Some(Listed { set, .. }) => set,
+                false => match self.listed(&[Part::Train], absent)? {
+                    Some(set) => set,
                     None => return self.held_out_in_memory(part, Some(split)),
                 },
             };
@@ -400,7 +387,7 @@ impl Source {
                 None => HeldOut::from(train),
             });
         }
-        if classes_alone {
+        if set.classes_alone {
             let named = origin.file_name().and_then(|name| Part::named(name.to_str()?));
             if let Some(wanted) = part.filter(|&wanted| wanted != named.unwrap_or(Part::Train)) {
                 let problem = format!("expected a part {}, found folders of classes alone", wanted.name());
@@ -414,7 +401,7 @@ impl Source {
     /// The same of a set that is read whole. These have parts of their own, so a share of the training part is held out only
     /// where somebody has said how much.
     fn held_out_in_memory(&self, part: Option<Part>, split: Option<ValSplit>) -> Result<HeldOut> {
-        let split = split.filter(|split| split.share.is_some() && part != Some(Part::Test));
+        let split = split.filter(|split| split.share.is_some_and(|share| share > 0.0) && part != Some(Part::Test));
         if let (Source::Folder(folder), None, Some(Part::Test) | None) = (self, split, part)
             && let Some(cifar) = Cifar::find(folder)?
         {
@@ -467,7 +454,7 @@ fn shard_paths(pattern: &Path) -> Result<Vec<PathBuf>> {
     match missing.first() {
         Some(first) => {
             let (count, all) = (missing.len(), paths.len());
-            Err(Error::file(pattern, format!("{count} of {all} shards are missing, the first is {}", first.display())))
+            Err(Error::file(pattern, format!("shards missing: {count} of {all}, the first is {}", first.display())))
         }
         None => Ok(paths),
     }
@@ -476,7 +463,7 @@ fn shard_paths(pattern: &Path) -> Result<Vec<PathBuf>> {
 /// The pictures in a folder and in those below it, sorted by name; also those in formats that are not read.
 ///
 /// # Errors
-/// What cannot be read, folders that contain themselves, and a folder without a picture.
+/// What cannot be read, folders that are nested too deep, and a folder without a picture.
 pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let found = image_folder::pictures(folder)?;
     match found.is_empty() {

@@ -1,26 +1,30 @@
 //! Shards in WebDataset's form from any set of pictures in files: tars of samples, each a picture (`.jpg`, `.png`, …), the number of
-//! its class (`.cls`) and its name (`.json`, field `label`), in an order that the seed decides. Pictures are kept as they are,
-//! or resized once.
+//! its class (`.cls`) and its name (`.json`, field `label`), in an order that the seed decides. A sample is called as its picture's
+//! file. Pictures are kept as they are, or resized once.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tar::{Builder, Header};
 
-use super::picture_set::{PartList, PictureSet, sorted_classes};
-use super::{Listed, Part, Source};
+use super::list::Absent;
+use super::picture_set::{LeftOut, PartList, PictureSet, sorted_classes};
+use super::{Part, Source};
 use crate::data::TargetSize;
 use crate::data::picture;
 use crate::data::resample::{Layout, Resampling};
 use crate::data::resize::{Axis, Interpolation};
-use crate::data::stored::{Item, Stored};
+use crate::data::stored::{Item, Opened, Stored};
 use crate::files::AtomicFile;
 use crate::random::Random;
 use crate::{Error, Result};
 
 /// What in the name of a shard stands for its part and number.
 const PLACE: &str = "{}";
+/// Bytes of a key, without the number behind it: with that and an ending it fits into a header.
+const STEM: usize = 80;
 /// Quality of resized JPEG files, of 100.
 #[cfg(feature = "jpeg")]
 const QUALITY: u8 = 95;
@@ -36,6 +40,8 @@ pub struct Packing {
     pub shard_bytes: u64,
     /// Decides the order.
     pub seed: u64,
+    /// Whether every picture is decoded, and those that cannot be are left out; else one that cannot be read is an error.
+    pub skip_bad: bool,
 }
 
 /// What was packed.
@@ -47,19 +53,22 @@ pub struct Packed {
     pub pictures: usize,
     /// Bytes of the shards.
     pub bytes: u64,
-    /// What was noticed as the pictures were listed.
+    /// What was noticed as the pictures were listed and read.
     pub notes: Vec<String>,
+    /// Pictures that were left out.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Source {
-    /// Writes shards, each whole or not at all. `watch` is told how many pictures of how many are packed, and can break off; the
+    /// Writes shards, each whole or not at all. `watch` is told how many pictures of how many are done, and can break off; the
     /// shards that are complete stay then, and there is no result.
     ///
     /// # Errors
-    /// A set whose pictures are no files of their own; a picture that cannot be read; shards that are there already, or that the
-    /// disk does not take.
+    /// A set whose pictures are no files of their own; a picture that cannot be read, unless these are left out; a part without
+    /// a picture that can be; shards that are there already, or that the disk does not take.
     pub fn pack(&self, packing: &Packing, watch: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Packed>> {
-        let Some(Listed { set, .. }) = self.listed(&Part::ALL)? else {
+        let absent = if packing.skip_bad { Absent::Kept } else { Absent::Refused };
+        let Some(set) = self.listed(&Part::ALL, absent)? else {
             return Err(Error::invalid(
                 "only pictures in files of their own can be packed: a folder, an archive or a list",
             ));
@@ -68,6 +77,7 @@ impl Source {
         let (files, mut packed) = (Arc::new(files), Packed { notes, ..Packed::default() });
         let classes = sorted_classes(parts.iter().flatten().flat_map(|list| list.classes.iter().map(String::as_str)));
         let total = parts.iter().flatten().map(|list| list.items.len()).sum();
+        let mut keys = Keys::default();
         for (part, list) in Part::ALL.into_iter().zip(parts) {
             let Some(PartList { classes: own, mut items }) = list else { continue };
             let number: Vec<u32> =
@@ -76,21 +86,65 @@ impl Source {
             let (items, labels): (Vec<Item>, Vec<u32>) = items.into_iter().unzip();
             let stored = Stored::new(Arc::clone(&files), items);
             let mut writer = Writer::new(packing, part);
-            let mut content = Vec::new();
-            for (index, label) in labels.into_iter().enumerate() {
-                let (extension, bytes) = packing.picture(&stored, index, &mut content)?;
-                let class = &classes[number[label as usize] as usize];
-                writer.add(packed.pictures, (extension, bytes), number[label as usize], class)?;
-                packed.pictures += 1;
-                if !watch(packed.pictures, total) {
+            let (mut content, mut opened, before) = (Vec::new(), Opened::default(), packed.pictures);
+            for (index, label) in labels.iter().enumerate() {
+                let name = stored.name_of(index, &mut opened);
+                match packing.picture(&stored, index, &mut content) {
+                    Ok(picture) => {
+                        let number = number[*label as usize];
+                        writer.add(&keys.of(&name), picture, number, &classes[number as usize])?;
+                        packed.pictures += 1;
+                    }
+                    Err(error) if packing.skip_bad && !error.is_of_the_system() => {
+                        packed.left_out.push(LeftOut::new(part, index, name, &error));
+                    }
+                    Err(error) => return Err(error),
+                }
+                if !watch(packed.pictures + packed.left_out.len(), total) {
                     return Ok(None);
                 }
+            }
+            if packed.pictures == before && !labels.is_empty() {
+                let (part, all) = (part.name(), labels.len());
+                let problem = format!("no picture of the part {part} can be used, of {all}");
+                return Err(Error::file(self.origin(), problem));
             }
             writer.end_shard()?;
             packed.shards.extend(writer.shards);
             packed.bytes += writer.bytes;
         }
+        packed.notes.extend(LeftOut::note(&packed.left_out));
         Ok(Some(packed))
+    }
+}
+
+/// What samples are called: each as its picture's file, and with a number behind it where that name is taken.
+#[derive(Default)]
+struct Keys(HashMap<String, usize>);
+
+impl Keys {
+    /// The key of the picture of this name, which no other has.
+    fn of(&mut self, name: &str) -> String {
+        let stem = stem(name);
+        let mut key = stem.clone();
+        while self.0.contains_key(&key) {
+            let count = self.0.entry(stem.clone()).or_insert(1);
+            *count += 1;
+            key = format!("{stem}-{count}");
+        }
+        self.0.insert(key.clone(), 1);
+        key
+    }
+}
+
+/// The name of a picture's file without its ending. A key ends at its first dot, so other dots become underscores.
+fn stem(name: &str) -> String {
+    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let stem = &stem[..stem.floor_char_boundary(STEM)];
+    match stem {
+        "" => "picture".to_owned(),
+        stem => stem.replace(|letter: char| letter == '.' || letter.is_control(), "_"),
     }
 }
 
@@ -114,7 +168,10 @@ impl Packing {
         let least = shape[1].min(shape[2]);
         let to = self.resize.filter(|&side| side < least);
         let Some(to) = to else {
-            stored.read(index, content)?;
+            match self.skip_bad {
+                true => _ = stored.decode(index, TargetSize::customary([3, 1, 1]), content)?,
+                false => stored.read(index, content)?,
+            }
             let extension = picture::usual_extension(content);
             return Ok((extension.unwrap_or("png"), &content[..]));
         };
@@ -173,7 +230,7 @@ impl<'a> Writer<'a> {
         Writer { packing, part, shard: None, shards: Vec::new(), bytes: 0 }
     }
 
-    fn add(&mut self, number: usize, (extension, bytes): (&str, &[u8]), label: u32, class: &str) -> Result<()> {
+    fn add(&mut self, key: &str, (extension, bytes): (&str, &[u8]), label: u32, class: &str) -> Result<()> {
         let Writer { packing, part, shard, shards, .. } = self;
         if shard.is_none() {
             let path = packing.path(*part, shards.len())?;
@@ -186,7 +243,7 @@ impl<'a> Writer<'a> {
             let mut header = Header::new_ustar();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);
-            tar.append_data(&mut header, format!("{number:08}.{extension}"), content)
+            tar.append_data(&mut header, format!("{key}.{extension}"), content)
                 .map_err(Error::io("writing", &*path))?;
             *size += 512 + (content.len() as u64).next_multiple_of(512);
         }
@@ -228,7 +285,7 @@ mod tests {
     }
 
     fn packing(folder: &Path, shard_bytes: u64) -> Packing {
-        Packing { output: folder.join("photos-{}.tar"), resize: None, shard_bytes, seed: 0 }
+        Packing { output: folder.join("photos-{}.tar"), resize: None, shard_bytes, seed: 0, skip_bad: false }
     }
 
     #[test]
@@ -277,5 +334,43 @@ mod tests {
         fs::write(folder.path().join("train/b/5.png"), "no picture").unwrap();
         let error = source.pack(&packing(&out.path().join("none"), 4000), &mut |_, _| true).unwrap_err().to_string();
         assert!(error.contains("create it first") || error.contains("not a PNG"), "{error}");
+    }
+
+    #[test]
+    fn bad_pictures_can_be_left_out() {
+        let (folder, out) = (photos(), tempfile::tempdir().unwrap());
+        let whole = png(5);
+        fs::write(folder.path().join("train/b/5.png"), &whole[..whole.len() / 2]).unwrap();
+        let source = Source::Folder(folder.path().into());
+        let pack = |skip_bad, seen: &mut usize| {
+            let packing = Packing { skip_bad, ..packing(out.path(), 4000) };
+            source.pack(&packing, &mut |done, all| {
+                *seen = all - done;
+                true
+            })
+        };
+        let mut left = 1;
+        let packed = pack(true, &mut left).unwrap().unwrap();
+        assert_eq!((packed.pictures, packed.left_out.len(), left), (4, 1, 0));
+        assert!(packed.left_out[0].name.ends_with("b/5.png"), "{:?}", packed.left_out);
+        assert!(packed.notes[0].starts_with("left out: 1 picture that cannot be used: "), "{:?}", packed.notes);
+        let train = Source::Folder(out.path().into()).load(Sizing::default()).unwrap().train;
+        let mut names: Vec<String> = (0..3).map(|index| train.image_name(index)).collect();
+        names.sort_by_key(|name| Path::new(name).file_name().map(ToOwned::to_owned));
+        let is_numbered = |(name, number): (&String, u32)| Path::new(name).ends_with(format!("{number}.png"));
+        assert!(names.iter().zip(1..).all(is_numbered), "{names:?}");
+        fs::write(folder.path().join("val/b/4.png"), "no picture").unwrap();
+        packed.shards.iter().for_each(|shard| fs::remove_file(shard).unwrap());
+        let message = pack(true, &mut left).unwrap_err().to_string();
+        assert!(message.ends_with("no picture of the part val can be used, of 1"), "{message}");
+    }
+
+    #[test]
+    fn keys_are_the_names_of_files_and_unique() {
+        let mut keys = Keys::default();
+        let names = ["a/x.png", "b/x.jpg", "c/x-2.png", "d\\x.png", "x", "v1.0/a.b\u{7}c.png", ".png", "é.tar/é.png"];
+        let found = names.map(|name| keys.of(name));
+        assert_eq!(found, ["x", "x-2", "x-2-2", "x-3", "x-4", "a_b_c", "picture", "é"]);
+        assert_eq!(keys.of(&format!("{}.png", "é".repeat(99))), "é".repeat(STEM / 2));
     }
 }

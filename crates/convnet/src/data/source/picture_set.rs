@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{Part, Sizing, Splits};
+use crate::columns::counted;
 use crate::data::picture::{self, fit_into};
 use crate::data::resample::{Layout, Resampling, Source, planes_of};
-use crate::data::stored::{Files, Item, Stored};
+use crate::data::stored::{Files, Item, Opened, Stored};
 use crate::data::{Dataset, TargetSize, ValSplit};
 use crate::{Error, Result, parallel};
 
+/// So many pictures that are left out are described in a note.
+const DESCRIBED: usize = 5;
 /// So many names stand in a note.
 const NAMED: usize = 10;
 /// What systems and programs leave in folders; nobody means it to be a picture or a class.
@@ -105,6 +108,26 @@ pub struct LeftOut {
     pub problem: String,
 }
 
+impl LeftOut {
+    /// A picture of a part, and what is wrong with it.
+    pub(super) fn new(part: Part, index: usize, name: String, error: &Error) -> LeftOut {
+        // The name is said already.
+        let problem = error.to_string().replace(&format!(" {name}: "), ": ");
+        let problem = problem.strip_prefix(&format!("{name}: ")).unwrap_or(&problem).to_owned();
+        LeftOut { part: part.name().into(), index, name, problem }
+    }
+
+    /// What is told of pictures that are left out, if there are any.
+    pub(in crate::data) fn note(pictures: &[LeftOut]) -> Option<String> {
+        let first = pictures.iter().take(DESCRIBED).map(|picture| format!("{}: {}", picture.name, picture.problem));
+        let first = first.collect::<Vec<_>>().join("; ");
+        let more = pictures.len().saturating_sub(DESCRIBED);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let count = counted(pictures.len(), "picture");
+        (!pictures.is_empty()).then(|| format!("left out: {count} that cannot be used: {first}{more}"))
+    }
+}
+
 /// What is done about pictures that cannot be used.
 #[derive(Clone, Copy, Debug)]
 pub enum Unusable<'a> {
@@ -125,7 +148,7 @@ impl Unusable<'_> {
         items: Labels,
         target: TargetSize,
     ) -> Result<(Labels, Vec<LeftOut>)> {
-        let left_out = match self {
+        let left_out: Vec<LeftOut> = match self {
             Unusable::Refused => return Ok((items, Vec::new())),
             Unusable::Known(known) => known.iter().filter(|picture| picture.part == part.name()).cloned().collect(),
             Unusable::LeftOut => {
@@ -136,12 +159,8 @@ impl Unusable<'_> {
                 {
                     return Err(problems.remove(&index).expect("it has just been found"));
                 }
-                let left_out = |(index, error): (usize, Error)| {
-                    let name = stored.name(index);
-                    let problem = error.to_string().replace(&format!("{name}: "), "");
-                    LeftOut { part: part.name().into(), index, name, problem }
-                };
-                problems.into_iter().map(left_out).collect::<Vec<_>>()
+                let left_out = |(index, error): (usize, Error)| LeftOut::new(part, index, stored.name(index), &error);
+                problems.into_iter().map(left_out).collect()
             }
         };
         let mut is_out = vec![false; items.len()];
@@ -150,7 +169,8 @@ impl Unusable<'_> {
             // By name: since they were found, pictures may have been added, or the bad ones deleted.
             Unusable::Known(_) if !left_out.is_empty() => {
                 let names: HashSet<&str> = left_out.iter().map(|picture| end_of(&picture.name)).collect();
-                let known = |item: &Item| names.contains(end_of(&files.name(*item)));
+                let mut opened = Opened::default();
+                let mut known = |item: &Item| names.contains(end_of(&files.name_of(*item, &mut opened)));
                 items.iter().enumerate().filter(|(_, (item, _))| known(item)).for_each(|(index, _)| out(index));
             }
             _ => left_out.iter().for_each(|picture| out(picture.index)),
@@ -174,7 +194,7 @@ pub(super) struct PictureSet {
     pub(super) files: Files,
     /// What is to be told of what was found.
     pub(super) notes: Vec<String>,
-    /// Whether the training part is folders of classes that lay in no part.
+    /// Whether there are classes alone, and nothing says which part they are.
     pub(super) classes_alone: bool,
 }
 
@@ -219,7 +239,8 @@ impl PictureSet {
             let name = format!("{} ({})", origin.display(), part.name());
             let (items, left_out) = unusable.without(&files, part, list.items.clone(), target)?;
             if items.is_empty() {
-                let problem = format!("none of {} pictures of the part {} can be used", left_out.len(), part.name());
+                let (part, all) = (part.name(), left_out.len());
+                let problem = format!("no picture of the part {part} can be used, of {all}");
                 return Err(Error::file(origin, problem));
             }
             let list = PartList { classes: list.classes.clone(), items };
@@ -347,17 +368,17 @@ fn known(origin: &Path, part: Part, list: &PartList, classes: &[String]) -> Resu
     if !unknown.is_empty() {
         let pictures = list.items.len() - items.len();
         let what =
-            format!("{} classes of {part} are not among the training pictures: {}", unknown.len(), listed(&unknown));
+            format!("{} of {part} without training pictures: {}", counted(unknown.len(), "class"), listed(&unknown));
         if items.is_empty() {
             return Err(Error::file(origin, format!("{what}; expected the same classes as in train")));
         }
-        notes.push(format!("{what}; their {pictures} pictures were left out"));
+        notes.push(format!("left out: {} of {what}", counted(pictures, "picture")));
     }
     let mut used = vec![false; classes.len()];
     items.iter().for_each(|(_, label)| used[*label as usize] = true);
     let without: Vec<String> = classes.iter().zip(used).filter(|(_, is)| !is).map(|(class, _)| class.clone()).collect();
     if !without.is_empty() {
-        notes.push(format!("{} classes have no pictures in {part}: {}", without.len(), listed(&without)));
+        notes.push(format!("{} without pictures in {part}: {}", counted(without.len(), "class"), listed(&without)));
     }
     Ok((items, notes))
 }

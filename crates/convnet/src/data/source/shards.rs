@@ -16,6 +16,7 @@ use tar::{Archive, Entry, EntryType};
 use super::Part;
 use super::archive::{TarEnd, names, unreadable};
 use super::picture_set::{PartList, PictureSet, is_passed_over, sorted_classes};
+use crate::columns::counted;
 use crate::data::picture;
 use crate::data::stored::Item;
 use crate::{Error, Result};
@@ -186,13 +187,14 @@ impl Found {
             let items = samples.into_iter().map(|(item, label)| (item, number[label as usize])).collect();
             set.parts[part] = Some(PartList { classes: classes.clone(), items }.with_used_classes());
         }
-        for (count, what) in
-            [(self.unlabelled, "pictures without a label"), (self.without_picture, "labels without a picture")]
+        for (count, what, without) in
+            [(self.unlabelled, "picture", "a label"), (self.without_picture, "label", "a picture")]
         {
             if count > 0 {
-                set.notes.push(format!("{count} {what} were left out"));
+                set.notes.push(format!("left out: {} without {without}", counted(count, what)));
             }
         }
+        set.classes_alone = !set.has(Part::Val) && !set.has(Part::Test);
         Some(set)
     }
 }
@@ -288,7 +290,7 @@ mod tests {
         assert_eq!((val.labels(), val.image(0).unwrap()[0]), (&[1][..], 2));
         let warnings = train.warnings().join(" ");
         assert!(
-            warnings.contains("1 pictures without a label") && warnings.contains("1 labels without a"),
+            warnings.contains("left out: 1 picture without a label") && warnings.contains("1 label without a picture"),
             "{warnings}"
         );
         assert!(train.image_name(0).ends_with("photos-train-0.tar/a/1.png"), "{}", train.image_name(0));
@@ -297,6 +299,24 @@ mod tests {
         let one =
             load(&folder.path().join("photos-train-0.tar")).unwrap().hold_out(ValSplit { share: Some(0.5), seed: 0 });
         assert_eq!(one.train.len(), 2);
+    }
+
+    /// A file that is gone can be read as long as it is open.
+    #[cfg(unix)]
+    #[test]
+    fn names_of_many_pictures_open_an_archive_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.tar");
+        let picture = png(1);
+        shard(&path, &[("1.png", &picture), ("1.cls", b"1"), ("2.png", &picture), ("2.cls", b"1")]);
+        let set = index(std::slice::from_ref(&path)).unwrap();
+        let items = &set.parts[Part::Train as usize].as_ref().unwrap().items;
+        let mut opened = crate::data::stored::Opened::default();
+        let mut names = items.iter().map(|(item, _)| set.files.name_of(*item, &mut opened));
+        assert!(names.next().unwrap().ends_with("0.tar/1.png"));
+        fs::remove_file(&path).unwrap();
+        assert!(names.next().unwrap().ends_with("0.tar/2.png"));
+        assert!(set.files.name(items[0].0).ends_with("0.tar/byte 512"));
     }
 
     #[test]
@@ -339,6 +359,6 @@ mod tests {
             let _ = load(&path).map(|splits| assert_eq!(splits.train.len(), 2));
         }
         let message = load(&folder.path().join("s-{0..12}.tar")).unwrap_err();
-        assert!(message.contains("13 of 13 shards are missing") && message.contains("s-0.tar"), "{message}");
+        assert!(message.contains("shards missing: 13 of 13") && message.contains("s-0.tar"), "{message}");
     }
 }

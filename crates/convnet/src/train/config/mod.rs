@@ -1,6 +1,7 @@
 //! How a run is configured: defaults, then layers of [`Settings`] (a TOML file, the environment, flags), of which later ones
 //! win, give a [`TrainConfig`]. [`SETTINGS`] lists them all.
 
+mod environment;
 mod kind;
 mod recipe;
 mod settings;
@@ -53,7 +54,7 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<[usize; 3]>,
     /// Share of each class's training pictures that is held out for validation where the data have no such part. `None` is
-    /// 0.2 where they have a training part alone, and 0 where they have a test part.
+    /// 0.2 where they have a training part alone, and 0 where they have a test part; a run's own configuration says what was held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,
     /// About so many training pictures are used, the same share of each class, chosen by the seed after the validation pictures are
@@ -75,7 +76,8 @@ pub struct DataConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
-    /// A named network. `None` is that of the weights where they know it, else `cnn`, or `resnet18` for large pictures; a run's
+    /// A named network. `None` is that of the weights where they know it; else `cnn` for pictures whose shorter side has at most 64
+    /// pixels and `resnet18` for larger ones, to whose 128 pixels pictures of several sizes are brought unless `input` says another. A run's
     /// own configuration says which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -419,6 +421,9 @@ mod tests {
         let both = Settings::from_toml("ema = 0.9\nswa_epochs = 2").unwrap();
         let message = TrainConfig::resolve([both]).unwrap_err().to_string();
         assert!(message.starts_with("swa_epochs: expected 0 with ema"), "{message}");
+        let longer = Settings::from_toml("epochs = 2\nswa_epochs = 5").unwrap();
+        let message = TrainConfig::resolve([longer]).unwrap_err().to_string();
+        assert_eq!(message, "swa_epochs: expected at most 2, the number of epochs, got 5");
         let both = Settings::from_toml("net = 'x.toml'\ncdims = [3]").unwrap();
         let message = TrainConfig::resolve([both]).unwrap_err().to_string();
         assert_eq!(message, "cdims cannot be used with net: the file describes the whole network");

@@ -445,6 +445,8 @@ impl Recipe {
         expect(self.unfreeze_every != Some(0), "unfreeze_every", "at least 1 epoch", &0)?;
         let averaged = self.schedule.swa_epochs;
         expect(averaged == 0 || self.ema.is_none(), "swa_epochs", "0 with ema, which averages as well", &averaged)?;
+        let most = format!("at most {}, the number of epochs", self.epochs);
+        expect(averaged <= self.epochs, "swa_epochs", &most, &averaged)?;
         self.class_weights.check()?;
         let gamma = self.focal_gamma;
         expect(gamma.is_finite() && gamma >= 0.0, "focal_gamma", "a number of at least 0", &gamma)?;

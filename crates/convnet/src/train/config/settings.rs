@@ -13,9 +13,6 @@ use super::{Kind, TrainConfig};
 use crate::suggest::hint;
 use crate::{Error, Result};
 
-/// Before the name of a setting in the environment.
-const ENVIRONMENT: &str = "CONVNET_";
-
 /// A setting of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -148,7 +145,10 @@ pub const SETTINGS: &[Setting] = &[
         "Leave out pictures that cannot be read, which are found by decoding all of them once; else they are an error",
     ),
     setting("model.name", "model", Kind::Text, "Name of the network, see `convnet models`")
-        .or("cnn; resnet18 for pictures of more than 64 pixels; with weights that know their network that"),
+        .or(
+            "cnn for pictures of one size whose shorter side has at most 64 pixels, resnet18 at 3x128x128 for others; with input by that \
+             size; with weights that know their network that",
+        ),
     setting("model.net", "net", Kind::File, "TOML file that describes the network, or an ONNX file, without its weights"),
     setting(
         "model.weights",
@@ -400,23 +400,6 @@ impl Settings {
         Ok(())
     }
 
-    /// Reads a layer from environment variables: `CONVNET_BATCH_SIZE=64`, `CONVNET_CDIMS=16,32`, for each setting its name
-    /// in capitals. Other variables are left alone, and so are empty ones.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`], naming the variable, when a value is of the wrong kind.
-    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Settings> {
-        let mut layer = Settings::default();
-        for setting in SETTINGS {
-            let name = format!("{ENVIRONMENT}{}", setting.name.to_uppercase());
-            if let Some(text) = variable(&name).filter(|text| !text.is_empty()) {
-                let value = setting.kind.parse(&text);
-                layer.insert(setting, value.map_err(|problem| Error::invalid(format!("{name}: {problem}")))?);
-            }
-        }
-        Ok(layer)
-    }
-
     /// Sets one, by its path or its short name, from a text.
     ///
     /// # Errors
@@ -428,7 +411,7 @@ impl Settings {
         Ok(())
     }
 
-    fn insert(&mut self, setting: &Setting, value: Value) {
+    pub(super) fn insert(&mut self, setting: &Setting, value: Value) {
         put(&mut self.0, setting.path, value);
     }
 
@@ -538,30 +521,5 @@ mod tests {
             let problem = Settings::from_toml(text).unwrap_err();
             assert!(problem.contains(expected), "{problem}");
         }
-    }
-
-    #[test]
-    fn the_environment_is_a_layer() {
-        let layer = |variables: &[(&str, &str)]| {
-            let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
-            Settings::from_env(find)
-        };
-        let all = [
-            ("CONVNET_BATCH_SIZE", "32"),
-            ("CONVNET_BATCH_NORM", "false"),
-            ("CONVNET_HDIMS", "64, 32"),
-            ("CONVNET_DATA", "a = 'b\n'"),
-            ("CONVNET_LR", ""),
-            ("CONVNET_ISA", "portable"),
-        ];
-        let mut expected = Settings::default();
-        for (key, text) in
-            [("batch_size", "32"), ("model.batch_norm", "false"), ("hdims", "64,32"), ("data", "a = 'b\n'")]
-        {
-            expected.set(key, text).unwrap();
-        }
-        assert_eq!(layer(&all).unwrap(), expected);
-        let message = layer(&[("CONVNET_EPOCHS", "-1")]).unwrap_err().to_string();
-        assert!(message.starts_with("CONVNET_EPOCHS: expected a whole number from 0"), "{message}");
     }
 }

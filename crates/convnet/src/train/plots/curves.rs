@@ -168,6 +168,9 @@ mod tests {
             val_accuracy: Some(accuracy),
             seconds: 1.0,
             data_wait: 0.0,
+            images_per_second: None,
+            lr: None,
+            grad_norm: None,
         }
     }
 

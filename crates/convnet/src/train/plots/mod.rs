@@ -36,6 +36,9 @@ mod tests {
                     val_accuracy: Some(val_accuracy),
                     seconds: 4.2,
                     data_wait: 0.0,
+                    images_per_second: None,
+                    lr: None,
+                    grad_norm: None,
                 }
             };
             let metrics: Vec<_> = (1..=epochs).map(epoch).collect();
