@@ -350,7 +350,9 @@ const checks = {
 
   'every tab at 390 pixels, light and dark, by axe': async () => {
     const narrow = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
-    for (const [name, options] of [['light', {}], ['dark', { colorScheme: 'dark', locale: 'ko-KR' }], ['narrow', narrow], ['narrow-ko', { ...narrow, locale: 'ko-KR', colorScheme: 'dark' }]]) {
+    const korean = { locale: 'ko-KR', colorScheme: 'dark' };
+    const looks = { light: {}, dark: korean, narrow, 'narrow-ko': { ...narrow, ...korean } };
+    for (const [name, options] of Object.entries(looks)) {
       const { page, done } = await openPage('', options);
       await choose(page);
       await page.locator('.explain .primary').click();

@@ -93,7 +93,8 @@ function choice(runs, shown, toggle) {
       boxes.forEach(({ input: other }) => set(other, 'disabled', !other.checked && shown.size >= MOST));
     });
     const state = run.is_training && h('span', { class: 'badge' }, say('run.training'));
-    return { input, node: h('li', { class: 'check' }, input, h('label', { for: `run-${i}` }, run.name, ' ', h('span', { class: 'note' }, run.folder)), state) };
+    const label = h('label', { for: `run-${i}` }, run.name, ' ', h('span', { class: 'note' }, run.folder));
+    return { input, node: h('li', { class: 'check' }, input, label, state) };
   };
   const boxes = runs.map(box);
   return h('fieldset', {}, h('legend', {}, say('run.choose')), h('ul', {}, boxes.map(({ node }) => node)));
@@ -120,14 +121,18 @@ function charts(states) {
     points: state.epochs.map((row) => [row.epoch, of(row)]),
   });
   const pair = (training, heldOut) => states.flatMap((state, i) => [curve(state, i, 'train', training), curve(state, i, 'val', heldOut)]);
-  const rates = states.map((state, i) => ({ ...curve(state, i, 'val', (row) => row.lr), colour: isAlone ? 2 : i, name: isAlone ? say('run.rate') : state.run.name }));
+  const rate = (state, i) => ({
+    ...curve(state, i, 'val', (row) => row.lr),
+    name: isAlone ? say('run.rate') : state.run.name,
+    colour: isAlone ? 2 : i,
+  });
   const drawn = [
     chart({ title: say('run.loss'), digits: 4, limits: LOSS, curves: pair((row) => row.train_loss, (row) => row.val_loss) }),
     chart({
       title: say('run.accuracy'), unit: '\u00a0%', digits: 2, limits: SHARE,
       curves: pair((row) => 100 * accuracyInTraining(row), (row) => (row.val_accuracy ?? NaN) * 100),
     }),
-    chart({ title: say('run.rate'), digits: 6, limits: RATE, curves: rates }),
+    chart({ title: say('run.rate'), digits: 6, limits: RATE, curves: states.map(rate) }),
   ];
   return drawn.some(Boolean) ? drawn : h('p', { class: 'empty' }, say('run.noEpoch'));
 }
@@ -144,7 +149,8 @@ function headline({ run, epochs: rows }) {
   const [last, best] = [rows.at(-1), bestOf(rows)];
   const card = (name, figure, more) => h('div', {}, h('dt', {}, name), h('dd', { class: 'figure' }, figure), h('dd', { class: 'more' }, more));
   return [
-    h('h3', { class: 'run-name' }, run.name, ' ', run.is_training && h('span', { class: 'badge', role: 'status' }, say('run.training')), ' ', report(run)),
+    h('h3', { class: 'run-name' },
+      run.name, ' ', run.is_training && h('span', { class: 'badge', role: 'status' }, say('run.training')), ' ', report(run)),
     last && h('dl', { class: 'cards' },
       best && card(say('run.best'), percent(best.val_accuracy, 2), say('run.inEpoch', { epoch: best.epoch })),
       card(say('run.accuracyTrain'), percent(accuracyInTraining(last), 2), say('run.inEpoch', { epoch: last.epoch })),
