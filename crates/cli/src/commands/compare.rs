@@ -67,21 +67,20 @@ fn text(comparison: &Comparison) -> String {
     text
 }
 
-/// Cuts the values of a setting where one is too long, a list of transforms mostly: all begin shortly before they differ.
+/// Cuts the values of a setting that are too long, lists of transforms mostly: several begin shortly before they differ.
 fn shorten(values: &mut [String]) {
-    let letters: Vec<Vec<char>> = values.iter().map(|value| value.chars().collect()).collect();
-    if letters.iter().all(|letters| letters.len() <= WIDEST) {
-        return;
-    }
-    let first = &letters[0];
-    let is_same = |at: &usize| letters.iter().all(|letters| letters.get(*at) == first.get(*at));
+    let mut long: Vec<&mut String> = values.iter_mut().filter(|value| value.chars().count() > WIDEST).collect();
+    let letters: Vec<Vec<char>> = long.iter().map(|value| value.chars().collect()).collect();
+    let Some((first, others)) = letters.split_first() else { return };
+    let is_same = |at: &usize| others.iter().all(|other| other.get(*at) == first.get(*at));
     let same = (0..first.len()).take_while(is_same).count();
-    let start = if same + BEFORE > WIDEST { same - BEFORE } else { 0 };
-    for (value, letters) in values.iter_mut().zip(&letters) {
+    let differ = others.iter().any(|other| other != first);
+    let start = if differ && same + BEFORE > WIDEST { same - BEFORE } else { 0 };
+    for (value, letters) in long.iter_mut().zip(&letters) {
         let rest = &letters[start..];
         let [before, after] = [start > 0, rest.len() > WIDEST].map(|is_cut| if is_cut { "…" } else { "" });
         let shown: String = rest.iter().take(WIDEST).collect();
-        *value = format!("{before}{shown}{after}");
+        **value = format!("{before}{shown}{after}");
     }
 }
 
@@ -105,8 +104,10 @@ mod tests {
         };
         assert_eq!(shortened(&["0.1", "[8, 16]"]), ["0.1", "[8, 16]"]);
         let long = "x".repeat(50);
-        assert_eq!(shortened(&[&long, "–"]), [format!("{}…", "x".repeat(40)), "–".into()]);
+        let cut = format!("{}…", "x".repeat(40));
+        assert_eq!(shortened(&[&long, "–", &long]), [&cut, "–", &cut]);
         let [one, two] = ["1", "2 and more"].map(|end| format!("{long}{end}"));
-        assert_eq!(shortened(&[&one, &two, &long]), ["…xxxxxxxx1", "…xxxxxxxx2 and more", "…xxxxxxxx"]);
+        let cut = ["…xxxxxxxx1", "…xxxxxxxx2 and more", "…xxxxxxxx", "[]"];
+        assert_eq!(shortened(&[&one, &two, &long, "[]"]), cut);
     }
 }
