@@ -61,6 +61,22 @@ pub(super) fn equal(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> 
     Ok(Constant { data: to_ints(&equal.data), ..equal })
 }
 
+/// Elements between two bounds, either of which may be left out: inputs, or attributes before opset 11.
+pub(super) fn clip(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let mut x = known.needed(0)?.clone();
+    let bound = |index: usize, name: &str, otherwise: f32| {
+        let said = Some(call.float(name, otherwise)).filter(|&bound| bound != otherwise);
+        known.given(index).cloned().or_else(|| said.map(|bound| Constant::floats(Vec::new(), vec![bound])))
+    };
+    if let Some(low) = bound(1, "min", f32::MIN) {
+        x = of_two(&x, &low, f32::max, |a, b| Some(a.max(b)))?;
+    }
+    if let Some(high) = bound(2, "max", f32::MAX) {
+        x = of_two(&x, &high, f32::min, |a, b| Some(a.min(b)))?;
+    }
+    Ok(x)
+}
+
 pub(super) fn reshape(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
     let x = known.needed(0)?;
     let dims = call.reshaped(&x.dims, known.needed(1)?.to_ints()?)?;

@@ -58,7 +58,7 @@ const TABLE: &[Operator] = &[
     of_tensors("BatchNormalization", normalization::batch),
     of_both("Cast", fold::cast, elementwise::cast),
     of_constants("Ceil", |_, known| fold::map(known, f32::ceil)),
-    of_tensors("Clip", elementwise::clip),
+    of_both("Clip", fold::clip, elementwise::clip),
     of_both("Concat", fold::concat, rearrangement::concat),
     of_constants("ConstantOfShape", fold::filled),
     of_tensors("Conv", products::conv),

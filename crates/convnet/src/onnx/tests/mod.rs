@@ -155,6 +155,24 @@ fn any_number_of_pictures_of_any_size() {
 }
 
 /// An ONNX file is a file of weights that knows its net; classes that its metadata name are taken.
+/// Padding that a program computes from sizes, as timm does for TensorFlow's "same": at least 0.
+#[test]
+fn known_numbers_are_kept_between_bounds() {
+    let nodes = vec![
+        node("Clip", &["pads", "zero"], "at_least", &[]),
+        node("Clip", &["at_least", "", "two"], "between", &[]),
+        node("Pad", &["x", "between"], "padded", &[]),
+        node("Conv", &["padded", "ones"], "sum", &[]),
+        node("Flatten", &["sum"], "logits", &[]),
+    ];
+    let scalar = |name: &str, value: i64| Tensor { dims: Vec::new(), ..ints(name, &[value]) };
+    let tensors = vec![ints("pads", &[0, 0, -3, 0, 0, 0, 9, 1]), scalar("zero", 0), scalar("two", 2)];
+    let tensors = [tensors, vec![floats("ones", &[1, 1, 4, 3], &[1.0; 12])]].concat();
+    let imported = imported(&model(&[None, Some(1), Some(2), Some(2)], nodes, tensors));
+    // Two rows below and a column to the right make one place of the kernel.
+    assert_eq!(run(&imported, &[4.0, 3.0, 2.0, 1.0], 1), [10.0]);
+}
+
 #[test]
 fn a_classifier_of_an_onnx_file() {
     let nodes = vec![
