@@ -161,13 +161,17 @@ pub(super) fn gather<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inpu
     let chosen = indices.to_ints()?.iter().map(|&index| axis_of(index, length)).collect::<Result<Vec<_>, _>>()?;
     let side_by_side = chosen.windows(2).all(|pair| pair[1] == pair[0] + 1);
     let &[first, ..] = &chosen[..] else { return Err("expected indices".into()) };
-    if view.layout.has_batch(axis) {
-        return Err(format!("expected all pictures of the batch, got indices {chosen:?} of axis {axis}"));
-    }
-    if !side_by_side {
+    // All of an axis is the axis, whatever lies along it: so PyTorch writes strides that change nothing.
+    let part = if side_by_side && chosen.len() == length && !indices.dims.is_empty() {
+        view
+    } else if view.layout.has_batch(axis) {
+        let count = chosen.len();
+        return Err(format!("expected all pictures of the batch, got {count} indices from {first} on of axis {axis}"));
+    } else if side_by_side {
+        part(reader, &view, axis, first..first + chosen.len())?
+    } else {
         return Err("expected elements side by side, in order".into());
-    }
-    let part = part(reader, &view, axis, first..first + chosen.len())?;
+    };
     if indices.dims.len() == 1 {
         return Ok(Value::View(part));
     }

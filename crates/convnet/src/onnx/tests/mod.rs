@@ -155,6 +155,27 @@ fn any_number_of_pictures_of_any_size() {
 }
 
 /// An ONNX file is a file of weights that knows its net; classes that its metadata name are taken.
+/// A tensor of one picture as a list, of which all is taken: it stays what it was.
+#[test]
+fn all_elements_of_a_list_are_the_list() {
+    let all: Vec<i64> = (0..4).collect();
+    let nodes = vec![
+        node("Reshape", &["x", "list"], "flat", &[]),
+        node("Gather", &["flat", "all"], "taken", &[("axis", &[0])]),
+        node("Reshape", &["taken", "vector"], "again", &[]),
+        node("Gemm", &["again", "w", "b"], "logits", &[("transB", &[1])]),
+    ];
+    let tensors = vec![
+        ints("list", &[4]),
+        ints("all", &all),
+        ints("vector", &[1, 4]),
+        floats("w", &[1, 4], &[1.0, 2.0, 3.0, 4.0]),
+        floats("b", &[1], &[0.5]),
+    ];
+    let imported = imported(&model(&[Some(1), Some(1), Some(2), Some(2)], nodes, tensors));
+    assert_eq!(run(&imported, &[1.0, 1.0, 1.0, 1.0], 1), [10.5]);
+}
+
 /// Padding that a program computes from sizes, as timm does for TensorFlow's "same": at least 0.
 #[test]
 fn known_numbers_are_kept_between_bounds() {

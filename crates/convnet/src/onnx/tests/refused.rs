@@ -111,7 +111,7 @@ fn pictures_stay_apart() {
     let scalar = Tensor { dims: Vec::new(), ..ints("zero", &[0]) };
     let message = problem(&model(&input, first, vec![scalar]));
     assert!(
-        message.contains("Gather: expected all pictures of the batch, got indices [0] of axis 0: '/g/Gather'"),
+        message.contains("Gather: expected all pictures of the batch, got 1 indices from 0 on of axis 0: '/g/Gather'"),
         "{message}"
     );
     let nodes = vec![node("Reshape", &["x", "shape"], "r", &[]), node("Relu", &["r"], "y", &[])];
