@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use convnet::classifier::Classifier;
 use convnet::columns::counted;
-use convnet::data::{Source, labels};
+use convnet::data::{Dataset, Part, Sizing, Source, labels};
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::{PictureSize, Shape};
@@ -171,6 +171,21 @@ pub(crate) fn source(name: &str, download: bool, console: &Console) -> anyhow::R
         if source.path().is_some() { done.or_usage()? } else { done? }
     }
     Ok(source)
+}
+
+/// A part of a data set; what was noticed as it was read is told.
+///
+/// # Errors
+/// When the set cannot be read or has no such part.
+pub(crate) fn part(data: &str, part: Part, sizing: Sizing, console: &Console) -> anyhow::Result<Dataset> {
+    let splits = Source::parse(data)?.load(sizing)?;
+    splits.train.warnings().iter().for_each(|warning| console.warn(warning));
+    let found = match part {
+        Part::Train => Some(splits.train),
+        Part::Val => splits.val,
+        Part::Test => splits.test,
+    };
+    found.ok_or_else(|| anyhow::anyhow!("{data}: the data have no part {}", part.name()))
 }
 
 pub(crate) fn tell_read(console: &Console, pictures: usize, start: Instant) {

@@ -23,6 +23,15 @@ pub(crate) const GRID: RGBColor = RGBColor(0xe2, 0xe2, 0xe2);
 // Blue and vermillion of Okabe and Ito's colours, which colour-blind people tell apart.
 pub(crate) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 pub(crate) const VERMILLION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+/// Theirs without the yellow, which is too light for a line.
+pub(crate) const COLOURS: [RGBColor; 6] = [
+    BLUE,
+    VERMILLION,
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0xe6, 0x9f, 0x00),
+];
 
 /// Why something could not be drawn.
 pub(crate) type Drawn<T = ()> = std::result::Result<T, String>;

@@ -1,11 +1,13 @@
 //! What all requests share, and the way of a picture through it: admitted, received, prepared, computed.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use convnet::data::picture;
 use convnet::exec::Engine;
@@ -50,6 +52,24 @@ pub(crate) struct App {
     pub(crate) ready: AtomicBool,
     /// Whether only this machine can reach it.
     pub(crate) is_local: bool,
+}
+
+/// A request with a body that has not been received yet.
+pub(crate) struct Incoming {
+    /// The connection that it comes by; none in a test of the routes alone.
+    connection: Option<Arc<Entry>>,
+    pub(crate) headers: HeaderMap,
+    body: Body,
+}
+
+impl<S: Sync> FromRequest<S> for Incoming {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Incoming, Infallible> {
+        let (parts, body) = request.into_parts();
+        let connection = parts.extensions.get::<Arc<Entry>>().cloned();
+        Ok(Incoming { connection, headers: parts.headers, body })
+    }
 }
 
 /// A body that has been received, and its right to be under way.
@@ -105,12 +125,10 @@ impl App {
     pub(crate) async fn receive(
         &self,
         model: &Arc<Model>,
-        headers: &HeaderMap,
-        connection: Option<Arc<Entry>>,
-        body: Body,
+        Incoming { connection, headers, body }: Incoming,
     ) -> Result<Received, Problem> {
         let arrived = Instant::now();
-        let length = self.announced(headers)?;
+        let length = self.announced(&headers)?;
         if let Err(problem) = self.admits(length) {
             // A client that waits to be told to go on has sent nothing.
             if !headers.contains_key(header::EXPECT) {
@@ -250,27 +268,23 @@ impl App {
         latest: Instant,
         ask: impl FnOnce(&mut Explainer) -> convnet::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
-        if !self.config.explain {
-            let message = "explanations are switched off on this server (--no-explain)";
-            return Err(Problem::missing(message));
-        }
         let (reply, answer) = oneshot::channel::<Result<T, Failure>>();
-        let reply = Arc::new(std::sync::Mutex::new(Some(reply)));
-        let (model, with, waits) = (Arc::clone(model), Arc::clone(sessions), Arc::clone(&reply));
+        let (model, with) = (Arc::clone(model), Arc::clone(sessions));
         let task = move |refused: Option<Failure>| {
             let found = match refused {
                 Some(failure) => Err(failure),
                 None => with.explained(|| (model.source.load)(), ask).map_err(Failure::Error),
             };
             // Nobody may be waiting any more.
-            if let Some(reply) = crate::sessions::lock(&reply).take() {
-                let _ = reply.send(found);
-            }
+            let _ = reply.send(found);
         };
-        let is_abandoned = move || crate::sessions::lock(&waits).as_ref().is_none_or(oneshot::Sender::is_closed);
-        let work = Work::Task(Box::new(task), Box::new(is_abandoned));
+        // Dropped with this future, whether it was answered or the client has gone.
+        let waits = Arc::new(());
+        let work = Work::Task(Box::new(task), Arc::downgrade(&waits));
         self.queue.push(Job { sessions: Arc::clone(sessions), work, queued: Instant::now(), latest });
-        self.answered(answer.await, false)
+        let answer = answer.await;
+        drop(waits);
+        self.answered(answer, false)
     }
 
     /// What came of a job; `is_own` says that its latest time is the request's own.

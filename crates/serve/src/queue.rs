@@ -4,7 +4,7 @@
 //! A job leaves the queue uncomputed when nobody waits for its answer any more, or when it could not begin before its latest time.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -41,12 +41,12 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 /// A call that needs the engine; what it is called with says why it is not to compute.
 pub(crate) type Task = Box<dyn FnOnce(Option<Failure>) + Send>;
 
-/// A picture, or something else that needs the engine. Beside a task stands whether nobody waits for it any more.
+/// A picture, or something else that needs the engine. Beside a task stands what lives as long as somebody waits for it.
 pub(crate) enum Work {
     /// The numbers of a picture as the network takes it.
     Picture(Vec<f32>, Reply<Computed>),
     /// A call that answers by itself: it computes, or passes on why it must not.
-    Task(Task, Box<dyn Fn() -> bool + Send>),
+    Task(Task, Weak<()>),
 }
 
 /// Work that waits.
@@ -62,7 +62,7 @@ impl Job {
     fn is_abandoned(&self) -> bool {
         match &self.work {
             Work::Picture(_, reply) => reply.is_closed(),
-            Work::Task(_, is_abandoned) => is_abandoned(),
+            Work::Task(_, waits) => waits.strong_count() == 0,
         }
     }
 
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    /// Pictures that can go with the first; 1 for a task.
+    /// Pictures that can go together with the first; a task waits for nothing.
     fn batch_size(&self) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
         match first.work {

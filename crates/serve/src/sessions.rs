@@ -10,25 +10,20 @@ use convnet::exec::{Engine, Inference};
 use convnet::explain::Explainer;
 use convnet::{Error, Result, StateDict};
 
-/// What a network makes of a batch: its outputs before or after softmax, as the network ends.
-pub(crate) type Logits = Vec<f32>;
-
 /// A version of a model.
 pub(crate) struct Sessions {
     pub(crate) description: Description,
     /// Counts the versions that a model has had, from 1.
     pub(crate) version: u64,
     engine: Engine,
-    plans: Mutex<Plans>,
+    /// By ascending size; they share their weights.
+    plans: Mutex<Vec<Inference>>,
     /// Seconds of a batch on each plan, as an average over the last ones; the bits of an `f64`.
     seconds: Vec<(usize, AtomicU64)>,
     explainer: Mutex<Option<Explainer>>,
     /// Of the weights that are served.
     fingerprint: u64,
 }
-
-/// Plans by ascending size; they share their weights.
-struct Plans(Vec<Inference>);
 
 /// Numbers of a tensor that its fingerprint is made of, at least.
 const SAMPLES: usize = 256;
@@ -59,7 +54,7 @@ impl Sessions {
             }
             seconds.push((size, AtomicU64::new(start.elapsed().as_secs_f64().to_bits())));
         }
-        let (engine, plans) = (engine.clone(), Mutex::new(Plans(plans)));
+        let (engine, plans) = (engine.clone(), Mutex::new(plans));
         Ok(Sessions { description, version, engine, plans, seconds, explainer: Mutex::new(None), fingerprint })
     }
 
@@ -69,9 +64,8 @@ impl Sessions {
     }
 
     /// The outputs for pictures, at most [`Sessions::max_batch`] of them, one row each.
-    pub(crate) fn run(&self, images: &[f32], count: usize) -> Result<Logits> {
-        let Plans(plans) = &mut *lock(&self.plans);
-        let index = self.plan_for(count);
+    pub(crate) fn run(&self, images: &[f32], count: usize) -> Result<Vec<f32>> {
+        let (mut plans, index) = (lock(&self.plans), self.plan_for(count));
         let start = Instant::now();
         let output = plans[index].run(images, count)?.to_vec();
         let (taken, average) = (start.elapsed().as_secs_f64(), &self.seconds[index].1);

@@ -52,6 +52,10 @@ impl Running {
     fn of(config: Config, sources: impl IntoIterator<Item = Source>) -> Running {
         let mut server = Server::new(config, Engine::new(1).unwrap());
         sources.into_iter().for_each(|source| server.add_model(source).unwrap());
+        Running::of_server(server)
+    }
+
+    fn of_server(server: Server) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -581,4 +585,27 @@ fn names_of_models_are_checked() {
     broken.weights.get_mut("head.bias").unwrap().data_mut()[0] = f32::NAN;
     let error = server.add_model(Source::new("b", move || Ok(broken.clone()))).unwrap_err();
     assert!(error.to_string().contains("is NaN"), "{error}");
+}
+
+/// The page of a run has a script, which its own policy names; the server's does not forbid it.
+#[test]
+fn runs_are_shown_and_their_reports_are_as_they_were_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run-1");
+    std::fs::create_dir(&run).unwrap();
+    std::fs::write(run.join("config.toml"), "epochs = 3\n").unwrap();
+    std::fs::write(run.join("metrics.jsonl"), "{\"epoch\": 1}\n{\"epoch\": 2}\n{\"ep").unwrap();
+    let mut server = Server::new(quiet(), Engine::new(1).unwrap());
+    server.add_run(&run).unwrap();
+    assert!(server.add_run(&run).unwrap_err().to_string().contains("two runs are called 'run-1'"));
+    let server = Running::of_server(server);
+    assert_eq!(server.get("/v1/runs").json()["runs"][0]["name"], "run-1");
+    let shown = server.get("/v1/runs/run-1").json();
+    assert_eq!((&shown["config"]["epochs"], &shown["epochs"]), (&json!(3), &json!([{ "epoch": 1 }, { "epoch": 2 }])));
+    let events = String::from_utf8(server.get("/v1/runs/run-1/events").body).unwrap();
+    assert!(events.contains("event: epoch") && events.contains("event: end"), "{events}");
+    server.get("/v1/runs/run-1/report").fails(404, "no report yet");
+    std::fs::write(run.join("report.html"), "<html></html>").unwrap();
+    let report = server.get("/v1/runs/run-1/report");
+    assert_eq!((report.status, report.header("content-security-policy")), (200, Some("frame-ancestors 'self'")));
 }

@@ -10,7 +10,7 @@ use convnet::data::{Check, Part, PartCheck, Same, Sheet, Sizing, Source, TargetS
 use convnet::train::{NamedRecipe, TrainConfig};
 use serde::Serialize;
 
-use crate::args::InputSize;
+use crate::args::{InputSize, part};
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Pictures;
@@ -218,14 +218,7 @@ impl ShowArgs {
             Sizing { otherwise, largest: 128, whole: augmentation.takes_any_size(), memory: 0, ..Sizing::default() };
         let target = self.input.as_ref().map(|size| size.picture([3, 128, 128])).transpose().or_usage()?;
         let sizing = Sizing { target: target.map(TargetSize::customary), ..sizing };
-        let splits = Source::parse(&self.data)?.load(sizing)?;
-        splits.train.warnings().iter().for_each(|warning| console.warn(warning));
-        let data = match self.split {
-            Part::Train => Some(splits.train),
-            Part::Val => splits.val,
-            Part::Test => splits.test,
-        };
-        let data = data.ok_or_else(|| anyhow::anyhow!("{}: the data have no part {}", self.data, self.split.name()))?;
+        let data = part(&self.data, self.split, sizing, console)?;
         let sheet = Sheet { per_class: self.per_class.min(64), augmentation, seed: self.seed };
         for problem in sheet.write(&self.output, &data)? {
             console.warn(&problem.to_string());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use convnet::classifier::{Classifier, Description};
 use convnet::data::npy;
-use convnet::predictor::{Answer, Input, Prediction, Predictor};
+use convnet::predictor::{Answer, Guess, Input, Prediction, Predictor};
 use convnet::{Error, Result};
 use serde::Serialize;
 
@@ -65,19 +65,12 @@ struct Entry<'a> {
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    top: Vec<Guess<'a>>,
+    #[serde(skip_serializing_if = "<[Guess]>::is_empty")]
+    top: &'a [Guess],
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<&'a [f32]>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
-}
-
-#[derive(Serialize)]
-struct Guess<'a> {
-    class: usize,
-    label: &'a str,
-    probability: f64,
 }
 
 impl Args {
@@ -170,22 +163,15 @@ fn to_json(value: &impl Serialize) -> anyhow::Result<String> {
 fn entry<'a>(name: &'a str, result: &'a Result<Prediction>) -> Entry<'a> {
     match result {
         Ok(Prediction { top, logits, warnings, .. }) => {
-            let guess = |guess: &'a convnet::predictor::Guess| Guess {
-                class: guess.class,
-                label: &guess.label,
-                probability: guess.probability,
-            };
-            Entry { path: name, error: None, top: top.iter().map(guess).collect(), logits: logits.as_deref(), warnings }
+            Entry { path: name, error: None, top, logits: logits.as_deref(), warnings }
         }
-        Err(error) => {
-            Entry { path: name, error: Some(error.to_string()), top: Vec::new(), logits: None, warnings: &[] }
-        }
+        Err(error) => Entry { path: name, error: Some(error.to_string()), top: &[], logits: None, warnings: &[] },
     }
 }
 
 /// `a.png: 7 (99.8 %), 9 (0.1 %), 3 (0.0 %)`
 fn line(name: &str, prediction: &Prediction) -> String {
-    let guess = |guess: &convnet::predictor::Guess| format!("{} ({:.1} %)", guess.label, 100.0 * guess.probability);
+    let guess = |guess: &Guess| format!("{} ({:.1} %)", guess.label, 100.0 * guess.probability);
     let guesses: Vec<String> = prediction.top.iter().map(guess).collect();
     let mut text = format!("{name}: {}\n", guesses.join(", "));
     if let Some(logits) = &prediction.logits {

@@ -37,6 +37,15 @@ impl Explainer {
         Ok(Features { layer, maps })
     }
 
+    /// The shape of a layer's values for a picture.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a layer that there is not.
+    pub fn shape(&self, layer: &str) -> Result<Shape> {
+        let net = self.description.net();
+        Ok(net.node(exec::find_layer(net, layer)?).shape)
+    }
+
     /// The full name of a layer and its values for a picture: channels × height × width, or a vector.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::overlay::{Pixels, number};
 use super::sets::{Principal, Strong};
 use super::sheets::{Tile, draw_tile, head};
 use crate::Result;
-use crate::canvas::{BLUE, Canvas, Drawn, GREY, GRID, INK, VERMILLION, write_png};
+use crate::canvas::{COLOURS, Canvas, Drawn, GREY, GRID, INK, VERMILLION, write_png};
 use crate::classifier::Description;
 use crate::data::Dataset;
 
@@ -30,17 +30,14 @@ const MAP: f64 = 640.0;
 const LEGEND: f64 = 240.0;
 /// Classes of the legend.
 const MOST_CLASSES: usize = 24;
-/// Eight colours of Okabe and Ito, which colour-blind people tell apart; more classes take them again.
-const COLOURS: [RGBColor; 8] = [
-    BLUE,
-    VERMILLION,
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0x56, 0xb4, 0xe9),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x22, 0x22, 0x22),
-    RGBColor(0x99, 0x99, 0x99),
-];
+/// Further colours, where there are more than six classes; more than eight take all of them again.
+const FURTHER: [RGBColor; 2] = [INK, RGBColor(0x99, 0x99, 0x99)];
+
+/// The colour of a class.
+fn colour(class: usize) -> RGBColor {
+    let index = class % (COLOURS.len() + FURTHER.len());
+    COLOURS.get(index).copied().unwrap_or_else(|| FURTHER[index - COLOURS.len()])
+}
 
 /// A picture of a data set with a line below it.
 fn tile(data: &Dataset, index: usize, caption: String) -> Result<Tile> {
@@ -200,7 +197,7 @@ pub fn embedding_map(
         let radius = if labels.len() > 2000 { 2.0 } else { 3.0 };
         for (place, &label) in principal.places.iter().zip(labels) {
             let at = (left + along(0, place[0]), top + MAP - along(1, place[1]));
-            canvas.disc(at, radius, COLOURS[label as usize % COLOURS.len()])?;
+            canvas.disc(at, radius, colour(label as usize))?;
         }
         for axis in [0, 1] {
             let share = format!("{:.1} % of the variance", 100.0 * principal.shares[axis]);
@@ -217,7 +214,7 @@ pub fn embedding_map(
 fn draw_legend(canvas: &Canvas, classes: &[String], [left, top]: [f64; 2]) -> Drawn {
     for (index, class) in classes.iter().take(MOST_CLASSES).enumerate() {
         let y = top + index as f64 * 24.0;
-        canvas.disc((left + 6.0, y), 5.0, COLOURS[index % COLOURS.len()])?;
+        canvas.disc((left + 6.0, y), 5.0, colour(index))?;
         let name = canvas.shortened(class, SMALL, LEGEND - 32.0)?;
         canvas.text(&name, SMALL, (left + 20.0, y), HPos::Left, INK)?;
     }

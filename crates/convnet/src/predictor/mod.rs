@@ -35,6 +35,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::iter::Fuse;
 
+use serde::Serialize;
+
 use self::decoders::Decoders;
 pub use self::input::Input;
 use self::input::{Prepared, Values};
@@ -90,7 +92,7 @@ pub struct Prediction {
 }
 
 /// A class that a picture may be of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Guess {
     /// Number of the class.
     pub class: usize,

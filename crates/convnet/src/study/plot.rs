@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use plotters::style::{RGBColor, text_anchor::HPos};
+use plotters::style::text_anchor::HPos;
 
 use super::{Panel, Record, RunRecord, Study, VariantRecord};
 use crate::Result;
 use crate::axis::{Axis, PERCENT};
-use crate::canvas::{Canvas, Drawn, GREY, GRID, INK, write_png};
+use crate::canvas::{COLOURS, Canvas, Drawn, GREY, GRID, INK, write_png};
 
 const PANEL: [f64; 2] = [800.0, 640.0];
 /// Space around the plot itself within its panel: left, right, bottom.
@@ -20,15 +20,6 @@ const ROW: f64 = 34.0;
 /// Widths of lines.
 const THIN: f64 = 1.5;
 const BOLD: f64 = 4.0;
-/// Okabe and Ito's colours, which colour-blind people tell apart, without the yellow, which is too light for a line.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0x56, 0xb4, 0xe9),
-    RGBColor(0xe6, 0x9f, 0x00),
-];
 /// The least gradient that is drawn; smaller ones lie on the axis.
 const LEAST: f64 = 1e-12;
 

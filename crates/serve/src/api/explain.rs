@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -20,8 +17,7 @@ use serde_json::json;
 use super::pictures;
 use super::problem::Problem;
 use super::{PathOf, QueryOf, path, query};
-use crate::app::{App, Received};
-use crate::connections::Entry;
+use crate::app::{App, Incoming, Received};
 use crate::model::Model;
 use crate::sessions::Sessions;
 
@@ -39,17 +35,10 @@ struct About {
 
 impl About {
     /// Receives and prepares the picture.
-    async fn picture(
-        app: Arc<App>,
-        model: PathOf<String>,
-        connection: Option<Extension<Arc<Entry>>>,
-        headers: HeaderMap,
-        body: Body,
-    ) -> Result<About, Problem> {
+    async fn picture(app: Arc<App>, model: PathOf<String>, incoming: Incoming) -> Result<About, Problem> {
         let model = Arc::clone(app.model(&path(model)?)?);
-        let boundary = pictures::boundary(&headers)?;
-        let connection = connection.map(|Extension(entry)| entry);
-        let mut received = app.receive(&model, &headers, connection, body).await?;
+        let boundary = pictures::boundary(&incoming.headers)?;
+        let mut received = app.receive(&model, incoming).await?;
         let mut pictures = pictures::of(received.body.clone(), boundary, app.admission.most_pictures()).await?;
         let (Some(picture), true) = (pictures.pop(), pictures.is_empty()) else {
             return Err(Problem::request("expected one picture"));
@@ -58,6 +47,14 @@ impl About {
         let sessions = model.current();
         let image = app.prepare(&sessions, picture.name, picture.bytes, false).await?.image;
         Ok(About { app, model, sessions, received, image })
+    }
+
+    /// The same for what needs the explainer, where the server has one.
+    async fn to_explain(app: Arc<App>, model: PathOf<String>, incoming: Incoming) -> Result<About, Problem> {
+        match app.config.explain {
+            true => About::picture(app, model, incoming).await,
+            false => Err(Problem::missing("explanations are switched off on this server (--no-explain)")),
+        }
     }
 
     /// Asks the explainer about it; computing may begin late, for people look at the answer.
@@ -102,13 +99,11 @@ pub(crate) async fn explain(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
     asked: QueryOf<AskedToExplain>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let AskedToExplain { method, class, layer } = query(asked)?;
     let method: Method = method.as_deref().unwrap_or("grad-cam").parse()?;
-    let about = About::picture(app, model, connection, headers, body).await?;
+    let about = About::to_explain(app, model, incoming).await?;
     let description = &about.sessions.description;
     let class = class.map(|class| convnet::explain::class(description, &class)).transpose()?;
     let sessions = Arc::clone(&about.sessions);
@@ -138,11 +133,9 @@ fn explained(found: Explanation, description: &Description) -> Explained {
 pub(crate) async fn preprocess(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
-    let about = About::picture(app, model, connection, headers, body).await?;
+    let about = About::picture(app, model, incoming).await?;
     let description = &about.sessions.description;
     let [_, height, width] = description.input();
     let pixels = convnet::explain::pixels(description, &about.image)?;
@@ -161,12 +154,10 @@ pub(crate) async fn features(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
     asked: QueryOf<AskedForLayer>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let layer = query(asked)?.layer;
-    let about = About::picture(app, model, connection, headers, body).await?;
+    let about = About::to_explain(app, model, incoming).await?;
     let (layer, values) = about.ask(move |explainer, image| explainer.values(image, &layer)).await?;
     if values.data().len() > MOST_NUMBERS {
         let message = format!("'{layer}' has {} numbers: expected at most {MOST_NUMBERS}", values.data().len());
@@ -209,9 +200,7 @@ pub(crate) async fn unit(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
     asked: QueryOf<AskedForUnit>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let AskedForUnit { layer, channel, row, column } = query(asked)?;
     let place = match (row, column) {
@@ -219,7 +208,7 @@ pub(crate) async fn unit(
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => return Err(Problem::request("expected row and column, or neither")),
     };
-    let about = About::picture(app, model, connection, headers, body).await?;
+    let about = About::to_explain(app, model, incoming).await?;
     let found = about.ask(move |explainer, image| explainer.arithmetic(image, &layer, channel, place)).await?;
     Ok(Json(arithmetic(&found)).into_response())
 }

@@ -3,21 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use convnet::predictor::guesses;
+use convnet::predictor::{Guess, guesses};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::pictures::{self, Picture};
 use super::problem::Problem;
 use super::{PathOf, QueryOf, path, query};
-use crate::app::{App, Latest, Received};
-use crate::connections::Entry;
+use crate::app::{App, Incoming, Latest, Received};
 use crate::queue::Computed;
 use crate::sessions::Sessions;
 
@@ -62,13 +58,6 @@ struct Answered {
     warnings: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Guess {
-    class: usize,
-    label: String,
-    probability: f64,
-}
-
 /// The longest of each picture's times.
 #[derive(Default, Serialize)]
 struct Seconds {
@@ -82,17 +71,14 @@ pub(crate) async fn predict(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
     asked: QueryOf<Asked>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let (model, asked) = (app.model(&path(model)?)?, query(asked)?);
     if asked.top == Some(0) || asked.timeout == Some(0) {
         return Err(Problem::request("top and timeout: expected at least 1"));
     }
-    let boundary = pictures::boundary(&headers)?;
-    let connection = connection.map(|Extension(entry)| entry);
-    let Received { body, mut permit, arrived } = app.receive(model, &headers, connection, body).await?;
+    let boundary = pictures::boundary(&incoming.headers)?;
+    let Received { body, mut permit, arrived } = app.receive(model, incoming).await?;
     let pictures = pictures::of(body, boundary, app.admission.most_pictures()).await?;
     app.admit(&mut permit, pictures.len())?;
     let sessions = model.current();
@@ -133,16 +119,10 @@ async fn answer(
     let found = async {
         let prepared = app.prepare(sessions, name.clone(), bytes, asked.strict).await?;
         let computed = app.compute(sessions, prepared.image, latest).await?;
-        let guess = |guess: convnet::predictor::Guess| Guess {
-            class: guess.class,
-            label: guess.label,
-            probability: guess.probability,
-        };
-        let guesses = guesses(&sessions.description, &computed.output, asked.top.unwrap_or(GUESSES));
         let entry = Answered {
             name: name.clone(),
             error: None,
-            top: guesses.into_iter().map(guess).collect(),
+            top: guesses(&sessions.description, &computed.output, asked.top.unwrap_or(GUESSES)),
             logits: asked.logits.then(|| computed.output.clone()),
             warnings: prepared.warnings,
         };

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use convnet::classifier::Description;
-use convnet::data::{Dataset, Part, Sizing, Source};
+use convnet::data::{Dataset, Part, Sizing};
 use convnet::explain::{self, Strong};
 use serde::Serialize;
 
 use super::pictures;
-use crate::args::{ClassifierArgs, EngineArgs, at_least_1};
+use crate::args::{ClassifierArgs, EngineArgs, at_least_1, part};
 use crate::console::{Console, print, print_json};
 use crate::pictures::PictureArgs;
 use crate::usage::OrUsage;
@@ -36,15 +36,7 @@ impl SetArgs {
     /// The part, brought to what the network takes.
     fn load(&self, description: &Description, console: &Console) -> anyhow::Result<Arc<Dataset>> {
         let sizing = Sizing { target: Some(description.target()), ..Sizing::default() };
-        let splits = Source::parse(&self.data)?.load(sizing)?;
-        splits.train.warnings().iter().for_each(|warning| console.warn(warning));
-        let data = match self.split {
-            Part::Train => Some(splits.train),
-            Part::Val => splits.val,
-            Part::Test => splits.test,
-        };
-        let data = data.ok_or_else(|| anyhow::anyhow!("{}: the data have no part {}", self.data, self.split.name()))?;
-        Ok(Arc::new(data))
+        Ok(Arc::new(part(&self.data, self.split, sizing, console)?))
     }
 }
 
@@ -97,15 +89,11 @@ const CHANNELS: usize = 8;
 impl StrongestArgs {
     pub(super) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let SetArgs { pictures, engine, .. } = &self.set;
-        let (mut explainer, description) = pictures::explainer(&self.classifier, pictures, engine, console)?;
+        let (explainer, description) = pictures::explainer(&self.classifier, pictures, engine, console)?;
         let data = self.set.load(&description, console)?;
         let channels = match self.channel.is_empty() {
             false => self.channel.clone(),
-            true => {
-                let empty = vec![0.0; description.input().iter().product()];
-                let maps = explainer.features(&empty, &self.layer).or_usage()?.maps;
-                (0..maps.shape()[0].min(CHANNELS)).collect()
-            }
+            true => (0..explainer.shape(&self.layer).or_usage()?.channels().min(CHANNELS)).collect(),
         };
         let found = explainer.strongest(&data, &self.layer, &channels, self.count).or_usage()?;
         let found: Vec<(usize, Vec<Strong>)> = channels.into_iter().zip(found).collect();

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use convnet::classifier::Classifier;
 use convnet::explain::{self, Ascent, Explainer, Goal, Pattern};
 
 use crate::args::{ClassifierArgs, ThreadArgs, at_least_1};
 use crate::console::{Console, print};
-use crate::usage::{OrUsage, Usage};
+use crate::usage::OrUsage;
 
 /// Channels or classes that are driven where none is named.
 const SHOWN: usize = 8;
@@ -68,8 +67,8 @@ pub(super) struct MaximizeArgs {
 impl MaximizeArgs {
     pub(super) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let (classifier, _) = self.classifier.load(console)?;
-        let goals = self.goals(&classifier)?;
         let explainer = Explainer::with_engine(classifier, &self.threads.engine()?)?;
+        let goals = self.goals(&explainer)?;
         let &MaximizeArgs { steps, rate, jitter, blur_every, seed, .. } = self;
         let ascent = Ascent { steps, rate, jitter, blur_every, seed, ..Ascent::default() };
         let mut found: Vec<(String, Pattern)> = Vec::new();
@@ -87,8 +86,8 @@ impl MaximizeArgs {
     }
 
     /// What is driven, each under a name.
-    fn goals(&self, classifier: &Classifier) -> anyhow::Result<Vec<(String, Goal)>> {
-        let description = &classifier.description;
+    fn goals(&self, explainer: &Explainer) -> anyhow::Result<Vec<(String, Goal)>> {
+        let description = explainer.description();
         let Some(layer) = &self.layer else {
             let classes = match self.class.is_empty() {
                 true => (0..description.classes().len().min(SHOWN)).collect(),
@@ -106,11 +105,7 @@ impl MaximizeArgs {
         if !self.channel.is_empty() {
             return Ok(self.channel.iter().copied().map(goal).collect());
         }
-        let net = description.net();
-        let named =
-            |name: &str| name == layer || name.strip_prefix(layer.as_str()).is_some_and(|rest| rest.starts_with('.'));
-        let node = net.nodes().iter().rfind(|node| named(&node.name));
-        let node = node.ok_or_else(|| Usage::new(format!("the net '{}' has no layer '{layer}'", net.name())))?;
-        Ok((0..node.shape.channels().min(SHOWN)).map(goal).collect())
+        let channels = explainer.shape(layer).or_usage()?.channels();
+        Ok((0..channels.min(SHOWN)).map(goal).collect())
     }
 }

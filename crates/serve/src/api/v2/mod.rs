@@ -9,11 +9,9 @@ mod tensors;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use convnet::evaluate::softmax;
 use convnet::predictor::guesses;
@@ -23,8 +21,7 @@ use serde_json::json;
 use self::tensors::{HEADER_LENGTH, Inference, Output, Wanted};
 use super::problem::Problem;
 use super::{PathOf, path};
-use crate::app::{App, Received};
-use crate::connections::Entry;
+use crate::app::{App, Incoming, Received};
 use crate::model::Model;
 use crate::sessions::Sessions;
 
@@ -101,36 +98,25 @@ fn of_version(app: &App, names: PathOf<(String, String)>) -> Result<&Arc<Model>,
 pub(crate) async fn infer(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let model = Arc::clone(app.model(&path(model)?)?);
-    answer(&app, &model, connection, headers, body).await
+    answer(&app, &model, incoming).await
 }
 
 /// `POST /v2/models/{model}/versions/{version}/infer`.
 pub(crate) async fn infer_of_version(
     State(app): State<Arc<App>>,
     names: PathOf<(String, String)>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let model = Arc::clone(of_version(&app, names)?);
-    answer(&app, &model, connection, headers, body).await
+    answer(&app, &model, incoming).await
 }
 
-async fn answer(
-    app: &App,
-    model: &Arc<Model>,
-    connection: Option<Extension<Arc<Entry>>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let json_length = tensors::json_length(&headers)?;
-    let connection = connection.map(|Extension(entry)| entry);
-    let Received { body, mut permit, arrived } = app.receive(model, &headers, connection, body).await?;
+async fn answer(app: &App, model: &Arc<Model>, incoming: Incoming) -> Result<Response, Problem> {
+    let json_length = tensors::json_length(&incoming.headers)?;
+    let Received { body, mut permit, arrived } = app.receive(model, incoming).await?;
     let sessions = model.current();
     let input = sessions.description.input();
     let classes = sessions.description.classes().len();
