@@ -11,11 +11,17 @@ use serde::Serialize;
 pub(crate) struct Console {
     quiet: bool,
     verbose: bool,
+    silent: bool,
 }
 
 impl Console {
     pub(crate) fn new(quiet: bool, verbose: u8) -> Console {
-        Console { quiet, verbose: verbose > 0 }
+        Console { quiet, verbose: verbose > 0, silent: false }
+    }
+
+    /// That of a process for which another one speaks.
+    pub(crate) fn silent() -> Console {
+        Console { quiet: true, verbose: false, silent: true }
     }
 
     /// Says something on stderr, unless `--quiet`.
@@ -27,7 +33,9 @@ impl Console {
 
     /// Says on stderr what went wrong without ending the command.
     pub(crate) fn warn(&self, text: &str) {
-        let _ = writeln!(anstream::stderr(), "warning: {}", visible(text));
+        if !self.silent {
+            let _ = writeln!(anstream::stderr(), "warning: {}", visible(text));
+        }
     }
 
     /// Whether hints and progress are wanted.

@@ -9,6 +9,7 @@ mod console;
 mod hints;
 mod interrupt;
 mod pictures;
+mod processes;
 mod progress;
 mod settings;
 mod usage;
@@ -50,16 +51,31 @@ struct Cli {
 
 fn main() -> ExitCode {
     interrupt::install();
-    let cli = Cli::parse();
-    match cli.command.run(&Console::new(cli.quiet, cli.verbose)) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // The first process says it for all.
+        Err(error) if error.use_stderr() && !processes::is_first() => return ExitCode::from(2),
+        Err(error) => error.exit(),
+    };
+    let console = if processes::is_first() { Console::new(cli.quiet, cli.verbose) } else { Console::silent() };
+    let code = match cli.command.run(&console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
         Err(error) => {
-            report(&error);
+            if !is_elsewhere(&error) {
+                report(&error);
+            }
             if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
-    }
+    };
+    processes::leave();
+    code
+}
+
+/// Whether another process has failed, which says so itself.
+fn is_elsewhere(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(convnet::Error::Elsewhere { .. }))
 }
 
 /// Only [`console::print()`] fails with an [`io::Error`] of this kind: files are the library's, whose errors are its own.
@@ -71,7 +87,9 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn report(error: &anyhow::Error) {
     let red: Style = AnsiColor::Red.on_default().bold();
     let hint = hints::hint(error).unwrap_or_default();
-    let mut text = format!("{red}error:{red:#} {}\n", visible(&format!("{error}{hint}")));
+    let which = processes::launch().filter(|launch| launch.rank > 0);
+    let which = which.map(|launch| format!("process {} of {}: ", launch.rank, launch.size)).unwrap_or_default();
+    let mut text = format!("{red}error:{red:#} {which}{}\n", visible(&format!("{error}{hint}")));
     let mut last = error.to_string();
     for cause in error.chain().skip(1).map(|cause| cause.to_string()) {
         if !last.ends_with(&cause) {

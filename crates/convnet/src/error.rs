@@ -246,6 +246,17 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+    /// Something that has failed in another of the processes that compute together.
+    #[error("process {rank} of {size}: {problem}")]
+    #[non_exhaustive]
+    Elsewhere {
+        /// Number of the process, from 0.
+        rank: usize,
+        /// Number of processes.
+        size: usize,
+        /// What it says.
+        problem: String,
+    },
     /// Something that this build of the library leaves out.
     #[error("{what} is not part of this build: build the crate convnet with its feature '{feature}'")]
     #[non_exhaustive]

@@ -30,7 +30,7 @@
 //!
 //! # Features
 //!
-//! All but `failpoints` are on unless `default-features = false`, which leaves what training and inference need, and pictures as
+//! All but `failpoints` and `mpi` are on unless `default-features = false`, which leaves what training and inference need, and pictures as
 //! PNG.
 //!
 //! | feature | what it adds | crates |
@@ -41,6 +41,7 @@
 //! | `image` | [`predictor::Input`] from an `image::DynamicImage` | none: its version of `image` becomes part of the interface |
 //! | `jpeg` | reading and writing JPEG | libjpeg-turbo-rs |
 //! | `lecture` | the lecture's rows, computed ([`lecture`]) | none |
+//! | `mpi` | training by processes that `mpirun` starts (`distributed::mpi`); needs an MPI library and libclang | mpi |
 //! | `onnx` | reading networks from ONNX files ([`mod@onnx`]) | prost |
 //! | `plots` | the pictures and the page of a run, comparisons, sheets of filters ([`train::plots`], [`mod@report`], [`compare`]) | plotters, a font |
 //!
@@ -68,6 +69,7 @@ pub mod columns;
 pub mod compare;
 mod csv;
 pub mod data;
+pub mod distributed;
 mod error;
 pub mod evaluate;
 pub mod exec;

@@ -9,19 +9,21 @@ use std::time::Instant;
 use anyhow::Context;
 use convnet::columns::{Columns, Style, counted, thousands};
 use convnet::data::{Dataset, Part, Source, Splits};
+use convnet::distributed::{Processes, Shards};
 use convnet::exec::Engine;
 use convnet::train::{
-    Ending, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TestResult, TrainConfig, Trainer,
-    plots, torn_line,
+    Ending, EngineConfig, EpochMetrics, Observer, Outcome, Prepared, Prologue, RunFolder, Settings, TestResult,
+    TrainConfig, Trainer, plots, torn_line,
 };
 use serde::Serialize;
 
 use crate::args::{source, tell_notes, tell_read, warn_of_emulation};
 use crate::console::{Console, print, print_json};
 use crate::interrupt::{self, Interrupted};
+use crate::processes;
 use crate::progress::Narrator;
 use crate::settings::SettingArgs;
-use crate::usage::OrUsage;
+use crate::usage::{OrUsage, Usage};
 
 /// Train a network to classify pictures
 ///
@@ -100,17 +102,29 @@ struct Report<'a> {
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         if self.find_lr {
-            return self.find_lr(console);
+            return match processes::launch() {
+                Some(launch) => Err(Usage::new(format!(
+                    "--find-lr tries rates in one process: start it without {}",
+                    launch.launcher
+                ))
+                .into()),
+                None => self.find_lr(console),
+            };
         }
+        let processes = processes::join()?;
         let (trainer, engine) = match &self.resume {
-            Some(run) => self.resume(run, console)?,
-            None => self.begin(console)?,
+            Some(run) => self.resume(run, console, &processes)?,
+            None => self.begin(console, &processes)?,
         };
-        let (run, config) = trainer.saved().context("expected a run with a folder")?;
+        let trainer = processes.agree(trainer.across(&processes).map_err(anyhow::Error::from))?;
+        let Some((run, config)) = trainer.saved() else {
+            interrupt::tell();
+            return ended(trainer.fit(&mut UntilInterrupted)?.ending);
+        };
         let run = run.clone();
         warn_of_emulation(&engine, console);
         warn_of_little(&trainer, config, console);
-        console.note(&introduction(&trainer, &engine, &run, config));
+        console.note(&introduction(&trainer, &engine, &run, config, &processes));
         let watched = trainer.watched().map(|(part, data)| (part, first_class(data)));
         interrupt::tell();
         let mut narrator = Narrator::new(console, &trainer);
@@ -125,24 +139,26 @@ impl Args {
                 print(&next_steps(&outcome, &run, watched.as_ref().map(|(_, class)| class.as_str())))?;
             }
         }
-        match outcome.ending {
-            Ending::Stopped => Err(Interrupted.into()),
-            Ending::Finished | Ending::MaxSteps | Ending::OutOfPatience => Ok(()),
-        }
+        ended(outcome.ending)
     }
 
-    fn begin(&self, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
-        let (trainer, config, engine) = self.prepare(console)?;
-        let folder = match &self.out {
-            Some(path) => RunFolder::create(path, &config)?,
-            None => RunFolder::create_next(&config)?,
+    /// A new run, in a folder of the first process.
+    fn begin(&self, console: &Console, processes: &Processes) -> anyhow::Result<(Trainer, Engine)> {
+        let (trainer, config, engine) = processes.agree(self.prepare(console, processes))?;
+        let in_folder = |trainer: Trainer| -> anyhow::Result<Trainer> {
+            let folder = match &self.out {
+                Some(path) => RunFolder::create(path, &config)?,
+                None => RunFolder::create_next(&config)?,
+            };
+            Ok(trainer.in_folder(folder, config)?)
         };
-        Ok((trainer.in_folder(folder, config)?, engine))
+        let trainer = if processes.is_first() { in_folder(trainer) } else { Ok(trainer) };
+        Ok((processes.agree(trainer)?, engine))
     }
 
     /// Tries learning rates.
     fn find_lr(&self, console: &Console) -> anyhow::Result<()> {
-        let (trainer, config, engine) = self.prepare(console)?;
+        let (trainer, config, engine) = self.prepare(console, &Processes::alone())?;
         warn_of_emulation(&engine, console);
         warn_of_little(&trainer, &config, console);
         interrupt::tell();
@@ -170,13 +186,17 @@ impl Args {
     }
 
     /// Everything but the folder of a run.
-    fn prepare(&self, console: &Console) -> anyhow::Result<(Trainer, TrainConfig, Engine)> {
+    fn prepare(&self, console: &Console, processes: &Processes) -> anyhow::Result<(Trainer, TrainConfig, Engine)> {
         let mut config = self.config(console)?;
+        if processes.size() > 1 {
+            config.recipe.shards.get_or_insert(processes.size());
+            config.recipe.check().or_usage()?;
+        }
         let from = self.source(&mut config, console)?;
         for file in [&mut config.model.net, &mut config.model.weights].into_iter().flatten() {
             *file = absolute(file)?;
         }
-        let engine = config.engine.engine()?;
+        let engine = engine(&config, processes)?;
         let start = Instant::now();
         let Prepared { config, splits, classifier, notes } = Prepared::new(config, &from)?;
         tell_splits(&splits, start, console);
@@ -210,7 +230,29 @@ impl Args {
         })
     }
 
-    fn resume(&self, run: &Path, console: &Console) -> anyhow::Result<(Trainer, Engine)> {
+    /// An earlier run: the first process takes its folder, then the others read it.
+    fn resume(&self, run: &Path, console: &Console, processes: &Processes) -> anyhow::Result<(Trainer, Engine)> {
+        let (run, config, splits, engine) = processes.agree(self.open(run, console, processes))?;
+        if !processes.is_first() {
+            processes.agree(Ok::<_, anyhow::Error>(()))?;
+            let trainer = Trainer::follow(&run, &config, splits, &engine).map_err(anyhow::Error::from);
+            return Ok((processes.agree(trainer)?, engine));
+        }
+        let taken = Trainer::resume(run, config, splits, &engine).map_err(anyhow::Error::from);
+        let (trainer, problem) = processes.agree(taken)?;
+        if let Some(problem) = problem {
+            console.warn(&format!("{problem}. Going on from the checkpoint before it."));
+        }
+        Ok((processes.agree(Ok::<_, anyhow::Error>(trainer))?, engine))
+    }
+
+    /// The folder of an earlier run, its configuration and its pictures.
+    fn open(
+        &self,
+        run: &Path,
+        console: &Console,
+        processes: &Processes,
+    ) -> anyhow::Result<(RunFolder, TrainConfig, Splits, Engine)> {
         let run = RunFolder::open(run)?;
         let before = run.config()?;
         // A limit of steps is that of the call.
@@ -226,7 +268,7 @@ impl Args {
             ));
         }
         let from = self.source(&mut config, console)?;
-        let engine = config.engine.engine()?;
+        let engine = engine(&config, processes)?;
         let start = Instant::now();
         if let Some(line) = torn_line(&run.metrics_jsonl())? {
             let path = run.metrics_jsonl();
@@ -237,11 +279,7 @@ impl Args {
         }
         let splits = Prepared::splits_of_run(&run, &config, &from)?;
         tell_splits(&splits, start, console);
-        let (trainer, problem) = Trainer::resume(run, config, splits, &engine)?;
-        if let Some(problem) = problem {
-            console.warn(&format!("{problem}. Going on from the checkpoint before it."));
-        }
-        Ok((trainer, engine))
+        Ok((run, config, splits, engine))
     }
 
     /// The data set that is named. Its path becomes absolute, so that the run can be used from any folder.
@@ -251,6 +289,20 @@ impl Args {
             config.data.source = absolute(path)?.to_str().context("expected data whose path is UTF-8")?.to_owned();
         }
         Ok(source)
+    }
+}
+
+/// The engine of the configuration, with this process's share of the cores where no number of threads is said.
+fn engine(config: &TrainConfig, processes: &Processes) -> convnet::Result<Engine> {
+    let own = EngineConfig { threads: processes.threads(), ..config.engine };
+    if config.engine.threads == 0 && processes.size() > 1 { own.engine() } else { config.engine.engine() }
+}
+
+/// What a command that has trained ends with.
+fn ended(ending: Ending) -> anyhow::Result<()> {
+    match ending {
+        Ending::Stopped => Err(Interrupted.into()),
+        Ending::Finished | Ending::MaxSteps | Ending::OutOfPatience => Ok(()),
     }
 }
 
@@ -276,9 +328,10 @@ fn first_class(data: &Dataset) -> String {
 /// Warns of data, batches or layers from which little can be learned.
 fn warn_of_little(trainer: &Trainer, config: &TrainConfig, console: &Console) {
     let normalises = trainer.description().net().nodes().iter().any(|node| node.op.has_running_statistics());
-    if normalises && trainer.recipe().batch_size.min(trainer.train_data().len()) == 1 {
+    let batch = trainer.recipe().batch_size.min(trainer.train_data().len());
+    if normalises && Shards::alone(trainer.recipe().shards()).largest(batch) == 1 {
         console.warn(
-            "batches of one picture: batch norm finds no variance where a map has one pixel; a batch size of 2 or more is meant for it",
+            "batches or shards of one picture: batch norm finds no variance where a map has one pixel; a batch size of 2 or more is meant for it",
         );
     }
     if config.model.weights.is_none() && trainer.recipe().freeze.iter().any(|layer| layer == "backbone") {
@@ -293,7 +346,13 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// What is about to happen.
-fn introduction(trainer: &Trainer, engine: &Engine, run: &RunFolder, config: &TrainConfig) -> String {
+fn introduction(
+    trainer: &Trainer,
+    engine: &Engine,
+    run: &RunFolder,
+    config: &TrainConfig,
+    processes: &Processes,
+) -> String {
     let (net, progress) = (trainer.description().net(), trainer.progress());
     let watched = match trainer.watched() {
         Some((Part::Val, data)) => format!("{} for validation", thousands(data.len() as u64)),
@@ -303,8 +362,14 @@ fn introduction(trainer: &Trainer, engine: &Engine, run: &RunFolder, config: &Tr
         ),
         None => "none held out".into(),
     };
+    let (size, shards) = (processes.size(), trainer.recipe().shards());
+    let together = match (size, shards) {
+        (1, 1) => String::new(),
+        (1, _) => format!("Batches in {shards} shards, "),
+        _ => format!("{size} processes, batches in {shards} shards, each process with "),
+    };
     let mut text = format!(
-        "Training {} ({} parameters) on {}: {}, {watched}. {}, {}. Run folder {}",
+        "Training {} ({} parameters) on {}: {}, {watched}. {together}{}, {}. Run folder {}",
         net.name(),
         thousands(net.parameter_count()),
         config.data.source,

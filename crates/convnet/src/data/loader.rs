@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -68,6 +69,17 @@ pub struct LoaderOptions {
     pub workers: usize,
 }
 
+/// What [`Loader::of_parts`] does.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    /// In which order the pictures come.
+    pub(crate) order: Order,
+    /// The batches, as ranges of an order of so many pictures.
+    pub(crate) parts: &'a dyn Fn(usize) -> Vec<Range<usize>>,
+    /// Background threads, at least 1.
+    pub(crate) workers: usize,
+}
+
 /// One epoch of batches: an iterator.
 pub struct Loader {
     shared: Arc<Shared>,
@@ -124,7 +136,7 @@ struct Slot {
 /// Some pictures of a batch, to be made.
 struct Job {
     batch: usize,
-    pictures: std::ops::Range<usize>,
+    pictures: Range<usize>,
     buffer: Arc<Mutex<Buffer>>,
 }
 
@@ -146,9 +158,8 @@ struct Epoch {
     /// Seed and number of the epoch.
     key: [u64; 2],
     order: Vec<u32>,
-    batch_size: usize,
-    /// Number of batches.
-    end: usize,
+    /// The batches, each a range of the order.
+    batches: Vec<Range<usize>>,
 }
 
 impl Loader {
@@ -173,9 +184,25 @@ impl Loader {
         augmentation: &Augmentation,
     ) -> Result<Loader> {
         let LoaderOptions { batch_size, order, start_batch, workers } = options;
-        if batch_size == 0 || workers == 0 {
-            let (setting, found) = if workers == 0 { ("workers", workers) } else { ("batch_size", batch_size) };
-            return Err(Error::setting(setting, "at least 1", found));
+        if batch_size == 0 {
+            return Err(Error::setting("batch_size", "at least 1", batch_size));
+        }
+        let batches = |count: usize| {
+            let begin = |batch: usize| batch.saturating_mul(batch_size).min(count);
+            (start_batch..count.div_ceil(batch_size)).map(|batch| begin(batch)..begin(batch + 1)).collect()
+        };
+        Loader::of_parts(data, normalization, Parts { order, parts: &batches, workers }, augmentation)
+    }
+
+    /// The same with batches that are any parts of the order, none of them empty.
+    pub(crate) fn of_parts(
+        data: Arc<Dataset>,
+        normalization: &Normalization,
+        Parts { order, parts, workers }: Parts<'_>,
+        augmentation: &Augmentation,
+    ) -> Result<Loader> {
+        if workers == 0 {
+            return Err(Error::setting("workers", "at least 1", workers));
         }
         let normalizer = normalization.normalizer(data.shape()[0])?;
         let target @ [_, height, width] = data.shape();
@@ -190,17 +217,16 @@ impl Loader {
             Order::Shuffled { seed, epoch } | Order::Windowed { seed, epoch, .. } => [seed, epoch],
         };
         let order = order.of(data.len())?;
-        let end = order.len().div_ceil(batch_size);
-        let start = start_batch.min(end);
-        let left = order.len() - order.len().min(start.saturating_mul(batch_size));
-        let workers = workers.min(left);
-        let buffers = BUFFERS.saturating_add((SHARE * workers).div_ceil(batch_size));
-        let free = (0..buffers.min(end - start)).map(|_| Buffer::default()).collect();
-        let state = State { slots: VecDeque::new(), next: start, free, stop: false };
-        let epoch = Epoch { data, normalizer, augmenter, at_own_size, key, order, batch_size, end };
+        let batches: Vec<Range<usize>> = parts(order.len());
+        let workers = workers.min(batches.iter().map(Range::len).sum());
+        let largest = batches.iter().map(Range::len).max().unwrap_or(1);
+        let buffers = BUFFERS.saturating_add((SHARE * workers).div_ceil(largest));
+        let free = (0..buffers.min(batches.len())).map(|_| Buffer::default()).collect();
+        let state = State { slots: VecDeque::new(), next: 0, free, stop: false };
+        let epoch = Epoch { data, normalizer, augmenter, at_own_size, key, order, batches };
         let (work, done) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { epoch, state: Mutex::new(state), work, done });
-        let mut loader = Loader { shared, threads: Vec::new(), next: start, waited: Duration::ZERO };
+        let mut loader = Loader { shared, threads: Vec::new(), next: 0, waited: Duration::ZERO };
         for _ in 0..workers {
             let shared = Arc::clone(&loader.shared);
             let thread = thread::Builder::new().name("loader".into()).spawn(move || shared.run());
@@ -217,7 +243,10 @@ impl Loader {
 
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader").field("next", &self.next).field("end", &self.shared.epoch.end).finish_non_exhaustive()
+        f.debug_struct("Loader")
+            .field("next", &self.next)
+            .field("end", &self.shared.epoch.batches.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -232,7 +261,7 @@ impl Iterator for Loader {
 
     /// The next batch, or why it cannot be made; waits until it is ready.
     fn next(&mut self) -> Option<Result<Batch>> {
-        if self.next == self.shared.epoch.end {
+        if self.next == self.shared.epoch.batches.len() {
             return None;
         }
         self.next += 1;
@@ -246,7 +275,7 @@ impl Iterator for Loader {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.shared.epoch.end - self.next;
+        let left = self.shared.epoch.batches.len() - self.next;
         (left, Some(left))
     }
 }
@@ -363,7 +392,7 @@ impl Shared {
                 slot.taken = end;
                 return Some(Job { batch: slot.batch, pictures, buffer: Arc::clone(&slot.buffer) });
             }
-            if state.next == self.epoch.end {
+            if state.next == self.epoch.batches.len() {
                 return None;
             }
             match state.free.pop() {
@@ -437,15 +466,14 @@ impl State {
 impl Epoch {
     /// The pictures of a batch.
     fn items(&self, batch: usize) -> &[u32] {
-        let start = batch * self.batch_size;
-        &self.order[start..self.order.len().min(start.saturating_add(self.batch_size))]
+        &self.order[self.batches[batch].clone()]
     }
 
     /// Makes some pictures of a batch; the error says at which one it broke off.
     fn make(
         &self,
         batch: usize,
-        pictures: std::ops::Range<usize>,
+        pictures: Range<usize>,
         buffer: &Mutex<Buffer>,
         maker: &mut Maker,
     ) -> Result<(), (usize, Error)> {

@@ -57,6 +57,7 @@ pub(crate) mod stored;
 #[cfg(feature = "plots")]
 pub(crate) use augmented::Augmented;
 pub use dataset::{Dataset, Splits};
+pub(crate) use loader::Parts;
 pub use loader::{Batch, Loader, LoaderOptions, Order};
 pub use normalize::{Normalization, Normalizer};
 pub use picture::PictureError;

@@ -21,9 +21,11 @@ pub use self::interval::wilson_interval;
 pub use self::logits::{ranking, softmax};
 pub use self::measures::{ClassMeasures, ConfusedPair, MeanMeasures};
 pub use self::predictions_csv::PredictionsCsv;
-use self::tally::Tally;
+use self::tally::{Answer, Tally};
 use crate::classifier::Description;
-use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order};
+use crate::data::augment::Augmentation;
+use crate::data::{Batch, Dataset, Loader, Order, Parts};
+use crate::distributed::Processes;
 use crate::exec::{Engine, Inference};
 use crate::predictor::{Input, Predictor};
 use crate::{Error, Result, StateDict};
@@ -92,27 +94,75 @@ pub fn evaluate(
     batch_size: usize,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>> {
-    evaluate_in(Order::Sequential, description, weights, data, engine, batch_size, watch)
+    let (order, processes) = (Order::Sequential, &Processes::alone());
+    Measurement { order, description, weights, data, engine, batch_size, processes }.evaluate(watch)
 }
 
-/// The same of the pictures that an order has.
-pub(crate) fn evaluate_in(
-    order: Order,
-    description: &Description,
-    weights: &StateDict,
-    data: &Arc<Dataset>,
-    engine: &Engine,
-    batch_size: usize,
-    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Option<Evaluation>> {
-    let mut tally = Tally::new(description.classes().len());
-    show(order, description, weights, data, engine, batch_size, &mut |first, logits, batch| {
-        let labels = batch.labels();
-        let rows = logits.chunks_exact(description.classes().len());
-        rows.zip(labels).for_each(|(row, &label)| tally.add(row, label as usize));
-        watch(first + labels.len())
-    })
-    .map(|whole| whole.is_continue().then(|| tally.evaluation(description.classes())))
+/// The same of the pictures that an order has, by several processes.
+#[derive(Clone, Copy)]
+pub(crate) struct Measurement<'a> {
+    pub(crate) order: Order,
+    pub(crate) description: &'a Description,
+    pub(crate) weights: &'a StateDict,
+    pub(crate) data: &'a Arc<Dataset>,
+    pub(crate) engine: &'a Engine,
+    pub(crate) batch_size: usize,
+    /// Each has every so many batches.
+    pub(crate) processes: &'a Processes,
+}
+
+impl Measurement<'_> {
+    /// The evaluation, the same in every process; nothing where `watch` breaks off in one of them.
+    pub(crate) fn evaluate(self, watch: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Option<Evaluation>> {
+        let Measurement { description, processes, .. } = self;
+        let (classes, alone) = (description.classes().len(), processes.size() == 1);
+        let (mut tally, mut sent) = (Tally::new(classes), Vec::new());
+        let shown = self.show(&mut |first, logits, batch| {
+            let labels = batch.labels();
+            let answers = logits.chunks_exact(classes).zip(labels).map(|(row, &label)| Answer::of(row, label as usize));
+            match alone {
+                true => answers.for_each(|answer| tally.take(answer)),
+                false => sent.push(answers.map(Answer::to_numbers).collect()),
+            }
+            watch(first + labels.len())
+        });
+        if alone {
+            return shown.map(|whole| whole.is_continue().then(|| tally.evaluation(description.classes())));
+        }
+        // Batches come round the processes, in whose order the sums are.
+        let all: Vec<(bool, Vec<Vec<[u64; 5]>>)> =
+            processes.exchange(shown.map(|whole| (whole.is_continue(), sent)))?;
+        let rounds = all.iter().map(|(_, batches)| batches.len()).max().unwrap_or_default();
+        for batches in (0..rounds).flat_map(|round| all.iter().filter_map(move |(_, batches)| batches.get(round))) {
+            batches.iter().for_each(|&numbers| tally.take(Answer::of_numbers(numbers)));
+        }
+        let whole = all.iter().all(|(whole, _)| *whole);
+        Ok(whole.then(|| tally.evaluation(description.classes())))
+    }
+
+    /// Hands out the net's outputs of batch after batch, until the receiver breaks off.
+    fn show(self, receive: &mut Receive) -> Result<ControlFlow<()>> {
+        let Measurement { order, description, weights, data, engine, batch_size, processes } = self;
+        description.check_data(data)?;
+        let batch_size = batch_size.min(data.len());
+        let mut inference = Inference::new(description.net(), engine, batch_size, weights)?;
+        let (rank, size) = (processes.rank(), processes.size());
+        let parts = |count: usize| {
+            let begin = |batch: usize| (batch * batch_size).min(count);
+            (rank..count.div_ceil(batch_size)).step_by(size).map(|batch| begin(batch)..begin(batch + 1)).collect()
+        };
+        let workers = data.customary_workers().min(processes.threads());
+        let parts = Parts { order, parts: &parts, workers };
+        let batches = Loader::of_parts(Arc::clone(data), description.normalization(), parts, &Augmentation::none())?;
+        for (batch, index) in batches.zip((rank..).step_by(size)) {
+            let batch = batch?;
+            let logits = inference.run(batch.images(), batch.len())?;
+            if receive(index * batch_size, logits, &batch).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
 /// The same in which `each` is told of every picture, in the order of the data set, and nothing breaks off.
@@ -131,7 +181,9 @@ pub fn evaluate_each(
     let normalizer = description.normalization().normalizer(description.input()[0])?;
     let size = description.input().iter().product();
     let mut planes = vec![0; size];
-    let _ = show(Order::Sequential, description, weights, data, engine, batch_size, &mut |first, logits, batch| {
+    let (order, processes) = (Order::Sequential, &Processes::alone());
+    let measurement = Measurement { order, description, weights, data, engine, batch_size, processes };
+    let _ = measurement.show(&mut |first, logits, batch| {
         let rows = logits.chunks_exact(description.classes().len());
         for (((logits, &label), image), index) in
             rows.zip(batch.labels()).zip(batch.images().chunks_exact(size)).zip(first..)
@@ -148,31 +200,6 @@ pub fn evaluate_each(
 
 /// Takes a batch: the number of its first picture, the net's outputs and the pictures.
 type Receive<'a> = dyn FnMut(usize, &[f32], &Batch) -> ControlFlow<()> + 'a;
-
-/// Hands out the net's outputs of batch after batch, until the receiver breaks off.
-fn show(
-    order: Order,
-    description: &Description,
-    weights: &StateDict,
-    data: &Arc<Dataset>,
-    engine: &Engine,
-    batch_size: usize,
-    receive: &mut Receive,
-) -> Result<ControlFlow<()>> {
-    description.check_data(data)?;
-    let batch_size = batch_size.min(data.len());
-    let mut inference = Inference::new(description.net(), engine, batch_size, weights)?;
-    let options = LoaderOptions { batch_size, order, start_batch: 0, workers: data.customary_workers() };
-    let mut first = 0;
-    for batch in Loader::new(Arc::clone(data), description.normalization(), options)? {
-        let batch = batch?;
-        if receive(first, inference.run(batch.images(), batch.len())?, &batch).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        first += batch.len();
-    }
-    Ok(ControlFlow::Continue(()))
-}
 
 /// Shows labelled pictures to a net as they are drawn from an iterator, in constant memory. A picture that cannot be used
 /// does not count; `told` hears of every picture, and ends the evaluation with an error of its own.

@@ -17,6 +17,37 @@ pub(super) struct Tally {
     start: Instant,
 }
 
+/// What a tally takes of a picture.
+#[derive(Clone, Copy)]
+pub(super) struct Answer {
+    label: usize,
+    /// Classes that are guessed before the label.
+    rank: usize,
+    /// The first guess.
+    first: usize,
+    loss: f64,
+    confidence: f64,
+}
+
+impl Answer {
+    pub(super) fn of(logits: &[f32], label: usize) -> Answer {
+        let (loss, confidence) = logits::loss_and_confidence(logits, label);
+        Answer { label, rank: logits::rank(logits, label), first: logits::first(logits), loss, confidence }
+    }
+
+    /// Its numbers, to be sent: floats by their bits, since not all of them may be finite.
+    pub(super) fn to_numbers(self) -> [u64; 5] {
+        let Answer { label, rank, first, loss, confidence } = self;
+        [label as u64, rank as u64, first as u64, loss.to_bits(), confidence.to_bits()]
+    }
+
+    /// The reverse.
+    pub(super) fn of_numbers([label, rank, first, loss, confidence]: [u64; 5]) -> Answer {
+        let [label, rank, first] = [label, rank, first].map(|number| number as usize);
+        Answer { label, rank, first, loss: f64::from_bits(loss), confidence: f64::from_bits(confidence) }
+    }
+}
+
 impl Tally {
     pub(super) fn new(classes: usize) -> Tally {
         Tally {
@@ -32,13 +63,15 @@ impl Tally {
     }
 
     pub(super) fn add(&mut self, logits: &[f32], label: usize) {
-        let rank = logits::rank(logits, label);
-        let (loss, confidence) = logits::loss_and_confidence(logits, label);
+        self.take(Answer::of(logits, label));
+    }
+
+    pub(super) fn take(&mut self, Answer { label, rank, first, loss, confidence }: Answer) {
         self.images += 1;
         self.top1 += usize::from(rank < 1);
         self.top5 += usize::from(rank < NEAR);
         self.loss += loss;
-        self.confusion.add(label, logits::first(logits));
+        self.confusion.add(label, first);
         self.bins.add(confidence, rank < 1);
     }
 

@@ -1,7 +1,9 @@
 //! Training: a net planned once, forward, backward and update, and run step by step without allocation.
 
+mod shards;
 mod statistics;
 
+pub(crate) use self::shards::{Shard, Sums};
 use self::statistics::Average;
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
@@ -94,6 +96,8 @@ pub struct Training {
     gradients: Buffer,
     /// The sum so far while another batch's gradients are computed; empty until then.
     sum: Buffer,
+    /// Memory of sums over shards that nobody needs at the moment.
+    spare: Vec<Sums>,
     /// Whether the caller may have written where backward does not.
     touched: bool,
     update: Update,
@@ -175,6 +179,7 @@ impl Training {
             kept,
             gradients: Buffer::zeros(len),
             sum: Buffer::default(),
+            spare: Vec::new(),
             touched: false,
             update,
             groups,
@@ -211,7 +216,7 @@ impl Training {
     /// # Errors
     /// As [`Training::step`], and [`Error::Setting`] when a target is no probabilities. Nothing has changed then.
     pub fn gradients<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
-        self.pass(images, targets.into(), false)
+        self.pass(images, targets.into(), false, 1.0)
     }
 
     /// The same, and the gradients are added to those of the passes since the last update, if there are any: after k batches of
@@ -221,10 +226,11 @@ impl Training {
     /// # Errors
     /// As [`Training::gradients`].
     pub fn accumulate<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
-        self.pass(images, targets.into(), self.passes > 0)
+        self.pass(images, targets.into(), self.passes > 0, 1.0)
     }
 
-    fn pass(&mut self, images: &[f32], targets: Targets<'_>, add: bool) -> Result<Step> {
+    /// The gradients are multiplied by `share`.
+    fn pass(&mut self, images: &[f32], targets: Targets<'_>, add: bool, share: f32) -> Result<Step> {
         let count = count(targets, self.classes)?;
         super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
         if add {
@@ -239,7 +245,7 @@ impl Training {
         let mode = Mode::Training { seed: self.pass_seed(self.passes) };
         self.session.forward((&self.weights, &mut self.running), images, count, mode);
         let start = self.session.profile.start();
-        let step = self.losses(targets, count);
+        let step = self.losses(targets, count, share);
         self.session.profile.stop(start, "cross_entropy", "forward", 0);
         self.session.backward(&self.weights, &mut self.gradients, count, mode);
         if add {
@@ -290,8 +296,8 @@ impl Training {
         found.next()
     }
 
-    /// The losses of all outputs, and their gradients by the outputs.
-    fn losses(&mut self, targets: Targets<'_>, count: usize) -> Step {
+    /// The losses of all outputs, and their gradients by the outputs, which are multiplied by `share`.
+    fn losses(&mut self, targets: Targets<'_>, count: usize, share: f32) -> Step {
         let session = &mut self.session;
         let plan = session.plan.clone();
         let (mut total, mut correct) = (0.0, 0);
@@ -306,7 +312,10 @@ impl Training {
                 (total, correct) = (loss, right);
             } else {
                 total += f64::from(weight) * loss;
-                gradient.iter_mut().for_each(|gradient| *gradient *= weight);
+            }
+            let factor = weight * share;
+            if factor != 1.0 {
+                gradient.iter_mut().for_each(|gradient| *gradient *= factor);
             }
         }
         Step { loss: total, correct }

@@ -1,39 +1,56 @@
 //! Numbers that are none any more: found before they are saved, and named by layer, step and batch.
 
-use super::{Progress, Trainer};
+use super::saved::Saved;
+use super::{Progress, Recipe, Trainer};
 use crate::data::Batch;
-use crate::exec::{NotFinite, Place};
+use crate::exec::{NotFinite, Place, Training};
 use crate::{Error, Result, StateDict};
+
+/// What the error of a run that has diverged tells beside the number.
+#[derive(Clone, Copy)]
+pub(super) struct Divergence<'a> {
+    recipe: &'a Recipe,
+    saved: Option<&'a Saved>,
+    progress: Progress,
+}
 
 impl Trainer {
     /// What the last update has made.
     pub(super) fn expect_finite_tensors(&self, what: &str, tensors: &StateDict) -> Result<()> {
         for (name, tensor) in tensors {
             if let Some(&value) = tensor.data().iter().find(|value| !value.is_finite()) {
-                return Err(self.diverged(format!("{what} '{name}'"), value.into(), self.progress));
+                let of = Divergence::of(&self.recipe, self.saved.as_ref(), self.progress);
+                return Err(of.error(format!("{what} '{name}'"), value.into(), self.progress));
             }
         }
         Ok(())
     }
+}
+
+impl<'a> Divergence<'a> {
+    /// For a run that stands there.
+    pub(super) fn of(recipe: &'a Recipe, saved: Option<&'a Saved>, progress: Progress) -> Divergence<'a> {
+        Divergence { recipe, saved, progress }
+    }
 
     /// The loss of the next step; where it is no number, the error names the layer in which that begins.
-    pub(super) fn expect_finite_loss(&mut self, batch: &Batch, loss: f64) -> Result<()> {
+    pub(super) fn expect_finite_loss(self, training: &mut Training, batch: &Batch, loss: f64) -> Result<()> {
         if loss.is_finite() {
             return Ok(());
         }
         let done = self.progress;
         let next = Progress { step: done.step + 1, batch: done.batch + 1, ..done };
-        Err(match self.training.find_not_finite(batch.images(), batch.len())? {
+        Err(match training.find_not_finite(batch.images(), batch.len())? {
             Some(NotFinite { place, value }) => {
                 let when = if matches!(place, Place::Tensor(_)) { done } else { next };
-                self.diverged(place.to_string(), value.into(), when)
+                self.error(place.to_string(), value.into(), when)
             }
-            None => self.diverged("loss".into(), loss, next),
+            None => self.error("loss".into(), loss, next),
         })
     }
 
-    fn diverged(&self, what: String, value: f64, when: Progress) -> Error {
-        let last = self.saved.as_ref().map(|saved| saved.folder.last_safetensors());
+    fn error(self, what: String, value: f64, when: Progress) -> Error {
+        let last = self.saved.map(|saved| saved.folder.last_safetensors());
         Error::Diverged {
             what,
             value,

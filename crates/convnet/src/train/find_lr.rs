@@ -9,9 +9,10 @@
 
 use serde::Serialize;
 
+use super::learning::Learned;
 use super::targets::TargetMaker;
 use super::{Observer, Trainer};
-use crate::Result;
+use crate::{Error, Result};
 
 /// The first and the last rate.
 const RATES: [f64; 2] = [1e-7, 10.0];
@@ -85,19 +86,23 @@ impl Trainer {
     pub fn find_lr(mut self, observer: &mut dyn Observer) -> Result<RateSearch> {
         let (mut search, mut targets) = (RateSearch::default(), TargetMaker::default());
         loop {
-            for batch in self.batches(0)? {
+            let mut batches = self.batches(0)?;
+            while self.progress.images < self.train.len() {
                 let Some(lr) = search.next() else { return Ok(search.concluded()) };
-                let mut batch = batch?;
-                let step = self.gradients(&mut batch, &mut targets)?;
+                let Learned { step, images, .. } = match self.learn(&mut batches, &mut targets, false) {
+                    // Rates grow until the loss does.
+                    Err(Error::Diverged { .. }) => return Ok(search.concluded()),
+                    learned => learned?,
+                };
                 self.update(lr);
-                self.progress.add(step, batch.len(), [0.0; 2]);
+                self.progress.add(step, images, [0.0; 2]);
                 observer.step(&self.progress, step.loss);
                 if !search.add(lr, step.loss) || observer.stop() {
                     return Ok(search.concluded());
                 }
             }
             self.progress.epoch += 1;
-            self.progress.batch = 0;
+            (self.progress.batch, self.progress.images) = (0, 0);
         }
     }
 }

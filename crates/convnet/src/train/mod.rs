@@ -7,6 +7,7 @@ mod config;
 mod divergence;
 mod find_lr;
 mod groups;
+mod learning;
 mod lock;
 mod metrics;
 mod planning;
@@ -25,6 +26,7 @@ pub(crate) mod summary;
 mod targets;
 mod tensorboard;
 mod test_result;
+mod together;
 mod trainer;
 mod unfreezing;
 

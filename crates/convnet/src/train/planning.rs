@@ -5,6 +5,7 @@ use super::groups::{Epoch, Groups};
 use super::{Observer, Recipe, Trainer};
 use crate::classifier::Description;
 use crate::data::Dataset;
+use crate::distributed::Shards;
 use crate::exec::{Engine, Training};
 use crate::net::Node;
 use crate::{Result, StateDict};
@@ -46,7 +47,7 @@ pub(super) fn plan(
     groups: &Groups,
 ) -> Result<Training> {
     Training::builder(description.net(), weights)
-        .batch(recipe.batch_size.min(train.len()))
+        .batch(Shards::alone(recipe.shards()).largest(recipe.batch_size.min(train.len())))
         .update(recipe.optimizer.update())
         .seed(recipe.seed)
         .loss(recipe.loss(train)?)

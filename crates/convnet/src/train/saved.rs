@@ -11,7 +11,7 @@ use super::lock::RunLock;
 #[cfg(feature = "plots")]
 use super::plots;
 use super::tensorboard::write_events;
-use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, resume_metrics, summary};
+use super::{EpochMetrics, Progress, RunFolder, TrainConfig, append_metrics, read_metrics, resume_metrics, summary};
 use crate::classifier::{Classifier, Description};
 use crate::data::{Dataset, picture};
 use crate::files::{disk, remove_temporaries, write_atomic};
@@ -83,7 +83,8 @@ impl Saved {
             return Ok((None, None));
         }
         let Recovered { checkpoint, path, problem } = Checkpoint::load_or_previous(&last)?;
-        let restored = self.restored(checkpoint, train).map_err(|error| Error::file(&path, error.to_string()))?;
+        let epochs = |progress: &Progress| resume_metrics(&self.folder.metrics_jsonl(), progress.epoch);
+        let restored = restored(checkpoint, train, epochs).map_err(|error| Error::file(&path, error.to_string()))?;
         if problem.is_some() {
             // Else the next save would keep the damaged file and drop this one.
             disk::rename(&path, &last).map_err(Error::io("renaming", path))?;
@@ -91,27 +92,18 @@ impl Saved {
         Ok((Some(restored), problem))
     }
 
-    fn restored(&self, checkpoint: Checkpoint, train: &Dataset) -> Result<Restored> {
-        let progress = read_progress(&checkpoint.metadata, train)?;
-        let description = Description::from_metadata(None, &checkpoint.metadata)?;
-        if description.classes() != train.classes() {
-            return Err(other_classes(description.classes(), train));
+    /// The last checkpoint of a run that another process has the folder of, which stays as it is; nothing before the first.
+    pub(super) fn read(folder: &RunFolder, train: &Dataset) -> Result<Option<Restored>> {
+        let last = folder.last_safetensors();
+        if !last.exists() {
+            return Ok(None);
         }
-        let weights = weights::fitting(description.net(), checkpoint.weights)?;
-        let (mut trained, mut optimizer) = (StateDict::new(), StateDict::new());
-        for (name, tensor) in checkpoint.optimizer {
-            match name.strip_prefix(TRAINED) {
-                Some(name) => trained.insert(name.into(), tensor),
-                None => optimizer.insert(name, tensor),
-            };
-        }
-        let (weights, average) = match trained.is_empty() {
-            true => (weights, None),
-            false => (weights::fitting(description.net(), trained)?, Some(weights)),
+        let Recovered { checkpoint, .. } = Checkpoint::load_or_previous(&last)?;
+        let epochs = |progress: &Progress| {
+            let epochs = read_metrics(&folder.metrics_jsonl())?;
+            Ok(epochs.into_iter().filter(|metrics| metrics.epoch <= progress.epoch).collect())
         };
-        let epochs = resume_metrics(&self.folder.metrics_jsonl(), progress.epoch)?;
-        let classifier = Classifier { description, weights };
-        Ok(Restored { classifier, average, optimizer, progress, epochs })
+        restored(checkpoint, train, epochs).map(Some).map_err(|error| Error::file(&last, error.to_string()))
     }
 
     /// Writes the table of all epochs anew.
@@ -178,6 +170,34 @@ impl Saved {
         metadata.insert("config".into(), self.config.to_toml()?);
         Ok(metadata)
     }
+}
+
+/// Where a run stood, with its epochs up to there.
+fn restored(
+    checkpoint: Checkpoint,
+    train: &Dataset,
+    epochs: impl FnOnce(&Progress) -> Result<Vec<EpochMetrics>>,
+) -> Result<Restored> {
+    let progress = read_progress(&checkpoint.metadata, train)?;
+    let description = Description::from_metadata(None, &checkpoint.metadata)?;
+    if description.classes() != train.classes() {
+        return Err(other_classes(description.classes(), train));
+    }
+    let weights = weights::fitting(description.net(), checkpoint.weights)?;
+    let (mut trained, mut optimizer) = (StateDict::new(), StateDict::new());
+    for (name, tensor) in checkpoint.optimizer {
+        match name.strip_prefix(TRAINED) {
+            Some(name) => trained.insert(name.into(), tensor),
+            None => optimizer.insert(name, tensor),
+        };
+    }
+    let (weights, average) = match trained.is_empty() {
+        true => (weights, None),
+        false => (weights::fitting(description.net(), trained)?, Some(weights)),
+    };
+    let epochs = epochs(&progress)?;
+    let classifier = Classifier { description, weights };
+    Ok(Restored { classifier, average, optimizer, progress, epochs })
 }
 
 /// The classes of the data are not those that a run has learned, in their order.

@@ -37,12 +37,14 @@ impl Trainer {
         }
         let whole = (self.train.len() / self.recipe.batch_size).max(1);
         let wanted = self.recipe.precise_bn.unwrap_or(Recipe::PRECISE).min(whole);
+        // Each process does the same, with all shards.
+        let shards = self.shards.count();
         let is_asked = self.recipe.precise_bn.is_none() && self.progress.averaged == 0;
         let before = is_asked.then(|| self.training.running_statistics());
-        for (batch, index) in self.batches(0)?.take(wanted).zip(0..) {
-            let batch = batch?;
-            self.training.recompute_statistics(batch.images(), batch.len(), index)?;
-            let probed = index as usize + 1 == PROBE.min(wanted);
+        for (shard, index) in self.shards_of_batches(0, 0..shards)?.take(wanted * shards).zip(0..) {
+            let shard = shard?;
+            self.training.recompute_statistics(shard.images(), shard.len(), index)?;
+            let probed = index as usize + 1 == PROBE.min(wanted) * shards;
             if let Some(before) = before.as_ref().filter(|_| probed) {
                 let gap = self.training.statistics_gap(before);
                 if gap < LAG {

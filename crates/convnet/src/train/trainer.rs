@@ -9,16 +9,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::learning::Learned;
 use super::planning::{groups, plan, takes_statistics};
 use super::progress::Found;
-use super::saved::{Restored, Saved};
+use super::saved::Saved;
 use super::targets::TargetMaker;
 use super::{EpochMetrics, Prepared, Progress, Recipe, RunFolder, Schedule, TestResult, TrainConfig};
 use crate::classifier::{Classifier, Description};
-use crate::data::augment::RandomKey;
-use crate::data::{Batch, Dataset, Loader, LoaderOptions, Order, Part, Splits};
-use crate::evaluate::{Evaluation, evaluate_in};
-use crate::exec::{Engine, Step, Training};
+use crate::data::{Dataset, Order, Part, Splits};
+use crate::distributed::{Processes, Shards};
+use crate::evaluate::{Evaluation, Measurement};
+use crate::exec::{Engine, Training};
 use crate::weights::weights_sha256;
 use crate::{Error, Result, StateDict};
 
@@ -139,7 +140,12 @@ pub struct Trainer {
     /// Stages that are trained, where they are unfrozen one after the other.
     pub(super) stages: usize,
     /// Threads that make batches, where somebody has said how many.
-    workers: Option<usize>,
+    pub(super) workers: Option<usize>,
+    /// The processes that train it together, and the shards that this one has.
+    pub(super) processes: Processes,
+    pub(super) shards: Shards,
+    /// What has failed in this process, until the others are told.
+    pub(super) failed: Option<Error>,
     pub(super) progress: Progress,
     pub(super) epochs: Vec<EpochMetrics>,
     /// The best weights, where they are chosen and not saved.
@@ -176,7 +182,7 @@ impl Trainer {
     }
 
     /// The same for a run that stands in this epoch, counted from 0.
-    fn at_epoch(
+    pub(super) fn at_epoch(
         classifier: Classifier,
         splits: Splits,
         recipe: Recipe,
@@ -199,7 +205,6 @@ impl Trainer {
             None => (test.map(|test| (Part::Test, test)), None),
         };
         Ok(Trainer {
-            recipe,
             train: Arc::new(train),
             watched: watched.map(|(part, data)| (part, Arc::new(data))),
             test: test.map(Arc::new),
@@ -209,6 +214,10 @@ impl Trainer {
             description,
             training,
             workers: None,
+            processes: Processes::alone(),
+            shards: Shards::alone(recipe.shards()),
+            failed: None,
+            recipe,
             progress: Progress::default(),
             epochs: Vec::new(),
             best: None,
@@ -250,15 +259,8 @@ impl Trainer {
         let recipe = saved.config.recipe.clone();
         let (restored, problem) = saved.restore(&splits.train)?;
         let trainer = match restored {
-            Some(Restored { classifier, average, optimizer, progress, epochs }) => {
-                let trainer = Trainer::at_epoch(classifier, splits, recipe, engine, progress.epoch);
-                let trainer = trainer.and_then(|mut trainer| {
-                    trainer.training.restore(&optimizer, progress.step)?;
-                    average.iter().try_for_each(|average| trainer.training.restore_average(average))?;
-                    Ok(Trainer { progress, epochs, ..trainer })
-                });
-                trainer.map_err(|error| Error::file(last, error.to_string()))?
-            }
+            Some(restored) => Trainer::restored(restored, splits, recipe, engine)
+                .map_err(|error| Error::file(last, error.to_string()))?,
             None => {
                 let classifier = Prepared::classifier(&saved.config, &splits.train)?;
                 Trainer::with_engine(classifier, splits, recipe, engine)?
@@ -287,6 +289,9 @@ impl Trainer {
     /// When a file cannot be written, or the loss is no longer a number: then the last checkpoint stays as it is. When a picture
     /// cannot be decoded: then all are looked at, so that the error names every one that cannot be.
     pub fn fit(self, observer: &mut dyn Observer) -> Result<Outcome> {
+        if self.processes.size() > 1 {
+            return self.fit_all(observer);
+        }
         let watched = self.watched.iter().map(|(_, data)| data);
         let all: Vec<Arc<Dataset>> = [&self.train].into_iter().chain(watched).chain(&self.test).cloned().collect();
         self.fit_all(observer).map_err(|error| match error {
@@ -296,24 +301,24 @@ impl Trainer {
     }
 
     fn fit_all(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        self.expect_same_beginning()?;
         let mut targets = TargetMaker::default();
         let mut saved = (self.progress.step, Instant::now());
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
             self.unfreeze(observer)?;
             let mut clock = Instant::now();
             let (mut batches, mut waited) = (self.batches(self.progress.batch)?, Duration::ZERO);
-            while let Some(batch) = batches.next() {
-                let mut batch = batch?;
+            while self.progress.images < self.train.len() {
+                let lr = self.recipe.learning_rate(&self.progress, self.train.len());
+                let stop = self.processes.size() > 1 && observer.stop();
+                let Learned { step, images, stop } = self.learn(&mut batches, &mut targets, stop)?;
+                self.update(lr);
                 let wait = batches.waited() - waited;
                 waited += wait;
-                let lr = self.recipe.learning_rate(&self.progress, self.train.len());
-                let step = self.gradients(&mut batch, &mut targets)?;
-                self.expect_finite_loss(&batch, step.loss)?;
-                self.update(lr);
-                self.progress.add(step, batch.len(), [clock.elapsed(), wait].map(|time| time.as_secs_f64()));
+                self.progress.add(step, images, [clock.elapsed(), wait].map(|time| time.as_secs_f64()));
                 clock = Instant::now();
                 observer.step(&self.progress, step.loss);
-                if observer.stop() {
+                if stop || self.processes.size() == 1 && observer.stop() {
                     return self.end(Ending::Stopped);
                 }
                 if self.progress.images >= self.train.len() {
@@ -322,8 +327,12 @@ impl Trainer {
                 if self.has_max_steps() {
                     return self.end(Ending::MaxSteps);
                 }
-                if self.saves_after(saved)? {
-                    saved = (self.progress.step, Instant::now());
+                match self.saves_after(saved) {
+                    Ok(false) => {}
+                    Ok(true) => saved = (self.progress.step, Instant::now()),
+                    Err(error) if self.processes.size() == 1 => return Err(error),
+                    // The other processes hear of it with the next step.
+                    Err(error) => self.failed = Some(error),
                 }
             }
             let start = Instant::now();
@@ -348,14 +357,6 @@ impl Trainer {
         self.end(ending)
     }
 
-    /// Forward and backward on a batch, which may be mixed for that.
-    pub(super) fn gradients(&mut self, batch: &mut Batch, targets: &mut TargetMaker) -> Result<Step> {
-        let (seed, Progress { epoch, batch: index, .. }) = (self.recipe.seed, self.progress);
-        let key = RandomKey { seed, epoch: epoch as u64, index: index as u64 };
-        let (images, targets) = targets.make(&self.recipe, batch, self.description.classes().len(), key)?;
-        self.training.gradients(images, targets)
-    }
-
     /// Clipping, update and average.
     pub(super) fn update(&mut self, lr: f64) {
         if let Some(largest) = self.recipe.optimizer.clip_grad_norm {
@@ -366,15 +367,6 @@ impl Trainer {
         if let Some(decay) = self.recipe.ema_decay(self.training.steps()) {
             self.training.average(decay);
         }
-    }
-
-    /// What the running epoch trains on, in its order, from a batch on.
-    pub(super) fn batches(&self, start_batch: usize) -> Result<Loader> {
-        let order = self.recipe.shuffle.order(self.recipe.seed, self.progress.epoch as u64);
-        let batch_size = self.recipe.batch_size;
-        let workers = self.workers.unwrap_or_else(|| self.train.customary_workers());
-        let options = LoaderOptions { batch_size, order, start_batch, workers };
-        Loader::augmented(Arc::clone(&self.train), self.description.normalization(), options, &self.recipe.augment)
     }
 
     /// Writes down which pictures are left out, so that the run goes on without them.
@@ -434,7 +426,9 @@ impl Trainer {
         data: &Arc<Dataset>,
         watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<Evaluation>> {
-        evaluate_in(order, &self.description, weights, data, &self.engine, self.recipe.batch_size, watch)
+        let (description, engine, batch_size) = (&self.description, &self.engine, self.recipe.batch_size);
+        let processes = &self.processes;
+        Measurement { order, description, weights, data, engine, batch_size, processes }.evaluate(watch)
     }
 
     /// The checkpoint comes last: a kill before it leaves the epoch to be done again.
@@ -446,13 +440,8 @@ impl Trainer {
             self.progress.plateau.add(loss, self.recipe.schedule.plateau_patience);
         }
         self.epochs.push(metrics);
-        if let Some(saved) = &self.saved {
-            saved.write_epoch(&self.epochs)?;
-            let weights = if best { saved.save_best(&self.description, weights, &metrics)? } else { weights };
-            self.save_last(saved, weights)?;
-        } else if best && selects {
-            self.best = Some(weights);
-        }
+        let kept = self.keep_epoch(weights, &metrics, best, selects);
+        self.processes.agree(kept)?;
         observer.epoch(&metrics, images_per_second);
         let damaged = self.train.take_damaged();
         if !damaged.is_empty() {
@@ -461,15 +450,26 @@ impl Trainer {
         Ok(())
     }
 
+    /// Writes what a run leaves after an epoch, or keeps the best weights where it has no folder. The first process does.
+    fn keep_epoch(&mut self, weights: StateDict, metrics: &EpochMetrics, best: bool, selects: bool) -> Result<()> {
+        if let Some(saved) = &self.saved {
+            saved.write_epoch(&self.epochs)?;
+            let weights = if best { saved.save_best(&self.description, weights, metrics)? } else { weights };
+            self.save_last(saved, weights)?;
+        } else if best && selects && self.processes.is_first() {
+            self.best = Some(weights);
+        }
+        Ok(())
+    }
+
     /// Ends training: with a checkpoint when an epoch is under way, and with pictures and a report unless somebody wants it to
     /// stop.
     fn end(self, ending: Ending) -> Result<Outcome> {
-        let mut weights = self.weights()?;
+        let weights = self.weights()?;
         let weights_sha256 = weights_sha256(&weights);
-        if let Some(saved) = &self.saved {
-            weights = if self.progress.batch > 0 { self.save_last(saved, weights)? } else { weights };
-        }
-        let test = if ending == Ending::Stopped { None } else { self.conclude(&weights)? };
+        self.processes.expect_same(vec![("weights at the end".into(), weights_sha256.clone())])?;
+        let concluded = if self.processes.is_first() { self.leave(ending, weights) } else { Ok((None, weights)) };
+        let (test, weights) = self.processes.agree(concluded)?;
         let best = match (self.saved, self.best) {
             (Some(saved), _) => Best::In(saved.folder),
             (None, best) => {
@@ -478,6 +478,15 @@ impl Trainer {
             }
         };
         Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, test, best })
+    }
+
+    /// What is written when training ends.
+    fn leave(&self, ending: Ending, mut weights: StateDict) -> Result<(Option<TestResult>, StateDict)> {
+        if let Some(saved) = &self.saved {
+            weights = if self.progress.batch > 0 { self.save_last(saved, weights)? } else { weights };
+        }
+        let test = if ending == Ending::Stopped { None } else { self.conclude(&weights)? };
+        Ok((test, weights))
     }
 
     /// Writes a checkpoint within an epoch where one is due after this step and time.

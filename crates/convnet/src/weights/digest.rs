@@ -22,6 +22,11 @@ pub fn weights_sha256(weights: &StateDict) -> String {
     hex(hasher)
 }
 
+/// The SHA-256 of bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
+}
+
 /// Adds tensors in the order given.
 pub(super) fn hash_tensors<'a>(hasher: &mut Sha256, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) {
     for (name, tensor) in tensors {

@@ -38,6 +38,7 @@ mod whiten;
 pub(crate) use check::not_finite;
 pub use check::{Fitted, check, check_finite, fitted, fitting, load};
 pub use checkpoint::{Checkpoint, Recovered, previous_path};
+pub(crate) use digest::sha256;
 pub use digest::weights_sha256;
 #[cfg(feature = "onnx")]
 pub(crate) use element::Element;

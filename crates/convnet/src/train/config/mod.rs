@@ -282,6 +282,8 @@ mod tests {
             ("max_steps", "7"),
             ("patience", "2"),
             ("batch_size", "32"),
+            ("shards", "4"),
+            ("base_batch_size", "16"),
             ("seed", "3"),
             ("shuffle", "window=50"),
             ("data", "mnist"),
@@ -387,6 +389,9 @@ mod tests {
     fn senseless_values_are_refused_by_name() {
         for (name, text, expected) in [
             ("batch_size", "0", "batch_size: expected at least 1, got 0"),
+            ("shards", "0", "shards: expected from 1 to 256, the pictures of a batch, got 0"),
+            ("shards", "257", "shards: expected from 1 to 256, the pictures of a batch, got 257"),
+            ("base_batch_size", "0", "base_batch_size: expected at least 1, got 0"),
             ("epochs", "0", "epochs: "),
             ("patience", "0", "patience: expected at least 1 epoch, got 0"),
             ("ema", "1", "ema: expected a number from 0 to below 1, got 1.0"),

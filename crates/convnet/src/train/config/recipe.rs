@@ -26,6 +26,14 @@ pub struct Recipe {
     pub patience: Option<usize>,
     /// Pictures per step.
     pub batch_size: usize,
+    /// Virtual shards that a batch is cut into, each with its own statistics of batch norm; `None` is 1. The result depends on it, and
+    /// not on how many processes compute them: see [`crate::distributed`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<usize>,
+    /// The batch size that the learning rate is for: for another one it is multiplied by `batch_size / base_batch_size` (the linear
+    /// scaling rule, Goyal et al. 2017, section 2.1), and a warm-up begins at the rate as it is (section 2.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_batch_size: Option<usize>,
     /// Layers that are not trained, by name or its beginning; `backbone` is all but the layer that gives the classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
@@ -252,6 +260,8 @@ impl Default for Recipe {
             max_steps: None,
             patience: None,
             batch_size: 256,
+            shards: None,
+            base_batch_size: None,
             freeze: Vec::new(),
             seed: 0,
             shuffle: Shuffle::All,
@@ -409,7 +419,17 @@ impl Recipe {
     /// The learning rate of the step that comes next, for a run on so many pictures.
     pub fn learning_rate(&self, progress: &Progress, images: usize) -> f64 {
         let span = Span { epochs: self.epochs, epoch_steps: images.div_ceil(self.batch_size) };
-        self.optimizer.lr * self.schedule.factor(progress.step, span, progress.plateau.reductions)
+        let scale = self.base_batch_size.map_or(1.0, |base| self.batch_size as f64 / base as f64);
+        let schedule = match self.base_batch_size {
+            Some(_) if scale > 1.0 => &ScheduleConfig { warmup_factor: 1.0 / scale, ..self.schedule.clone() },
+            _ => &self.schedule,
+        };
+        self.optimizer.lr * scale * schedule.factor(progress.step, span, progress.plateau.reductions)
+    }
+
+    /// How many virtual shards a batch has.
+    pub fn shards(&self) -> usize {
+        self.shards.unwrap_or(1)
     }
 
     /// How many of the training pictures are measured after each epoch.
@@ -440,6 +460,9 @@ impl Recipe {
             &self.ema.unwrap_or_default(),
         )?;
         expect(self.batch_size > 0, "batch_size", "at least 1", &self.batch_size)?;
+        let most = format!("from 1 to {}, the pictures of a batch", self.batch_size);
+        expect((1..=self.batch_size).contains(&self.shards()), "shards", &most, &self.shards())?;
+        expect(self.base_batch_size != Some(0), "base_batch_size", "at least 1", &0)?;
         expect(self.seed <= i64::MAX as u64, "seed", "at most 9223372036854775807", &self.seed)?;
         expect(is_share(self.label_smoothing), "label_smoothing", "a number from 0 to below 1", &self.label_smoothing)?;
         expect(self.unfreeze_every != Some(0), "unfreeze_every", "at least 1 epoch", &0)?;

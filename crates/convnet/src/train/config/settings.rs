@@ -71,6 +71,22 @@ pub const SETTINGS: &[Setting] = &[
     .changeable(),
     setting("batch_size", "batch_size", Kind::Count, "Pictures per step"),
     setting(
+        "shards",
+        "shards",
+        Kind::Count,
+        "Virtual shards of a batch, each with its own statistics of batch norm; the processes that mpirun starts share them, and results \
+         depend on the shards, not on the processes",
+    )
+    .or("the number of processes"),
+    setting(
+        "base_batch_size",
+        "base_batch_size",
+        Kind::Count,
+        "Batch size that the learning rate is for: with another one the rate is multiplied by batch_size / base_batch_size, and \
+         warmup_epochs begin at the rate as it is",
+    )
+    .or("batch_size"),
+    setting(
         "freeze",
         "freeze",
         Kind::Texts,

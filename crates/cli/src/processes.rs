@@ -1,0 +1,55 @@
+//! The processes that a launcher (`mpirun`, `srun`) has started this one with. The first of them speaks; the others say no more than
+//! that something has failed in them.
+
+use std::env;
+use std::sync::{Mutex, PoisonError};
+
+use convnet::distributed::{Launch, Processes, launched};
+
+/// The processes, once they are joined: they are left when what there is to say has been said, so that no launcher ends a process
+/// that still speaks.
+static JOINED: Mutex<Option<Processes>> = Mutex::new(None);
+
+/// What has started this process as one of several.
+pub(crate) fn launch() -> Option<Launch> {
+    launched(|name| env::var(name).ok())
+}
+
+/// Whether this process is the first of those that were started together.
+pub(crate) fn is_first() -> bool {
+    launch().is_none_or(|launch| launch.rank == 0)
+}
+
+/// Joins the others; alone where no launcher has started this process.
+pub(crate) fn join() -> anyhow::Result<Processes> {
+    let Some(launch) = launch() else { return Ok(Processes::alone()) };
+    let processes = connect(launch)?;
+    *JOINED.lock().unwrap_or_else(PoisonError::into_inner) = Some(processes.clone());
+    Ok(processes)
+}
+
+/// Takes leave of the others, which waits until all do.
+pub(crate) fn leave() {
+    drop(JOINED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+#[cfg(feature = "mpi")]
+fn connect(launch: Launch) -> anyhow::Result<Processes> {
+    let processes = convnet::distributed::mpi::join()?;
+    anyhow::ensure!(
+        processes.size() == launch.size,
+        "{} has started {} processes, but MPI knows of {}: the launcher is not that of the MPI library that this program was built with",
+        launch.launcher,
+        launch.size,
+        processes.size()
+    );
+    Ok(processes)
+}
+
+#[cfg(not(feature = "mpi"))]
+fn connect(Launch { launcher, size, .. }: Launch) -> anyhow::Result<Processes> {
+    anyhow::bail!(
+        "{launcher} has started {size} processes, but this program is built without MPI: build it with `cargo build --release -p \
+         convnet-cli --features mpi`, or start it alone"
+    )
+}

@@ -1,0 +1,267 @@
+//! What a trainer sees of the processes that it is one of.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+
+use convnet_kernels::memory::Buffer;
+use serde::{Deserialize, Serialize};
+
+use super::Shards;
+use super::sum::Received;
+use crate::{Error, Result};
+
+/// What connects processes. Every call is made by all of them, in the same order.
+pub trait Collectives {
+    /// Number of this process, from 0.
+    fn rank(&self) -> usize;
+
+    /// Number of processes.
+    fn size(&self) -> usize;
+
+    /// How many of the processes are on this machine.
+    fn local_size(&self) -> usize;
+
+    /// Sends to each process its part of `send`, and receives from each a part of `receive`: they lie one after the other, with
+    /// the lengths beside them.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    fn all_to_all(&mut self, send: (&[f32], &[usize]), receive: (&mut [f32], &[usize])) -> Result<()>;
+
+    /// Sends `send` to all processes, and receives what each has sent, one after the other, of these lengths.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    fn all_gather(&mut self, send: &[f32], receive: &mut [f32], lengths: &[usize]) -> Result<()>;
+
+    /// The same of bytes, of whose number the others know nothing.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    fn all_gather_bytes(&mut self, send: &[u8]) -> Result<Vec<Vec<u8>>>;
+}
+
+/// The processes that train one net together, as one of them sees them. Clones are the same; the last one that is dropped takes
+/// leave of the others.
+#[derive(Clone)]
+pub struct Processes {
+    rank: usize,
+    size: usize,
+    local_size: usize,
+    /// What makes the calls; nothing for a process that is alone.
+    thread: Option<Arc<Caller>>,
+}
+
+/// The thread that alone speaks with the others.
+struct Caller {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What is to be done, and where the answer goes.
+enum Job {
+    Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
+    Sum(Shards, Vec<Buffer>, Sender<Result<Vec<Buffer>>>),
+}
+
+/// What each process tells the others of something that all of them do.
+#[derive(Serialize, Deserialize)]
+struct Told<T> {
+    found: Option<T>,
+    /// Why it could not be done.
+    problem: Option<String>,
+}
+
+impl Processes {
+    /// A process that is alone.
+    pub fn alone() -> Processes {
+        Processes { rank: 0, size: 1, local_size: 1, thread: None }
+    }
+
+    /// Starts the thread that makes all calls, on which `connect` makes the connection.
+    ///
+    /// # Errors
+    /// Those of `connect`; [`Error::Thread`] when the system refuses a thread.
+    pub fn start<C: Collectives>(connect: impl FnOnce() -> Result<C> + Send + 'static) -> Result<Processes> {
+        let (jobs, received) = mpsc::channel();
+        let (told, connected) = mpsc::channel();
+        let run = move || match connect() {
+            Ok(mut group) => {
+                let _ = told.send(Ok([group.rank(), group.size(), group.local_size()]));
+                serve(&mut group, &received);
+            }
+            Err(error) => drop(told.send(Err(error))),
+        };
+        let thread =
+            thread::Builder::new().name("processes".into()).spawn(run).map_err(Error::thread("communication"))?;
+        let [rank, size, local_size] = connected.recv().map_err(|_| broken_off())??;
+        let thread = Some(Arc::new(Caller { jobs: Some(jobs), thread: Some(thread) }));
+        Ok(Processes { rank, size, local_size, thread })
+    }
+
+    /// Number of this process, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Number of processes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether this is the process that writes files and speaks.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Threads for this process where nobody has said how many: its share of the machine's cores, at least 1, and no more than it
+    /// may run on.
+    pub fn threads(&self) -> usize {
+        let own = thread::available_parallelism().map_or(1, usize::from);
+        (cores().max(own) / self.local_size).clamp(1, own)
+    }
+
+    /// What each process has to say, by its number.
+    ///
+    /// # Errors
+    /// When the processes lose one another.
+    pub(crate) fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        match &self.thread {
+            None => Ok(vec![own]),
+            Some(thread) => thread.ask(|answer| Job::Gather(own, answer)),
+        }
+    }
+
+    /// Waits until all processes have come here, and says what each has found. Where something has failed in one, it fails in all: in
+    /// the first one that failed with its own error, in the others with [`Error::Elsewhere`].
+    ///
+    /// # Errors
+    /// Those; and when the processes lose one another.
+    pub fn exchange<T, E>(&self, own: Result<T, E>) -> Result<Vec<T>, E>
+    where
+        T: Serialize + for<'a> Deserialize<'a>,
+        E: Display + From<Error>,
+    {
+        let (found, mut failed) = match own {
+            Ok(found) if self.size == 1 => return Ok(vec![found]),
+            Err(error) if self.size == 1 => return Err(error),
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error)),
+        };
+        let told = Told { found, problem: failed.as_ref().map(E::to_string) };
+        let own = serde_json::to_vec(&told).map_err(|error| Error::invalid(error.to_string()))?;
+        let mut all = Vec::new();
+        for (rank, told) in self.gather(own)?.into_iter().enumerate() {
+            let unreadable = |error| Error::invalid(format!("process {rank} of {}: its message: {error}", self.size));
+            let Told { found, problem } = serde_json::from_slice(&told).map_err(unreadable)?;
+            if let Some(found) = found {
+                all.push(found);
+                continue;
+            }
+            let elsewhere = Error::Elsewhere { rank, size: self.size, problem: problem.unwrap_or_default() };
+            return Err(failed.take().filter(|_| rank == self.rank).unwrap_or_else(|| elsewhere.into()));
+        }
+        Ok(all)
+    }
+
+    /// The same of which only the success is told.
+    ///
+    /// # Errors
+    /// As [`Processes::exchange`].
+    pub fn agree<T, E: Display + From<Error>>(&self, own: Result<T, E>) -> Result<T, E> {
+        let mut kept = None;
+        let own = own.map(|found| {
+            kept = Some(found);
+            true
+        });
+        self.exchange(own)?;
+        kept.ok_or_else(|| broken_off().into())
+    }
+
+    /// Expects what each process says of itself to be what the first says: `own` has pairs of what it is called and what it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], the same in all processes, with the first that differs; as [`Processes::exchange`].
+    pub(crate) fn expect_same(&self, own: Vec<(String, String)>) -> Result<()> {
+        let all = self.exchange::<_, Error>(Ok(own))?;
+        for (rank, other) in all.iter().enumerate().skip(1) {
+            if let Some(((what, _), _)) = all[0].iter().zip(other).find(|(first, other)| first != other) {
+                let size = self.size;
+                let problem = Error::invalid(format!(
+                    "process {rank} of {size} has another {what} than process 0: all of them need the same program, settings and data"
+                ));
+                return self.agree(if self.is_first() { Err(problem) } else { Ok(()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`]. The first of what comes back is the sum.
+    ///
+    /// # Errors
+    /// When the processes lose one another.
+    pub(crate) fn sum(&self, shards: Shards, own: Vec<Buffer>) -> Result<Vec<Buffer>> {
+        match &self.thread {
+            None => Ok(own),
+            Some(thread) => thread.ask(|answer| Job::Sum(shards, own, answer)),
+        }
+    }
+}
+
+impl fmt::Debug for Processes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Processes").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Caller {
+    fn ask<T>(&self, job: impl FnOnce(Sender<Result<T>>) -> Job) -> Result<T> {
+        let (answer, answered) = mpsc::channel();
+        let jobs = self.jobs.as_ref().ok_or_else(broken_off)?;
+        jobs.send(job(answer)).map_err(|_| broken_off())?;
+        answered.recv().map_err(|_| broken_off())?
+    }
+}
+
+impl Drop for Caller {
+    /// Takes leave of the other processes.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Does what is asked until nobody asks any more. Whoever has asked and does not wait for the answer wants none.
+fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
+    let mut received = Received::default();
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Gather(own, answer) => drop(answer.send(group.all_gather_bytes(&own))),
+            Job::Sum(shards, mut own, answer) => {
+                let sum = received.sum(group, shards, &mut own);
+                drop(answer.send(sum.map(|()| own)));
+            }
+        }
+    }
+}
+
+fn broken_off() -> Error {
+    Error::invalid("the thread that speaks with the other processes broke off")
+}
+
+/// Cores of this machine, whether this process may run on them or not.
+fn cores() -> usize {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    online.trim().split(',').filter_map(count).sum()
+}
+
+/// Numbers in a range such as `0-3`.
+fn count(range: &str) -> Option<usize> {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    Some((last + 1).saturating_sub(first))
+}

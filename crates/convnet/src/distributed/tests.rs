@@ -1,0 +1,177 @@
+//! Trainings by several processes, which are threads here, against one process with as many shards.
+
+use std::collections::BTreeMap;
+
+use convnet_kernels::memory::Buffer;
+
+use super::test_group::together;
+use super::{Node, Processes, Shards};
+use crate::classifier::Classifier;
+use crate::data::{Dataset, Splits};
+use crate::exec::Engine;
+use crate::net::Net;
+use crate::ops::{Activation, Conv2d, Linear, Op, Shape};
+use crate::prelude::*;
+use crate::random::Random;
+use crate::train::{Outcome, Recipe, Trainer};
+use crate::{Error, Result};
+
+/// Bright and dark pictures with noise, a third of them bright.
+fn pictures(name: &str, count: usize) -> Dataset {
+    let mut random = Random::stream(3, *b"testing.", count as u64);
+    let labels: Vec<u32> = (0..count).map(|index| u32::from(index % 3 == 1)).collect();
+    let pixels = labels.iter().flat_map(|&label| vec![label; 64]).collect::<Vec<_>>();
+    let pixels = pixels.into_iter().map(|label| (random.below(200) + 50 * label as usize) as u8).collect();
+    Dataset::new(name, [1, 8, 8], pixels, labels, vec!["dark".into(), "bright".into()]).unwrap()
+}
+
+/// A small net; with norms and dropout, or with neither.
+fn net(full: bool) -> Net {
+    let mut net = Net::new("small", Shape::Map([1, 8, 8])).unwrap();
+    net.then("conv", Conv2d::new(5, 3)).unwrap();
+    if full {
+        net.then("norm", BatchNorm2d::default()).unwrap();
+    }
+    net.then("relu", Activation::Relu).unwrap();
+    net.then("flatten", Op::Flatten).unwrap();
+    if full {
+        net.then("dropout", Dropout::new(0.3)).unwrap();
+    }
+    net.then("head", Linear::new(2)).unwrap();
+    net
+}
+
+fn recipe(shards: usize) -> Recipe {
+    Recipe { epochs: 2, batch_size: 10, shards: Some(shards), ema: Some(0.9), ..Recipe::default() }
+}
+
+fn trained(processes: &Processes, net: Net, recipe: Recipe) -> Result<Outcome> {
+    let splits = Splits { train: pictures("train", 43), val: Some(pictures("val", 25)), test: None };
+    let engine = Engine::new(1)?;
+    let trainer = Trainer::with_engine(Classifier::untrained(net, 0)?, splits, recipe, &engine)?;
+    trainer.across(processes)?.fit(&mut ())
+}
+
+/// What is the same in all: weights and the figures of each epoch, but for times.
+fn result(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>) {
+    let figures = outcome.epochs.iter().map(|epoch| {
+        let trained = [Some(epoch.train_loss), Some(epoch.train_accuracy)];
+        let measured = [epoch.train_eval_loss, epoch.val_loss, epoch.val_accuracy, epoch.grad_norm];
+        [trained[0], trained[1], measured[0], measured[1], measured[2], measured[3]]
+    });
+    (outcome.weights_sha256.clone(), figures.collect())
+}
+
+#[test]
+fn any_number_of_processes_ends_with_the_same_bits() {
+    // 43 pictures are four batches of 10 and one of 3, which has fewer than there are shards.
+    let of = |shards: usize, size: usize| {
+        let recipe = || {
+            let mut recipe = recipe(shards);
+            recipe.optimizer.clip_grad_norm = Some(1.0);
+            recipe
+        };
+        let all = together(size, |processes| result(&trained(&processes, net(true), recipe()).unwrap()));
+        assert!(all.iter().all(|one| *one == all[0]));
+        all.into_iter().next().unwrap()
+    };
+    let mut hashes = Vec::new();
+    for (shards, sizes) in [(1, vec![1]), (2, vec![1, 2]), (4, vec![1, 2, 4]), (6, vec![1, 2, 3, 6])] {
+        let found: Vec<_> = sizes.into_iter().map(|size| of(shards, size)).collect();
+        assert!(found.iter().all(|one| *one == found[0]), "{shards} shards: {found:?}");
+        hashes.push(found[0].0.clone());
+    }
+    // Each shard has statistics of its own, so their number matters.
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4);
+}
+
+#[test]
+fn shards_without_norms_find_the_gradients_of_the_whole_batch() {
+    let weights = |shards: usize| {
+        let outcome = trained(&Processes::alone(), net(false), Recipe { epochs: 1, ..recipe(shards) }).unwrap();
+        (outcome.classifier().unwrap().weights, outcome.epochs[0].train_loss)
+    };
+    let (whole, loss) = weights(1);
+    for shards in [2, 3, 10] {
+        let (cut, cut_loss) = weights(shards);
+        assert!((loss - cut_loss).abs() < 1e-6, "{loss} {cut_loss}");
+        for (name, tensor) in &whole {
+            let pairs = tensor.data().iter().zip(cut[name].data());
+            let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < 2e-5, "{shards} shards, {name}: {largest}");
+        }
+    }
+}
+
+#[test]
+fn sums_are_those_of_the_tree_whatever_the_length() {
+    for (shards, size) in [(4, 2), (4, 4), (6, 3), (5, 5), (12, 3)] {
+        for len in [1, 15, 16, 33, 1000] {
+            let of = |shard: usize| -> Vec<f32> {
+                let mut random = Random::stream(1, *b"testing.", shard as u64);
+                (0..len).map(|_| random.bell(1.0)).collect()
+            };
+            let add = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).map(|(a, b)| a + b).collect::<Vec<f32>>();
+            let node = |node: Node| {
+                let mut leaves =
+                    (node.first..node.end).map(|shard| (Node { first: shard, end: shard + 1 }, of(shard))).peekable();
+                node.sum(&mut leaves, &mut { add }).unwrap()
+            };
+            let expected = node(Node::all(shards));
+            let sums = together(size, |processes| {
+                let shards = Shards::new(shards, processes.rank(), size).unwrap();
+                // Twice, since memory is used again.
+                let own = || shards.own_nodes().into_iter().map(|own| Buffer::from(&node(own)[..])).collect();
+                [processes.sum(shards, own()).unwrap(), processes.sum(shards, own()).unwrap()]
+                    .map(|sums| sums[0].to_vec())
+            });
+            assert!(sums.iter().flatten().all(|sum| *sum == expected), "{shards} shards, {size} processes, {len}");
+        }
+    }
+}
+
+#[test]
+fn what_fails_in_one_process_fails_in_all_and_is_told_by_one() {
+    let failed = together(3, |processes| {
+        let own = if processes.rank() == 1 { Err(Error::invalid("no room")) } else { Ok(processes.rank()) };
+        processes.agree(own).unwrap_err()
+    });
+    assert_eq!(
+        failed.iter().map(Error::to_string).collect::<Vec<_>>(),
+        ["process 1 of 3: no room", "no room", "process 1 of 3: no room"]
+    );
+    assert!(matches!(failed[0], Error::Elsewhere { rank: 1, size: 3, .. }));
+    let found = together(2, |processes| processes.exchange::<_, Error>(Ok(processes.rank())).unwrap());
+    assert_eq!(found, [[0, 1], [0, 1]]);
+
+    // A rate at which nothing stays finite.
+    let mut hot = recipe(4);
+    hot.optimizer.lr = 1e38;
+    let told = together(2, |processes| trained(&processes, net(true), hot.clone()).unwrap_err());
+    let own: BTreeMap<usize, bool> =
+        told.iter().enumerate().map(|(rank, error)| (rank, matches!(error, Error::Diverged { .. }))).collect();
+    assert_eq!(own.values().filter(|own| **own).count(), 1, "{told:?}");
+}
+
+#[test]
+fn processes_that_differ_are_told_apart_at_the_start() {
+    let run = |recipes: [Recipe; 2], sizes: [usize; 2]| {
+        let all = together(2, |processes| {
+            let rank = processes.rank();
+            let splits = Splits { train: pictures("train", sizes[rank]), val: None, test: None };
+            let classifier = Classifier::untrained(net(true), 0)?;
+            let trainer = Trainer::with_engine(classifier, splits, recipes[rank].clone(), &Engine::new(1)?)?;
+            trainer.across(&processes)?.fit(&mut ())
+        });
+        all.into_iter().next().unwrap().unwrap_err().to_string()
+    };
+    let of = "process 1 of 2 has another";
+    let message = run([recipe(2), Recipe { seed: 1, ..recipe(2) }], [20, 20]);
+    assert!(message.starts_with(&format!("{of} recipe than process 0")), "{message}");
+    let message = run([recipe(2), recipe(2)], [20, 21]);
+    assert!(message.starts_with(&format!("{of} set of training pictures than process 0")), "{message}");
+    let message = run([recipe(3), recipe(3)], [20, 20]);
+    assert_eq!(message, "shards: expected a multiple of 2, the number of processes, got 3");
+}

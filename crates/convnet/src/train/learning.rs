@@ -1,0 +1,151 @@
+//! A step: a batch, whole or in shards, of which this process has some.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use convnet_kernels::memory::Buffer;
+use serde::{Deserialize, Serialize};
+
+use super::Trainer;
+use super::divergence::Divergence;
+use super::targets::TargetMaker;
+use crate::data::augment::RandomKey;
+use crate::data::{Batch, Loader, Parts};
+use crate::distributed::sum_of_steps;
+use crate::exec::{Shard, Step, Sums, Training};
+use crate::{Error, Result};
+
+/// What a batch came to, in all processes together.
+pub(super) struct Learned {
+    pub(super) step: Step,
+    /// Pictures of the batch.
+    pub(super) images: usize,
+    /// Whether a process wants to stop.
+    pub(super) stop: bool,
+}
+
+/// What a process tells the others of its shards.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    /// Loss and pictures that were recognised, of each.
+    shards: Vec<(f64, usize)>,
+    stop: bool,
+}
+
+/// What the shards of a process came to.
+type Own = (Vec<Sums>, Vec<(Step, f64)>);
+
+impl Trainer {
+    /// The parts of the running epoch's batches that this process trains on, in its order, from a batch on.
+    pub(super) fn batches(&self, start_batch: usize) -> Result<Loader> {
+        self.shards_of_batches(start_batch, self.shards.own())
+    }
+
+    /// The same of any shards.
+    pub(super) fn shards_of_batches(&self, start_batch: usize, which: Range<usize>) -> Result<Loader> {
+        let (shards, batch_size) = (self.shards, self.recipe.batch_size);
+        let of_batch = |batch: usize, count: usize| {
+            let first = batch * batch_size;
+            let places = which.clone().map(move |shard| shards.pictures(shard, batch_size.min(count - first)));
+            places.map(move |places| first + places.start..first + places.end).filter(|places| !places.is_empty())
+        };
+        let parts =
+            |count: usize| (start_batch..count.div_ceil(batch_size)).flat_map(|batch| of_batch(batch, count)).collect();
+        let order = self.recipe.shuffle.order(self.recipe.seed, self.progress.epoch as u64);
+        let customary = self.train.customary_workers().min(self.processes.threads());
+        let parts = Parts { order, parts: &parts, workers: self.workers.unwrap_or(customary) };
+        Loader::of_parts(Arc::clone(&self.train), self.description.normalization(), parts, &self.recipe.augment)
+    }
+
+    /// Forward and backward on the next batch, which may be mixed for that. `stop` says whether this process wants to.
+    ///
+    /// # Errors
+    /// When a picture cannot be made or the loss is no number, in any of the processes; when they lose one another.
+    pub(super) fn learn(&mut self, batches: &mut Loader, targets: &mut TargetMaker, stop: bool) -> Result<Learned> {
+        let images = self.recipe.batch_size.min(self.train.len() - self.progress.images);
+        if self.shards.count() == 1 {
+            let step = self.learn_whole(batches, targets)?;
+            return Ok(Learned { step, images, stop });
+        }
+        let own = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.learn_shards(batches, targets, images),
+        };
+        let mut sums = Vec::new();
+        let told = self.processes.exchange(own.map(|(own, steps)| {
+            sums = own;
+            Told { shards: steps.iter().map(|(step, _)| (step.loss, step.correct)).collect(), stop }
+        }))?;
+        let shares = (0..self.shards.count()).map(|shard| self.share(shard, images));
+        let steps = told.iter().flat_map(|told| &told.shards).map(|&(loss, correct)| Step { loss, correct });
+        let step = sum_of_steps(&steps.zip(shares).collect::<Vec<_>>());
+        self.take_sums(sums)?;
+        Ok(Learned { step, images, stop: told.iter().any(|told| told.stop) })
+    }
+
+    /// A batch that is not cut.
+    fn learn_whole(&mut self, batches: &mut Loader, targets: &mut TargetMaker) -> Result<Step> {
+        let mut batch = next(batches)?;
+        let key = self.key(0);
+        let (images, made) = targets.make(&self.recipe, &mut batch, self.description.classes().len(), key)?;
+        let step = self.training.gradients(images, made)?;
+        let divergence = Divergence::of(&self.recipe, self.saved.as_ref(), self.progress);
+        divergence.expect_finite_loss(&mut self.training, &batch, step.loss)?;
+        Ok(step)
+    }
+
+    /// The shards of this process.
+    fn learn_shards(&mut self, batches: &mut Loader, targets: &mut TargetMaker, images: usize) -> Result<Own> {
+        let keys: Vec<RandomKey> = self.shards.own().map(|shard| self.key(shard)).collect();
+        let shares: Vec<f64> = self.shards.own().map(|shard| self.share(shard, images)).collect();
+        let first = self.shards.own().start;
+        let Trainer { training, recipe, description, shards, progress, saved, .. } = self;
+        let divergence = Divergence::of(recipe, saved.as_ref(), *progress);
+        let mut steps = Vec::new();
+        let mut pass = |training: &mut Training, shard: usize| {
+            let (key, share) = (keys[shard - first], shares[shard - first]);
+            if share == 0.0 {
+                steps.push((Step { loss: 0.0, correct: 0 }, share));
+                return Ok(share);
+            }
+            let mut batch = next(batches)?;
+            let (images, made) = targets.make(recipe, &mut batch, description.classes().len(), key)?;
+            let step = training.shard(images, made, Shard { index: shard, share })?;
+            divergence.expect_finite_loss(training, &batch, step.loss)?;
+            steps.push((step, share));
+            Ok(share)
+        };
+        let sums: Result<Vec<Sums>> =
+            shards.own_nodes().into_iter().map(|node| training.sum_shards(node, &mut pass)).collect();
+        Ok((sums?, steps))
+    }
+
+    /// Adds up what all processes have found, and takes it as the gradients of the step.
+    fn take_sums(&mut self, mut sums: Vec<Sums>) -> Result<()> {
+        let parts: [fn(&mut Sums) -> &mut Buffer; 2] = [|sums| &mut sums.gradients, |sums| &mut sums.moves];
+        for part in parts {
+            let own = sums.iter_mut().map(|sums| std::mem::take(part(sums))).collect();
+            let summed = self.processes.sum(self.shards, own)?;
+            sums.iter_mut().zip(summed).for_each(|(sums, summed)| *part(sums) = summed);
+        }
+        let mut sums = sums.into_iter();
+        sums.next().into_iter().for_each(|sum| self.training.take_sums(sum));
+        sums.for_each(|rest| self.training.spare(rest));
+        Ok(())
+    }
+
+    /// A shard's share of a batch of so many pictures.
+    fn share(&self, shard: usize, images: usize) -> f64 {
+        self.shards.pictures(shard, images).len() as f64 / images as f64
+    }
+
+    /// What is drawn for a shard of the next batch depends on it.
+    fn key(&self, shard: usize) -> RandomKey {
+        let index = self.progress.batch as u64 * self.shards.count() as u64 + shard as u64;
+        RandomKey { seed: self.recipe.seed, epoch: self.progress.epoch as u64, index }
+    }
+}
+
+fn next(batches: &mut Loader) -> Result<Batch> {
+    batches.next().unwrap_or_else(|| Err(Error::invalid("the epoch has fewer batches than expected")))
+}
