@@ -58,18 +58,18 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let console = if processes::is_first() { Console::new(cli.quiet, cli.verbose) } else { Console::silent() };
-    let code = match cli.command.run(&console) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
+    let (code, failed) = match cli.command.run(&console) {
+        Ok(()) => (ExitCode::SUCCESS, false),
+        Err(error) if is_closed_pipe(&error) => (ExitCode::SUCCESS, false),
+        Err(error) if error.is::<Interrupted>() => (ExitCode::from(interrupt::EXIT_CODE), false),
         Err(error) => {
             if !is_elsewhere(&error) {
                 report(&error);
             }
-            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            (if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }, true)
         }
     };
-    processes::leave();
+    processes::leave(failed);
     code
 }
 

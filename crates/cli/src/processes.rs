@@ -28,9 +28,10 @@ pub(crate) fn join() -> anyhow::Result<Processes> {
     Ok(processes)
 }
 
-/// Takes leave of the others, which waits until all do.
-pub(crate) fn leave() {
-    drop(JOINED.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// Takes leave of the others, which waits until all do; where something has failed of which they know nothing, ends them.
+pub(crate) fn leave(failed: bool) {
+    let joined = JOINED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    joined.iter().filter(|_| failed).for_each(Processes::abort);
 }
 
 #[cfg(feature = "mpi")]

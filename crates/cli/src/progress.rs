@@ -201,6 +201,9 @@ impl Observer for Narrator<'_> {
         if metrics.data_wait >= TOLD_WAIT && metrics.data_wait * seconds >= TOLD_SECONDS {
             let _ = write!(line, ", {:.0} % of the time waiting for pictures", 100.0 * metrics.data_wait);
         }
+        if let Some(wait) = metrics.process_wait {
+            let _ = write!(line, ", {:.0} % waiting for other processes", 100.0 * wait);
+        }
         self.change(|view| add_accuracies(view, metrics));
         self.say(&line);
         if self.may_lag && metrics.accuracy_in_training() < metrics.train_accuracy - LAG {

@@ -14,6 +14,7 @@ mod models;
 mod pack;
 mod predict;
 mod recipes;
+mod scale;
 mod serve;
 mod studio;
 mod study;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Serve(serve::Args),
     Studio(studio::Args),
     Bench(bench::Args),
+    Scale(scale::Args),
     Summary(summary::Args),
     Filter(filter::Args),
     Lecture(lecture::Args),
@@ -64,6 +66,7 @@ impl Command {
             Command::Serve(args) => args.run(console),
             Command::Studio(args) => args.run(console),
             Command::Bench(args) => args.run(console),
+            Command::Scale(args) => args.run(console),
             Command::Summary(args) => args.run(console),
             Command::Filter(args) => args.run(console),
             Command::Lecture(args) => args.run(console),

@@ -116,7 +116,6 @@ impl Args {
             Some(run) => self.resume(run, console, &processes)?,
             None => self.begin(console, &processes)?,
         };
-        let trainer = processes.agree(trainer.across(&processes).map_err(anyhow::Error::from))?;
         let Some((run, config)) = trainer.saved() else {
             interrupt::tell();
             return ended(trainer.fit(&mut UntilInterrupted)?.ending);
@@ -207,6 +206,7 @@ impl Args {
             }
         }
         let trainer = Trainer::with_engine(classifier, splits, config.recipe.clone(), &engine)?;
+        let trainer = trainer.across(&with_buckets(processes, &config))?;
         let trainer = match config.data.workers {
             Some(workers) => trainer.workers(workers),
             None => trainer,
@@ -233,17 +233,18 @@ impl Args {
     /// An earlier run: the first process takes its folder, then the others read it.
     fn resume(&self, run: &Path, console: &Console, processes: &Processes) -> anyhow::Result<(Trainer, Engine)> {
         let (run, config, splits, engine) = processes.agree(self.open(run, console, processes))?;
+        let group = with_buckets(processes, &config);
         if !processes.is_first() {
             processes.agree(Ok::<_, anyhow::Error>(()))?;
-            let trainer = Trainer::follow(&run, &config, splits, &engine).map_err(anyhow::Error::from);
-            return Ok((processes.agree(trainer)?, engine));
+            let trainer = Trainer::follow(&run, &config, splits, &engine).and_then(|trainer| trainer.across(&group));
+            return Ok((processes.agree(trainer.map_err(anyhow::Error::from))?, engine));
         }
         let taken = Trainer::resume(run, config, splits, &engine).map_err(anyhow::Error::from);
         let (trainer, problem) = processes.agree(taken)?;
         if let Some(problem) = problem {
             console.warn(&format!("{problem}. Going on from the checkpoint before it."));
         }
-        Ok((processes.agree(Ok::<_, anyhow::Error>(trainer))?, engine))
+        Ok((processes.agree(trainer.across(&group).map_err(anyhow::Error::from))?, engine))
     }
 
     /// The folder of an earlier run, its configuration and its pictures.
@@ -296,6 +297,11 @@ impl Args {
 fn engine(config: &TrainConfig, processes: &Processes) -> convnet::Result<Engine> {
     let own = EngineConfig { threads: processes.threads(), ..config.engine };
     if config.engine.threads == 0 && processes.size() > 1 { own.engine() } else { config.engine.engine() }
+}
+
+/// The processes with the exchanges of the configuration.
+fn with_buckets(processes: &Processes, config: &TrainConfig) -> Processes {
+    processes.clone().with_bucket_cap(config.engine.bucket_cap_mb)
 }
 
 /// What a command that has trained ends with.

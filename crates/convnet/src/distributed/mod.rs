@@ -13,6 +13,7 @@ mod launch;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 mod processes;
+mod scaling;
 mod shards;
 mod sum;
 #[cfg(test)]
@@ -22,7 +23,9 @@ mod tests;
 mod tree;
 
 pub use launch::{Launch, launched};
+pub(crate) use processes::Summing;
 pub use processes::{Collectives, Processes};
+pub use scaling::{Link, ScaledStep, StepProfile};
 pub use shards::Shards;
 pub(crate) use sum::sum_of_steps;
 pub(crate) use tree::Node;

@@ -1,14 +1,22 @@
 //! Processes over MPI, by the crate `mpi`. One thread makes all calls, so the library need not be made for several.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use ::mpi::Count;
 use ::mpi::Threading;
 use ::mpi::datatype::{Partition, PartitionMut};
 use ::mpi::environment::Universe;
+use ::mpi::request::{Request, Scope, scope};
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, CommunicatorCollectives};
 
 use super::{Collectives, Processes};
 use crate::{Error, Result};
+
+/// For how long an exchange is looked at without a pause, and the pauses after that.
+const BUSY: Duration = Duration::from_micros(20);
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// Joins the processes that a launcher (`mpirun`, `srun`, …) has started this one with. To be called once in a program.
 ///
@@ -44,6 +52,15 @@ fn counts(lengths: &[usize]) -> Result<[Vec<Count>; 2]> {
     Ok([lengths.iter().map(|&length| count(length)).collect::<Result<_>>()?, begins.map(count).collect::<Result<_>>()?])
 }
 
+/// Waits without taking a core from those that compute: MPI itself would look again and again.
+fn wait<'a, D: ?Sized, S: Scope<'a>>(mut request: Request<'a, D, S>) {
+    let start = Instant::now();
+    while let Err(pending) = request.test() {
+        request = pending;
+        if start.elapsed() < BUSY { thread::yield_now() } else { thread::sleep(PAUSE) }
+    }
+}
+
 impl Collectives for World {
     fn rank(&self) -> usize {
         self.world.rank() as usize
@@ -63,14 +80,15 @@ impl Collectives for World {
         (receive, received): (&mut [f32], &[usize]),
     ) -> Result<()> {
         let ([sent, from], [received, to]) = (counts(sent)?, counts(received)?);
-        let send = Partition::new(send, sent, from);
-        self.world.all_to_all_varcount_into(&send, &mut PartitionMut::new(receive, received, to));
+        let (send, mut receive) = (Partition::new(send, sent, from), PartitionMut::new(receive, received, to));
+        scope(|scope| wait(self.world.immediate_all_to_all_varcount_into(scope, &send, &mut receive)));
         Ok(())
     }
 
     fn all_gather(&mut self, send: &[f32], receive: &mut [f32], lengths: &[usize]) -> Result<()> {
         let [received, to] = counts(lengths)?;
-        self.world.all_gather_varcount_into(send, &mut PartitionMut::new(receive, received, to));
+        let mut receive = PartitionMut::new(receive, received, to);
+        scope(|scope| wait(self.world.immediate_all_gather_varcount_into(scope, send, &mut receive)));
         Ok(())
     }
 
@@ -83,5 +101,9 @@ impl Collectives for World {
         self.world.all_gather_varcount_into(send, &mut PartitionMut::new(&mut all[..], received, to));
         let mut rest = &all[..];
         Ok(lengths.into_iter().map(|length| rest.split_off(..length).unwrap_or_default().to_vec()).collect())
+    }
+
+    fn abort(&mut self) {
+        self.world.abort(1)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -11,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::Shards;
 use super::sum::Received;
 use crate::{Error, Result};
+
+/// Numbers that an exchange of gradients has at least where nothing else is said: 4 MiB, which takes a link of 1 Gbit/s some 30 ms, and is
+/// much beside its latency.
+const BUCKET: usize = 1 << 20;
 
 /// What connects processes. Every call is made by all of them, in the same order.
 pub trait Collectives {
@@ -41,6 +46,9 @@ pub trait Collectives {
     /// # Errors
     /// When the connection fails.
     fn all_gather_bytes(&mut self, send: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Ends all processes.
+    fn abort(&mut self);
 }
 
 /// The processes that train one net together, as one of them sees them. Clones are the same; the last one that is dropped takes
@@ -50,12 +58,16 @@ pub struct Processes {
     rank: usize,
     size: usize,
     local_size: usize,
+    /// Numbers that an exchange of gradients has at least.
+    bucket: usize,
     /// What makes the calls; nothing for a process that is alone.
     thread: Option<Arc<Caller>>,
 }
 
 /// The thread that alone speaks with the others.
 struct Caller {
+    /// Whether something has failed in one of the processes and all know it.
+    failed: AtomicBool,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,6 +76,7 @@ struct Caller {
 enum Job {
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
     Sum(Shards, Vec<Buffer>, Sender<Result<Vec<Buffer>>>),
+    Abort(Sender<Result<()>>),
 }
 
 /// What each process tells the others of something that all of them do.
@@ -77,7 +90,7 @@ struct Told<T> {
 impl Processes {
     /// A process that is alone.
     pub fn alone() -> Processes {
-        Processes { rank: 0, size: 1, local_size: 1, thread: None }
+        Processes { rank: 0, size: 1, local_size: 1, bucket: BUCKET, thread: None }
     }
 
     /// Starts the thread that makes all calls, on which `connect` makes the connection.
@@ -97,8 +110,8 @@ impl Processes {
         let thread =
             thread::Builder::new().name("processes".into()).spawn(run).map_err(Error::thread("communication"))?;
         let [rank, size, local_size] = connected.recv().map_err(|_| broken_off())??;
-        let thread = Some(Arc::new(Caller { jobs: Some(jobs), thread: Some(thread) }));
-        Ok(Processes { rank, size, local_size, thread })
+        let thread = Some(Arc::new(Caller { failed: AtomicBool::new(false), jobs: Some(jobs), thread: Some(thread) }));
+        Ok(Processes { rank, size, local_size, bucket: BUCKET, thread })
     }
 
     /// Number of this process, from 0.
@@ -130,7 +143,10 @@ impl Processes {
     pub(crate) fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         match &self.thread {
             None => Ok(vec![own]),
-            Some(thread) => thread.ask(|answer| Job::Gather(own, answer)),
+            Some(thread) => {
+                let answer = thread.begin(|answer| Job::Gather(own, answer))?;
+                answer.recv().map_err(|_| broken_off())?
+            }
         }
     }
 
@@ -160,6 +176,9 @@ impl Processes {
                 all.push(found);
                 continue;
             }
+            if let Some(thread) = &self.thread {
+                thread.failed.store(true, Ordering::SeqCst);
+            }
             let elsewhere = Error::Elsewhere { rank, size: self.size, problem: problem.unwrap_or_default() };
             return Err(failed.take().filter(|_| rank == self.rank).unwrap_or_else(|| elsewhere.into()));
         }
@@ -180,6 +199,14 @@ impl Processes {
         kept.ok_or_else(|| broken_off().into())
     }
 
+    /// To be called when this process has failed and leaves: ends the other processes, which would wait for it, unless they know of
+    /// it and leave as well.
+    pub fn abort(&self) {
+        if let Some(thread) = self.thread.as_ref().filter(|thread| !thread.failed.load(Ordering::SeqCst)) {
+            let _ = thread.begin(Job::Abort).map(|answer| answer.recv());
+        }
+    }
+
     /// Expects what each process says of itself to be what the first says: `own` has pairs of what it is called and what it is.
     ///
     /// # Errors
@@ -198,14 +225,50 @@ impl Processes {
         Ok(())
     }
 
-    /// Adds up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`]. The first of what comes back is the sum.
+    /// Begins to add up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`].
     ///
     /// # Errors
     /// When the processes lose one another.
-    pub(crate) fn sum(&self, shards: Shards, own: Vec<Buffer>) -> Result<Vec<Buffer>> {
-        match &self.thread {
-            None => Ok(own),
-            Some(thread) => thread.ask(|answer| Job::Sum(shards, own, answer)),
+    pub(crate) fn begin_sum(&self, shards: Shards, own: Vec<Buffer>) -> Result<Summing> {
+        Ok(match &self.thread {
+            None => Summing::Here(own),
+            Some(thread) => Summing::There(thread.begin(|answer| Job::Sum(shards, own, answer))?),
+        })
+    }
+
+    /// The same with at least so many MiB of gradients in an exchange, so that the first are exchanged while backward goes on; 0
+    /// exchanges all of them after it. It is 4 unless this is called. All processes need the same.
+    #[must_use]
+    pub fn with_bucket_cap(self, mib: usize) -> Processes {
+        Processes { bucket: if mib == 0 { usize::MAX } else { mib.saturating_mul(1 << 20) / size_of::<f32>() }, ..self }
+    }
+
+    /// Numbers that an exchange of gradients has at least.
+    pub(crate) fn bucket(&self) -> usize {
+        if self.size == 1 { usize::MAX } else { self.bucket }
+    }
+
+    /// The same if there were other processes.
+    pub(super) fn least(&self) -> usize {
+        self.bucket
+    }
+}
+
+/// A sum that others are asked for.
+pub(crate) enum Summing {
+    Here(Vec<Buffer>),
+    There(Receiver<Result<Vec<Buffer>>>),
+}
+
+impl Summing {
+    /// Waits for it: the first vector is the sum, the others are memory.
+    ///
+    /// # Errors
+    /// When the processes lose one another.
+    pub(crate) fn wait(self) -> Result<Vec<Buffer>> {
+        match self {
+            Summing::Here(sum) => Ok(sum),
+            Summing::There(answer) => answer.recv().map_err(|_| broken_off())?,
         }
     }
 }
@@ -217,11 +280,11 @@ impl fmt::Debug for Processes {
 }
 
 impl Caller {
-    fn ask<T>(&self, job: impl FnOnce(Sender<Result<T>>) -> Job) -> Result<T> {
+    fn begin<T>(&self, job: impl FnOnce(Sender<Result<T>>) -> Job) -> Result<Receiver<Result<T>>> {
         let (answer, answered) = mpsc::channel();
         let jobs = self.jobs.as_ref().ok_or_else(broken_off)?;
         jobs.send(job(answer)).map_err(|_| broken_off())?;
-        answered.recv().map_err(|_| broken_off())?
+        Ok(answered)
     }
 }
 
@@ -244,6 +307,10 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
             Job::Sum(shards, mut own, answer) => {
                 let sum = received.sum(group, shards, &mut own);
                 drop(answer.send(sum.map(|()| own)));
+            }
+            Job::Abort(answer) => {
+                group.abort();
+                drop(answer.send(Ok(())));
             }
         }
     }

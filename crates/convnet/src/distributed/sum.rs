@@ -66,13 +66,18 @@ impl Received {
         });
         let places: Vec<(Node, (usize, usize))> = places.collect();
         let received = &mut self.0;
-        let mut add = |into: (usize, usize), from: (usize, usize)| {
+        let mut add_slices = |into: (usize, usize), from: (usize, usize)| {
             let (into_buffer, from_buffer) = two(received, into, from, len);
-            into_buffer.iter_mut().zip(from_buffer).for_each(|(sum, term)| *sum += *term);
+            add(into_buffer, from_buffer);
             into
         };
-        Node::all(shards.count()).sum(&mut places.into_iter().peekable(), &mut add).unwrap_or_default()
+        Node::all(shards.count()).sum(&mut places.into_iter().peekable(), &mut add_slices).unwrap_or_default()
     }
+}
+
+/// Adds numbers to others, one by one.
+pub(super) fn add(sum: &mut [f32], terms: &[f32]) {
+    sum.iter_mut().zip(terms).for_each(|(sum, term)| *sum += *term);
 }
 
 /// A slice to change and another one to read, of the same buffer or of two.

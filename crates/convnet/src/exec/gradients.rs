@@ -129,7 +129,7 @@ impl Gradients {
             return Err(Error::Length { of, expected, found: by_output.len() });
         }
         self.session.write_output_gradient(self.session.plan.graph.outputs[0], self.count, by_output);
-        self.session.backward(&self.packed, &mut [], self.count, Mode::Evaluation);
+        self.session.backward(&self.packed, &mut [], self.count, Mode::Evaluation, &mut |_, _| ());
         self.state = State::Backward;
         Ok(())
     }

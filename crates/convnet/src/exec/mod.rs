@@ -49,7 +49,7 @@ pub use inference::{Inference, InferenceBuilder, Weights};
 pub use profile::ProfileRow;
 pub(crate) use taps::find as find_layer;
 pub use training::{NotFinite, Place, Step, Training};
-pub(crate) use training::{Shard, Sums};
+pub(crate) use training::{Shard, Watch};
 pub use training_options::{MuonRate, ParameterGroup, TrainingBuilder, Update};
 
 use crate::net::Net;

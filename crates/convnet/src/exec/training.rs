@@ -3,7 +3,8 @@
 mod shards;
 mod statistics;
 
-pub(crate) use self::shards::{Shard, Sums};
+use self::shards::Spare;
+pub(crate) use self::shards::{Shard, Watch};
 use self::statistics::Average;
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
@@ -97,7 +98,7 @@ pub struct Training {
     /// The sum so far while another batch's gradients are computed; empty until then.
     sum: Buffer,
     /// Memory of sums over shards that nobody needs at the moment.
-    spare: Vec<Sums>,
+    spare: Spare,
     /// Whether the caller may have written where backward does not.
     touched: bool,
     update: Update,
@@ -179,7 +180,7 @@ impl Training {
             kept,
             gradients: Buffer::zeros(len),
             sum: Buffer::default(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             touched: false,
             update,
             groups,
@@ -216,7 +217,7 @@ impl Training {
     /// # Errors
     /// As [`Training::step`], and [`Error::Setting`] when a target is no probabilities. Nothing has changed then.
     pub fn gradients<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
-        self.pass(images, targets.into(), false, 1.0)
+        self.pass(images, targets.into(), false, (1.0, &mut |_, _| ()))
     }
 
     /// The same, and the gradients are added to those of the passes since the last update, if there are any: after k batches of
@@ -226,11 +227,17 @@ impl Training {
     /// # Errors
     /// As [`Training::gradients`].
     pub fn accumulate<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>) -> Result<Step> {
-        self.pass(images, targets.into(), self.passes > 0, 1.0)
+        self.pass(images, targets.into(), self.passes > 0, (1.0, &mut |_, _| ()))
     }
 
-    /// The gradients are multiplied by `share`.
-    fn pass(&mut self, images: &[f32], targets: Targets<'_>, add: bool, share: f32) -> Result<Step> {
+    /// The gradients are multiplied by `share`, and `watch` sees them become complete.
+    fn pass(
+        &mut self,
+        images: &[f32],
+        targets: Targets<'_>,
+        add: bool,
+        (share, watch): (f32, &mut Watch<'_>),
+    ) -> Result<Step> {
         let count = count(targets, self.classes)?;
         super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
         if add {
@@ -247,7 +254,7 @@ impl Training {
         let start = self.session.profile.start();
         let step = self.losses(targets, count, share);
         self.session.profile.stop(start, "cross_entropy", "forward", 0);
-        self.session.backward(&self.weights, &mut self.gradients, count, mode);
+        self.session.backward(&self.weights, &mut self.gradients, count, mode, watch);
         if add {
             let (engine, len) = (&self.session.plan.engine, self.gradients.len());
             let (sum, shape) = (Maps::packed(&self.sum, len), [1, len, 1]);

@@ -95,7 +95,7 @@ impl Trainer {
                     learned => learned?,
                 };
                 self.update(lr);
-                self.progress.add(step, images, [0.0; 2]);
+                self.progress.add(step, images, [0.0; 3]);
                 observer.step(&self.progress, step.loss);
                 if !search.add(lr, step.loss) || observer.stop() {
                     return Ok(search.concluded());

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use convnet_kernels::memory::Buffer;
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,8 @@ use super::divergence::Divergence;
 use super::targets::TargetMaker;
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Loader, Parts};
-use crate::distributed::sum_of_steps;
-use crate::exec::{Shard, Step, Sums, Training};
+use crate::distributed::{Summing, sum_of_steps};
+use crate::exec::{Shard, Step, Training, Watch};
 use crate::{Error, Result};
 
 /// What a batch came to, in all processes together.
@@ -22,6 +23,8 @@ pub(super) struct Learned {
     pub(super) images: usize,
     /// Whether a process wants to stop.
     pub(super) stop: bool,
+    /// For how long others were waited for, after all that this process could do by itself.
+    pub(super) exchanged: Duration,
 }
 
 /// What a process tells the others of its shards.
@@ -32,8 +35,8 @@ struct Told {
     stop: bool,
 }
 
-/// What the shards of a process came to.
-type Own = (Vec<Sums>, Vec<(Step, f64)>);
+/// What the shards of a process came to: how far the running statistics move, and what each step found.
+type Own = (Vec<Buffer>, Vec<Step>);
 
 impl Trainer {
     /// The parts of the running epoch's batches that this process trains on, in its order, from a batch on.
@@ -65,22 +68,26 @@ impl Trainer {
         let images = self.recipe.batch_size.min(self.train.len() - self.progress.images);
         if self.shards.count() == 1 {
             let step = self.learn_whole(batches, targets)?;
-            return Ok(Learned { step, images, stop });
+            return Ok(Learned { step, images, stop, exchanged: Duration::ZERO });
         }
+        let mut sums = Vec::new();
+        let own = self.learn_shards(batches, targets, images, &mut sums);
+        let start = Instant::now();
+        let mut moves = Vec::new();
         let own = match self.failed.take() {
             Some(error) => Err(error),
-            None => self.learn_shards(batches, targets, images),
+            None => own,
         };
-        let mut sums = Vec::new();
         let told = self.processes.exchange(own.map(|(own, steps)| {
-            sums = own;
-            Told { shards: steps.iter().map(|(step, _)| (step.loss, step.correct)).collect(), stop }
+            moves = own;
+            Told { shards: steps.iter().map(|step| (step.loss, step.correct)).collect(), stop }
         }))?;
+        self.take_sums(sums, moves)?;
         let shares = (0..self.shards.count()).map(|shard| self.share(shard, images));
         let steps = told.iter().flat_map(|told| &told.shards).map(|&(loss, correct)| Step { loss, correct });
         let step = sum_of_steps(&steps.zip(shares).collect::<Vec<_>>());
-        self.take_sums(sums)?;
-        Ok(Learned { step, images, stop: told.iter().any(|told| told.stop) })
+        let exchanged = if self.processes.size() > 1 { start.elapsed() } else { Duration::ZERO };
+        Ok(Learned { step, images, stop: told.iter().any(|told| told.stop), exchanged })
     }
 
     /// A batch that is not cut.
@@ -94,43 +101,63 @@ impl Trainer {
         Ok(step)
     }
 
-    /// The shards of this process.
-    fn learn_shards(&mut self, batches: &mut Loader, targets: &mut TargetMaker, images: usize) -> Result<Own> {
+    /// The shards of this process. Their gradients are sent to the others as soon as they are complete, bucket by bucket, whatever fails.
+    fn learn_shards(
+        &mut self,
+        batches: &mut Loader,
+        targets: &mut TargetMaker,
+        images: usize,
+        sums: &mut Vec<(Range<usize>, Summing)>,
+    ) -> Result<Own> {
         let keys: Vec<RandomKey> = self.shards.own().map(|shard| self.key(shard)).collect();
         let shares: Vec<f64> = self.shards.own().map(|shard| self.share(shard, images)).collect();
         let first = self.shards.own().start;
-        let Trainer { training, recipe, description, shards, progress, saved, .. } = self;
+        let Trainer { training, recipe, description, shards, progress, saved, processes, .. } = self;
         let divergence = Divergence::of(recipe, saved.as_ref(), *progress);
         let mut steps = Vec::new();
-        let mut pass = |training: &mut Training, shard: usize| {
+        let mut pass = |training: &mut Training, shard: usize, watch: &mut Watch<'_>| {
             let (key, share) = (keys[shard - first], shares[shard - first]);
             if share == 0.0 {
-                steps.push((Step { loss: 0.0, correct: 0 }, share));
+                steps.push(Step { loss: 0.0, correct: 0 });
                 return Ok(share);
             }
             let mut batch = next(batches)?;
             let (images, made) = targets.make(recipe, &mut batch, description.classes().len(), key)?;
-            let step = training.shard(images, made, Shard { index: shard, share })?;
+            let step = training.shard(images, made, Shard { index: shard, share }, watch)?;
             divergence.expect_finite_loss(training, &batch, step.loss)?;
-            steps.push((step, share));
+            steps.push(step);
             Ok(share)
         };
-        let sums: Result<Vec<Sums>> =
-            shards.own_nodes().into_iter().map(|node| training.sum_shards(node, &mut pass)).collect();
-        Ok((sums?, steps))
+        let (nodes, buckets) = (shards.own_nodes(), training.buckets(processes.bucket()));
+        let mut parts: Vec<Vec<Buffer>> = buckets.iter().map(|_| Vec::new()).collect();
+        let (mut moves, mut failed) = (Vec::new(), None);
+        for &node in &nodes {
+            let mut send = |bucket: usize, part: Buffer| {
+                parts[bucket].push(part);
+                if parts[bucket].len() == nodes.len() {
+                    match processes.begin_sum(*shards, std::mem::take(&mut parts[bucket])) {
+                        Ok(summing) => sums.push((buckets[bucket].range.clone(), summing)),
+                        Err(error) => failed = Some(error),
+                    }
+                }
+            };
+            match training.sum_shards(node, &buckets, &mut pass, &mut send) {
+                Ok(own) => moves.push(own),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok((moves, steps)), Err)
     }
 
-    /// Adds up what all processes have found, and takes it as the gradients of the step.
-    fn take_sums(&mut self, mut sums: Vec<Sums>) -> Result<()> {
-        let parts: [fn(&mut Sums) -> &mut Buffer; 2] = [|sums| &mut sums.gradients, |sums| &mut sums.moves];
-        for part in parts {
-            let own = sums.iter_mut().map(|sums| std::mem::take(part(sums))).collect();
-            let summed = self.processes.sum(self.shards, own)?;
-            sums.iter_mut().zip(summed).for_each(|(sums, summed)| *part(sums) = summed);
+    /// Takes what all processes have found as the gradients of the step.
+    fn take_sums(&mut self, sums: Vec<(Range<usize>, Summing)>, moves: Vec<Buffer>) -> Result<()> {
+        let moves = self.processes.begin_sum(self.shards, moves)?;
+        for (range, summing) in sums {
+            let mut sum = summing.wait()?.into_iter();
+            sum.next().into_iter().for_each(|sum| self.training.take_bucket(range.clone(), sum));
+            sum.for_each(|memory| self.training.keep_bucket(memory));
         }
-        let mut sums = sums.into_iter();
-        sums.next().into_iter().for_each(|sum| self.training.take_sums(sum));
-        sums.for_each(|rest| self.training.spare(rest));
+        moves.wait()?.first().into_iter().for_each(|moves| self.training.move_statistics(moves));
         Ok(())
     }
 

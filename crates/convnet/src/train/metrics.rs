@@ -38,6 +38,9 @@ pub struct EpochMetrics {
     /// Share of the time of the epoch's steps in which training waited for pictures, 0 to 1.
     #[serde(default)]
     pub data_wait: f64,
+    /// The same for other processes; there is none where one process trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_wait: Option<f64>,
     /// Pictures learned from in a second, evaluation left out; `null` where that is not finite.
     #[serde(default)]
     pub images_per_second: Option<f64>,
@@ -170,6 +173,7 @@ mod tests {
             val_accuracy: Some(0.95),
             seconds: 1.5,
             data_wait: 0.25,
+            process_wait: None,
             images_per_second: Some(40.0),
             lr: Some(0.125),
             grad_norm: None,

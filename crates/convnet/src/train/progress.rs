@@ -27,6 +27,8 @@ pub struct Progress {
     pub seconds: f64,
     /// Seconds of these in which training waited for pictures.
     pub waited: f64,
+    /// Seconds of these in which it waited for other processes.
+    pub exchanged: f64,
     /// Sum of the norms of its steps' gradients, where they are measured.
     pub grad_norms: f64,
     /// How many of them there are.
@@ -62,8 +64,8 @@ pub(super) struct Found {
 }
 
 impl Progress {
-    /// Adds a step over so many pictures, the time that it took and how much of that they were waited for.
-    pub(super) fn add(&mut self, step: Step, images: usize, [seconds, waited]: [f64; 2]) {
+    /// Adds a step over so many pictures, the time that it took and how much of that pictures and other processes were waited for.
+    pub(super) fn add(&mut self, step: Step, images: usize, [seconds, waited, exchanged]: [f64; 3]) {
         self.step += 1;
         self.batch += 1;
         self.images += images;
@@ -71,6 +73,7 @@ impl Progress {
         self.loss += step.loss * images as f64;
         self.seconds += seconds;
         self.waited += waited;
+        self.exchanged += exchanged;
     }
 
     /// Adds the norm of a step's gradient.
@@ -101,6 +104,11 @@ impl Progress {
         if self.seconds > 0.0 { self.waited / self.seconds } else { 0.0 }
     }
 
+    /// The same for other processes; nothing where there are none.
+    pub fn process_wait(&self) -> Option<f64> {
+        (self.exchanged > 0.0 && self.seconds > 0.0).then(|| self.exchanged / self.seconds)
+    }
+
     /// Epochs since the accuracy on the validation pictures was last better than ever: what patience is compared with.
     pub fn waited_epochs(&self) -> usize {
         self.epoch - self.improvement()
@@ -125,6 +133,7 @@ impl Progress {
             val_accuracy: watched.map(|found| found.top1),
             seconds: self.seconds + found.seconds,
             data_wait: self.data_wait(),
+            process_wait: self.process_wait(),
             images_per_second: Some(self.images_per_second()).filter(is_finite),
             lr: Some(found.lr),
             grad_norm: (self.measured > 0).then(|| self.grad_norms / self.measured as f64),
@@ -158,8 +167,8 @@ mod tests {
     #[test]
     fn an_epoch_is_the_mean_over_its_pictures() {
         let mut progress = Progress::default();
-        progress.add(Step { loss: 1.0, correct: 3 }, 4, [0.5, 0.25]);
-        progress.add(Step { loss: 4.0, correct: 0 }, 2, [0.5, 0.0]);
+        progress.add(Step { loss: 1.0, correct: 3 }, 4, [0.5, 0.25, 0.125]);
+        progress.add(Step { loss: 4.0, correct: 0 }, 2, [0.5, 0.0, 0.0]);
         [2.0, 3.0, f64::NAN].into_iter().for_each(|norm| progress.add_norm(norm));
         assert_eq!((progress.mean_loss(), progress.accuracy(), progress.images_per_second()), (2.0, 0.5, 6.0));
         let found = |top1| {
@@ -174,6 +183,7 @@ mod tests {
             (metrics.epoch, metrics.train_loss, metrics.val_accuracy, metrics.seconds, metrics.data_wait),
             (1, 2.0, Some(0.5), 2.0, 0.25)
         );
+        assert_eq!(metrics.process_wait, Some(0.125));
         assert!(best);
         assert_eq!((metrics.images_per_second, metrics.lr, metrics.grad_norm), (Some(6.0), Some(0.5), Some(2.5)));
         let best = Progress {
@@ -194,7 +204,7 @@ mod tests {
     fn equals_go_by_their_loss_and_wear_patience_out() {
         let mut progress = Progress::default();
         let mut end = |top1, loss| {
-            progress.add(Step { loss: 1.0, correct: 1 }, 1, [1.0, 0.0]);
+            progress.add(Step { loss: 1.0, correct: 1 }, 1, [1.0, 0.0, 0.0]);
             let watched = Evaluation { images: 2, top1, loss, ..Evaluation::default() };
             let (_, best) = progress.end_epoch(&Found { watched: Some(watched), ..Found::default() }, true);
             (best, progress.best_epoch, progress.waited_epochs())

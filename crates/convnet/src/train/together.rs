@@ -65,6 +65,7 @@ impl Trainer {
             ("program", program),
             ("instruction set, way of computing convolutions or precision", set),
             ("recipe", recipe),
+            ("bucket_cap_mb", self.processes.bucket().to_string()),
             ("network", format!("{:?}", self.description.metadata())),
             ("set of training pictures", self.train.fingerprint()?),
             ("set of pictures to evaluate", watched.unwrap_or_default()),

@@ -311,11 +311,12 @@ impl Trainer {
             while self.progress.images < self.train.len() {
                 let lr = self.recipe.learning_rate(&self.progress, self.train.len());
                 let stop = self.processes.size() > 1 && observer.stop();
-                let Learned { step, images, stop } = self.learn(&mut batches, &mut targets, stop)?;
+                let Learned { step, images, stop, exchanged } = self.learn(&mut batches, &mut targets, stop)?;
                 self.update(lr);
                 let wait = batches.waited() - waited;
                 waited += wait;
-                self.progress.add(step, images, [clock.elapsed(), wait].map(|time| time.as_secs_f64()));
+                let times = [clock.elapsed(), wait, exchanged].map(|time| time.as_secs_f64());
+                self.progress.add(step, images, times);
                 clock = Instant::now();
                 observer.step(&self.progress, step.loss);
                 if stop || self.processes.size() == 1 && observer.stop() {

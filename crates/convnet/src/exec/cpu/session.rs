@@ -3,6 +3,7 @@
 use super::plan::{BackwardPlan, Plan};
 use super::stage::{Backward, Fixed, Forward, Mode, Part, State};
 use super::statistics::Statistics;
+use crate::exec::Watch;
 use crate::exec::arena::{Arena, View};
 use crate::exec::batch_tiling::TileGroup;
 use crate::exec::gradient_placement::Flow;
@@ -226,13 +227,15 @@ impl Session {
         self.plan.backward.as_ref().expect("planned for training")
     }
 
-    /// All gradients that are wanted, from those of the outputs; those of trained parameters go to `weight_gradients`.
+    /// All gradients that are wanted, from those of the outputs; those of trained parameters go to `weight_gradients`, at which `watch`
+    /// looks after each stage.
     pub(in crate::exec) fn backward(
         &mut self,
         weights: &Packed,
         weight_gradients: &mut [f32],
         count: usize,
         mode: Mode,
+        watch: &mut Watch<'_>,
     ) {
         let plan = self.plan.clone();
         let backward = plan.backward.as_ref().expect("planned for training");
@@ -265,6 +268,7 @@ impl Session {
             let wanted = backward.flows[index].iter().any(|flow| *flow != Flow::Unwanted);
             let directions = u64::from(stage.trained) + u64::from(wanted);
             self.profile.stop(start, &stage.name, "backward", directions * stage.macs * count as u64);
+            watch(index, weight_gradients);
         }
     }
 }

@@ -1,21 +1,31 @@
-//! A batch in shards: each is a pass of its own, and what the passes find is added up in the order of a tree.
+//! A batch in shards: each is a pass of its own, and what the passes find is added up in the order of a tree. Of the last shard's
+//! gradients each part is added as soon as backward has completed it, so that it can be sent while backward goes on.
 
 use super::{Step, Training};
 use crate::Result;
 use crate::distributed::Node;
-use crate::exec::Targets;
+use crate::exec::{Engine, Targets};
 use convnet_kernels::activation::Activation;
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// What shards of a batch add up to: each shard counts by its share of the batch's pictures.
 #[derive(Debug, Default)]
-pub(crate) struct Sums {
+pub(super) struct Sums {
     /// Gradients of the mean loss over the whole batch.
-    pub(crate) gradients: Buffer,
+    gradients: Buffer,
     /// How far the running statistics move.
-    pub(crate) moves: Buffer,
+    moves: Buffer,
+}
+
+/// Memory of sums that nobody needs at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    sums: Vec<Sums>,
+    buckets: Vec<Buffer>,
 }
 
 /// A shard of a batch.
@@ -27,47 +37,138 @@ pub(crate) struct Shard {
     pub(crate) share: f64,
 }
 
+/// A part of the gradients that is complete once backward has passed a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    stage: usize,
+    pub(crate) range: Range<usize>,
+}
+
+/// Is told by backward after each stage, with the gradients so far.
+pub(crate) type Watch<'a> = dyn FnMut(usize, &[f32]) + 'a;
+
+/// Calls [`Training::shard`] for a shard and says its share of the batch; does nothing for one without pictures, whose share is 0.
+pub(crate) type Pass<'a> = dyn FnMut(&mut Training, usize, &mut Watch<'_>) -> Result<f64> + 'a;
+
 impl Training {
-    /// Forward and backward of a shard; to be called by what [`Training::sum_shards`] calls.
+    /// The gradients in parts of at least so many numbers, as long as there are so many, in the order in which backward completes them.
+    pub(crate) fn buckets(&self, least: usize) -> Vec<Bucket> {
+        let graph = &self.session.plan.graph;
+        // Where the parameters of the stages below each stage end.
+        let mut below = vec![0; graph.stages.len() + 1];
+        for slot in &graph.parameters.trained {
+            below[slot.stage + 1] = slot.range.end.max(below[slot.stage + 1]);
+        }
+        for stage in 1..below.len() {
+            below[stage] = below[stage].max(below[stage - 1]);
+        }
+        let (mut end, mut buckets) = (self.gradients.len(), Vec::new());
+        for stage in (0..graph.stages.len()).rev() {
+            let first = below[stage];
+            if end > first && (first == 0 || end - first >= least) {
+                buckets.push(Bucket { stage, range: first..end });
+                end = first;
+            }
+        }
+        buckets
+    }
+
+    /// Forward and backward of a shard; to be called by a [`Pass`].
     ///
     /// # Errors
     /// As [`Training::gradients`].
-    pub(crate) fn shard<'t>(&mut self, images: &[f32], targets: impl Into<Targets<'t>>, shard: Shard) -> Result<Step> {
+    pub(crate) fn shard<'t>(
+        &mut self,
+        images: &[f32],
+        targets: impl Into<Targets<'t>>,
+        shard: Shard,
+        watch: &mut Watch<'_>,
+    ) -> Result<Step> {
         self.passes = shard.index as u64;
-        self.pass(images, targets.into(), false, shard.share as f32)
+        self.pass(images, targets.into(), false, (shard.share as f32, watch))
     }
 
-    /// Adds up these shards. `pass` calls [`Training::shard`] for one of them and says its share, or does nothing for a shard without
-    /// pictures, whose share is 0. Parameters and running statistics stay as they are.
+    /// Adds up these shards; parameters and running statistics stay as they are. `send` gets the sums of the gradients, bucket by
+    /// bucket: all of them, of no meaning, where something fails. How far the running statistics move is returned.
     ///
     /// # Errors
     /// Those of `pass`.
     pub(crate) fn sum_shards(
         &mut self,
         shards: Node,
-        pass: &mut dyn FnMut(&mut Training, usize) -> Result<f64>,
-    ) -> Result<Sums> {
-        match shards.halves() {
-            None => self.sums_of(shards.first, pass),
-            Some([left, right]) => {
-                let mut sums = self.sum_shards(left, pass)?;
-                let other = self.sum_shards(right, pass)?;
-                self.add(&mut sums.gradients, &other.gradients);
-                self.add(&mut sums.moves, &other.moves);
-                self.spare.push(other);
-                Ok(sums)
-            }
+        buckets: &[Bucket],
+        pass: &mut Pass<'_>,
+        send: &mut dyn FnMut(usize, Buffer),
+    ) -> Result<Buffer> {
+        let (mut lefts, mut sent) = (Vec::new(), 0);
+        let mut counted = |index: usize, bucket: Buffer| {
+            sent += 1;
+            send(index, bucket);
+        };
+        let moves = self.sum_last(shards, &mut lefts, buckets, pass, &mut counted);
+        for (index, bucket) in buckets.iter().enumerate().skip(sent) {
+            send(index, Buffer::zeros(bucket.range.len()));
         }
+        self.spare.sums.append(&mut lefts);
+        moves
     }
 
-    fn sums_of(&mut self, shard: usize, pass: &mut dyn FnMut(&mut Training, usize) -> Result<f64>) -> Result<Sums> {
-        let mut sums = self.spare.pop().unwrap_or_else(|| Sums {
+    /// Adds up the shards of a node that ends with the last one. `lefts` has the sums that stand left of it.
+    fn sum_last(
+        &mut self,
+        shards: Node,
+        lefts: &mut Vec<Sums>,
+        buckets: &[Bucket],
+        pass: &mut Pass<'_>,
+        send: &mut dyn FnMut(usize, Buffer),
+    ) -> Result<Buffer> {
+        if let Some([left, right]) = shards.halves() {
+            let left = self.sum(left, pass)?;
+            lefts.push(left);
+            return self.sum_last(right, lefts, buckets, pass, send);
+        }
+        let engine = self.session.plan.engine.clone();
+        let mut memory = std::mem::take(&mut self.spare.buckets);
+        let mut rest = buckets.iter().enumerate().peekable();
+        let mut complete = |stage: usize, gradients: &[f32]| {
+            while let Some((index, Bucket { range, .. })) = rest.next_if(|(_, bucket)| stage <= bucket.stage) {
+                let free = memory.iter().position(|memory| memory.len() == range.len());
+                let mut bucket = free.map_or_else(|| Buffer::zeros(range.len()), |free| memory.swap_remove(free));
+                bucket.copy_from_slice(&gradients[range.clone()]);
+                lefts.iter().rev().for_each(|left| add(&engine, &mut bucket, &left.gradients[range.clone()]));
+                send(index, bucket);
+            }
+        };
+        let mut sums = self.sums_of(shards.first, pass, &mut complete)?;
+        complete(0, &sums.gradients);
+        lefts.iter().rev().for_each(|left| add(&engine, &mut sums.moves, &left.moves));
+        self.spare.buckets = memory;
+        let moves = sums.moves.clone();
+        self.spare.sums.push(sums);
+        Ok(moves)
+    }
+
+    /// Adds up shards that others follow.
+    fn sum(&mut self, shards: Node, pass: &mut Pass<'_>) -> Result<Sums> {
+        let Some([left, right]) = shards.halves() else {
+            return self.sums_of(shards.first, pass, &mut |_, _| ());
+        };
+        let mut sums = self.sum(left, pass)?;
+        let other = self.sum(right, pass)?;
+        add(&self.session.plan.engine, &mut sums.gradients, &other.gradients);
+        add(&self.session.plan.engine, &mut sums.moves, &other.moves);
+        self.spare.sums.push(other);
+        Ok(sums)
+    }
+
+    fn sums_of(&mut self, shard: usize, pass: &mut Pass<'_>, watch: &mut Watch<'_>) -> Result<Sums> {
+        let mut sums = self.spare.sums.pop().unwrap_or_else(|| Sums {
             gradients: Buffer::zeros(self.gradients.len()),
             moves: Buffer::zeros(self.running.len()),
         });
         sums.moves.copy_from_slice(&self.running);
         std::mem::swap(&mut self.gradients, &mut sums.gradients);
-        let share = pass(self, shard);
+        let share = pass(self, shard, watch);
         std::mem::swap(&mut self.gradients, &mut sums.gradients);
         let share = share?;
         if share == 0.0 {
@@ -81,28 +182,79 @@ impl Training {
         Ok(sums)
     }
 
-    /// Takes what all shards of a batch add up to: as if [`Training::gradients`] had been called for the batch.
-    pub(crate) fn take_sums(&mut self, mut sums: Sums) {
-        std::mem::swap(&mut self.gradients, &mut sums.gradients);
-        self.running.iter_mut().zip(&*sums.moves).for_each(|(running, moves)| *running += moves);
-        self.spare.push(sums);
+    /// A step, and how long after its beginning each bucket was complete; at last how long the update took.
+    ///
+    /// # Errors
+    /// As [`Training::gradients`].
+    pub(crate) fn timed_step(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        lr: f32,
+        buckets: &[Bucket],
+    ) -> Result<Vec<Duration>> {
+        let (start, mut rest, mut times) = (Instant::now(), buckets.iter().peekable(), Vec::new());
+        let mut watch = |stage: usize, _: &[f32]| {
+            while rest.next_if(|bucket| stage <= bucket.stage).is_some() {
+                times.push(start.elapsed());
+            }
+        };
+        self.pass(images, labels.into(), false, (1.0, &mut watch))?;
+        let end = start.elapsed();
+        times.resize(buckets.len(), end);
+        self.update(lr);
+        times.push(start.elapsed() - end);
+        Ok(times)
     }
 
-    /// Gives back memory of sums.
-    pub(crate) fn spare(&mut self, sums: Sums) {
-        self.spare.push(sums);
+    /// Takes a bucket of the sum over all shards: after all buckets the gradients are as if [`Training::gradients`] had been called for the
+    /// batch.
+    pub(crate) fn take_bucket(&mut self, range: Range<usize>, sum: Buffer) {
+        self.gradients[range].copy_from_slice(&sum);
+        self.spare.buckets.push(sum);
     }
 
-    fn add(&self, sum: &mut Buffer, other: &Buffer) {
-        let (engine, len) = (&self.session.plan.engine, sum.len());
-        let other = Maps::packed(other, len);
-        merge::accumulate(
-            engine.set(),
-            engine.pool(),
-            [1, len, 1],
-            other,
-            Activation::Identity,
-            MapsMut::packed(sum, len),
-        );
+    /// Keeps memory of a bucket for the next.
+    pub(crate) fn keep_bucket(&mut self, memory: Buffer) {
+        self.spare.buckets.push(memory);
+    }
+
+    /// Moves the running statistics as all shards of a batch together do.
+    pub(crate) fn move_statistics(&mut self, moves: &[f32]) {
+        self.running.iter_mut().zip(moves).for_each(|(running, moved)| *running += moved);
+    }
+}
+
+/// Adds numbers to others, of which there are whole blocks.
+fn add(engine: &Engine, sum: &mut [f32], other: &[f32]) {
+    let len = sum.len();
+    if len > 0 {
+        let (other, sum) = (Maps::packed(other, len), MapsMut::packed(sum, len));
+        merge::accumulate(engine.set(), engine.pool(), [1, len, 1], other, Activation::Identity, sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::Update;
+    use crate::weights::init;
+    use crate::zoo::{ZooOptions, by_name};
+
+    #[test]
+    fn buckets_are_all_gradients_from_the_end() {
+        let net = by_name("resnet20", &ZooOptions::default()).unwrap();
+        let weights = init(&net, 0);
+        let training = Training::new(&net, &Engine::new(1).unwrap(), 2, &weights, Update::ADAM, 0).unwrap();
+        let whole = training.gradients.len();
+        for (least, most) in [(1, 60), (20_000, 14), (whole, 1), (usize::MAX, 1)] {
+            let buckets = training.buckets(least);
+            let ends: Vec<usize> = buckets.iter().map(|bucket| bucket.range.end).collect();
+            let starts: Vec<usize> = buckets.iter().map(|bucket| bucket.range.start).collect();
+            assert_eq!((ends[0], starts[starts.len() - 1]), (whole, 0));
+            assert_eq!(ends[1..], starts[..starts.len() - 1]);
+            assert!(buckets.iter().all(|bucket| bucket.range.len() >= least || bucket.range.start == 0));
+            assert!(buckets.windows(2).all(|pair| pair[1].stage < pair[0].stage) && buckets.len() <= most);
+        }
     }
 }

@@ -122,7 +122,7 @@ pub struct OutputConfig {
 }
 
 /// On what a run is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineConfig {
     /// Threads; 0 takes all cores. The result does not depend on it.
@@ -131,6 +131,16 @@ pub struct EngineConfig {
     pub conv: ConvChoice,
     /// What products are computed with. The result depends on it in its third digit or so.
     pub precision: Precision,
+    /// MiB of gradients that processes exchange at a time, while backward goes on; 0 exchanges all of them after it. The result does not
+    /// depend on it.
+    pub bucket_cap_mb: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> EngineConfig {
+        let (conv, precision) = (ConvChoice::default(), Precision::default());
+        EngineConfig { threads: 0, conv, precision, bucket_cap_mb: 4 }
+    }
 }
 
 impl Default for DataConfig {
@@ -341,6 +351,7 @@ mod tests {
             ("threads", "1"),
             ("conv", "direct"),
             ("precision", "bf16"),
+            ("bucket_cap_mb", "16"),
             ("tensorboard", "true"),
             ("checkpoint_every", "500"),
         ] {

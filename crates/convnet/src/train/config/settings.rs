@@ -335,6 +335,14 @@ pub const SETTINGS: &[Setting] = &[
     )
     .changeable(),
     setting(
+        "engine.bucket_cap_mb",
+        "bucket_cap_mb",
+        Kind::Count,
+        "MiB of gradients that processes exchange at a time while backward goes on, 0 to exchange all of them after it; results do not \
+         depend on it",
+    )
+    .changeable(),
+    setting(
         "output.tensorboard",
         "tensorboard",
         Kind::Switch,

@@ -168,6 +168,7 @@ mod tests {
             val_accuracy: Some(accuracy),
             seconds: 1.0,
             data_wait: 0.0,
+            process_wait: None,
             images_per_second: None,
             lr: None,
             grad_norm: None,

@@ -1,14 +1,16 @@
-//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG; and [`rates()`] of a search.
+//! The pictures of a run: [`curves()`] over the epochs and a grid of [`predictions()`], as PNG; [`rates()`] of a search, and [`scaling()`] over machines.
 
 mod answers;
 mod curves;
 mod predictions;
 mod rates;
+mod scaling;
 
 pub(super) use answers::answers;
 pub use curves::curves;
 pub use predictions::{Prediction, predictions};
 pub use rates::rates;
+pub use scaling::scaling;
 
 #[cfg(test)]
 mod tests {
@@ -36,6 +38,7 @@ mod tests {
                     val_accuracy: Some(val_accuracy),
                     seconds: 4.2,
                     data_wait: 0.0,
+                    process_wait: None,
                     images_per_second: None,
                     lr: None,
                     grad_norm: None,
