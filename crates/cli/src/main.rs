@@ -53,9 +53,10 @@ fn main() -> ExitCode {
     interrupt::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // The first process says it for all.
-        Err(error) if error.use_stderr() && !processes::is_first() => return ExitCode::from(2),
-        Err(error) => error.exit(),
+        Err(error) => {
+            processes::let_the_first_speak();
+            error.exit()
+        }
     };
     let console = if processes::is_first() { Console::new(cli.quiet, cli.verbose) } else { Console::silent() };
     let (code, failed) = match cli.command.run(&console) {
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Interrupted>() => (ExitCode::from(interrupt::EXIT_CODE), false),
         Err(error) => {
             if !is_elsewhere(&error) {
+                processes::let_the_first_speak();
                 report(&error);
             }
             (if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }, true)

@@ -3,12 +3,17 @@
 
 use std::env;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use convnet::distributed::{Launch, Processes, launched};
 
 /// The processes, once they are joined: they are left when what there is to say has been said, so that no launcher ends a process
 /// that still speaks.
 static JOINED: Mutex<Option<Processes>> = Mutex::new(None);
+
+/// Time in which the first process says what all of them have found.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What has started this process as one of several.
 pub(crate) fn launch() -> Option<Launch> {
@@ -18,6 +23,15 @@ pub(crate) fn launch() -> Option<Launch> {
 /// Whether this process is the first of those that were started together.
 pub(crate) fn is_first() -> bool {
     launch().is_none_or(|launch| launch.rank == 0)
+}
+
+/// To be called before an error is told: where the processes have not joined, each of them has probably found the same, and the launcher ends
+/// the others once one has left.
+pub(crate) fn let_the_first_speak() {
+    let joined = JOINED.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    if !joined && !is_first() {
+        thread::sleep(PATIENCE);
+    }
 }
 
 /// Joins the others; alone where no launcher has started this process.

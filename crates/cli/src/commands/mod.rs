@@ -24,6 +24,8 @@ mod train;
 use clap::Subcommand;
 
 use crate::console::Console;
+use crate::processes;
+use crate::usage::Usage;
 
 #[derive(Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "one is made in a process")]
@@ -52,6 +54,13 @@ pub(crate) enum Command {
 
 impl Command {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        if let (Some(launch), false) = (processes::launch(), matches!(self, Command::Train(_))) {
+            let (launcher, size) = (launch.launcher, launch.size);
+            let problem = format!(
+                "{launcher} has started {size} processes, but only train is divided among processes: start this alone"
+            );
+            return Err(Usage::new(problem).into());
+        }
         match self {
             Command::Train(args) => args.run(console),
             Command::Eval(args) => args.run(console),

@@ -144,6 +144,7 @@ impl Args {
     /// A new run, in a folder of the first process.
     fn begin(&self, console: &Console, processes: &Processes) -> anyhow::Result<(Trainer, Engine)> {
         let (trainer, config, engine) = processes.agree(self.prepare(console, processes))?;
+        let trainer = trainer.across(&with_buckets(processes, &config))?;
         let in_folder = |trainer: Trainer| -> anyhow::Result<Trainer> {
             let folder = match &self.out {
                 Some(path) => RunFolder::create(path, &config)?,
@@ -206,7 +207,6 @@ impl Args {
             }
         }
         let trainer = Trainer::with_engine(classifier, splits, config.recipe.clone(), &engine)?;
-        let trainer = trainer.across(&with_buckets(processes, &config))?;
         let trainer = match config.data.workers {
             Some(workers) => trainer.workers(workers),
             None => trainer,
@@ -236,15 +236,15 @@ impl Args {
         let group = with_buckets(processes, &config);
         if !processes.is_first() {
             processes.agree(Ok::<_, anyhow::Error>(()))?;
-            let trainer = Trainer::follow(&run, &config, splits, &engine).and_then(|trainer| trainer.across(&group));
-            return Ok((processes.agree(trainer.map_err(anyhow::Error::from))?, engine));
+            let trainer = processes.agree(Trainer::follow(&run, &config, splits, &engine))?;
+            return Ok((trainer.across(&group)?, engine));
         }
         let taken = Trainer::resume(run, config, splits, &engine).map_err(anyhow::Error::from);
         let (trainer, problem) = processes.agree(taken)?;
         if let Some(problem) = problem {
             console.warn(&format!("{problem}. Going on from the checkpoint before it."));
         }
-        Ok((processes.agree(trainer.across(&group).map_err(anyhow::Error::from))?, engine))
+        Ok((processes.agree::<_, convnet::Error>(Ok(trainer))?.across(&group)?, engine))
     }
 
     /// The folder of an earlier run, its configuration and its pictures.

@@ -86,9 +86,11 @@ impl Collectives for World {
     }
 
     fn all_gather(&mut self, send: &[f32], receive: &mut [f32], lengths: &[usize]) -> Result<()> {
-        let [received, to] = counts(lengths)?;
-        let mut receive = PartitionMut::new(receive, received, to);
-        scope(|scope| wait(self.world.immediate_all_gather_varcount_into(scope, send, &mut receive)));
+        // As an exchange in which everybody gets the same: MPI's own way over TCP often sends to one side first, then to the other.
+        let ([sent, _], [received, to]) = (counts(&vec![send.len(); lengths.len()])?, counts(lengths)?);
+        let same = vec![0; sent.len()];
+        let (send, mut receive) = (Partition::new(send, sent, same), PartitionMut::new(receive, received, to));
+        scope(|scope| wait(self.world.immediate_all_to_all_varcount_into(scope, &send, &mut receive)));
         Ok(())
     }
 

@@ -12,14 +12,17 @@ use crate::weights::{sha256, weights_sha256};
 use crate::{Error, Result};
 
 impl Trainer {
-    /// The same with other processes, each of which calls this with the same net, data and recipe. The result is that of one process with
-    /// as many [shards](super::Recipe::shards). The first process alone keeps the run in a folder.
+    /// The same with other processes, each of which calls this with the same program, net, data and recipe. The result is that of one
+    /// process with as many [shards](super::Recipe::shards). The first process alone keeps the run in a folder.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the number of processes does not divide that of the shards.
+    /// [`Error::Setting`] when the number of processes does not divide that of the shards; [`Error::Invalid`] when something is not the same
+    /// in all processes. Each fails where one does.
     pub fn across(self, processes: &Processes) -> Result<Trainer> {
-        let shards = Shards::new(self.recipe.shards(), processes.rank(), processes.size())?;
-        Ok(Trainer { shards, processes: processes.clone(), ..self })
+        let shards = processes.agree(Shards::new(self.recipe.shards(), processes.rank(), processes.size()))?;
+        let trainer = Trainer { shards, processes: processes.clone(), ..self };
+        trainer.expect_same_beginning()?;
+        Ok(trainer)
     }
 
     /// [`Trainer::resume`] for the other processes, once the first has returned from it: reads the folder and leaves it as it is.
@@ -52,10 +55,16 @@ impl Trainer {
     }
 
     /// All processes begin with the same program, settings, data and weights.
-    pub(super) fn expect_same_beginning(&self) -> Result<()> {
+    fn expect_same_beginning(&self) -> Result<()> {
         if self.processes.size() == 1 {
             return Ok(());
         }
+        let own = self.processes.agree(self.beginning())?;
+        self.processes.expect_same(own)
+    }
+
+    /// What this process begins with.
+    fn beginning(&self) -> Result<Vec<(String, String)>> {
         let program = env::current_exe().and_then(fs::read).map(|program| sha256(&program)).unwrap_or_default();
         let engine = &self.engine;
         let set = format!("{}, {:?}, {}", engine.isa(), engine.conv(), engine.precision());
@@ -72,7 +81,7 @@ impl Trainer {
             ("place in the run", format!("step {}", self.progress.step)),
             ("set of weights", weights_sha256(&self.training.weights())),
         ];
-        self.processes.expect_same(of.map(|(what, is)| (what.to_owned(), is)).to_vec())
+        Ok(of.map(|(what, is)| (what.to_owned(), is)).to_vec())
     }
 }
 

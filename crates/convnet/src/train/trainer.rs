@@ -301,7 +301,6 @@ impl Trainer {
     }
 
     fn fit_all(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
-        self.expect_same_beginning()?;
         let mut targets = TargetMaker::default();
         let mut saved = (self.progress.step, Instant::now());
         while self.progress.epoch < self.recipe.epochs && !self.has_max_steps() && !self.is_out_of_patience() {
