@@ -53,10 +53,8 @@ fn main() -> ExitCode {
     interrupt::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            processes::let_the_first_speak();
-            error.exit()
-        }
+        Err(error) if error.use_stderr() && !processes::tells(true) => return ExitCode::from(2),
+        Err(error) => error.exit(),
     };
     let console = if processes::is_first() { Console::new(cli.quiet, cli.verbose) } else { Console::silent() };
     let (code, failed) = match cli.command.run(&console) {
@@ -64,8 +62,7 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => (ExitCode::SUCCESS, false),
         Err(error) if error.is::<Interrupted>() => (ExitCode::from(interrupt::EXIT_CODE), false),
         Err(error) => {
-            if !is_elsewhere(&error) {
-                processes::let_the_first_speak();
+            if !is_elsewhere(&error) && processes::tells(error.is::<Usage>()) {
                 report(&error);
             }
             (if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }, true)

@@ -25,13 +25,15 @@ pub(crate) fn is_first() -> bool {
     launch().is_none_or(|launch| launch.rank == 0)
 }
 
-/// To be called before an error is told: where the processes have not joined, each of them has probably found the same, and the launcher ends
-/// the others once one has left.
-pub(crate) fn let_the_first_speak() {
+/// Whether this process is to tell an error. Before the processes have joined, all find the same command line: then the first alone tells what
+/// is wrong with it, and the others leave later, since a launcher ends all of them once one has left.
+pub(crate) fn tells(is_usage: bool) -> bool {
     let joined = JOINED.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-    if !joined && !is_first() {
-        thread::sleep(PATIENCE);
+    if joined || is_first() {
+        return true;
     }
+    thread::sleep(PATIENCE);
+    !is_usage
 }
 
 /// Joins the others; alone where no launcher has started this process.
