@@ -8,8 +8,12 @@
 
 A test is a graph of one node, its inputs and its outputs. The first input is the picture, and so are those of its shape: they
 come as further channels of one input. Every other one becomes a constant, as it is in a network. A test whose first input is no
-tensor of floating-point numbers cannot be a part of a network, and is counted apart. The tests that were made from PyTorch's own
-(`pytorch-converted`, `pytorch-operator`) are graphs with their weights, and have a row each. Needs onnx and numpy.
+tensor of floating-point numbers cannot be a part of a network, and is counted apart.
+
+A test that does not pass so is tried once more with all its inputs as constants, as networks have it where they compute shapes
+and settings: the reader computes its output, which becomes the bias of a layer. These have a column of their own. The tests that
+were made from PyTorch's own (`pytorch-converted`, `pytorch-operator`) are graphs with their weights, and have a row each. Needs onnx
+and numpy.
 """
 
 import argparse
@@ -60,6 +64,28 @@ def case(test):
         kept.name = "all"
         model.graph.node.insert(0, onnx.helper.make_node("Split", ["all"], parts, axis=1, **split_of(model, parts)))
     return model, first, expected[0]
+
+
+def of_constants(test):
+    """The model whose inputs are constants, and whose output is the bias of a layer with weights of 0; a picture of one number."""
+    model = onnx.ModelProto()
+    model.CopyFrom(test.model)
+    given, expected = test.data_sets[0]
+    graph = model.graph
+    for value, array in zip(graph.input, given, strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(array), value.name))
+    wanted = np.asarray(expected[0])
+    del graph.input[:], graph.output[1:]
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph.input.append(info("picture", onnx.TensorProto.FLOAT, ["n", 1]))
+    graph.initializer.append(numpy_helper.from_array(np.zeros((1, wanted.size), np.float32), "zeros"))
+    graph.initializer.append(numpy_helper.from_array(np.array([wanted.size]), "list"))
+    last = graph.output[0].name
+    graph.node.append(make("Cast", [last], ["numbers"], to=onnx.TensorProto.FLOAT))
+    graph.node.append(make("Reshape", ["numbers", "list"], ["bias"]))
+    graph.node.append(make("Gemm", ["picture", "zeros", "bias"], ["row"]))
+    graph.output[0].CopyFrom(info("row", onnx.TensorProto.FLOAT, ["n", wanted.size]))
+    return model, np.ones((1, 1), np.float32), wanted
 
 
 def is_picture(value):
@@ -114,16 +140,28 @@ def stored(test):
 
 
 def cases(wanted):
-    """Every test: the row that it is counted in, its name, and what makes it."""
+    """Every test: the row that it is counted in, its name, what makes it, and what makes it of constants."""
     for test in load_model_tests(kind="node"):
         nodes = test.model.graph.node
         operator = nodes[0].op_type if len(nodes) == 1 else None
         if operator in wanted:
-            yield operator, test.name, lambda test=test: case(test)
+            yield operator, test.name, lambda test=test: case(test), lambda test=test: of_constants(test)
     for kind in ("pytorch-converted", "pytorch-operator"):
         for test in load_model_tests(kind=kind):
             if kind in wanted:
-                yield kind, test.name, lambda test=test: stored(test)
+                yield kind, test.name, lambda test=test: stored(test), None
+
+
+OF_CONSTANTS = "passes with constants"
+
+
+def judged(program, entry):
+    """Whether a test passes, passes with constants alone, or why it does not."""
+    _, _, made, made_of_constants = entry
+    problem = run(program, made)
+    if problem is None or made_of_constants is None or run(program, made_of_constants) is not None:
+        return problem
+    return OF_CONSTANTS
 
 
 def reason(problem):
@@ -136,10 +174,10 @@ def reason(problem):
     return re.sub(r"\d+", "N", re.sub(r", got .*|: '[^']*'.*", "", problem))
 
 
-def row(name, passed, problems):
+def row(name, passed, known, problems):
     reasons = collections.Counter(reason(problem) for _, problem in problems)
     why = "; ".join(f"{text} ({count})" for text, count in sorted(reasons.items(), key=lambda item: -item[1]))
-    return f"| {name} | {passed} | {passed + len(problems)} | {why} |"
+    return f"| {name} | {passed} | {known} | {passed + known + len(problems)} | {why} |"
 
 
 BEGIN, END = "<!-- tests/onnx/node_tests.py writes this table -->", "<!-- end of the table -->"
@@ -154,32 +192,38 @@ def main():
     parser.add_argument("--check", type=Path, metavar="FILE", help="fail where fewer tests pass than this document's table says")
     arguments = parser.parse_args()
     wanted = set(arguments.operators or [*VOCABULARY, "pytorch-converted", "pytorch-operator"])
-    passed, failed, others = collections.Counter(), collections.defaultdict(list), collections.Counter()
+    passed, known, others = collections.Counter(), collections.Counter(), collections.Counter()
+    failed = collections.defaultdict(list)
     all_cases = list(cases(wanted))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        problems = pool.map(lambda entry: run(arguments.program, entry[2]), all_cases)
-    for (operator, name, _), problem in zip(all_cases, problems, strict=True):
+        problems = pool.map(lambda entry: judged(arguments.program, entry), all_cases)
+    for (operator, name, *_), problem in zip(all_cases, problems, strict=True):
         if problem is None:
             passed[operator] += 1
+        elif problem == OF_CONSTANTS:
+            known[operator] += 1
         elif problem == NO_PICTURE:
             others[operator] += 1
         else:
             failed[operator].append((name, problem))
-    rows = sorted(wanted & (set(passed) | set(failed)))
+    rows = sorted(wanted & (set(passed) | set(known) | set(failed)))
     for operator in rows:
         apart = f" ({others[operator]} without a picture)" if others[operator] else ""
-        print(f"{operator}: {passed[operator]} of {passed[operator] + len(failed[operator])}{apart}")
+        count = passed[operator] + known[operator] + len(failed[operator])
+        print(f"{operator}: {passed[operator]} and {known[operator]} with constants of {count}{apart}")
         for name, problem in failed[operator] if arguments.verbose else []:
             print(f"    {name}: {problem}")
     if arguments.markdown:
         text = arguments.markdown.read_text()
-        table = ["| operator | pass | of | why the others do not |", "| --- | ---: | ---: | --- |"]
-        table += [row(operator, passed[operator], failed[operator]) for operator in rows]
+        table = ["| operator | pass | with constants | of | why the others do not |", "| --- | ---: | ---: | ---: | --- |"]
+        table += [row(operator, passed[operator], known[operator], failed[operator]) for operator in rows]
         start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
         arguments.markdown.write_text(text[:start] + "\n\n" + "\n".join(table) + "\n\n" + text[end:])
     if arguments.check:
-        said = re.findall(r"^\| ([\w-]+) \| (\d+) \| \d+ \|", arguments.check.read_text(), re.M)
-        fewer = [f"{name}: {passed[name]}, not {count}" for name, count in said if name in wanted and passed[name] < int(count)]
+        said = re.findall(r"^\| ([\w-]+) \| (\d+) \| (\d+) \| \d+ \|", arguments.check.read_text(), re.M)
+        all_said = [(name, kind, found[name], int(count)) for name, *counts in said for kind, found, count in zip(
+            ["", " with constants"], [passed, known], counts, strict=True)]
+        fewer = [f"{name}{kind}: {found}, not {count}" for name, kind, found, count in all_said if name in wanted and found < count]
         if fewer:
             raise SystemExit(f"error: fewer tests pass than {arguments.check} says: {'; '.join(fewer)}")
 

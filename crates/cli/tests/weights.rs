@@ -144,3 +144,23 @@ fn a_run_leaves_as_an_onnx_file_and_comes_back() {
     place.run(&["export", "--run", "run", "none/net.onnx"]).fails_with(1, "writing none/net.onnx: ");
     place.run(&["predict", "--model", "cnn", "--weights", "net.onnx", "run/sample.png"]).fails_with(1, "an ONNX model");
 }
+
+/// The weights alone, under the names of another library, and how they are loaded there.
+#[test]
+fn weights_leave_under_the_names_of_other_libraries() {
+    let place = trained();
+    place.write("none.safetensors", b"\x02\0\0\0\0\0\0\0{}");
+    let network = ["--model", "mobilenet_v3_small", "--input", "1x32x32", "--classes", "3"];
+    let first = ["--ignore-mismatched", "features,classifier", "none.safetensors", "all.safetensors"];
+    assert_eq!(place.run(&[&["convert"][..], &network, &first].concat()).code, Some(0));
+    let export = |flags: &[&str]| place.run(&[&["export", "--weights", "all.safetensors"], flags].concat());
+    let expected = "net.safetensors: mobilenet_v3_small, 244 tensors with the names of timm\n\n\
+        import timm\nfrom safetensors.torch import load_file\n\n\
+        model = timm.create_model(\"mobilenetv3_small_100\", num_classes=3, in_chans=1, bn_eps=0.001)\n\
+        model.load_state_dict(load_file(\"net.safetensors\"))\nmodel.eval()\n";
+    assert_eq!(export(&["--names", "timm", "net.safetensors"]).succeeds(), expected);
+    export(&["net.safetensors"]).fails_with(1, "torchvision's networks take 3 channels, got 1");
+    export(&["--names", "timm", "net.onnx"]).fails_with(2, "--names is for a file that ends in .safetensors");
+    export(&["--half", "net.safetensors"]).fails_with(2, "net.safetensors: --half is for an ONNX file");
+    place.run(&["export", "--run", "run", "net.safetensors"]).fails_with(1, "torchvision has no network 'cnn'");
+}

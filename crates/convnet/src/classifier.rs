@@ -41,7 +41,7 @@ use crate::weights::{self, Checkpoint, Fitting, NetChoice, Note, Ready};
 use crate::{Error, Result, StateDict, Tensor};
 
 /// Metadata key of the net, in its text form.
-pub(crate) const NET_KEY: &str = "net";
+pub const NET_KEY: &str = "net";
 /// Metadata key of the classes' names, a JSON list.
 const CLASSES_KEY: &str = "classes";
 /// Metadata key of the preprocessing, as JSON.

@@ -95,6 +95,17 @@ impl<'g> Call<'g> {
         pixels.ok_or_else(|| format!("expected {N} numbers of at least 0 as {name}, got {ints:?}"))
     }
 
+    /// The same for a window over maps, or over maps of one row where the node has one axis.
+    ///
+    /// # Errors
+    /// As [`Call::pixels`].
+    pub(super) fn sides(&self, axes: usize, name: &str, otherwise: usize) -> Result<[usize; 2], String> {
+        match axes {
+            1 => self.pixels(name, [otherwise]).map(|[columns]| [1, columns]),
+            _ => self.pixels(name, [otherwise; 2]),
+        }
+    }
+
     /// Axes of Squeeze, Unsqueeze and the reductions: an attribute at first, later an input.
     ///
     /// # Errors

@@ -295,7 +295,7 @@ pub(super) fn concat(call: &Call<'_>, known: Known<'_>) -> Result<Constant, Stri
 }
 
 /// The elements at some indices along an axis.
-fn along(x: &Constant, axis: usize, indices: &[usize]) -> Constant {
+pub(super) fn along(x: &Constant, axis: usize, indices: &[usize]) -> Constant {
     let inner: usize = x.dims[axis + 1..].iter().product();
     let outer: usize = x.dims[..axis].iter().product();
     let block = x.dims[axis] * inner;
@@ -332,6 +332,61 @@ pub(super) fn slice(call: &Call<'_>, known: Known<'_>) -> Result<Constant, Strin
 pub(super) fn transposed(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
     let x = known.needed(0)?;
     transpose(x, &call.order(x.dims.len())?)
+}
+
+/// `α A B + β C`.
+pub(super) fn gemm(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    let turned = |index: usize, flag: &str| match call.int(flag, 0) {
+        0 => known.needed(index).cloned(),
+        _ => turn(known.needed(index)?),
+    };
+    let (alpha, beta) = (call.float("alpha", 1.0), call.float("beta", 1.0));
+    let mut product = matrices(&turned(0, "transA")?, &turned(1, "transB")?)?;
+    if let Data::Floats(values) = &mut product.data {
+        values.iter_mut().for_each(|value| *value *= alpha);
+    }
+    let Some(addend) = known.given(2) else { return Ok(product) };
+    let addend = Constant::floats(addend.dims.clone(), addend.to_floats().iter().map(|value| beta * value).collect());
+    of_two(&product, &addend, |a, b| a + b, i64::checked_add)
+}
+
+pub(super) fn mat_mul(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String> {
+    matrices(known.needed(0)?, known.needed(1)?)
+}
+
+/// A matrix with its axes in the other order.
+///
+/// # Errors
+/// What is no matrix.
+pub(super) fn turn(matrix: &Constant) -> Result<Constant, String> {
+    match matrix.dims.len() {
+        2 => transpose(matrix, &[1, 0]),
+        _ => Err(format!("expected a constant matrix, got {:?}", matrix.dims)),
+    }
+}
+
+/// The product of two matrices.
+fn matrices(a: &Constant, b: &Constant) -> Result<Constant, String> {
+    let (&[rows, inner], &[others, columns]) = (&a.dims[..], &b.dims[..]) else {
+        return Err(format!("expected constant matrices, got {:?} and {:?}", a.dims, b.dims));
+    };
+    let work = rows.checked_mul(inner).and_then(|count| count.checked_mul(columns));
+    if inner != others || work.is_none_or(|work| work > MAX_COMPUTED) {
+        let (a, b) = (&a.dims, &b.dims);
+        return Err(format!(
+            "expected matrices of at most {MAX_COMPUTED} products that go together, got {a:?} and {b:?}"
+        ));
+    }
+    let (a, b) = (a.to_floats(), b.to_floats());
+    let mut found = vec![0.0; rows * columns];
+    for row in 0..rows {
+        for place in 0..inner {
+            let factor = a[row * inner + place];
+            let of_row = &mut found[row * columns..][..columns];
+            of_row.iter_mut().zip(&b[place * columns..]).for_each(|(sum, other)| *sum += factor * other);
+        }
+    }
+    Ok(Constant::floats(vec![rows, columns], found))
 }
 
 /// A constant whose axes come in another order.

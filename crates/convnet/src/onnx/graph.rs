@@ -69,7 +69,7 @@ impl Part {
     pub(super) fn expected(self) -> &'static str {
         match self {
             Part::Erf => "expected an error function to be a part of GELU",
-            Part::ChannelMean => "expected a mean over channels to be a part of a layer norm",
+            Part::ChannelMean => "expected a mean over channels",
             Part::Centred => "expected the difference from a mean to be a part of a layer norm",
             Part::Square => "expected a square to be a part of a layer norm",
             Part::SquareRoot => "expected a square root to be a part of a layer norm",

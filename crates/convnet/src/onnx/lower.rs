@@ -5,6 +5,7 @@
 //! | what nothing reads is left out | none | `a_bias_written_as_a_sum` |
 //! | scale and shift into the convolution, linear layer, layer norm, or scale and shift before | nothing else reads that | the same |
 //! | scale and shift, or padding, as a 1×1 convolution of each channel | nothing else has taken them; the padding is of zeros | `what_nothing_takes_is_a_convolution` |
+//! | a mean over channels as a 1×1 convolution | no layer norm has taken it | `means_over_channels` |
 //! | a linear layer on everything as a convolution | its output is used as maps | `features_are_maps_where_maps_are_wanted` |
 //!
 //! Features are a vector in a net, or maps of one pixel. They are maps where an operation on maps reads them, and a vector
@@ -13,7 +14,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::graph::{Affine, Graph, Node, Operation};
+use super::graph::{Affine, Graph, Node, Operation, Part};
 use crate::geometry::Window;
 use crate::net::{Net, NodeId};
 use crate::ops::{Category, Conv2d, Linear, Op, Shape};
@@ -294,6 +295,12 @@ impl Builder {
             }
             Operation::Pad(around) => {
                 Err(format!("expected padding of zeros where no pooling takes it, got {}", around.value))
+            }
+            Operation::Part(Part::ChannelMean) => {
+                let [channels, ..] = graph.shape(inputs[0]);
+                let weight = Tensor::new([1, channels, 1, 1], vec![1.0 / channels as f32; channels]);
+                let op = Conv2d { bias: false, ..Conv2d::new(1, 1) };
+                self.push(&name, op, &own[..1], vec![("weight", weight)])
             }
             Operation::Part(part) => Err(part.expected().into()),
         }

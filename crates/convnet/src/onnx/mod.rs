@@ -1,6 +1,6 @@
 //! Networks from ONNX files: a graph of operators becomes a [`Net`] like any other, and its weights a state dict.
 //!
-//! What is read is what classifiers are made of, of opsets 7 to 28. Everything else is refused in one message that names the nodes,
+//! What is read is what classifiers are made of, of opsets 6 to 28. Everything else is refused in one message that names the nodes,
 //! their operators, the opset and the program that wrote the file. Nothing is believed: sizes are held against the file before
 //! memory is asked for, elements in other files are read from the model's own folder alone, and what a file computes instead of
 //! holding it is at most 16,777,216 elements.
@@ -55,7 +55,7 @@ use crate::{Error, Result, StateDict};
 pub use self::write::{Export, OPSET, write};
 
 /// Opsets that are read.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 /// Most bytes of a message.
 const MAX_BYTES: u64 = 1 << 31;
 /// Most channels of pictures, or features, that a network takes.
@@ -121,6 +121,14 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported> {
         .map_err(|problem| Error::file(path, problem))
 }
 
+/// Reads a network from the bytes of a file. Elements in other files are not read.
+///
+/// # Errors
+/// [`Error::Invalid`] with what [`read`] tells of a file.
+pub fn read_bytes(bytes: Vec<u8>, name: &str, options: &Options) -> Result<Imported> {
+    parse(bytes.into(), &External::default(), name, options).map_err(Error::Invalid)
+}
+
 /// Reads a network from the bytes of a file.
 fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Result<Imported, String> {
     wire::check(&bytes)?;
@@ -156,7 +164,14 @@ fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Re
     reader.define(input.name, Value::View(view));
     for tensor in &graph.initializer {
         let in_tensor = |problem| format!("tensor '{}': {problem}", printable(&tensor.name));
+        if reader.is_defined(&tensor.name) {
+            return Err(in_tensor("another one has its name".into()));
+        }
         reader.define(&tensor.name, Value::Constant(external.read(tensor).map_err(in_tensor)?.into()));
+    }
+    let given = graph.node.iter().flat_map(|node| &node.output).find(|name| reader.is_defined(name));
+    if let Some(name) = given {
+        return Err(format!("a node gives the tensor '{}', which is there already", printable(name)));
     }
     for node in order::running(&graph.node)? {
         reader.read(node);

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::call::Call;
+use super::call::{Call, axis_of};
 use super::constant::{Constant, External, MAX_COMPUTED};
 use super::fold::Known;
 use super::graph::Graph;
-use super::layout::{ChannelOrder, Layout};
+use super::layout::{Axis, ChannelOrder, Layout};
 use super::lower::Refused;
 use super::names;
 use super::operators::Operator;
@@ -17,6 +17,9 @@ use super::proto;
 use crate::Tensor;
 use crate::ops::ChannelShuffle;
 use crate::weights::printable;
+
+/// The opset from which on operators broadcast as NumPy does.
+pub(super) const BROADCASTING: i64 = 7;
 
 /// What a name of an ONNX graph stands for.
 #[derive(Clone, Debug)]
@@ -91,6 +94,10 @@ impl<'g> Reader<'g> {
         self.values.insert(name, Ok(value));
     }
 
+    pub(super) fn is_defined(&self, name: &str) -> bool {
+        !name.is_empty() && self.values.contains_key(name)
+    }
+
     /// The value of that name; `None` where the node that gives it was not read.
     ///
     /// # Errors
@@ -151,7 +158,11 @@ impl<'g> Reader<'g> {
         };
         let inputs: Option<Vec<Option<Value>>> =
             node.input.iter().map(input).collect::<Result<Vec<_>, _>>()?.into_iter().collect();
-        let outputs = self.computed(&call, operator, &inputs.ok_or(None)?)?;
+        let mut inputs = inputs.ok_or(None)?;
+        if self.opset < BROADCASTING {
+            aligned(&call, &mut inputs);
+        }
+        let outputs = self.computed(&call, operator, &inputs)?;
         let shares = |value: &Value| matches!(value, Value::View(view) if view.layout.shares_batch());
         if self.sharing.is_none() && outputs.iter().any(shares) {
             self.sharing = Some(node);
@@ -231,6 +242,22 @@ impl<'g> Reader<'g> {
         }
     }
 
+    /// A value as maps, which have one row where the tensor is batch, channels and length: the node, and the number of axes.
+    ///
+    /// # Errors
+    /// As [`Reader::map`].
+    pub(super) fn maps_or_lists(&mut self, value: &Value) -> Result<(usize, usize), String> {
+        let View { node, layout } = view(value)?.clone();
+        let shape @ [_, rows, _] = self.graph.shape(node);
+        if layout.rank() == 3 && rows == 1 {
+            let raised = layout.unsqueeze(&[2]);
+            if raised.as_map(shape).is_some() {
+                return Ok((self.map(&Value::View(View { node, layout: raised }))?, 1));
+            }
+        }
+        Ok((self.map(value)?, 2))
+    }
+
     /// The tensor with its channels in order, where only that keeps it from being maps.
     ///
     /// # Errors
@@ -265,9 +292,42 @@ impl<'g> Reader<'g> {
         Value::View(View { node, layout })
     }
 
+    /// The same, without the axis of rows where there was one axis.
+    pub(super) fn of_axes(&self, axes: usize, node: usize) -> Value {
+        match axes {
+            1 => {
+                let layout = Layout::of(self.batch, self.graph.shape(node), &[Axis::Channel, Axis::Column]);
+                Value::View(View { node, layout })
+            }
+            _ => self.maps(node),
+        }
+    }
+
     /// A value whose layout is another's, over a node of the same shape.
     pub(super) fn like(&self, view: &View, node: usize) -> Value {
         Value::View(View { node, layout: view.layout.clone() })
+    }
+}
+
+/// Older operators say by an axis where the second input's dimensions stand: others of length 1 come after them.
+fn aligned(call: &Call<'_>, inputs: &mut Inputs) {
+    let rank = |value: &Value| match value {
+        Value::Constant(constant) => constant.dims.len(),
+        Value::View(view) => view.layout.rank(),
+    };
+    let [Some(first), Some(second)] = inputs else { return };
+    let Ok(axis) = axis_of(call.int("axis", -1), rank(first).max(1)) else { return };
+    let own = rank(second);
+    let after = rank(first).saturating_sub(axis + own);
+    if call.int("broadcast", 0) != 1 || !call.has("axis") {
+        return;
+    }
+    match second {
+        Value::Constant(constant) => {
+            let dims = constant.dims.iter().copied().chain(std::iter::repeat_n(1, after)).collect();
+            *constant = Rc::new(Constant { dims, data: constant.data.clone() });
+        }
+        Value::View(view) => view.layout = view.layout.unsqueeze(&(own..own + after).collect::<Vec<_>>()),
     }
 }
 

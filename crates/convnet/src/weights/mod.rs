@@ -23,6 +23,7 @@ mod element;
 mod fit;
 mod init;
 mod kind;
+mod libraries;
 mod likeness;
 mod merged;
 mod names;
@@ -47,6 +48,7 @@ pub(crate) use fit::{Ready, ready};
 pub use init::init;
 #[cfg(feature = "onnx")]
 pub(crate) use kind::is_onnx;
+pub use libraries::{Library, Named, named};
 pub use likeness::looks_like;
 pub use note::Note;
 pub use problem::{Misfit, Misshaped, Problem};

@@ -1,6 +1,7 @@
 //! `convnet export`: a trained network as a file for other programs.
 
 mod check;
+mod state_dict;
 
 use std::path::PathBuf;
 
@@ -11,10 +12,13 @@ use serde::Serialize;
 use self::check::Checked;
 use crate::args::ClassifierArgs;
 use crate::console::{Console, print, print_json};
+use crate::usage::Usage;
 
-/// Write a trained network as an ONNX file
+/// Write a trained network as an ONNX file, or its weights for torchvision or timm
 ///
-/// Opset 17, IR version 8: for ONNX Runtime, OpenVINO, TensorRT and others. The names of the classes and what is done to a picture
+/// OUT ends in .onnx, or in .safetensors for weights under the names of another library's network.
+///
+/// ONNX: opset 17, IR version 8: for ONNX Runtime, OpenVINO, TensorRT and others. The names of the classes and what is done to a picture
 /// stand in the file's metadata, as JSON under `classes` and `preprocessing`. Read again, the file gives the same bits. Weights of more than
 /// 1 GiB lie beside it, in OUT.data.
 #[derive(clap::Args)]
@@ -22,7 +26,8 @@ use crate::console::{Console, print, print_json};
     convnet export --run runs/cnn-1 digits.onnx\n  \
     convnet export --model resnet18 --weights resnet18.pth --softmax resnet18.onnx\n  \
     convnet export --run runs/photos-1 --fold --half small.onnx\n  \
-    convnet export --run runs/photos-1 --with-preprocessing --check camera.onnx")]
+    convnet export --run runs/photos-1 --with-preprocessing --check camera.onnx\n  \
+    convnet export --run runs/photos-1 --names timm photos.safetensors")]
 pub(crate) struct Args {
     /// File to write; an older one is replaced
     #[arg(value_name = "OUT")]
@@ -53,12 +58,24 @@ pub(crate) struct Args {
     #[arg(long)]
     check: bool,
 
+    /// Whose names the weights get in a file of safetensors [default: torchvision]
+    #[arg(long, value_name = "LIBRARY",
+        conflicts_with_all = ["batch", "fold", "softmax", "half", "with_preprocessing", "check"])]
+    names: Option<Names>,
+
     /// Print one JSON document and nothing else on stdout [default: a line of text]
     #[arg(long, help_heading = "Output")]
     json: bool,
 
     #[command(flatten)]
     classifier: ClassifierArgs,
+}
+
+/// Whose names weights get.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Names {
+    Torchvision,
+    Timm,
 }
 
 /// What `--json` prints.
@@ -76,7 +93,12 @@ struct Report {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let is_state_dict = self.to.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
+        self.check_flags(is_state_dict)?;
         let (classifier, _) = self.classifier.load(console)?;
+        if is_state_dict {
+            return state_dict::write(&self.to, classifier, self.names.unwrap_or(Names::Torchvision), self.json);
+        }
         let export = Export {
             batch: self.batch,
             folded: self.fold,
@@ -100,6 +122,27 @@ impl Args {
         }
         let Report { path, net, parameters, classes, opset, .. } = report;
         print(&format!("{path}: {net}, {} parameters, {classes} classes, opset {opset}\n", thousands(parameters)))
+    }
+
+    /// # Errors
+    /// Flags of the other kind of file.
+    fn check_flags(&self, is_state_dict: bool) -> Result<(), Usage> {
+        let of_onnx = [
+            ("--batch", self.batch.is_some()),
+            ("--fold", self.fold),
+            ("--softmax", self.softmax),
+            ("--half", self.half),
+            ("--with-preprocessing", self.with_preprocessing),
+            ("--check", self.check),
+        ];
+        let to = self.to.display();
+        match of_onnx.into_iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) if is_state_dict => Err(Usage::new(format!("{to}: {flag} is for an ONNX file"))),
+            _ if self.names.is_some() && !is_state_dict => {
+                Err(Usage::new(format!("{to}: --names is for a file that ends in .safetensors")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Compares the file with ONNX Runtime, and says it; the difference, if there was a comparison.

@@ -1,9 +1,10 @@
 //! Functions of single elements, and what leaves them as they are.
 
+use super::arithmetic::affine;
 use crate::onnx::call::Call;
 use crate::onnx::constant::{Constant, FLOATS};
-use crate::onnx::graph::tidy;
-use crate::onnx::reader::{Inputs, Reader, Value, given, needed, view};
+use crate::onnx::graph::{Affine, tidy};
+use crate::onnx::reader::{BROADCASTING, Inputs, Reader, Value, View, given, needed, view};
 use crate::ops::{Activation, Op, Shape};
 
 /// Between floating-point numbers of any width, which are all of 32 bits here.
@@ -14,10 +15,11 @@ pub(super) fn cast<'g>(_: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> 
     }
 }
 
-pub(super) fn dropout<'g>(_: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+pub(super) fn dropout<'g>(_: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+    let is_test = call.opset >= BROADCASTING || call.int("is_test", 0) != 0;
     match given(inputs, 2)?.and_then(Constant::uniform) {
-        None | Some(0.0) => needed(inputs, 0, "data").cloned(),
-        Some(_) => Err("expected inference, got dropout of training".into()),
+        None | Some(0.0) if is_test => needed(inputs, 0, "data").cloned(),
+        _ => Err("expected inference, got dropout of training".into()),
     }
 }
 
@@ -43,6 +45,11 @@ pub(super) fn clip<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs
         None => Ok(call.float(name, otherwise)),
     };
     let (low, high) = (bound(1, "min", f32::MIN)?, bound(2, "max", f32::MAX)?);
+    if low > high {
+        // All numbers are the largest one then.
+        let all = Constant::floats(Vec::new(), vec![high]);
+        return affine(reader, view(needed(inputs, 0, "input")?)?, &all, |high| [0.0, high]);
+    }
     clipped(reader, inputs, low, high)
 }
 
@@ -74,11 +81,32 @@ pub(super) fn hard_sigmoid<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs:
     activation(reader, inputs, tidy(Activation::HardSigmoid { slope, offset }))
 }
 
-pub(super) fn prelu<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
+pub(super) fn prelu<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let view = view(needed(inputs, 0, "X")?)?;
-    let slope = given(inputs, 1)?.and_then(|slope| reader.number(view, slope));
-    let slope = slope.ok_or("expected one slope for all channels")?;
-    activation(reader, inputs, Activation::LeakyRelu { slope })
+    let slopes = given(inputs, 1)?.ok_or("expected slopes")?;
+    if let Some(slope) = reader.number(view, slopes) {
+        return activation(reader, inputs, Activation::LeakyRelu { slope });
+    }
+    let slopes = &match &slopes.dims[..] {
+        // A list is of the channels at first, and of the last dimension later.
+        &[count] if call.opset < BROADCASTING => {
+            let after = view.layout.rank().saturating_sub(2);
+            let dims = std::iter::once(count).chain(std::iter::repeat_n(1, after)).collect();
+            Constant { dims, data: slopes.data.clone() }
+        }
+        _ => slopes.clone(),
+    };
+    // relu(x) - slope · relu(-x)
+    let channels = reader.graph.shape(view.node)[0];
+    let above = reader.graph.activation(Activation::Relu, view.node);
+    let negative = reader.graph.affine(view.node, Affine::uniform(channels, -1.0, 0.0));
+    let below = reader.graph.activation(Activation::Relu, negative);
+    let Value::View(below) = affine(reader, &View { node: below, ..view.clone() }, slopes, |slope| [-slope, 0.0])?
+    else {
+        return Err("expected a tensor that depends on the picture".into());
+    };
+    let node = reader.graph.net(Op::Add, &[above, below.node], Vec::new())?;
+    Ok(reader.like(view, node))
 }
 
 pub(super) fn leaky_relu<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {

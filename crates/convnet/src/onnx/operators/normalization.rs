@@ -3,11 +3,15 @@
 use crate::onnx::call::{Call, axis_of};
 use crate::onnx::graph::Affine;
 use crate::onnx::layout::Axis;
-use crate::onnx::reader::{Inputs, Reader, Value, given, needed, tensor, view};
+use crate::onnx::reader::{BROADCASTING, Inputs, Reader, Value, given, needed, tensor, view};
 use crate::ops::{BatchNorm2d, LocalResponseNorm, Op};
 
 pub(super) fn batch<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    if call.int("training_mode", 0) != 0 || call.int("spatial", 1) != 1 {
+    let trains = match call.opset < BROADCASTING {
+        true => call.int("is_test", 0) == 0,
+        false => call.int("training_mode", 0) != 0,
+    };
+    if trains || call.int("spatial", 1) != 1 {
         return Err("expected running statistics of each channel".into());
     }
     let view = reader.in_order(view(needed(inputs, 0, "X")?)?)?;

@@ -1,29 +1,29 @@
 //! Poolings over windows.
 
 use super::products::{around, padding};
+use crate::Tensor;
 use crate::geometry::{Padding, Window};
 use crate::onnx::call::Call;
 use crate::onnx::graph::{Operation, Surround};
 use crate::onnx::reader::{Inputs, Reader, Value, needed};
-use crate::ops::{AvgPool2d, MaxPool2d};
+use crate::ops::{AvgPool2d, Conv2d, MaxPool2d};
 
-/// The window of a pooling over maps of that height and width.
-fn window(call: &Call<'_>, input: [usize; 2]) -> Result<Window, String> {
-    let kernel = call.pixels("kernel_shape", [0; 2])?;
+/// The window of a pooling over maps of that height and width, or of one axis.
+fn window(call: &Call<'_>, axes: usize, input: [usize; 2]) -> Result<Window, String> {
     let window = Window {
-        kernel,
-        stride: call.pixels("strides", [1; 2])?,
-        dilation: call.pixels("dilations", [1; 2])?,
+        kernel: call.sides(axes, "kernel_shape", 0)?,
+        stride: call.sides(axes, "strides", 1)?,
+        dilation: call.sides(axes, "dilations", 1)?,
         padding: Padding::NONE,
         ceil_mode: call.int("ceil_mode", 0) != 0,
     };
-    Ok(Window { padding: padding(call, window, input)?, ..window })
+    Ok(Window { padding: padding(call, axes, window, input)?, ..window })
 }
 
 pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let map = reader.map(needed(inputs, 0, "X")?)?;
+    let (map, axes) = reader.maps_or_lists(needed(inputs, 0, "X")?)?;
     let [_, height, width] = reader.graph.shape(map);
-    let window = window(call, [height, width])?;
+    let window = window(call, axes, [height, width])?;
     let padded = &reader.graph.nodes[map];
     let folded = match &padded.operation {
         // A last window that begins in its own padding is dropped, one that begins in padding that was there before is not.
@@ -41,14 +41,19 @@ pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs)
         Some(Ok(node)) => node,
         _ => reader.graph.net(MaxPool2d { window }, &[map], Vec::new())?,
     };
-    Ok(reader.maps(node))
+    Ok(reader.of_axes(axes, node))
 }
 
 pub(super) fn average<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let mut map = reader.map(needed(inputs, 0, "X")?)?;
+    let (mut map, axes) = reader.maps_or_lists(needed(inputs, 0, "X")?)?;
     let [_, height, width] = reader.graph.shape(map);
-    let mut window = window(call, [height, width])?;
+    let mut window = window(call, axes, [height, width])?;
     let count_include_pad = call.int("count_include_pad", 0) != 0;
+    if window.dilation != [1, 1] {
+        let counts_all = count_include_pad || window.pads([height, width]) == ([0; 2], [0; 2]);
+        let node = dilated_mean(reader, map, window, counts_all)?;
+        return Ok(reader.of_axes(axes, node));
+    }
     if count_include_pad && !window.ceil_mode {
         (map, window) = around(reader, map, window, 0.0);
     }
@@ -66,13 +71,28 @@ pub(super) fn average<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inp
             reader.graph.net(op, &[padded], Vec::new())?
         }
     };
-    Ok(reader.maps(node))
+    Ok(reader.of_axes(axes, node))
+}
+
+/// A mean over pixels that lie apart, as a convolution of each channel: of as many pixels in every window.
+fn dilated_mean(reader: &mut Reader<'_>, map: usize, window: Window, counts_all: bool) -> Result<usize, String> {
+    let [channels, height, width] = reader.graph.shape(map);
+    let floor = Window { ceil_mode: false, ..window };
+    let is_even = window.output([height, width]).ok() == floor.output([height, width]).ok();
+    if !counts_all || !is_even {
+        return Err("expected windows of as many pixels each for a mean with dilation".into());
+    }
+    let [rows, columns] = window.kernel;
+    let count = rows * columns;
+    let weight = Tensor::new([channels, 1, rows, columns], vec![1.0 / count as f32; channels * count]);
+    let op = Conv2d { groups: channels, bias: false, ..Conv2d::new(channels, floor) };
+    reader.graph.net(op, &[map], vec![("weight", weight)])
 }
 
 pub(super) fn global_max<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let map = reader.map(needed(inputs, 0, "X")?)?;
+    let (map, axes) = reader.maps_or_lists(needed(inputs, 0, "X")?)?;
     let node = largest(reader, map)?;
-    Ok(reader.maps(node))
+    Ok(reader.of_axes(axes, node))
 }
 
 /// The largest number of each channel.

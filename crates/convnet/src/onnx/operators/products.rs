@@ -5,41 +5,44 @@ use crate::Tensor;
 use crate::geometry::{Padding, Window};
 use crate::onnx::call::Call;
 use crate::onnx::constant::Constant;
-use crate::onnx::fold;
+use crate::onnx::fold::turn;
 use crate::onnx::graph::{Operation, Surround};
 use crate::onnx::reader::{Inputs, Reader, Value, View, given, needed, tensor, view};
 use crate::ops::Conv2d;
 
 pub(super) fn conv<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let weight = given(inputs, 1)?.ok_or("expected a weight W")?;
-    let &[out_channels, _, rows, columns] = &weight.dims[..] else {
-        return Err(format!("expected a weight of 4 axes, got {:?}", weight.dims));
-    };
     let groups = usize::try_from(call.int("group", 1)).unwrap_or_default();
-    let map = reader.map(needed(inputs, 0, "X")?)?;
+    let (map, axes) = reader.maps_or_lists(needed(inputs, 0, "X")?)?;
+    let (out_channels, in_channels, kernel) = match (axes, &weight.dims[..]) {
+        (1, &[outputs, inputs, columns]) => (outputs, inputs, [1, columns]),
+        (2, &[outputs, inputs, rows, columns]) => (outputs, inputs, [rows, columns]),
+        _ => return Err(format!("expected a weight of {} axes, got {:?}", axes + 2, weight.dims)),
+    };
     let window = Window {
-        kernel: [rows, columns],
-        stride: call.pixels("strides", [1; 2])?,
-        dilation: call.pixels("dilations", [1; 2])?,
+        kernel,
+        stride: call.sides(axes, "strides", 1)?,
+        dilation: call.sides(axes, "dilations", 1)?,
         padding: Padding::NONE,
         ceil_mode: false,
     };
     let [_, height, width] = reader.graph.shape(map);
-    let window = Window { padding: padding(call, window, [height, width])?, ..window };
+    let window = Window { padding: padding(call, axes, window, [height, width])?, ..window };
     let (map, window) = around(reader, map, window, 0.0);
     let bias = given(inputs, 2)?;
     let op = Conv2d { groups, bias: bias.is_some(), ..Conv2d::new(out_channels, window) };
-    let mut tensors = vec![("weight", tensor(weight))];
+    let shape = [out_channels, in_channels, kernel[0], kernel[1]];
+    let mut tensors = vec![("weight", Tensor::new(shape, weight.to_floats()))];
     tensors.extend(bias.map(|bias| ("bias", tensor(bias))));
     let node = reader.graph.net(op, &[map], tensors)?;
-    Ok(reader.maps(node))
+    Ok(reader.of_axes(axes, node))
 }
 
 /// The padding that a node says, for a window over maps of that height and width.
 ///
 /// # Errors
 /// Settings that are none.
-pub(super) fn padding(call: &Call<'_>, window: Window, input: [usize; 2]) -> Result<Padding, String> {
+pub(super) fn padding(call: &Call<'_>, axes: usize, window: Window, input: [usize; 2]) -> Result<Padding, String> {
     let same = Window { padding: Padding::Same, ..window };
     match call.text("auto_pad", "NOTSET") {
         "SAME_UPPER" => Ok(Padding::Same),
@@ -49,7 +52,10 @@ pub(super) fn padding(call: &Call<'_>, window: Window, input: [usize; 2]) -> Res
         }
         "VALID" => Ok(Padding::NONE),
         "NOTSET" | "" => {
-            let [top, left, bottom, right] = call.pixels("pads", [0; 4])?;
+            let [top, left, bottom, right] = match axes {
+                1 => call.pixels("pads", [0; 2]).map(|[left, right]| [0, left, 0, right])?,
+                _ => call.pixels("pads", [0; 4])?,
+            };
             Ok(Padding::Explicit { begin: [top, left], end: [bottom, right] })
         }
         other => Err(format!("expected auto_pad to be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got {other}")),
@@ -92,14 +98,6 @@ pub(super) fn mat_mul<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs
     let view = view(needed(inputs, 0, "A")?)?.clone();
     let matrix = given(inputs, 1)?.ok_or("expected a matrix B")?;
     product(reader, &view, &turn(matrix)?, 1.0).map(Value::View)
-}
-
-/// The matrix with its axes in the other order.
-fn turn(matrix: &Constant) -> Result<Constant, String> {
-    match matrix.dims.len() {
-        2 => fold::transpose(matrix, &[1, 0]),
-        _ => Err(format!("expected a constant matrix, got {:?}", matrix.dims)),
-    }
 }
 
 /// A tensor's last dimension multiplied with `[outputs, inputs]`: a linear layer on the channels of each pixel, or on everything.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::onnx::call::{Call, axis_of};
 use crate::onnx::constant::{Constant, Data};
+use crate::onnx::fold;
 use crate::onnx::graph::Surround;
 use crate::onnx::layout::Layout;
 use crate::onnx::reader::{Inputs, Reader, Value, View, given, needed, view};
@@ -181,9 +182,13 @@ pub(super) fn gather<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inpu
 }
 
 pub(super) fn split<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Vec<Value>, String> {
-    let view = view(needed(inputs, 0, "input")?)?.clone();
-    let axis = axis_of(call.int("axis", 0), view.layout.rank())?;
-    let (length, outputs) = (view.layout.dims()[axis], call.node.output.len().max(1));
+    let input = needed(inputs, 0, "input")?.clone();
+    let dims = match &input {
+        Value::View(view) => view.layout.dims(),
+        Value::Constant(constant) => constant.dims.clone(),
+    };
+    let axis = axis_of(call.int("axis", 0), dims.len())?;
+    let (length, outputs) = (dims[axis], call.node.output.len().max(1));
     let sizes = match (call.ints("split"), given(inputs, 1)?) {
         (Some(sizes), _) => sizes.to_vec(),
         (None, Some(sizes)) => sizes.to_ints()?.to_vec(),
@@ -199,7 +204,12 @@ pub(super) fn split<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Input
     let mut start = 0;
     let mut parts = Vec::new();
     for size in sizes {
-        parts.push(Value::View(part(reader, &view, axis, start..start + size)?));
+        parts.push(match &input {
+            Value::View(view) => Value::View(part(reader, view, axis, start..start + size)?),
+            Value::Constant(constant) => {
+                Value::Constant(fold::along(constant, axis, &(start..start + size).collect::<Vec<_>>()).into())
+            }
+        });
         start += size;
     }
     Ok(parts)

@@ -55,29 +55,25 @@ pub(super) fn mean<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs
 fn mean_of(reader: &mut Reader<'_>, reduction: &Reduction) -> Result<usize, String> {
     let node = reduction.view.node;
     let [_, rows, columns] = reader.graph.shape(node);
-    if reduction.has(Axis::Channel) {
-        return match reduction.axes[..] {
-            [_] => Ok(reader.graph.part(Part::ChannelMean, node)),
-            _ => Err("expected channels, or height and width, to be reduced, not both".into()),
-        };
-    }
     let output =
         [if reduction.has(Axis::Row) { 1 } else { rows }, if reduction.has(Axis::Column) { 1 } else { columns }];
-    match output == [rows, columns] {
-        true => Ok(node),
-        false => reader.graph.net(AdaptiveAvgPool2d::new(output), &[node], Vec::new()),
+    let node = match output == [rows, columns] {
+        true => node,
+        false => reader.graph.net(AdaptiveAvgPool2d::new(output), &[node], Vec::new())?,
+    };
+    match reduction.has(Axis::Channel) {
+        true => Ok(reader.graph.part(Part::ChannelMean, node)),
+        false => Ok(node),
     }
 }
 
 pub(super) fn sum<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
     let reduction = Reduction::read(reader, call, inputs)?;
     let [channels, rows, columns] = reader.graph.shape(reduction.view.node);
-    if reduction.has(Axis::Channel) {
-        return Err("expected height and width to be summed".into());
-    }
-    let count = [(Axis::Row, rows), (Axis::Column, columns)].into_iter().filter(|&(axis, _)| reduction.has(axis));
-    let count: usize = count.map(|(_, length)| length).product();
+    let lengths = [(Axis::Channel, channels), (Axis::Row, rows), (Axis::Column, columns)];
+    let count: usize = lengths.into_iter().filter(|&(axis, _)| reduction.has(axis)).map(|(_, length)| length).product();
     let mean = mean_of(reader, &reduction)?;
+    let channels = reader.graph.shape(mean)[0];
     let node = reader.graph.affine(mean, Affine::uniform(channels, count as f32, 0.0));
     Ok(reduction.left(node))
 }
@@ -94,7 +90,7 @@ pub(super) fn max<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs)
 }
 
 pub(super) fn global_average<'g>(reader: &mut Reader<'g>, _: &Call<'g>, inputs: &Inputs) -> Result<Value, String> {
-    let map = reader.map(needed(inputs, 0, "X")?)?;
+    let (map, axes) = reader.maps_or_lists(needed(inputs, 0, "X")?)?;
     let node = reader.graph.net(AdaptiveAvgPool2d::new([1, 1]), &[map], Vec::new())?;
-    Ok(reader.maps(node))
+    Ok(reader.of_axes(axes, node))
 }

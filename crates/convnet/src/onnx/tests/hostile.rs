@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use prost::Message;
 
-use super::super::proto::{EXTERNAL, Entry, Node, Tensor};
-use super::super::{External, Options, parse, read};
+use super::super::proto::{EXTERNAL, Entry, Graph, Model, Node, Tensor};
+use super::super::{External, Options, parse, read, read_bytes};
 use super::{floats, imported, ints, model, node, problem};
 
 #[test]
@@ -74,6 +74,17 @@ fn bombs_and_lies_are_errors_at_once() {
         ("two nodes give the tensor 'y'", {
             model(&input, vec![node("Relu", &["x"], "y", &[]), node("Tanh", &["x"], "y", &[])], Vec::new())
         }),
+        ("'w': another one has its name", {
+            model(&input, vec![conv.clone()], vec![floats("w", &[1], &[1.0]), floats("w", &[1], &[2.0])])
+        }),
+        (
+            "gives the tensor 'w', which is there already",
+            model(&input, vec![node("Relu", &["x"], "w", &[])], vec![floats("w", &[1], &[1.0])]),
+        ),
+        (
+            "gives the tensor 'x', which is there already",
+            model(&input, vec![node("Relu", &["w"], "x", &[])], vec![floats("w", &[1], &[1.0])]),
+        ),
         ("at most 100000 nodes", model(&input, vec![Node::default(); 100_001], Vec::new())),
         (
             "does not depend on its input",
@@ -94,6 +105,43 @@ fn bombs_and_lies_are_errors_at_once() {
     fs::write(&path, bytes).unwrap();
     assert!(read(&path, &Options::default()).unwrap_err().to_string().contains("fields"));
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+/// Graphs within attributes within nodes, 2,000 deep, and groups of an older encoding: refused by name, without recursion.
+#[test]
+fn deep_nesting_is_no_recursion() {
+    /// Field 6 of an attribute, a graph; field 1 of a graph, a node; field 5 of a node, an attribute.
+    const NESTED: [u8; 3] = [0x32, 0x0a, 0x2a];
+    let mut attribute = vec![0x0a, 4];
+    attribute.extend(b"body");
+    for _ in 0..2_000 {
+        for key in NESTED {
+            let mut outer = vec![key];
+            prost::encoding::encode_varint(attribute.len() as u64, &mut outer);
+            outer.extend(&attribute);
+            attribute = outer;
+        }
+    }
+    let sound = model(&[None, Some(3), Some(4), Some(4)], vec![node("If", &["x"], "y", &[])], Vec::new());
+    let of_node = Message::encode_to_vec(&sound.graph.as_ref().unwrap().node[0]);
+    let nested = [of_node, vec![0x2a], varint(attribute.len()), attribute].concat();
+    let graph = Graph { node: Vec::new(), ..sound.graph.clone().unwrap() };
+    let graph = [Message::encode_to_vec(&graph), vec![0x0a], varint(nested.len()), nested].concat();
+    let rest = Model { graph: None, ..sound };
+    let bytes = [Message::encode_to_vec(&rest), vec![0x3a], varint(graph.len()), graph].concat();
+    let message = read_bytes(bytes, "net", &Options::default()).unwrap_err().to_string();
+    assert!(message.contains("If: is not supported"), "{message}");
+    // A group that begins a million times, in a field that is read and in one that is not.
+    for key in [0x3b, 0xa3] {
+        let message = read_bytes([key, 1].repeat(1_000_000), "net", &Options::default()).unwrap_err().to_string();
+        assert!(message.contains("damaged"), "{message}");
+    }
+}
+
+fn varint(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    prost::encoding::encode_varint(length as u64, &mut bytes);
+    bytes
 }
 
 /// Every way in which a sound file can be cut off or have a byte changed: an error or a net, never a panic.

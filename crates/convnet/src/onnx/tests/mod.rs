@@ -1,6 +1,7 @@
 //! Graphs built here, read and run, against what they compute by hand or against nets of ours; and files that lie.
 
 mod hostile;
+mod operators;
 mod refused;
 mod written;
 
@@ -154,7 +155,6 @@ fn any_number_of_pictures_of_any_size() {
     assert_eq!(run(&small, &pictures, 2), [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]);
 }
 
-/// An ONNX file is a file of weights that knows its net; classes that its metadata name are taken.
 /// A tensor of one picture as a list, of which all is taken: it stays what it was.
 #[test]
 fn all_elements_of_a_list_are_the_list() {
@@ -194,6 +194,7 @@ fn known_numbers_are_kept_between_bounds() {
     assert_eq!(run(&imported, &[4.0, 3.0, 2.0, 1.0], 1), [10.0]);
 }
 
+/// An ONNX file is a file of weights that knows its net; classes that its metadata name are taken.
 #[test]
 fn a_classifier_of_an_onnx_file() {
     let nodes = vec![
