@@ -139,7 +139,7 @@ function seenFigure(seen) {
 function preparation({ canvas: { width, height }, source, resize, interpolation }) {
   const { mean, std } = model.value.preprocessing;
   const values = { width, height, resize, interpolation, from: source ? product([source[1], source[0]]) : '?' };
-  const numbers = (list) => list.map((number) => short(number)).join(', ');
+  const numbers = (list) => list.map((number) => String(Number(number.toPrecision(4)))).join(', ');
   return [say(resize ? 'explain.resized' : 'explain.asItIs', values), ' ', say('explain.normalised', { mean: numbers(mean), std: numbers(std) })];
 }
 

@@ -6,7 +6,7 @@ use crate::classifier::Description;
 use crate::random::Random;
 use crate::{Error, Result};
 
-/// Pictures that go forward and backward at once: what they keep for the way back is their memory.
+/// Most pictures that go forward and backward at once: what they keep for the way back is their memory.
 pub(super) const BATCH: usize = 8;
 
 impl Explainer {
@@ -20,7 +20,7 @@ impl Explainer {
         mut take: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let len: usize = self.description.input().iter().product();
-        let batch = count.min(BATCH);
+        let batch = count.min(BATCH).min(self.at_once);
         let classes = self.description.classes().len();
         let mut images = vec![0.0; batch * len];
         for first in (0..count).step_by(batch) {

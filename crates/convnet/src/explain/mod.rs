@@ -65,6 +65,12 @@ use crate::net::{Net, NodeId};
 use crate::ops::Op;
 use crate::{Error, Result, StateDict, Tensor};
 
+/// Multiply-adds of a batch of pictures, about. A caller may stop between two batches, and what a batch takes in memory grows with it;
+/// larger ones would be no faster.
+const MULTIPLY_ADDS: u64 = 8_000_000_000;
+/// Most pictures of a batch, whatever they cost.
+const MOST_AT_ONCE: usize = 32;
+
 /// A net that can be asked why.
 #[derive(Debug)]
 pub struct Explainer {
@@ -73,6 +79,8 @@ pub struct Explainer {
     /// The net up to what softmax takes.
     net: Net,
     engine: Engine,
+    /// Pictures that go through the net at once where there are many.
+    at_once: usize,
     /// The session of gradients that was used last, and what it is planned for.
     gradients: Option<(Planned, Gradients)>,
     inference: Option<Inference>,
@@ -166,7 +174,8 @@ impl Explainer {
             ConvChoice::Auto => engine.clone().with_conv(ConvChoice::Direct),
             ConvChoice::Direct | ConvChoice::Winograd => engine.clone(),
         };
-        Ok(Explainer { description, weights, net, engine, gradients: None, inference: None, tapped: None })
+        let at_once = (MULTIPLY_ADDS / net.table(1).total.macs.max(1)).clamp(1, MOST_AT_ONCE as u64) as usize;
+        Ok(Explainer { description, weights, net, engine, at_once, gradients: None, inference: None, tapped: None })
     }
 
     /// What is done to pictures, and what the classes are called.

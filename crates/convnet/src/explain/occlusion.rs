@@ -5,8 +5,6 @@ use super::Explainer;
 use super::method::Baseline;
 use crate::{Error, Result};
 
-/// Pictures that go through the net at once. Between two batches the caller may stop the work, so they are small.
-const BATCH: usize = 8;
 /// A side of a window that nobody has set, as a share of the picture's; its stride is half of it.
 const SHARE: usize = 8;
 
@@ -31,7 +29,7 @@ impl Explainer {
         let classes = self.description.classes().len();
         let whole = f64::from(self.outputs(image, 1)?[class]);
         let (mut sums, mut covers) = (vec![0.0_f64; height * width], vec![0.0_f64; height * width]);
-        for (number, corners) in corners.chunks(BATCH).enumerate() {
+        for (number, corners) in corners.chunks(self.at_once).enumerate() {
             if number > 0 && !goes_on() {
                 return Err(Error::Stopped);
             }
