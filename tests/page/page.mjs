@@ -17,6 +17,8 @@ import { parseArgs } from 'node:util';
 import { accessible, launch, open, pixels, showFilesOf, tabTo } from './browser.mjs';
 import { checkMaximum, checkRounding, checkTerms, checkWindows, near, shown } from './arithmetic.mjs';
 import { endAll, run, serve, train, until } from './program.mjs';
+import { live } from './live.mjs';
+import { turns } from './turns.mjs';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -461,7 +463,8 @@ async function main() {
   const server = await serve(program, ['serve', digits]);
   address = server.address;
   browser = await launch(flags.chromium);
-  const wanted = Object.entries(checks).filter(([name]) => name.includes(flags.only));
+  const kit = { program, runs, digits, sample, browser, openPage, choose, shot };
+  const wanted = Object.entries({ ...checks, ...turns(kit), ...live(kit) }).filter(([name]) => name.includes(flags.only));
   for (const [name, check] of wanted) {
     const start = Date.now();
     await check().catch((error) => {

@@ -30,18 +30,18 @@ export function train(program, words) {
   return { ended: once(child, 'exit').then(([code]) => assert.equal(code, 0, output())) };
 }
 
-/** A server on a free port, by `convnet serve` or `convnet studio`. */
-export async function serve(program, words) {
-  const { child, output } = start(program, [...words, '--port', '0', '--drain-grace', '0']);
+/** A server on a free port, or on that one, by `convnet serve` or `convnet studio`. */
+export async function serve(program, words, port = '0') {
+  const { child, output } = start(program, [...words, '--port', port, '--drain-grace', '0']);
   const address = await until('the server says its address', () => {
     assert.equal(child.exitCode, null, `convnet ${words.join(' ')} has ended\n${output()}`);
     return /http:\/\/127\.0\.0\.1:\d+/.exec(output())?.[0];
   });
-  const stop = async () => {
-    child.kill('SIGINT');
+  const end = (signal) => async () => {
+    child.kill(signal);
     await once(child, 'exit');
   };
-  return { address, stop };
+  return { address, stop: end('SIGINT'), kill: end('SIGKILL') };
 }
 
 /** Waits until something is true, half a minute at most. */

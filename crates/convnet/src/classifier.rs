@@ -26,7 +26,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -422,8 +422,13 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::load`].
     pub fn of_run(run: &RunFolder) -> Result<Classifier> {
-        let (best, last) = (run.best_safetensors(), run.last_safetensors());
-        Classifier::load(None, if best.exists() || !last.exists() { &best } else { &last })
+        let weights = Classifier::weights_of_run(run).unwrap_or_else(|| run.best_safetensors());
+        Classifier::load(None, &weights)
+    }
+
+    /// The file that [`Classifier::of_run`] reads, once there is one.
+    pub fn weights_of_run(run: &RunFolder) -> Option<PathBuf> {
+        [run.best_safetensors(), run.last_safetensors()].into_iter().find(|weights| weights.exists())
     }
 }
 

@@ -266,6 +266,9 @@ pub enum Error {
         /// What is missing: "writing JPEG files".
         what: &'static str,
     },
+    /// Work whose caller has asked it to stop.
+    #[error("stopped before its end")]
+    Stopped,
     /// Any other setting or argument that cannot be used.
     #[error("{0}")]
     Invalid(String),

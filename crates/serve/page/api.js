@@ -7,7 +7,7 @@ const KEY = 'convnet.token';
 const TRIES = 5;
 const LONGEST_PAUSE = 5;
 
-/** What the server refuses, or that there is none; `said` is for people. */
+/** What the server refuses, or that there is none (then it has no status); `said` is for people. */
 export class ServerError extends Error {
   constructor(said, status) {
     super(String(said));
@@ -26,6 +26,10 @@ export function whenTokenIsWanted(ask) {
 
 export const hasToken = () => sessionStorage.getItem(KEY) !== null;
 
+/** The status of a model whose files have changed since it was loaded. */
+const CHANGED = 409;
+export const isChanged = (error) => error instanceof ServerError && error.status === CHANGED;
+
 async function send(path, { method = 'GET', body, signal } = {}) {
   for (let tries = 1; ; tries += 1) {
     const token = sessionStorage.getItem(KEY);
@@ -42,7 +46,7 @@ async function send(path, { method = 'GET', body, signal } = {}) {
   }
 }
 
-function pause(seconds, signal) {
+export function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
     setTimeout(resolve, 1000 * seconds);
     signal?.addEventListener('abort', () => reject(signal.reason));
@@ -93,16 +97,18 @@ export const explain = ask('explain');
 export const preprocess = ask('preprocess');
 export const features = ask('features');
 export const unit = ask('unit');
+export const reload = (name) => json(`v2/repository/models/${encodeURIComponent(name)}/load`, { method: 'POST' });
 export const listRuns = async (signal) => (await json('v1/runs', { signal })).runs;
 export const getRun = (name, signal) => json(runPath(name), { signal });
-export const getReport = async (name) => (await send(runPath(name, '/report'))).blob();
+export const getReport = async (name, signal) => (await send(runPath(name, '/report'), { signal })).blob();
 export const reportAddress = (name) => runPath(name, '/report');
 export const getLecture = async (lang, signal) => (await json(`v1/lecture${query({ lang })}`, { signal })).rows;
 
-/** Epochs of a run, those there are and then live, until the training ends. */
+/** Epochs of a run, those there are and then live, until the training ends; null before all of them come again. */
 export async function* epochs(name, signal) {
   for await (const { event, data } of events(runPath(name, '/events'), signal)) {
     if (event === 'end') return;
+    if (event === 'again') yield null;
     if (event === 'epoch') yield JSON.parse(data);
   }
   throw new ServerError(say('error.unreachable'));

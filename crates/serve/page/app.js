@@ -1,6 +1,6 @@
 // The page: header, tabs by the address's hash, model, language, colours, token.
 
-import { alertBox } from './job.js';
+import { Job, alertBox } from './job.js';
 import { chooseLanguage, language, LANGUAGES, say } from './i18n.js';
 import { field, fill, h, retell, set } from './dom.js';
 import { getModel, listModels, listRuns, whenTokenIsWanted } from './api.js';
@@ -13,13 +13,17 @@ import { tryTab } from './try.js';
 
 const THEME = 'convnet.theme';
 const MODEL = 'convnet.model';
+/** Milliseconds after which the server is asked for new models. */
+const EVERY = 5000;
 const root = document.documentElement;
 
 let hasRuns = false;
+let current = null;
 const alert = alertBox();
 const tabs = { try: tryTab(), network: networkTab(), run: runTab(), lecture: lectureTab(() => hasRuns) };
 const links = Object.fromEntries(Object.keys(tabs).map((name) => [name, h('a', { href: `#${name}` }, say(`tab.${name}`))]));
 const modelChoice = h('div', { class: 'model' });
+const modelJob = new Job(modelChoice, alert);
 const panels = Object.fromEntries(Object.entries(tabs).map(([name, { node }]) =>
   [name, h('div', { class: 'panel', 'data-tab': name, hidden: true }, node)]));
 
@@ -40,8 +44,9 @@ function skipTo(event) {
   document.getElementById('content').focus();
 }
 
-/** Shows the tab that the hash names: `#network`, or with an argument `#lecture/L7`. */
+/** Shows the tab that the hash names: `#network`, or with an argument `#lecture/L7`. A tab is shown from its beginning. */
 function route() {
+  const before = current;
   const [name, argument] = location.hash.slice(1).split('/');
   const first = hasRuns && !model.value ? 'run' : 'try';
   const shown = Object.hasOwn(tabs, name) && !(name === 'run' && !hasRuns) ? name : first;
@@ -51,7 +56,19 @@ function route() {
     set(links[tab], 'aria-current', tab === shown ? 'page' : null);
   }
   links.run.hidden = !hasRuns;
+  current = shown;
+  nameDocument();
   tabs[shown].open?.(argument);
+  if (before === null || before === shown) return;
+  scrollTo(0, 0);
+  const heading = panels[shown].querySelector('h2');
+  set(heading, 'tabindex', -1);
+  heading?.focus({ preventScroll: true });
+}
+
+/** The tab's name stands in the browser's history and among its windows. */
+function nameDocument() {
+  document.title = current ? `${say(`tab.${current}`)} · convnet` : `convnet · ${say('page.title')}`;
 }
 
 function languageSwitch() {
@@ -66,13 +83,12 @@ function languageSwitch() {
   };
   const sayAll = () => {
     root.lang = language();
-    document.title = `convnet · ${say('page.title')}`;
     name();
     retell(document.body);
     route();
   };
   root.lang = language();
-  document.title = `convnet · ${say('page.title')}`;
+  nameDocument();
   name();
   return button;
 }
@@ -119,17 +135,16 @@ function askForToken(wasRefused) {
   });
 }
 
+/** Shows a model; of several choices in a row the last one counts. The choice says what is shown, also after a failure. */
 async function chooseModel(name) {
-  modelChoice.setAttribute('aria-busy', 'true');
-  alert.clear();
-  try {
-    model.value = await getModel(name);
+  await modelJob.run(async (signal) => {
+    const chosen = await getModel(name, signal);
+    if (signal.aborted) return;
+    model.value = chosen;
     sessionStorage.setItem(MODEL, name);
-  } catch (error) {
-    alert.show(error);
-  } finally {
-    modelChoice.removeAttribute('aria-busy');
-  }
+  });
+  const select = modelChoice.querySelector('select');
+  if (select && !modelJob.isRunning && model.value) select.value = model.value.name;
 }
 
 /** A choice where there are several models, else the name of the only one. */
@@ -137,9 +152,9 @@ function showModels(models) {
   if (models.length === 0) {
     // The tabs say what to do. They ask for it once it is known that there is no model.
     model.value = null;
-    return;
+    return null;
   }
-  const kept = sessionStorage.getItem(MODEL);
+  const kept = model.value?.name ?? sessionStorage.getItem(MODEL);
   const first = models.find(({ name }) => name === kept) ?? models[0];
   if (models.length === 1) {
     fill(modelChoice, h('span', { class: 'only' }, first.name, ' ', h('span', { class: 'note' }, first.net)));
@@ -148,7 +163,20 @@ function showModels(models) {
     const select = h('select', { id: 'model', change: () => chooseModel(select.value) }, models.map(option));
     fill(modelChoice, h('label', { for: 'model' }, say('model.label')), select);
   }
-  return chooseModel(first.name);
+  return model.value?.name === first.name ? null : chooseModel(first.name);
+}
+
+/** Models come while the page is open: a run has one once its first weights are written. */
+function watchModels(known) {
+  let before = known.map(({ name }) => name).join('\n');
+  setInterval(async () => {
+    if (document.visibilityState !== 'visible') return;
+    const models = await listModels().catch(() => null);
+    const now = models?.map(({ name }) => name).join('\n');
+    if (!models || now === before) return;
+    before = now;
+    await showModels(models);
+  }, EVERY);
 }
 
 async function start() {
@@ -162,6 +190,7 @@ async function start() {
     hasRuns = runs.length > 0;
     await showModels(models);
     route();
+    if (hasRuns) watchModels(models);
   } catch (error) {
     alert.show(error);
   }

@@ -93,7 +93,7 @@ function windowOf(group, op, styles) {
   // Where the line breaks, the next one begins with its sign.
   const part = (sign, content) => h('div', { class: 'part' }, h('span', { class: 'sign', 'aria-hidden': 'true' }, sign), content);
   return h('li', { class: 'group' },
-    h('h4', {}, title),
+    h('h4', {}, titleOf(title)),
     h('div', { class: 'equation' },
       part('', table('values', values)),
       weights && [part('·', table('weights', weights)), part('=', table('products', products(group)))]),
@@ -132,15 +132,25 @@ function terms(unit) {
   return some(all, SHOWN, draw, (left) => isProduct && restOf(left, 'unit.otherTerms', styles.result), 'unit.allTerms');
 }
 
+/** What the server calls a group: "channel 3 of relu1", "features 16 to 31 of relu1". */
+const ONE = /^(channel|feature) (\d+) of (.+)$/;
+const RANGE = /^(channel|feature)s (\d+) to (\d+) of (.+)$/;
+
+function titleOf(title) {
+  const [one, range] = [ONE.exec(title), RANGE.exec(title)];
+  if (one) return say(`unit.${one[1]}`, { index: one[2], layer: one[3] });
+  return range ? say(`unit.${range[1]}s`, { first: range[2], last: range[3], layer: range[4] }) : title;
+}
+
 /** The numbers of a group, one by one. */
 function termsOf(group) {
   const { title, values, weights, columns, rows } = group;
   // "features 16 to 31 of relu1" are one feature each.
-  const range = /^(.+)s (\d+) to \d+ of (.+)$/.exec(title);
+  const range = RANGE.exec(title);
   const named = (i) => {
-    if (isSingle(group)) return title;
-    if (range) return `${range[1]} ${Number(range[2]) + i} of ${range[3]}`;
-    return rows === 1 ? `${title}, ${i}` : `${title}, (${Math.floor(i / columns)}, ${i % columns})`;
+    if (isSingle(group)) return titleOf(title);
+    if (range) return say(`unit.${range[1]}`, { index: Number(range[2]) + i, layer: range[4] });
+    return say('unit.place', { title: titleOf(title), place: rows === 1 ? i : `(${Math.floor(i / columns)}, ${i % columns})` });
   };
   const term = (value, i) => ({
     title: named(i), value, weight: weights?.[i] ?? null, result: weights ? (value ?? 0) * weights[i] : value ?? 0,

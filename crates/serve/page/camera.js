@@ -8,14 +8,16 @@ import { say } from './i18n.js';
 /** Whether the browser offers a camera here: it does so on this machine, and over HTTPS. */
 export const hasCamera = () => Boolean(navigator.mediaDevices?.getUserMedia);
 
-/** A button that opens the camera; `onPicture(blob)` gets what is taken. */
+/** A button that opens the camera; `onPicture(blob)` gets what is taken. `stop()` closes it, also while it is being opened. */
 export function camera(onPicture) {
   const alert = alertBox();
   const view = h('div', { class: 'camera' });
   const open = h('button', { type: 'button', click: () => start() }, say('camera.open'));
   let stream = null;
+  let opening = 0;
 
   const stop = () => {
+    opening += 1;
     stream?.getTracks().forEach((track) => track.stop());
     stream = null;
     fill(view);
@@ -24,9 +26,19 @@ export function camera(onPicture) {
 
   const start = async () => {
     alert.clear();
+    open.hidden = true;
+    opening += 1;
+    const own = opening;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
+      const opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
+      if (own !== opening) {
+        opened.getTracks().forEach((track) => track.stop());
+        return;
+      }
+      stream = opened;
     } catch (error) {
+      if (own !== opening) return;
+      open.hidden = false;
       alert.show(new ServerError(say('camera.refused', { reason: error.message })));
       return;
     }
@@ -35,7 +47,6 @@ export function camera(onPicture) {
     const shoot = h('button', { type: 'button', class: 'primary', click: () => shot(video) }, say('camera.take'));
     const close = h('button', { type: 'button', click: stop }, say('camera.close'));
     fill(view, video, h('div', { class: 'row' }, shoot, close));
-    open.hidden = true;
     shoot.focus();
   };
 
@@ -48,5 +59,5 @@ export function camera(onPicture) {
     open.focus();
   };
 
-  return h('div', {}, open, view, alert.node);
+  return { node: h('div', {}, open, view, alert.node), stop };
 }

@@ -1,12 +1,15 @@
 // Curves over epochs as SVG that scales with the page, with the axes and colours of the program's reports.
 
-import { fixed, thousands } from './numbers.js';
+import { fixed, short, thousands } from './numbers.js';
 import { h, s } from './dom.js';
 import { say } from './i18n.js';
 
 const SIZE = [440, 270];
-/** Space around the plot itself: left, top, right, bottom. */
+/** Space around the plot itself: left at least, top, right, bottom. Labels may need more at the left, so many units a letter. */
 const MARGINS = [56, 10, 12, 44];
+const LETTER = 7.2;
+/** Digits after the point that a tick's label has at most; smaller numbers have an exponent. */
+const MOST_DIGITS = 5;
 /** With more points than this they are drawn without marks. */
 const MARKED = 40;
 /** Share of a tick's step that is taken for rounding. */
@@ -33,8 +36,10 @@ export function chart({ title, unit = '', digits, limits, curves }) {
 
 function plot(curves, unit, limits, value) {
   const points = curves.flatMap((curve) => curve.points);
-  const x = axisOfEpochs(points.map(([epoch]) => epoch), [MARGINS[0], SIZE[0] - MARGINS[2]]);
   const y = axisOfValues(points.map(([, number]) => number), [SIZE[1] - MARGINS[3], MARGINS[1]], limits);
+  const longest = Math.max(...y.ticks.map((tick) => tickLabel(tick, y, unit).length));
+  const left = Math.max(MARGINS[0], Math.ceil(LETTER * longest) + 12);
+  const x = axisOfEpochs(points.map(([epoch]) => epoch), [left, SIZE[0] - MARGINS[2]]);
   return [axes(x, y, unit), curves.map((curve) => curveOf(curve, x, y, value))];
 }
 
@@ -62,6 +67,8 @@ function swatch(colour, isDashed) {
   return s('svg', { viewBox: '0 0 26 12', 'aria-hidden': 'true' }, line, marker(colour, 13, 6, isDashed));
 }
 
+const tickLabel = (tick, { decimals }, unit) => (decimals > MOST_DIGITS ? short(tick) : fixed(tick, decimals)) + unit;
+
 /** Grid, ticks and their labels. */
 function axes(x, y, unit) {
   const [left, right] = x.ends;
@@ -71,7 +78,7 @@ function axes(x, y, unit) {
   return [
     y.ticks.map((tick) => [
       line('grid', left, right, y.place(tick), y.place(tick)),
-      text(fixed(tick, y.decimals) + unit, left - 7, y.place(tick) + 4.2, 'end'),
+      text(tickLabel(tick, y, unit), left - 7, y.place(tick) + 4.2, 'end'),
     ]),
     line('axis', left, right, floor, floor),
     x.ticks.map((tick) => [
@@ -93,7 +100,10 @@ function axisOfEpochs(epochs, ends) {
 /** From the tick below the least value to the one above the largest, but never beyond the limits. */
 function axisOfValues(values, ends, limits) {
   let [low, high] = [Math.min(...values), Math.max(...values)];
-  if (high - low < 1e-3 * Math.max(Math.abs(high), limits.least ?? 1)) {
+  if (high === low && high > 0) {
+    // A constant: its height says how large it is.
+    low = 0;
+  } else if (high - low < 1e-3 * Math.max(Math.abs(high), limits.least ?? 1)) {
     const room = 0.01 * Math.max(Math.abs(high), limits.least ?? 0.1);
     [low, high] = [low - room, high + room];
   } else if (low < 0.5 * high) {

@@ -42,6 +42,43 @@ export function fill(element, ...children) {
   element.replaceChildren(...nodes(children));
 }
 
+/**
+ * Brings what an element holds to what is given, keeping the elements that are of the same kind, so that neither the focus nor what
+ * is open is lost. Listeners are kept with them: where they would be others, `data-key` differs and the element is replaced.
+ */
+export function refill(element, ...children) {
+  merge(element, nodes(children));
+}
+
+function merge(parent, wanted) {
+  const had = [...parent.childNodes];
+  wanted.forEach((node, i) => {
+    if (had[i] === undefined) parent.append(node);
+    else if (!became(had[i], node)) had[i].replaceWith(node);
+  });
+  had.slice(wanted.length).forEach((node) => node.remove());
+}
+
+/** Makes a node the same as another, where it is of the same kind; whether it is. */
+function became(node, wanted) {
+  if (node.nodeName !== wanted.nodeName || node.dataset?.key !== wanted.dataset?.key) return false;
+  node[TEXT] = wanted[TEXT];
+  node[ATTRIBUTES] = wanted[ATTRIBUTES];
+  if (node.nodeType === Node.TEXT_NODE) {
+    if (node.data !== wanted.data) node.data = wanted.data;
+    return true;
+  }
+  for (const { name } of [...node.attributes]) if (!wanted.hasAttribute(name)) node.removeAttribute(name);
+  for (const { name, value } of wanted.attributes) {
+    if (node.getAttribute(name) === value) continue;
+    // The page's policy forbids the attribute, not what it stands for.
+    if (name === 'style') node.style.cssText = wanted.style.cssText;
+    else node.setAttribute(name, value);
+  }
+  merge(node, [...wanted.childNodes]);
+  return true;
+}
+
 function nodes(children) {
   const given = children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== false);
   return given.map((child) => {

@@ -22,11 +22,18 @@ export function drawingPad([height, width], onPicture) {
   const centre = h('input', { type: 'checkbox', id: 'draw-centre', checked: true, change: () => finish() });
   const strokes = [];
   const repaint = () => paint(canvas, strokes, (point) => point, PEN * Math.min(canvas.width, canvas.height));
+  // Making a picture takes a moment, in which the pad may be wiped or drawn on again.
+  let turn = 0;
   const finish = async () => {
-    if (strokes.length > 0) onPicture(await toPicture(strokes, canvas, [height, width], centre.checked));
+    if (strokes.length === 0) return;
+    turn += 1;
+    const own = turn;
+    const drawn = await toPicture(strokes, canvas, [height, width], centre.checked);
+    if (own === turn) onPicture(drawn);
   };
   listen(canvas, strokes, repaint, finish);
   const clear = () => {
+    turn += 1;
     strokes.length = 0;
     repaint();
     onPicture(null);

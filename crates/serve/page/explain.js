@@ -7,7 +7,7 @@ import { enlarged, prepared } from './picture.js';
 import { factorFor, signed, strip, warm } from './colours.js';
 import { field, fill, h } from './dom.js';
 import { knows, say } from './i18n.js';
-import { model, picture } from './state.js';
+import { model, picture, version } from './state.js';
 
 /** Side in which a picture is drawn, about. */
 const SIDE = 336;
@@ -20,7 +20,9 @@ export function explanation() {
   const alert = alertBox();
   const controls = h('div', { class: 'controls' });
   const pictures = h('div', { class: 'pictures' });
-  const job = new Job(pictures, alert);
+  let seen = null;
+  // A map of another picture is not left beside the message; the picture itself is, where it could be read.
+  const job = new Job(pictures, alert, () => fill(pictures, seen && seenFigure(seen)));
   const node = h('section', { class: 'explain', 'aria-labelledby': 'explain-title', hidden: true },
     h('h2', { id: 'explain-title' }, say('explain.title')),
     h('p', { class: 'note lead' }, say('explain.lead')), controls, alert.node, pictures);
@@ -29,11 +31,15 @@ export function explanation() {
   let follows = false;
 
   const run = () => job.run(async (signal) => {
-    const seen = await prepared(signal);
-    fill(pictures, seenFigure(seen));
-    if (!follows || !settings) return;
+    seen = null;
+    seen = await prepared(signal);
+    if (!follows || !settings) {
+      fill(pictures, seenFigure(seen));
+      return;
+    }
     const map = await explain(model.value.name, picture.value.blob, settings.read(), signal);
-    fill(pictures, seenFigure(seen), mapFigure(seen, map, settings.opacity));
+    version.value = map.version;
+    fill(pictures, seenFigure(seen), mapFigure(seen.canvas, map, settings.opacity));
   });
   const refresh = () => {
     node.hidden = !model.value || !picture.value;
@@ -61,10 +67,9 @@ function settingsOf({ methods, classes, layers }, changed) {
   const method = h('select', { id: 'explain-method', change: () => { describe(); changed(); } },
     methods.map(({ name }) => h('option', { value: name }, name)));
   const wanted = classChooser(classes, changed);
-  const maps = layers.filter(({ op, shape }) => shape.length === 3 && op !== 'input');
   const layer = h('select', { id: 'explain-layer', change: changed },
     h('option', { value: '' }, say('explain.lastMaps')),
-    maps.map(({ name, shape }) => h('option', { value: name }, `${name} · ${product(shape)}`)));
+    layerOptions(layers));
   const layerField = field(say('explain.layer'), layer);
   const opacity = h('input', { id: 'explain-opacity', type: 'range', min: 0, max: 100, value: 65 });
   const chosen = () => methods.find(({ name }) => name === method.value);
@@ -72,12 +77,12 @@ function settingsOf({ methods, classes, layers }, changed) {
     const { name, takes_layer: takesLayer, caution } = chosen();
     const key = `method.${name}`;
     layerField.hidden = !takesLayer;
-    fill(about, knows(key) && say(key), caution && h('strong', { class: 'caution' }, ' ', say('explain.caution', { caution })));
+    fill(about, knows(key) && say(key), caution && h('strong', { class: 'caution' }, ' ', cautionOf(name, caution)));
   };
   describe();
   const nodes = [field(say('explain.method'), method), field(say('explain.class'), wanted.control, wanted.more), layerField,
     field(say('explain.opacity'), opacity), about];
-  const read = () => ({ method: method.value, class: wanted.read(), layer: chosen().takes_layer ? layer.value : '' });
+  const read = () => ({ method: method.value, class_index: wanted.read(), layer: chosen().takes_layer ? layer.value : '' });
   return { nodes, read, opacity };
 }
 
@@ -95,20 +100,47 @@ function classChooser(classes, changed) {
   const more = h('datalist', { id: 'explain-classes' }, classes.map((label, i) => h('option', { value: `${i} ${label}` })));
   const read = () => {
     const text = control.value.trim();
-    const number = /^\d+/.exec(text)?.[0] ?? classes.indexOf(text);
-    if (text !== '' && !(number >= 0 && number < classes.length)) throw new ServerError(say('explain.noClass', { text }));
-    return text === '' ? '' : number;
+    if (text === '') return '';
+    // A name may begin with a number, or be one.
+    const named = classes.indexOf(text);
+    const listed = named < 0 ? classes.findIndex((label, i) => text === `${i} ${label}`) : named;
+    const number = listed < 0 && /^\d+$/.test(text) ? Number(text) : listed;
+    if (!(number >= 0 && number < classes.length)) throw new ServerError(say('explain.noClass', { text }));
+    return number;
   };
   return { control, more, read };
 }
 
+/** Layers with maps of more than one pixel, those of a block together where there are many. */
+function layerOptions(layers) {
+  const maps = layers.filter(({ op, shape }) => shape.length === 3 && shape[1] * shape[2] > 1 && op !== 'input');
+  const option = ({ name, shape }) => h('option', { value: name }, `${name} · ${product(shape)}`);
+  if (maps.length <= LISTED) return maps.map(option);
+  const blockOf = ({ name }) => name.split('.').slice(0, -1).slice(0, 2).join('.');
+  const blocks = Map.groupBy ? Map.groupBy(maps, blockOf) : new Map([['', maps]]);
+  return [...blocks].map(([block, inside]) => (block === '' ? inside.map(option) : h('optgroup', { label: block }, inside.map(option))));
+}
+
+/** What is to be said of a method, in the page's language where it knows the method. */
+function cautionOf(method, caution) {
+  const key = `caution.${method}`;
+  return say('explain.caution', { caution: knows(key) ? say(key) : caution });
+}
+
 function seenFigure(seen) {
-  const { preprocessing: { text } } = model.value;
-  const canvas = enlarged(seen, factorFor([seen.height, seen.width], SIDE));
+  const canvas = enlarged(seen.canvas, factorFor([seen.canvas.height, seen.canvas.width], SIDE));
   canvas.setAttribute('role', 'img');
   canvas.setAttribute('aria-labelledby', 'seen-title');
   return h('figure', {}, canvas, h('figcaption', {},
-    h('strong', { id: 'seen-title' }, say('explain.seen')), ' ', h('span', { class: 'note' }, text)));
+    h('strong', { id: 'seen-title' }, say('explain.seen')), ' ', h('span', { class: 'note' }, preparation(seen))));
+}
+
+/** What was done to this picture. */
+function preparation({ canvas: { width, height }, source, resize, interpolation }) {
+  const { mean, std } = model.value.preprocessing;
+  const values = { width, height, resize, interpolation, from: source ? product([source[1], source[0]]) : '?' };
+  const numbers = (list) => list.map((number) => String(Number(number.toPrecision(4)))).join(', ');
+  return [say(resize ? 'explain.resized' : 'explain.asItIs', values), ' ', say('explain.normalised', { mean: numbers(mean), std: numbers(std) })];
 }
 
 function mapFigure(seen, map, opacity) {
@@ -126,12 +158,12 @@ function mapFigure(seen, map, opacity) {
   return h('figure', {}, large, legend(map, scale, large.width), h('figcaption', {}, h('strong', { id: 'map-title' }, title), ' ', facts(map), nothing));
 }
 
-function facts({ layer, score, completeness_error: error, caution }) {
+function facts({ method, layer, score, completeness_error: error, caution }) {
   return [
     h('span', { class: 'note' }, say('explain.facts', { score: short(score, 4) })),
     layer && h('span', { class: 'note' }, ' ', say('explain.ofLayer', { layer })),
     typeof error === 'number' && h('span', { class: 'note' }, ' ', say('explain.completeness', { error: percent(error, 2) })),
-    caution && h('strong', { class: 'caution' }, ' ', say('explain.caution', { caution })),
+    caution && h('strong', { class: 'caution' }, ' ', cautionOf(method, caution)),
   ];
 }
 

@@ -1,7 +1,7 @@
 // The server's drawing of the network, of which each card is a control that chooses a layer.
 
 import { fill, h, set } from './dom.js';
-import { roving } from './keys.js';
+import { reveal, roving } from './keys.js';
 import { say } from './i18n.js';
 
 /** The least size of a drawing, as a share of its own. */
@@ -44,20 +44,24 @@ export function drawing(onLayer) {
   return { node, show, mark, centre, clear: () => fill(node) };
 }
 
-/** Scrolls the drawing alone, never the page, until a card can be seen. */
-function reveal(frame, card) {
-  const [outer, inner] = [frame.getBoundingClientRect(), card.getBoundingClientRect()];
-  const missing = (first, last, from, to) => (from < first ? from - first : Math.max(Math.min(to - last, from - first), 0));
-  frame.scrollTop += missing(outer.top, outer.bottom, inner.top, inner.bottom);
-  frame.scrollLeft += missing(outer.left, outer.right, inner.left, inner.right);
-}
-
 /** The drawing as a node of this document. It is the server's own; still nothing in it may run. */
 function parse(text) {
   const parsed = new DOMParser().parseFromString(text, 'image/svg+xml').documentElement;
   if (parsed.localName !== 'svg' || parsed.querySelector('parsererror')) throw new Error('the drawing of the network is no SVG');
   parsed.querySelectorAll('script, foreignObject').forEach((element) => element.remove());
+  withoutTitle(parsed);
   return document.importNode(parsed, true);
+}
+
+/** The page says elsewhere what is drawn, and a title as wide as the drawing would be cut where it is scrolled. */
+function withoutTitle(svg) {
+  const title = svg.querySelector(':scope > text');
+  if (!title) return;
+  const [x, y, width, height] = svg.getAttribute('viewBox').split(' ').map(Number);
+  const room = Number(title.getAttribute('y'));
+  title.remove();
+  set(svg, 'viewBox', `${x} ${y + room} ${width} ${height - room}`);
+  set(svg, 'height', height - room);
 }
 
 function control(card, choose) {

@@ -6,7 +6,6 @@ import { enlarged } from './picture.js';
 import { fill, h, set } from './dom.js';
 import { pictureOf } from './maps.js';
 import { say } from './i18n.js';
-import { short } from './numbers.js';
 
 /** Side of the whole grid, about, and the largest of a cell, in pixels of the page. */
 const SIDE = 448;
@@ -113,8 +112,8 @@ function told({ map, labels, cursor, hover }) {
   const [row, column] = hover ?? cursor;
   const index = row * map.size[1] + column;
   if (index >= map.count) return say('map.nothing');
-  const value = short(map.value(index));
-  if (!map.isVector) return say('map.at', { row, column, value });
+  const value = map.text(index);
+  if (!map.isVector) return say(map.isExact ? 'map.at' : 'map.about', { row, column, value });
   return labels ? say('map.class', { index, label: labels[index], value }) : say('map.feature', { index, value });
 }
 
@@ -134,11 +133,11 @@ function lines(context, [rows, columns], cell) {
 }
 
 /** The number of each cell, light on dark and dark on light. */
-function numbers(context, { count, size: [, columns], share, value }, cell) {
+function numbers(context, { count, size: [, columns], share, text }, cell) {
   Object.assign(context, { font: `${12 * FINE}px system-ui, sans-serif`, textAlign: 'center', textBaseline: 'middle' });
   for (let i = 0; i < count; i += 1) {
     context.fillStyle = share(i) > 0.55 ? '#000000' : '#ffffff';
-    context.fillText(short(value(i)), ((i % columns) + 0.5) * cell, (Math.floor(i / columns) + 0.5) * cell, cell - 4 * FINE);
+    context.fillText(text(i), ((i % columns) + 0.5) * cell, (Math.floor(i / columns) + 0.5) * cell, cell - 4 * FINE);
   }
 }
 

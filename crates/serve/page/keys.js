@@ -31,3 +31,11 @@ export function inARow(elements) {
   const below = elements.findIndex((element) => element.offsetTop > elements[0].offsetTop);
   return below < 0 ? Math.max(elements.length, 1) : below;
 }
+
+/** Scrolls a frame, never the page, until something in it can be seen; `head` pixels at its top are covered. */
+export function reveal(frame, item, head = 0) {
+  const [outer, inner] = [frame.getBoundingClientRect(), item.getBoundingClientRect()];
+  const missing = (first, last, from, to) => (from < first ? from - first : Math.max(Math.min(to - last, from - first), 0));
+  frame.scrollTop += missing(outer.top + head, outer.bottom, inner.top, inner.bottom);
+  frame.scrollLeft += missing(outer.left, outer.right, inner.left, inner.right);
+}

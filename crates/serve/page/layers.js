@@ -2,7 +2,7 @@
 
 import { fill, h, set, wide } from './dom.js';
 import { product, thousands } from './numbers.js';
-import { roving } from './keys.js';
+import { reveal, roving } from './keys.js';
 import { say } from './i18n.js';
 
 /** `onLayer(name)` is told which layer is chosen. */
@@ -30,20 +30,11 @@ export function layerTable(onLayer) {
       button.closest('tr').classList.toggle('marked', isMarked);
       if (isMarked) {
         keys.enter(button);
-        reveal(button.closest('tr'));
+        reveal(node, button, node.querySelector('thead').offsetHeight);
       }
     }
   };
   return { node, show, mark };
-}
-
-/** Scrolls the table alone, never the page, until a row can be seen. */
-function reveal(row) {
-  const frame = row.closest('.wide');
-  const [top, bottom] = [row.offsetTop, row.offsetTop + row.offsetHeight];
-  const head = frame.querySelector('thead').offsetHeight;
-  if (top - head < frame.scrollTop) frame.scrollTop = top - head;
-  else if (bottom > frame.scrollTop + frame.clientHeight) frame.scrollTop = bottom - frame.clientHeight;
 }
 
 function row({ name, op, settings, shape, parameters, multiply_adds: multiplyAdds, receptive_field: field }, choose) {

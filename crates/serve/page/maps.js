@@ -2,7 +2,7 @@
 
 import { WARM_BYTES, canvasOf } from './colours.js';
 import { bytes } from './api.js';
-import { extent, product, short } from './numbers.js';
+import { extent, fixed, product, short } from './numbers.js';
 import { fill, h, set } from './dom.js';
 import { inARow, roving } from './keys.js';
 import { say } from './i18n.js';
@@ -11,27 +11,38 @@ import { say } from './i18n.js';
 const SHOWN = 64;
 /** Numbers of a vector in a row, where it is drawn as if it were a map. */
 const COLUMNS = 32;
+/** Figures of the numbers of a map that is the same everywhere, and most digits after the point. */
+const FIGURES = 3;
+const MOST_DIGITS = 8;
 
 /**
- * The maps of an answer: `{ layer, maps: [{ channel, size, range, share(i), value(i), count, isVector }] }`. A map comes as
- * bytes, so that a value is known to 1/255 of the map's range; a vector comes as numbers and is one map in rows of 32.
+ * The maps of an answer: `{ layer, version, maps: [{ channel, size, range, share(i), text(i), isExact, count, isVector }] }`. A map
+ * comes as bytes, and where it is small as numbers, too; otherwise its values are known to 1/255 of its range, and have no more
+ * figures than that. A vector comes as numbers and is one map in rows of 32.
  */
-export function mapsOf({ layer, shape, ranges, maps, values }) {
+export function mapsOf({ layer, shape, ranges, maps, numbers, values, version }) {
   if (shape.length === 1) {
     const range = extent(values);
     const columns = Math.min(shape[0], COLUMNS);
     const size = [Math.ceil(shape[0] / columns), columns];
     const share = (i) => (range[1] > range[0] ? (values[i] - range[0]) / (range[1] - range[0]) : 0);
-    return { layer, shape, maps: [{ channel: 0, size, range, share, value: (i) => values[i], count: shape[0], isVector: true }] };
+    const text = (i) => short(values[i]);
+    return { layer, shape, version, maps: [{ channel: 0, size, range, share, text, isExact: true, count: shape[0], isVector: true }] };
   }
   const [, height, width] = shape;
   const all = bytes(maps);
+  const exact = numbers && new DataView(bytes(numbers).buffer);
   const map = (range, channel) => {
     const own = all.subarray(channel * height * width, (channel + 1) * height * width);
-    const value = (i) => range[0] + (own[i] / 255) * (range[1] - range[0]);
-    return { channel, size: [height, width], range, share: (i) => own[i] / 255, value, count: height * width, isVector: false };
+    const step = (range[1] - range[0]) / 255;
+    const digits = step > 0 ? Math.max(-Math.floor(Math.log10(step)) - 1, 0) : FIGURES;
+    const about = (i) => fixed(range[0] + own[i] * step, Math.min(digits, MOST_DIGITS));
+    const text = (i) => (exact ? short(exact.getFloat32(4 * (channel * height * width + i), true)) : about(i));
+    return {
+      channel, size: [height, width], range, share: (i) => own[i] / 255, text, isExact: Boolean(exact), count: height * width, isVector: false,
+    };
   };
-  return { layer, shape, maps: ranges.map(map) };
+  return { layer, shape, version, maps: ranges.map(map) };
 }
 
 /** A drawing of a map with a pixel for each number; what lies past a vector's end is black. */

@@ -29,7 +29,12 @@ export function networkTab() {
   };
   const hints = h('div', {});
   const graphJob = new Job(graph.node, graphAlert);
-  const mapsJob = new Job(steps.maps, mapsAlert);
+  // What was found for another picture or layer is not left beside the message.
+  const mapsJob = new Job(steps.maps, mapsAlert, () => {
+    fill(mapsTitle);
+    sheet.clear();
+    for (const step of [steps.map, steps.unit]) step.parentElement.hidden = true;
+  });
   let current = null;
 
   model.watch((value) => {
@@ -86,7 +91,13 @@ export function networkTab() {
   const chooseUnit = (place) => {
     chosen.place = place;
     const map = current.maps[chosen.channel];
-    return unit.show(chosen.layer, map.isVector ? [place[0] * map.size[1] + place[1]] : [chosen.channel, ...place]);
+    // While a run trains its network is loaded again: then the maps are read anew, too.
+    const newer = (version) => {
+      const is = version > current.version;
+      if (is) mapsJob.run(loadMaps);
+      return is;
+    };
+    return unit.show(chosen.layer, map.isVector ? [place[0] * map.size[1] + place[1]] : [chosen.channel, ...place], newer);
   };
 
   const node = h('div', { class: 'network' },

@@ -4,7 +4,7 @@ import { bytes, preprocess } from './api.js';
 import { canvasOf } from './colours.js';
 import { model, picture } from './state.js';
 
-/** For each picture, by model, its pixels as the network sees them. */
+/** For each picture, by model, its pixels as the network sees them, and what was done to it. */
 const PREPARED = new WeakMap();
 
 /** Takes a picture in place of the one before. */
@@ -14,15 +14,18 @@ export function take(blob, name) {
   if (before) URL.revokeObjectURL(before.address);
 }
 
-/** The present picture as the network sees it, before its normalisation: a canvas with a pixel for each of its pixels. */
+/**
+ * The present picture as the network sees it, before its normalisation: `{ canvas, source, resize, interpolation }`. The canvas
+ * has a pixel for each of its pixels; `resize` is what its shorter side was resized to, null where it was taken as it is.
+ */
 export async function prepared(signal) {
   const [seen, name] = [picture.value, model.value.name];
   const known = PREPARED.get(seen) ?? new Map();
   PREPARED.set(seen, known);
   if (!known.has(name)) {
-    const { size, rgb } = await preprocess(name, seen.blob, {}, signal);
+    const { size, rgb, ...facts } = await preprocess(name, seen.blob, {}, signal);
     const pixels = bytes(rgb);
-    known.set(name, canvasOf(size, (i) => pixels.subarray(3 * i, 3 * i + 3)));
+    known.set(name, { canvas: canvasOf(size, (i) => pixels.subarray(3 * i, 3 * i + 3)), ...facts });
   }
   return known.get(name);
 }

@@ -3,8 +3,9 @@
 import { Job, alertBox } from './job.js';
 import { chart } from './charts.js';
 import { duration, fixed, percent, short } from './numbers.js';
-import { epochs, getReport, getRun, hasToken, listRuns, reportAddress } from './api.js';
-import { fill, h, set, wide } from './dom.js';
+import { ServerError, epochs, getReport, getRun, hasToken, listRuns, pause, reportAddress } from './api.js';
+import { fill, h, refill, set, wide } from './dom.js';
+import { results } from './results.js';
 import { say } from './i18n.js';
 
 /** What axes never leave, and the size below which differences are rounding. */
@@ -15,6 +16,8 @@ const RATE = { from: 0, to: 1e6, least: 1e-9 };
 const MOST = 8;
 /** Milliseconds after which the server is asked for new runs. */
 const EVERY = 5000;
+/** Seconds until a stream that has broken off is asked for again. */
+const AGAIN = 2;
 
 export function runTab() {
   // The list is asked for again and again, which wipes its own errors only.
@@ -22,7 +25,7 @@ export function runTab() {
   const list = h('div', { class: 'runs' });
   const body = h('div', { class: 'run' });
   const job = new Job(list, alert);
-  /** The runs that are shown, by name: `{ run, config, epochs, controller, alert }`. */
+  /** The runs that are shown, by name: `{ run, config, epochs, results, isFollowed, controller }`. */
   const shown = new Map();
   const node = h('section', { 'aria-labelledby': 'run-title' },
     h('h2', { id: 'run-title' }, say('run.title')), h('p', { class: 'note lead' }, say('run.lead')), alert.node, followAlert.node, list, body);
@@ -34,13 +37,14 @@ export function runTab() {
     isWaiting = true;
     requestAnimationFrame(() => {
       isWaiting = false;
-      fill(body, view([...shown.values()]));
+      refill(body, view([...shown.values()]));
     });
   };
   const toggle = (run, isShown) => {
-    shown.get(run.name)?.controller.abort();
-    shown.delete(run.name);
-    if (isShown) shown.set(run.name, follow(run, { redraw, ended: () => look(), alert: followAlert }));
+    const before = shown.get(run.name);
+    before?.controller.abort();
+    if (isShown) shown.set(run.name, follow(run, before, { redraw, ended: () => look(), alert: followAlert }));
+    else shown.delete(run.name);
     redraw();
   };
   let known = null;
@@ -50,6 +54,11 @@ export function runTab() {
     const runs = await listRuns(signal);
     if (JSON.stringify(runs) === known) return;
     known = JSON.stringify(runs);
+    // A run that has ended may be resumed, and one that was read before its first epoch may have begun.
+    for (const run of runs) {
+      const state = shown.get(run.name);
+      if (state && run.is_training && !state.isFollowed) toggle(run, true);
+    }
     const first = runs.find((run) => run.is_training) ?? runs[0];
     if (shown.size === 0 && first) toggle(first, true);
     fill(list, runs.length > 0 ? choice(runs, shown, toggle) : h('p', { class: 'empty' }, say('run.none')));
@@ -62,27 +71,57 @@ export function runTab() {
   return { node, open, close: () => clearInterval(timer) };
 }
 
-/** Reads a run, and goes on reading while it trains; `ended` is told when the training has ended. */
-function follow(run, { redraw, ended, alert }) {
-  const state = { run, config: null, epochs: [], controller: new AbortController() };
-  const { signal } = state.controller;
+/** Reads a run, and goes on reading while it trains; `ended` is told when the training has ended. What was known stays until then. */
+function follow(run, before, { redraw, ended, alert }) {
+  const controller = new AbortController();
+  const state = { run, config: before?.config ?? null, epochs: before?.epochs ?? [], results: null, isFollowed: run.is_training, controller };
+  const { signal } = controller;
   const read = async () => {
-    const details = await getRun(run.name, signal);
-    state.config = details.config;
-    state.epochs = run.is_training ? [] : details.epochs;
+    Object.assign(state, await getRun(run.name, signal));
     redraw();
-    if (!run.is_training) return;
-    for await (const row of epochs(run.name, signal)) {
-      state.epochs.push(row);
+    if (run.is_training) {
+      await watch(state, redraw, alert);
+      const now = await getRun(run.name, signal);
+      Object.assign(state, { run: { ...run, is_training: false, has_report: now.has_report }, epochs: now.epochs, isFollowed: false });
       redraw();
+      ended();
     }
-    const now = await getRun(run.name, signal);
-    Object.assign(state, { run: { ...run, is_training: false, has_report: now.has_report }, epochs: now.epochs });
+    if (!state.run.has_report) return;
+    state.results = results(await (await getReport(run.name, signal)).text());
     redraw();
-    ended();
   };
-  read().catch((error) => signal.aborted || alert.show(error));
+  read().catch((error) => {
+    state.isFollowed = false;
+    if (!signal.aborted) alert.show(error);
+  });
   return state;
+}
+
+/** Takes epochs as they come until the training ends. Where the server cannot be reached it is asked again, and what is shown stays. */
+async function watch(state, redraw, alert) {
+  const { signal } = state.controller;
+  for (;;) {
+    let count = 0;
+    try {
+      for await (const row of epochs(state.run.name, signal)) {
+        alert.clear();
+        if (row === null) {
+          count = 0;
+          continue;
+        }
+        state.epochs = [...state.epochs.slice(0, count), row, ...state.epochs.slice(count + 1)];
+        count += 1;
+        redraw();
+      }
+      state.epochs = state.epochs.slice(0, count);
+      return;
+    } catch (error) {
+      const isBusy = error instanceof ServerError && (error.status === undefined || error.status === 503);
+      if (signal.aborted || !isBusy) throw error;
+      alert.show(error);
+      await pause(AGAIN, signal);
+    }
+  }
 }
 
 function choice(runs, shown, toggle) {
@@ -107,7 +146,7 @@ function view(states) {
     isAlone && headline(states[0]),
     h('div', { class: 'charts' }, charts(states)),
     figures(states),
-    isAlone && [table(states[0].epochs), configuration(states[0].config)],
+    isAlone && [states[0].results, table(states[0].epochs), configuration(states[0].config)],
   ];
 }
 
@@ -149,7 +188,7 @@ function headline({ run, epochs: rows }) {
   const [last, best] = [rows.at(-1), bestOf(rows)];
   const card = (name, figure, more) => h('div', {}, h('dt', {}, name), h('dd', { class: 'figure' }, figure), h('dd', { class: 'more' }, more));
   return [
-    h('h3', { class: 'run-name' },
+    h('h3', { class: 'run-name', 'data-key': run.name },
       run.name, ' ', run.is_training && h('span', { class: 'badge', role: 'status' }, say('run.training')), ' ', report(run)),
     last && h('dl', { class: 'cards' },
       best && card(say('run.best'), percent(best.val_accuracy, 2), say('run.inEpoch', { epoch: best.epoch })),
@@ -190,7 +229,7 @@ function figures(states) {
 const opened = new Set();
 function details(name, summary, content) {
   const toggle = ({ target }) => (target.open ? opened.add(name) : opened.delete(name));
-  return h('details', { class: name, open: opened.has(name), toggle }, h('summary', {}, summary), content);
+  return h('details', { class: name, 'data-key': name, open: opened.has(name), toggle }, h('summary', {}, summary), content);
 }
 
 /** The curves as numbers. */

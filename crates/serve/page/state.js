@@ -28,3 +28,6 @@ export const model = new Shared(null);
 
 /** The picture that is looked at: `{ blob, name, address }`, or null. */
 export const picture = new Shared(null);
+
+/** The version of the model that has explained last. */
+export const version = new Shared(0);

@@ -6,9 +6,9 @@ import { drawingPad } from './draw.js';
 import { duration, percent } from './numbers.js';
 import { explanation } from './explain.js';
 import { fill, h } from './dom.js';
-import { model, picture } from './state.js';
+import { model, picture, version } from './state.js';
 import { picker } from './picker.js';
-import { predict } from './api.js';
+import { hasToken, predict } from './api.js';
 import { say } from './i18n.js';
 import { take } from './picture.js';
 
@@ -20,9 +20,12 @@ export function tryTab() {
   const preview = h('div', { class: 'preview' });
   const results = resultsView();
   const explained = explanation();
+  let lens = null;
 
   model.watch((value) => {
-    fill(input, value ? inputs(value) : []);
+    lens?.stop();
+    lens = value && hasCamera() ? camera((blob) => take(blob, say('camera.name'))) : null;
+    fill(input, value ? [inputs(value), lens?.node] : []);
     results.predict();
   });
   picture.watch((value) => {
@@ -31,7 +34,7 @@ export function tryTab() {
   });
   const left = h('section', { class: 'give', 'aria-labelledby': 'give-title' },
     h('h2', { id: 'give-title' }, say('try.give')), input, preview);
-  return { node: h('div', {}, h('div', { class: 'try' }, left, results.node), explained.node) };
+  return { node: h('div', {}, h('div', { class: 'try' }, left, results.node), explained.node), close: () => lens?.stop() };
 }
 
 /** The ways to give a picture to this model. */
@@ -45,7 +48,6 @@ function inputs({ input: [channels, height, width] }) {
     isGrey && h('p', { class: 'note' }, say('draw.note')),
     isGrey && drawingPad([height, width], drawn),
     picker(),
-    hasCamera() && camera((blob) => take(blob, say('camera.name'))),
   ];
 }
 
@@ -59,20 +61,24 @@ function previewOf({ address, name }) {
 function resultsView() {
   const alert = alertBox();
   const body = h('div', { class: 'results', 'aria-live': 'polite' }, h('p', { class: 'empty' }, say('try.empty')));
-  const job = new Job(body, alert);
+  const job = new Job(body, alert, () => fill(body));
+  let told = null;
+  // While a run trains its network is loaded again: the classes are those of the version that is explained.
+  version.watch((newer) => told !== null && newer > told && again());
   const again = async () => {
+    told = null;
     if (!model.value || !picture.value) {
       job.cancel();
       fill(body, h('p', { class: 'empty' }, say(model.value ? 'try.empty' : 'model.none')));
       return;
     }
     const { name, classes } = model.value;
-    const isDone = await job.run(async (signal) => {
+    await job.run(async (signal) => {
       const top = Math.min(TOP, classes.length);
-      const { predictions: [first], seconds } = await predict(name, picture.value.blob, { top }, signal);
-      fill(body, first.error ? h('p', { class: 'problem' }, first.error) : answer(first, seconds));
+      const { predictions: [first], seconds, version } = await predict(name, picture.value.blob, { top }, signal);
+      told = version;
+      fill(body, first.error ? h('p', { class: 'problem' }, say('error.said', { text: first.error })) : answer(first, seconds));
     });
-    if (!isDone && alert.node.hasChildNodes()) fill(body);
   };
   const node = h('section', { 'aria-labelledby': 'answer-title' },
     h('h2', { id: 'answer-title' }, say('try.answer')), alert.node, body, fromAProgram());
@@ -96,15 +102,23 @@ function answer({ top, warnings }, seconds) {
   ];
 }
 
+/** Text as one word of a shell. */
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 /** The same request as a command, to take away. */
 function fromAProgram() {
   const command = h('code', {});
-  model.watch((value) => {
-    const address = new URL(`v1/models/${encodeURIComponent(value?.name ?? '')}/predict?top=${TOP}`, document.baseURI);
-    fill(command, `curl --data-binary @picture.png '${address}'`);
-  });
-  return h('details', { class: 'program' },
+  const node = h('details', { class: 'program', hidden: true, toggle: () => tell() },
     h('summary', {}, say('try.program')),
     h('pre', { tabindex: 0 }, command),
     h('p', { class: 'note' }, say('try.programNote')));
+  const tell = () => {
+    node.hidden = !model.value;
+    if (!model.value) return;
+    const address = new URL(`v1/models/${encodeURIComponent(model.value.name)}/predict?top=${TOP}`, document.baseURI);
+    const token = hasToken() ? `-H ${quoted('Authorization: Bearer TOKEN')} ` : '';
+    fill(command, `curl ${token}--data-binary @picture.png ${quoted(address.href)}`);
+  };
+  model.watch(tell);
+  return node;
 }

@@ -18,7 +18,8 @@ export function unitView() {
   const alert = alertBox();
   const body = h('div', { class: 'unit' });
   const seen = h('div', { class: 'seen' });
-  const job = new Job(body, alert);
+  const clear = () => [body, seen].forEach((part) => fill(part));
+  const job = new Job(body, alert, clear);
 
   /** Before a unit is chosen: the picture without a field. */
   const reset = (signal) => {
@@ -27,40 +28,41 @@ export function unitView() {
     return showField(null, signal);
   };
   const showField = async (found, signal) => {
-    const canvas = await prepared(signal);
+    const { canvas } = await prepared(signal);
     fill(seen, fieldFigure(canvas, found));
   };
-  /** `place` is channel, row and column, or a feature alone. */
-  const show = (layer, [channel, row, column]) => job.run(async (signal) => {
+  /** `place` is channel, row and column, or a feature alone; `newer(version)` is told which version of the model has answered. */
+  const show = (layer, [channel, row, column], newer) => job.run(async (signal) => {
     const found = await unit(model.value.name, picture.value.blob, { layer, channel, row, column }, signal);
+    if (newer(found.version)) return;
     await showField(found, signal);
     const place = found.unit.join(', ');
     fill(body,
       h('h3', { class: 'unit-title' }, say('unit.title', { place, layer, op: found.op })),
       arithmetic(found));
   });
-  return { node: h('div', {}, alert.node, body), seen, show, reset };
+  return { node: h('div', {}, alert.node, body), seen, show, reset, clear };
 }
 
 /** The picture, and on it the box of what the unit can depend on. */
 function fieldFigure(canvas, found) {
   const factor = factorFor([canvas.height, canvas.width], SIDE);
   const large = enlarged(canvas, factor);
-  const box = found?.field;
+  const field = found?.field;
   set(large, 'role', 'img');
   set(large, 'aria-labelledby', 'field-title');
-  if (!box) {
+  if (!field) {
     const words = found ? say('unit.noField') : say('unit.picture');
     return h('figure', {}, large, h('figcaption', { id: 'field-title' }, words));
   }
-  const [top, bottom] = box.rows;
-  const [left, right] = box.columns;
-  frame(large, [left, top, right - left, bottom - top].map((side) => side * factor));
+  const [top, bottom] = field.rows;
+  const [left, right] = field.columns;
+  box(large, [left, top, right - left, bottom - top].map((side) => side * factor));
   const words = say('unit.field', { height: bottom - top, width: right - left, top, left, value: short(found.value, 4) });
   return h('figure', {}, large, h('figcaption', { id: 'field-title' }, words));
 }
 
-function frame(canvas, [x, y, width, height]) {
+function box(canvas, [x, y, width, height]) {
   const context = canvas.getContext('2d');
   const outside = new Path2D();
   outside.rect(0, 0, canvas.width, canvas.height);

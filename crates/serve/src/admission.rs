@@ -71,12 +71,24 @@ pub(crate) struct Permit {
     connection: Option<Arc<Entry>>,
     pictures: usize,
     bytes: usize,
+    /// What is yet to be computed.
+    to_compute: Load,
+}
+
+/// What a request makes the engine compute.
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    Nothing,
+    Pictures(usize),
+    /// A task of that kind.
+    Task(&'static str),
 }
 
 impl Permit {
-    /// Nothing yet.
+    /// A permit for nothing yet.
     pub(crate) fn new(admission: &Arc<Admission>, model: &Arc<Model>, connection: Option<Arc<Entry>>) -> Permit {
-        Permit { admission: Arc::clone(admission), model: Arc::clone(model), connection, pictures: 0, bytes: 0 }
+        let (admission, model) = (Arc::clone(admission), Arc::clone(model));
+        Permit { admission, model, connection, pictures: 0, bytes: 0, to_compute: Load::Nothing }
     }
 
     /// Takes room for so many more bytes; whether there was any.
@@ -86,28 +98,54 @@ impl Permit {
         fits
     }
 
-    /// Takes room for so many more pictures; whether there was any.
+    /// Takes room for so many pictures, once; whether there was any.
     pub(crate) fn add_pictures(&mut self, pictures: usize) -> bool {
+        let fits = self.take(pictures, Load::Pictures(pictures));
+        if fits {
+            self.model.under_way.fetch_add(pictures, Ordering::AcqRel);
+        }
+        fits
+    }
+
+    /// Takes room for a task of a kind about one picture, once; whether there was any.
+    pub(crate) fn add_task(&mut self, kind: &'static str) -> bool {
+        let fits = self.take(1, Load::Task(kind));
+        if fits {
+            self.model.begin_task(kind);
+        }
+        fits
+    }
+
+    fn take(&mut self, pictures: usize, load: Load) -> bool {
         if !self.admission.pictures.take(pictures) {
             return false;
         }
-        if let (0, Some(connection)) = (self.pictures, &self.connection) {
+        if let Some(connection) = &self.connection {
             connection.begin();
         }
-        self.model.under_way.fetch_add(pictures, Ordering::AcqRel);
-        self.pictures += pictures;
+        (self.pictures, self.to_compute) = (pictures, load);
         true
+    }
+
+    /// Says that the engine has done its part. The room is kept until the answer has been sent, but nobody waits for it, and the
+    /// connection may be closed for others again.
+    pub(crate) fn computed(&mut self) {
+        match std::mem::replace(&mut self.to_compute, Load::Nothing) {
+            Load::Nothing => return,
+            Load::Pictures(pictures) => drop(self.model.under_way.fetch_sub(pictures, Ordering::AcqRel)),
+            Load::Task(kind) => self.model.end_task(kind),
+        }
+        if let Some(connection) = &self.connection {
+            connection.end();
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.computed();
         self.admission.pictures.give_back(self.pictures);
         self.admission.bytes.give_back(self.bytes);
-        self.model.under_way.fetch_sub(self.pictures, Ordering::AcqRel);
-        if let (true, Some(connection)) = (self.pictures > 0, &self.connection) {
-            connection.end();
-        }
     }
 }
 

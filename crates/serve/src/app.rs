@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -11,10 +11,9 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use convnet::data::picture;
 use convnet::exec::Engine;
-use convnet::explain::Explainer;
 use convnet::predictor::Input;
 use futures_util::StreamExt;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Permit};
 use crate::api::problem::Problem;
@@ -22,8 +21,8 @@ use crate::config::Config;
 use crate::connections::Entry;
 use crate::log::{Level, Logger};
 use crate::metrics::Metrics;
-use crate::model::Model;
-use crate::queue::{Computed, Failure, Job, Queue, Work};
+use crate::model::{Model, Source};
+use crate::queue::Queue;
 use crate::runs::Runs;
 use crate::sessions::Sessions;
 
@@ -33,6 +32,8 @@ const DRAINED: usize = 1 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// Room for a body that does not say how long it is.
 const UNKNOWN: usize = 64 << 10;
+/// How long explanations and the like may wait for the engine, at least.
+const TASKS_WAIT: Duration = Duration::from_secs(10);
 
 /// A server's state.
 pub(crate) struct App {
@@ -40,7 +41,9 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     /// The description of the interface, with the names of models and runs.
     pub(crate) openapi: String,
-    pub(crate) models: BTreeMap<String, Arc<Model>>,
+    pub(crate) models: RwLock<BTreeMap<String, Arc<Model>>>,
+    /// Models that there is nothing of to load yet.
+    pub(crate) awaited: Mutex<Vec<Source>>,
     pub(crate) runs: Runs,
     pub(crate) queue: Queue,
     pub(crate) admission: Arc<Admission>,
@@ -79,12 +82,13 @@ pub(crate) struct Received {
     pub(crate) arrived: Instant,
 }
 
-/// When computing must have begun.
+/// What a request makes the engine do.
 #[derive(Clone, Copy)]
-pub(crate) struct Latest {
-    time: Instant,
-    /// Whether the request says so, rather than the server.
-    is_own: bool,
+pub(crate) enum Purpose {
+    /// The network's output for pictures.
+    Pictures,
+    /// An explanation or the like, of this kind.
+    Task(&'static str),
 }
 
 /// A picture as the network takes it, and what is damaged in its file.
@@ -95,9 +99,10 @@ pub(crate) struct Prepared {
 
 impl App {
     /// The model of that name.
-    pub(crate) fn model(&self, name: &str) -> Result<&Arc<Model>, Problem> {
-        self.models.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.models.keys().map(String::as_str).collect();
+    pub(crate) fn model(&self, name: &str) -> Result<Arc<Model>, Problem> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = models.keys().map(String::as_str).collect();
             let known = if known.is_empty() {
                 "there is none".to_owned()
             } else {
@@ -107,29 +112,65 @@ impl App {
         })
     }
 
+    /// All models by their names' order.
+    pub(crate) fn models(&self) -> Vec<Arc<Model>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Adds a model that there was nothing of to load before.
+    pub(crate) fn add(&self, model: Model) {
+        self.metrics.version(model.name(), model.current().version);
+        self.logger.event(Level::Info, &format!("model '{}': version 1 answers", model.name()));
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        models.insert(model.name().to_owned(), Arc::new(model));
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// How long a picture that comes now waits for the engine.
-    fn backlog(&self) -> Duration {
-        self.models.values().map(|model| model.backlog()).sum()
+    /// How long what comes now waits for the engine. A task is done when all that has come before it is done; between its batches
+    /// pictures are computed, so that these wait for a batch of it before each of theirs.
+    fn backlog(&self, purpose: Purpose) -> Duration {
+        let models = self.models();
+        let (mut pictures, mut batches, mut tasks, mut step) = (Duration::ZERO, 0, Duration::ZERO, Duration::ZERO);
+        for model in models {
+            let (time, count) = model.backlog();
+            (pictures, batches) = (pictures + time, batches + count as u32);
+            if let Some((time, of_batch)) = model.backlog_of_tasks() {
+                (tasks, step) = (tasks + time, step.max(of_batch));
+            }
+        }
+        match purpose {
+            Purpose::Task(_) => pictures + tasks,
+            Purpose::Pictures => pictures + step * (batches + 1),
+        }
     }
 
-    fn busy(&self, reason: &'static str, message: String) -> Problem {
+    /// How long what comes now may wait for the engine. People look at the answers of tasks, and wait longer.
+    pub(crate) fn longest_wait(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Pictures => self.config.max_wait,
+            Purpose::Task(_) => self.config.max_wait.max(TASKS_WAIT),
+        }
+    }
+
+    /// A refusal, for a reason that is counted.
+    pub(crate) fn busy(&self, reason: &'static str, purpose: Purpose, message: String) -> Problem {
         self.metrics.shed(reason);
-        Problem::busy(message, self.backlog().as_secs_f64().ceil().max(1.0) as u64)
+        Problem::busy(message, self.backlog(purpose).as_secs_f64().ceil().max(1.0) as u64)
     }
 
     /// Receives the body of a request for a model, where there is room for it.
     pub(crate) async fn receive(
         &self,
         model: &Arc<Model>,
+        purpose: Purpose,
         Incoming { connection, headers, body }: Incoming,
     ) -> Result<Received, Problem> {
         let arrived = Instant::now();
         let length = self.announced(&headers)?;
-        if let Err(problem) = self.admits(length) {
+        if let Err(problem) = self.admits(purpose, length) {
             // A client that waits to be told to go on has sent nothing.
             if !headers.contains_key(header::EXPECT) {
                 drain(body).await;
@@ -138,11 +179,20 @@ impl App {
         }
         let mut permit = Permit::new(&self.admission, model, connection);
         let received = tokio::time::timeout(self.config.body_timeout, self.read(body, length, &mut permit)).await;
-        let body = received.map_err(|_| {
-            let seconds = self.config.body_timeout.as_secs_f64();
-            Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {seconds} s"))
-        })??;
+        let body = received.map_err(|_| self.slow_body())??;
         Ok(Received { body, permit, arrived })
+    }
+
+    /// Receives a body that is no picture's.
+    pub(crate) async fn receive_small(&self, Incoming { body, .. }: Incoming) -> Result<Bytes, Problem> {
+        let received = tokio::time::timeout(self.config.body_timeout, axum::body::to_bytes(body, UNKNOWN)).await;
+        let received = received.map_err(|_| self.slow_body())?;
+        received.map_err(|error| Problem::request(format!("the body cannot be read: {error}")))
+    }
+
+    fn slow_body(&self) -> Problem {
+        let seconds = self.config.body_timeout.as_secs_f64();
+        Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {seconds} s"))
     }
 
     /// The length of the body, where the headers say it.
@@ -164,26 +214,24 @@ impl App {
     }
 
     /// Whether a request can be taken on.
-    fn admits(&self, length: Option<usize>) -> Result<(), Problem> {
-        let (wait, most) = (self.backlog(), self.config.max_wait);
+    fn admits(&self, purpose: Purpose, length: Option<usize>) -> Result<(), Problem> {
+        let (wait, most) = (self.backlog(purpose), self.longest_wait(purpose));
         if wait > most && self.admission.pictures() > 0 {
-            let message = format!(
-                "the engine is busy for {:.3} s: expected at most {:.3} s",
-                wait.as_secs_f64(),
-                most.as_secs_f64()
-            );
-            return Err(self.busy("wait", message));
+            let (wait, most) = (wait.as_secs_f64(), most.as_secs_f64());
+            let message = format!("the engine is busy for {wait:.3} s: expected at most {most:.3} s");
+            return Err(self.busy("wait", purpose, message));
         }
         if !self.admission.has_room(length.unwrap_or(UNKNOWN)) {
-            return Err(self.no_room());
+            return Err(self.no_room(purpose));
         }
         Ok(())
     }
 
-    fn no_room(&self) -> Problem {
+    fn no_room(&self, purpose: Purpose) -> Problem {
         let pictures = self.admission.pictures();
         let most = self.admission.most_pictures();
-        self.busy("room", format!("no room for the request: {pictures} of {most} pictures are under way"))
+        let message = format!("no room for the request: {pictures} of {most} pictures are under way");
+        self.busy("room", purpose, message)
     }
 
     async fn read(&self, body: Body, length: Option<usize>, permit: &mut Permit) -> Result<Bytes, Problem> {
@@ -195,7 +243,7 @@ impl App {
                 return Err(self.too_large("more bytes"));
             }
             if !permit.add_bytes(part.len()) {
-                return Err(self.no_room());
+                return Err(self.no_room(Purpose::Pictures));
             }
             received.extend_from_slice(&part);
         }
@@ -203,13 +251,17 @@ impl App {
     }
 
     /// Takes room for a request's pictures.
-    pub(crate) fn admit(&self, permit: &mut Permit, pictures: usize) -> Result<(), Problem> {
+    pub(crate) fn admit(&self, permit: &mut Permit, purpose: Purpose, pictures: usize) -> Result<(), Problem> {
         let most = self.admission.most_pictures();
         if pictures > most {
             let message = format!("the request has {pictures} pictures: expected at most {most} (--max-queue)");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        if permit.add_pictures(pictures) { Ok(()) } else { Err(self.no_room()) }
+        let fits = match purpose {
+            Purpose::Pictures => permit.add_pictures(pictures),
+            Purpose::Task(kind) => permit.add_task(kind),
+        };
+        if fits { Ok(()) } else { Err(self.no_room(purpose)) }
     }
 
     /// Runs what takes a core for more than a moment, on as many threads as there are cores.
@@ -247,80 +299,14 @@ impl App {
         self.on_a_core(work).await
     }
 
-    /// Computes the network's output for a picture.
-    pub(crate) async fn compute(
-        &self,
-        sessions: &Arc<Sessions>,
-        image: Vec<f32>,
-        latest: Latest,
-    ) -> Result<Computed, Problem> {
-        let (reply, answer) = oneshot::channel();
-        let work = Work::Picture(image, reply);
-        self.queue.push(Job { sessions: Arc::clone(sessions), work, queued: Instant::now(), latest: latest.time });
-        self.answered(answer.await, latest.is_own)
-    }
-
-    /// Calls with the explainer of a model, on the thread that computes.
-    pub(crate) async fn explained<T: Send + 'static>(
-        &self,
-        model: &Arc<Model>,
-        sessions: &Arc<Sessions>,
-        latest: Instant,
-        ask: impl FnOnce(&mut Explainer) -> convnet::Result<T> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let (reply, answer) = oneshot::channel::<Result<T, Failure>>();
-        let (model, with) = (Arc::clone(model), Arc::clone(sessions));
-        let task = move |refused: Option<Failure>| {
-            let found = match refused {
-                Some(failure) => Err(failure),
-                None => with.explained(|| (model.source.load)(), ask).map_err(Failure::Error),
-            };
-            // Nobody may be waiting any more.
-            let _ = reply.send(found);
-        };
-        // Dropped with this future, whether it was answered or the client has gone.
-        let waits = Arc::new(());
-        let work = Work::Task(Box::new(task), Arc::downgrade(&waits));
-        self.queue.push(Job { sessions: Arc::clone(sessions), work, queued: Instant::now(), latest });
-        let answer = answer.await;
-        drop(waits);
-        self.answered(answer, false)
-    }
-
-    /// What came of a job; `is_own` says that its latest time is the request's own.
-    fn answered<T>(
-        &self,
-        answer: Result<Result<T, Failure>, oneshot::error::RecvError>,
-        is_own: bool,
-    ) -> Result<T, Problem> {
-        match answer {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(Failure::Late)) if is_own => {
-                self.metrics.shed("timeout");
-                let message = "computing could not begin within the request's timeout";
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message))
-            }
-            Ok(Err(Failure::Late)) => {
-                let most = self.config.max_wait.as_secs_f64();
-                Err(self.busy("late", format!("the engine was not free within {most:.3} s")))
-            }
-            Ok(Err(Failure::Stopping)) => Err(stopping()),
-            Ok(Err(Failure::Error(error))) => Err(error.into()),
-            Ok(Err(Failure::Broken)) | Err(_) => {
-                self.logger.event(Level::Error, "computing broke off");
-                Err(broken())
-            }
-        }
-    }
-
-    /// When computing must have begun for a request that may say so itself.
-    pub(crate) fn latest(&self, arrived: Instant, timeout: Option<Duration>) -> Latest {
-        let own = timeout.filter(|&timeout| timeout < self.config.max_wait);
-        Latest { time: arrived + own.unwrap_or(self.config.max_wait), is_own: own.is_some() }
-    }
-
-    /// Loads a model again beside the version that answers. The old one stays after an error.
+    /// Loads a model again beside the version that answers. The old one stays after an error. It is a task of its own, which ends
+    /// whether or not the client waits for it.
     pub(crate) async fn reload(self: &Arc<Self>, model: &Arc<Model>) -> Result<u64, Problem> {
+        let (app, model) = (Arc::clone(self), Arc::clone(model));
+        tokio::spawn(async move { app.load_again(&model).await }).await.unwrap_or_else(|_| Err(broken()))
+    }
+
+    async fn load_again(self: &Arc<Self>, model: &Arc<Model>) -> Result<u64, Problem> {
         let _one = model.reload.lock().await;
         let (app, again) = (Arc::clone(self), Arc::clone(model));
         let loaded = tokio::task::spawn_blocking(move || again.load_again(&app.engine, app.config.max_batch)).await;
@@ -345,7 +331,7 @@ pub(crate) fn stopping() -> Problem {
     Problem::busy("the server stops", 1)
 }
 
-fn broken() -> Problem {
+pub(crate) fn broken() -> Problem {
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "the server could not compute this: the cause is an error of its own",

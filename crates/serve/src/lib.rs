@@ -24,13 +24,17 @@
 mod admission;
 mod api;
 mod app;
+mod asking;
 mod config;
 mod connections;
 mod engine;
+mod follow;
+mod held;
 mod listen;
 mod log;
 mod metrics;
 mod model;
+mod patient;
 mod queue;
 mod runs;
 mod sessions;
@@ -42,8 +46,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::thread;
 
 use convnet::exec::Engine;
@@ -69,6 +73,7 @@ pub struct Server {
     config: Config,
     engine: Engine,
     models: BTreeMap<String, Arc<Model>>,
+    awaited: Vec<Source>,
     runs: Runs,
 }
 
@@ -84,10 +89,11 @@ impl fmt::Debug for Server {
 impl Server {
     /// A server without models, which computes on an engine.
     pub fn new(config: Config, engine: Engine) -> Server {
-        Server { config, engine, models: BTreeMap::new(), runs: Runs::default() }
+        Server { config, engine, models: BTreeMap::new(), awaited: Vec::new(), runs: Runs::default() }
     }
 
-    /// Loads a model, plans it for 1, 2, 4, … pictures, and tries each plan.
+    /// Loads a model, plans it for 1, 2, 4, … pictures, and tries each plan. One that follows files which are not there yet is loaded
+    /// once they are.
     ///
     /// # Errors
     /// Those of the source; weights that do not fit their network or whose output is no number; a name that there is already, or
@@ -99,20 +105,25 @@ impl Server {
                 format!("model '{}': expected a name of 1 to {LONGEST_NAME} bytes without '/'", name.escape_debug());
             return Err(Error::invalid(problem));
         }
-        if self.models.contains_key(&name) {
-            return Err(Error::invalid(format!("two models are called '{name}': name them apart")));
+        if self.models.contains_key(&name) || self.awaited.iter().any(|source| source.name == name) {
+            let problem = format!("two models are called '{name}': name one of them apart, as NAME=PATH");
+            return Err(Error::invalid(problem));
+        }
+        if source.stamp.is_some() && source.now().is_none() {
+            self.awaited.push(source);
+            return Ok(());
         }
         let model = Model::new(source, &self.engine, self.config.max_batch)?;
         self.models.insert(name, Arc::new(model));
         Ok(())
     }
 
-    /// Shows a run: its configuration, its curves while it trains, and its report.
+    /// Shows a run under a name: its configuration, its curves while it trains, and its report.
     ///
     /// # Errors
     /// A folder that is none of a run, or a name that another run has.
-    pub fn add_run(&mut self, folder: &Path) -> Result<()> {
-        self.runs.add(folder)
+    pub fn add_run(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.runs.add(name, folder)
     }
 
     /// Serves until SIGTERM or Ctrl-C, and answers what is under way then; SIGHUP loads all models again. A second signal ends the
@@ -133,26 +144,38 @@ impl Server {
     }
 
     fn serve(self, listener: TcpListener, stop: impl AsyncFnOnce(Arc<App>)) -> Result<()> {
+        self.config.check()?;
         let address = listener.local_addr().map_err(Error::io("listening on", "the socket"))?;
         listener.set_nonblocking(true).map_err(Error::io("listening on", "the socket"))?;
         let app = Arc::new(self.app(address.ip().is_loopback()));
         let (queue_of, delay) = (Arc::clone(&app), app.config.max_delay);
+        // Hears from the engine's thread when it ends, whether well or not.
+        let (ending, ended) = mpsc::channel::<()>();
+        let work = move || {
+            let _ending = ending;
+            engine::compute(&queue_of.queue, delay, &queue_of.metrics);
+        };
         let engine = thread::Builder::new()
             .name("engine".into())
-            .spawn(move || engine::compute(&queue_of.queue, delay, &queue_of.metrics))
+            .spawn(work)
             .map_err(Error::io("starting a thread for", "the engine"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(Error::io("starting threads for", "connections"))?;
         let served = runtime.block_on(async {
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(Error::io("listening on", "the socket"))?;
+            let looking = tokio::spawn(follow::look_after(Arc::clone(&app)));
             listen::serve(Arc::clone(&app), api::router(&app), listener, stop(Arc::clone(&app))).await;
+            looking.abort();
             Ok(())
         });
         app.queue.stop();
         // Requests that did not end in time end with their connections.
         runtime.shutdown_background();
-        if engine.join().is_err() {
+        let has_ended = ended.recv_timeout(app.config.engine_timeout) != Err(mpsc::RecvTimeoutError::Timeout);
+        if !has_ended {
+            app.logger.event(Level::Error, "what the engine computes did not end in time");
+        } else if engine.join().is_err() {
             app.logger.event(Level::Error, "the engine broke off");
         }
         app.logger.event(Level::Info, "stopped");
@@ -160,10 +183,11 @@ impl Server {
     }
 
     fn app(self, is_local: bool) -> App {
-        let Server { config, engine, models, runs } = self;
+        let Server { config, engine, models, awaited, runs } = self;
         let metrics = Metrics::new(engine.isa(), engine.threads(), config.max_batch);
         models.values().for_each(|model| metrics.version(model.name(), model.current().version));
-        let names: Vec<&str> = models.keys().map(String::as_str).collect();
+        let awaited_names = awaited.iter().map(|source| source.name.as_str());
+        let names: Vec<&str> = models.keys().map(String::as_str).chain(awaited_names).collect();
         let of_runs: Vec<&str> = runs.0.keys().map(String::as_str).collect();
         let openapi = api::page::described(&names, &of_runs);
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -176,7 +200,8 @@ impl Server {
             config,
             engine,
             openapi,
-            models,
+            models: RwLock::new(models),
+            awaited: Mutex::new(awaited),
             runs,
             metrics,
             is_local,

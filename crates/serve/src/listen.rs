@@ -20,8 +20,9 @@ use tower::ServiceExt;
 use crate::app::App;
 use crate::connections::{Connections, Place};
 use crate::log::Level;
+use crate::patient::Patient;
 
-/// After the system has refused a connection, as when there are too many open files.
+/// Pause after the system has refused a connection, as when there are too many open files.
 const REFUSED: Duration = Duration::from_millis(50);
 /// What a connection hears that is refused.
 const FULL: &[u8] =
@@ -88,6 +89,7 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, place: Pla
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(app.config.header_timeout);
+    let stream = Patient::new(stream, app.config.write_timeout);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         // A client that breaks off, or that is too slow, is its own affair.

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     seconds: Family<Labels, Histogram>,
     queue_seconds: Histogram,
     compute_seconds: Histogram,
+    task_seconds: Family<Labels, Histogram>,
     batch_pictures: Histogram,
     shed: Family<Labels, Counter>,
     versions: Family<Labels, Gauge>,
@@ -30,7 +31,7 @@ pub(crate) struct Metrics {
     registry: Registry,
 }
 
-/// From a tenth of a millisecond to 26 seconds.
+/// Buckets from a tenth of a millisecond to 26 seconds.
 fn times() -> Histogram {
     Histogram::new(exponential_buckets(1e-4, 2.0, 19))
 }
@@ -39,6 +40,7 @@ impl Metrics {
     pub(crate) fn new(isa: &str, threads: usize, max_batch: usize) -> Metrics {
         let (requests, shed, versions) = (Family::default(), Family::default(), Family::default());
         let seconds = Family::<Labels, Histogram>::new_with_constructor(times);
+        let task_seconds = Family::<Labels, Histogram>::new_with_constructor(times);
         let (queue_seconds, compute_seconds) = (times(), times());
         let sizes = (0..=max_batch.max(1).ilog2()).map(|exponent| f64::from(1_u32 << exponent.min(31)));
         let batch_pictures = Histogram::new(sizes);
@@ -47,12 +49,14 @@ impl Metrics {
         registry.register("requests", "Answers by route and status", Family::clone(&requests));
         registry.register("request_seconds", "From a request's headers to its answer, by route", seconds.clone());
         registry.register("queue_seconds", "From the queue to the engine, by picture", queue_seconds.clone());
-        registry.register("compute_seconds", "Time of the engine, by batch", compute_seconds.clone());
+        registry.register("compute_seconds", "Time of the engine, by batch of pictures", compute_seconds.clone());
+        let tasks = "Time of the engine for explanations, features and the arithmetic of units, by kind";
+        registry.register("task_seconds", tasks, task_seconds.clone());
         registry.register("batch_pictures", "Pictures of a batch", batch_pictures.clone());
         registry.register("shed", "Requests refused with 503, by reason", Family::clone(&shed));
         registry.register("model_version", "Version of each model that answers", Family::clone(&versions));
         registry.register("in_flight_pictures", "Pictures between admission and answer", in_flight.clone());
-        registry.register("queued_jobs", "Jobs that wait for the engine", queued.clone());
+        registry.register("queued_jobs", "Pictures and tasks that wait for the engine", queued.clone());
         registry.register("connections", "Open connections", connections.clone());
         registry.register("ready", "1 while the server is ready, 0 while it stops", ready.clone());
         let build = vec![
@@ -66,6 +70,7 @@ impl Metrics {
             seconds,
             queue_seconds,
             compute_seconds,
+            task_seconds,
             batch_pictures,
             shed,
             versions,
@@ -89,6 +94,11 @@ impl Metrics {
     pub(crate) fn batch(&self, pictures: usize, taken: Duration) {
         self.batch_pictures.observe(pictures as f64);
         self.compute_seconds.observe(taken.as_secs_f64());
+    }
+
+    /// A task that the engine has done, to its end or not.
+    pub(crate) fn task(&self, kind: &'static str, taken: Duration) {
+        self.task_seconds.get_or_create(&vec![("kind", kind.to_owned())]).observe(taken.as_secs_f64());
     }
 
     /// A picture that has waited.

@@ -1,5 +1,6 @@
 //! A network that is planned, tried and ready: inference for 1, 2, 4, … pictures at once, and an explainer once one is asked for.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,18 +11,25 @@ use convnet::exec::{Engine, Inference};
 use convnet::explain::Explainer;
 use convnet::{Error, Result, StateDict};
 
+use crate::queue::Failure;
+
 /// A version of a model.
 pub(crate) struct Sessions {
     pub(crate) description: Description,
     /// Counts the versions that a model has had, from 1.
     pub(crate) version: u64,
     engine: Engine,
-    /// By ascending size; they share their weights.
+    /// Sessions by ascending size; they share their weights.
     plans: Mutex<Vec<Inference>>,
     /// Seconds of a batch on each plan, as an average over the last ones; the bits of an `f64`.
     seconds: Vec<(usize, AtomicU64)>,
-    explainer: Mutex<Option<Explainer>>,
-    /// Of the weights that are served.
+    /// The explainer, and when it was used last.
+    explainer: Mutex<Option<(Explainer, Instant)>>,
+    /// Seconds of explanations and the like by kind, averaged in the same way.
+    tasks: Mutex<BTreeMap<&'static str, f64>>,
+    /// Seconds of a batch of theirs, which pictures wait for; the bits of an `f64`, 0 before the first.
+    step: AtomicU64,
+    /// Fingerprint of the weights that are served.
     fingerprint: u64,
 }
 
@@ -29,6 +37,9 @@ pub(crate) struct Sessions {
 const SAMPLES: usize = 256;
 /// Share of the average that the last batch replaces.
 const LAST: f64 = 0.2;
+/// Predictions that a task takes as long as, before it has been measured: by kind, and any other.
+const GUESSED: [(&str, f64); 3] = [("occlusion", 300.0), ("smooth-grad", 150.0), ("integrated-gradients", 150.0)];
+const GUESSED_OTHERS: f64 = 4.0;
 
 impl Sessions {
     /// Plans a classifier and tries each plan.
@@ -54,8 +65,17 @@ impl Sessions {
             }
             seconds.push((size, AtomicU64::new(start.elapsed().as_secs_f64().to_bits())));
         }
-        let (engine, plans) = (engine.clone(), Mutex::new(plans));
-        Ok(Sessions { description, version, engine, plans, seconds, explainer: Mutex::new(None), fingerprint })
+        Ok(Sessions {
+            description,
+            version,
+            engine: engine.clone(),
+            plans: Mutex::new(plans),
+            seconds,
+            explainer: Mutex::new(None),
+            tasks: Mutex::default(),
+            step: AtomicU64::new(0),
+            fingerprint,
+        })
     }
 
     /// Most pictures at once.
@@ -88,23 +108,71 @@ impl Sessions {
         Duration::from_secs_f64((pictures / most) as f64 * of(most) + of(pictures % most))
     }
 
-    /// Calls with the explainer, which `load` gives weights to the first time.
+    /// How long the engine takes for a task of a kind.
+    pub(crate) fn predicted_task(&self, kind: &str) -> Duration {
+        let guessed = || {
+            let predictions = GUESSED.iter().find(|(other, _)| *other == kind).map_or(GUESSED_OTHERS, |&(_, of)| of);
+            predictions * self.predicted(1).as_secs_f64()
+        };
+        Duration::from_secs_f64(lock(&self.tasks).get(kind).copied().unwrap_or_else(guessed))
+    }
+
+    /// How long a batch of a task takes.
+    pub(crate) fn predicted_step(&self) -> Duration {
+        match f64::from_bits(self.step.load(Ordering::Relaxed)) {
+            0.0 => self.predicted(self.max_batch()),
+            seconds => Duration::from_secs_f64(seconds),
+        }
+    }
+
+    /// A task of a kind has taken so long.
+    pub(crate) fn has_taken(&self, kind: &'static str, taken: Duration) {
+        let mut tasks = lock(&self.tasks);
+        let average = tasks.entry(kind).or_insert(taken.as_secs_f64());
+        *average += LAST * (taken.as_secs_f64() - *average);
+    }
+
+    /// A batch of a task has taken so long.
+    pub(crate) fn has_stepped(&self, taken: Duration) {
+        let (before, taken) = (f64::from_bits(self.step.load(Ordering::Relaxed)), taken.as_secs_f64());
+        let average = if before == 0.0 { taken } else { before + LAST * (taken - before) };
+        self.step.store(average.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Calls with the explainer, which `load` gives weights to where it has none.
     pub(crate) fn explained<T>(
         &self,
         load: impl FnOnce() -> Result<Classifier>,
         ask: impl FnOnce(&mut Explainer) -> Result<T>,
-    ) -> Result<T> {
-        let mut explainer = lock(&self.explainer);
-        if explainer.is_none() {
-            let Classifier { description, weights } = load()?;
+    ) -> Result<T, Failure> {
+        let mut kept = lock(&self.explainer);
+        if kept.is_none() {
+            let Classifier { description, weights } = load().map_err(Failure::Error)?;
             let own = self.description.net();
             if fingerprint(&weights) != self.fingerprint || description.net().to_toml() != own.to_toml() {
-                return Err(Error::invalid("the model's file has changed since it was loaded: reload the model"));
+                return Err(Failure::Changed);
             }
             let classifier = Classifier { description: self.description.clone(), weights };
-            *explainer = Some(Explainer::with_engine(classifier, &self.engine)?);
+            let explainer = Explainer::with_engine(classifier, &self.engine).map_err(Failure::Error)?;
+            *kept = Some((explainer, Instant::now()));
         }
-        ask(explainer.as_mut().expect("made above"))
+        let (explainer, used) = kept.as_mut().expect("made above");
+        let found = ask(explainer);
+        *used = Instant::now();
+        found.map_err(|error| match error {
+            Error::Stopped => Failure::Stopping,
+            error => Failure::Error(error),
+        })
+    }
+
+    /// Gives back the explainer's memory where it has not been used for so long.
+    pub(crate) fn release(&self, idle: Duration) {
+        // Where it is locked it is in use.
+        if let Ok(mut kept) = self.explainer.try_lock()
+            && kept.as_ref().is_some_and(|(_, used)| used.elapsed() >= idle)
+        {
+            *kept = None;
+        }
     }
 }
 

@@ -24,9 +24,9 @@ pub(crate) async fn stop(app: Arc<App>) {
             _ = hangup.recv() => {
                 let app = Arc::clone(&app);
                 tokio::spawn(async move {
-                    for model in app.models.values() {
+                    for model in app.models() {
                         // What goes wrong is in the log, and the old version goes on answering.
-                        let _ = app.reload(model).await;
+                        let _ = app.reload(&model).await;
                     }
                 });
             }

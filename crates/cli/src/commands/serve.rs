@@ -1,6 +1,7 @@
 //! `convnet serve`: a server for trained networks.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerArgs {
-    /// Address to listen on; another than this machine's own needs --token-file or --no-auth
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    /// Address to listen on, or a name of one; another than this machine's own needs --token-file or --no-auth
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = address)]
     host: IpAddr,
 
     /// Port to listen on, 0 for any that is free
@@ -67,16 +68,20 @@ pub(super) struct ServerArgs {
     #[arg(long)]
     no_auth: bool,
 
+    /// Name under which the server is reached through a proxy, beside this machine's own names; may be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+
     /// Pictures that go through a network at once, at most
     #[arg(long, value_name = "N", value_parser = at_least_1, default_value_t = 16)]
     max_batch: usize,
 
-    /// Milliseconds that the first picture of a batch waits for others while the engine is free
+    /// Milliseconds that the first picture of a batch waits for others while the engine is free; less than --max-wait
     #[arg(long, value_name = "MS", default_value_t = 0)]
     max_delay: u64,
 
-    /// Milliseconds that a picture may wait for the engine; what would wait longer is refused with 503
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    /// Milliseconds that a request may wait for the engine; what would wait longer is refused with 503
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     max_wait: u64,
 
     /// Pictures between admission and answer, at most; others are refused with 503
@@ -95,7 +100,7 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "S", default_value_t = 5)]
     drain_grace: u64,
 
-    /// Serve no explanations, features and arithmetic, which need the weights a second time
+    /// Serve no explanations, features and arithmetic, which need memory of their own while they are asked for
     #[arg(long)]
     no_explain: bool,
 
@@ -142,23 +147,32 @@ fn own_name(path: &Path) -> String {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let listening = self.server.listen()?;
         let mut server = self.server.server(&self.engine, console)?;
         for Spec { name, path } in &self.models {
             if path.is_dir() {
                 let run = RunFolder::open(path)?;
                 server.add_model(Source::new(name, move || Classifier::of_run(&run)))?;
-                server.add_run(path)?;
+                server.add_run(name, path)?;
             } else {
                 server.add_model(self.of_file(name, path, console)?)?;
             }
             console.detail(|| format!("model '{name}': {}", path.display()));
         }
         let names: Vec<&str> = self.models.iter().map(|spec| spec.name.as_str()).collect();
-        self.server.run(server, &format!("Serving {}", names.join(", ")), console, |_| Ok(()))
+        self.server.run(server, listening, &format!("Serving {}", names.join(", ")), console, |_| Ok(()))
     }
 
     /// A model of a file of weights. What is to be said of how they were read is said once.
     fn of_file(&self, name: &str, path: &Path, console: &Console) -> anyhow::Result<Source> {
+        if !path.exists() && convnet::zoo::find(&path.to_string_lossy()).is_ok() {
+            let net = path.display();
+            let problem = format!(
+                "'{net}' is the name of a network, and there is no such file: expected a file of weights, as in convnet serve \
+                 {net}.pth --model {net}"
+            );
+            return Err(Usage::new(problem).into());
+        }
         let (choice, fitting, path) = (self.fitting.choice()?, self.fitting.fitting()?, path.to_owned());
         let open = move || match Classifier::open(&path, &NetChoice::Own, &fitting) {
             // A network is named for the files that do not know theirs.
@@ -166,7 +180,10 @@ impl Args {
             found => found,
         };
         let (first, notes) = open()?;
-        tell_notes(Path::new(name), &notes, console);
+        // A log of JSON documents has nothing else in it.
+        if !self.server.logs_json() {
+            tell_notes(Path::new(name), &notes, console);
+        }
         let first = std::sync::Mutex::new(Some(first));
         let take = move || first.lock().ok().and_then(|mut first| first.take());
         Ok(Source::new(name, move || take().map_or_else(|| Ok(open()?.0), Ok)))
@@ -182,6 +199,13 @@ impl ServerArgs {
     /// A server without models.
     pub(super) fn server(&self, engine: &EngineArgs, console: &Console) -> anyhow::Result<Server> {
         let token = self.token()?;
+        if self.max_delay >= self.max_wait {
+            let problem = format!(
+                "--max-delay {}: expected less than --max-wait, {} ms, within which computing must begin",
+                self.max_delay, self.max_wait
+            );
+            return Err(Usage::new(problem).into());
+        }
         if !self.host.is_loopback() && token.is_none() && !self.no_auth {
             let problem = format!(
                 "--host {}: others can reach it: expected --token-file FILE, or --no-auth to answer everybody",
@@ -199,14 +223,31 @@ impl ServerArgs {
         config.max_connections = self.max_connections;
         config.drain_grace = Duration::from_secs(self.drain_grace);
         config.token = token;
+        config.allow_hosts.clone_from(&self.allow_host);
         config.explain = !self.no_explain;
-        config.log = match self.log {
+        config.log = self.log(console);
+        Ok(Server::new(config, engine.engine(console)?))
+    }
+
+    fn log(&self, console: &Console) -> Log {
+        match self.log {
             _ if console.is_quiet() => Log::Off,
             LogForm::Off => Log::Off,
             LogForm::Text => Log::Text,
             LogForm::Json => Log::Json,
-        };
-        Ok(Server::new(config, engine.engine(console)?))
+        }
+    }
+
+    fn logs_json(&self) -> bool {
+        matches!(self.log, LogForm::Json)
+    }
+
+    /// Says something on stderr, in the form that the log has.
+    pub(super) fn note(&self, text: &str, console: &Console) {
+        match self.logs_json() {
+            true => self.log(console).info(text),
+            false => console.note(text),
+        }
     }
 
     fn token(&self) -> anyhow::Result<Option<String>> {
@@ -220,29 +261,59 @@ impl ServerArgs {
         Ok(Some(token.to_owned()))
     }
 
-    /// Listens, prints the address, calls with it, and serves until the process is told to stop.
+    /// Takes the address before models are loaded, which may take long.
+    pub(super) fn listen(&self) -> anyhow::Result<TcpListener> {
+        let address = SocketAddr::new(self.host, self.port);
+        TcpListener::bind(address).map_err(|error| match error.kind() {
+            ErrorKind::AddrInUse => {
+                let problem =
+                    format!("listening on {address}: another program does so: choose another --port, or 0 for any");
+                Error::invalid(problem).into()
+            }
+            ErrorKind::PermissionDenied => {
+                let problem = format!("listening on {address}: not permitted: choose a --port of at least 1024");
+                Error::invalid(problem).into()
+            }
+            _ => Error::io("listening on", address.to_string())(error).into(),
+        })
+    }
+
+    /// Prints the address, calls with it, and serves until the process is told to stop.
     pub(super) fn run(
         &self,
         server: Server,
+        listener: TcpListener,
         what: &str,
         console: &Console,
         listening: impl FnOnce(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let address = SocketAddr::new(self.host, self.port);
-        let listener = TcpListener::bind(address).map_err(Error::io("listening on", address.to_string()))?;
-        let address = listener.local_addr().map_err(Error::io("listening on", address.to_string()))?;
+        let address = listener.local_addr().map_err(Error::io("listening on", self.host.to_string()))?;
         interrupt::hand_over();
         let url = format!("http://{address}");
         print(&format!("{url}\n"))?;
-        console.note(&format!("{what} at {url} (Ctrl-C stops)"));
+        self.note(&format!("{what} at {url} (Ctrl-C stops)"), console);
         listening(&url)?;
         Ok(server.run(listener)?)
     }
 }
 
+/// An address, or the first one of a name: `127.0.0.1`, `localhost`.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let mut found =
+        (text, 0).to_socket_addrs().map_err(|error| format!("expected an address or a name of one: {error}"))?;
+    found.next().map(|address| address.ip()).ok_or_else(|| "the name has no address".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_a_name() {
+        assert_eq!(address("10.1.2.3"), Ok(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))));
+        assert!(address("localhost").unwrap().is_loopback());
+        assert!(address("::1").unwrap().is_loopback() && address("a b").is_err());
+    }
 
     #[test]
     fn a_model_has_its_own_name_or_the_one_before_it() {

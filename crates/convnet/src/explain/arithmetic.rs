@@ -223,7 +223,7 @@ impl Group {
         self.values.iter().enumerate().filter_map(move |(i, value)| Some((f64::from((*value)?), weight(i))))
     }
 
-    /// With the sum of the products as its result.
+    /// The same group with the sum of the products as its result.
     fn summed(self) -> Group {
         Group { result: self.pairs().map(|(value, weight)| value * weight).sum(), ..self }
     }

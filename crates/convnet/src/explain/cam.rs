@@ -39,7 +39,7 @@ pub(super) fn map(method: Method, [_, height, width]: [usize; 3], maps: &[f32], 
     Map::new([height, width], sums.into_iter().map(|sum| sum.max(0.0) as f32).collect())
 }
 
-/// By what a channel's maps are multiplied.
+/// The factor of a channel's maps.
 enum Weight {
     /// One number.
     Channel(f64),

@@ -25,7 +25,7 @@ const AGAINST: Rgb = [0x00, 0x72, 0xb2];
 const BELOW: f32 = 0.45;
 /// How much lighter a picture is below a map of pixels.
 const FADED: f32 = 0.72;
-/// Of a map of pixels, this share of the numbers is within the scale: single ones are far above the others.
+/// Share of the numbers of a map of pixels that is within the scale: single ones are far above the others.
 const WITHIN: f64 = 0.995;
 
 /// How the numbers of a map become colours over a picture.

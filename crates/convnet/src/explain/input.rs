@@ -2,27 +2,31 @@
 
 use super::method::Baseline;
 use super::{Completeness, Explainer};
-use crate::Result;
 use crate::classifier::Description;
 use crate::random::Random;
+use crate::{Error, Result};
 
-/// Pictures that go forward and backward at once: what they keep for the way back is their memory.
+/// Most pictures that go forward and backward at once: what they keep for the way back is their memory.
 pub(super) const BATCH: usize = 8;
 
 impl Explainer {
     /// Gradients of a class's output by many pictures, which `fill` writes one by one: `take` gets each picture's number and its
-    /// gradient.
+    /// gradient. `goes_on` is asked before each batch but the first.
     pub(super) fn each_gradient(
         &mut self,
         (count, class, guided): (usize, usize, bool),
+        goes_on: &mut dyn FnMut() -> bool,
         mut fill: impl FnMut(usize, &mut [f32]),
         mut take: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let len: usize = self.description.input().iter().product();
-        let batch = count.min(BATCH);
+        let batch = count.min(BATCH).min(self.at_once);
         let classes = self.description.classes().len();
         let mut images = vec![0.0; batch * len];
         for first in (0..count).step_by(batch) {
+            if first > 0 && !goes_on() {
+                return Err(Error::Stopped);
+            }
             let pictures = batch.min(count - first);
             for (picture, image) in images.chunks_exact_mut(len).take(pictures).enumerate() {
                 fill(first + picture, image);
@@ -39,7 +43,8 @@ impl Explainer {
     /// The gradient of a class's output by a picture.
     pub(super) fn input_gradient(&mut self, image: &[f32], class: usize, guided: bool) -> Result<Vec<f32>> {
         let mut found = Vec::new();
-        self.each_gradient((1, class, guided), |_, to| to.copy_from_slice(image), |_, by| found = by.to_vec())?;
+        let fill = |_, to: &mut [f32]| to.copy_from_slice(image);
+        self.each_gradient((1, class, guided), &mut || true, fill, |_, by| found = by.to_vec())?;
         Ok(found)
     }
 
@@ -49,6 +54,7 @@ impl Explainer {
         image: &[f32],
         class: usize,
         (samples, noise, seed): (usize, f32, u64),
+        goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<f32>> {
         let least = image.iter().copied().fold(f32::INFINITY, f32::min);
         let most = image.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -59,7 +65,7 @@ impl Explainer {
         };
         let mut sums = vec![0.0_f64; image.len()];
         let add = |_, by: &[f32]| sums.iter_mut().zip(by).for_each(|(sum, &by)| *sum += f64::from(by));
-        self.each_gradient((samples, class, false), noisy, add)?;
+        self.each_gradient((samples, class, false), goes_on, noisy, add)?;
         Ok(sums.into_iter().map(|sum| (sum / samples as f64) as f32).collect())
     }
 
@@ -68,8 +74,8 @@ impl Explainer {
         &mut self,
         image: &[f32],
         class: usize,
-        steps: usize,
-        baseline: Baseline,
+        (steps, baseline): (usize, Baseline),
+        goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<(Vec<f32>, Completeness)> {
         let baseline = baseline.picture(&self.description);
         let (nodes, weights) = gauss_legendre(steps);
@@ -83,7 +89,7 @@ impl Explainer {
         let add = |step: usize, by: &[f32]| {
             sums.iter_mut().zip(by).for_each(|(sum, &by)| *sum += weights[step] * f64::from(by));
         };
-        self.each_gradient((steps, class, false), between, add)?;
+        self.each_gradient((steps, class, false), goes_on, between, add)?;
         let pairs = image.iter().zip(&baseline).zip(sums);
         let attributions: Vec<f64> = pairs.map(|((&x, &base), sum)| f64::from(x - base) * sum).collect();
         let outputs = self.outputs(&[image, &baseline[..]].concat(), 2)?;

@@ -17,7 +17,7 @@ impl Map {
         Map { size: [height, width], values }
     }
 
-    /// From `channels` planes of such a size, one after the other: what `merge` makes of a place's numbers.
+    /// A map of `channels` planes of such a size, one after the other: what `merge` makes of a place's numbers.
     pub(super) fn merged(size: [usize; 2], planes: &[f32], merge: impl Fn(f32, f32) -> f32) -> Map {
         let len = size[0] * size[1];
         let mut values = vec![0.0; len];
@@ -78,7 +78,7 @@ impl Map {
     }
 }
 
-/// For each of `to` places along an axis of `from`, the two between which it lies, and how far it is from the first.
+/// The two places of an axis of `from` between which each of `to` places lies, and how far it is from the first.
 fn taps(from: usize, to: usize) -> Vec<([usize; 2], f32)> {
     let last = from.saturating_sub(1);
     let tap = |index: usize| {

@@ -65,6 +65,12 @@ use crate::net::{Net, NodeId};
 use crate::ops::Op;
 use crate::{Error, Result, StateDict, Tensor};
 
+/// Multiply-adds of a batch of pictures, about. A caller may stop between two batches, and what a batch takes in memory grows with it;
+/// larger ones would be no faster.
+const MULTIPLY_ADDS: u64 = 8_000_000_000;
+/// Most pictures of a batch, whatever they cost.
+const MOST_AT_ONCE: usize = 32;
+
 /// A net that can be asked why.
 #[derive(Debug)]
 pub struct Explainer {
@@ -73,10 +79,12 @@ pub struct Explainer {
     /// The net up to what softmax takes.
     net: Net,
     engine: Engine,
-    /// The sessions used last.
+    /// Pictures that go through the net at once where there are many.
+    at_once: usize,
+    /// The session of gradients that was used last, and what it is planned for.
     gradients: Option<(Planned, Gradients)>,
     inference: Option<Inference>,
-    /// With its taps.
+    /// The session with taps that was used last, and the taps.
     tapped: Option<(Vec<String>, Inference)>,
 }
 
@@ -95,13 +103,13 @@ pub struct Question {
     pub method: Method,
     /// The class whose output is explained; the predicted one otherwise.
     pub class: Option<usize>,
-    /// For methods that take one: the layer whose maps are looked at, by name or the beginning of a block's (`layer4`); the last
+    /// The layer whose maps are looked at, for methods that take one: by name or the beginning of a block's (`layer4`); the last
     /// maps otherwise.
     pub layer: Option<String>,
 }
 
 impl Question {
-    /// About the predicted class, by the last maps.
+    /// A question about the predicted class, by the last maps.
     pub fn new(method: Method) -> Question {
         Question { method, class: None, layer: None }
     }
@@ -124,7 +132,7 @@ pub struct Explanation {
     pub map: Map,
     /// The layer whose maps were looked at, for methods that take one.
     pub layer: Option<String>,
-    /// For integrated gradients: how exact they are.
+    /// How exact integrated gradients are; of no other method.
     pub completeness: Option<Completeness>,
 }
 
@@ -145,7 +153,7 @@ impl Completeness {
 }
 
 impl Explainer {
-    /// On all cores of this machine.
+    /// An explainer that computes on all cores of this machine.
     ///
     /// # Errors
     /// As [`Engine::new`] and [`Explainer::with_engine`].
@@ -153,7 +161,7 @@ impl Explainer {
         Explainer::with_engine(classifier, &Engine::new(0)?)
     }
 
-    /// On an engine that there is already.
+    /// An explainer that computes on an engine that there is already.
     ///
     /// # Errors
     /// [`Error::Missing`] or [`Error::Shape`] when the weights do not fit the net.
@@ -166,7 +174,8 @@ impl Explainer {
             ConvChoice::Auto => engine.clone().with_conv(ConvChoice::Direct),
             ConvChoice::Direct | ConvChoice::Winograd => engine.clone(),
         };
-        Ok(Explainer { description, weights, net, engine, gradients: None, inference: None, tapped: None })
+        let at_once = (MULTIPLY_ADDS / net.table(1).total.macs.max(1)).clamp(1, MOST_AT_ONCE as u64) as usize;
+        Ok(Explainer { description, weights, net, engine, at_once, gradients: None, inference: None, tapped: None })
     }
 
     /// What is done to pictures, and what the classes are called.
@@ -198,6 +207,20 @@ impl Explainer {
     /// [`Error::Layer`] for a layer that there is not or that has no maps; [`Error::Setting`] for a method's settings that cannot
     /// be; [`Error::Invalid`] when the net's output is no number.
     pub fn explain(&mut self, image: &[f32], question: &Question) -> Result<Explanation> {
+        self.explain_while(image, question, &mut || true)
+    }
+
+    /// The same as [`Explainer::explain`], and calls `goes_on` before each further batch of pictures: SmoothGrad, integrated gradients
+    /// and occlusion take many. It may do other work meanwhile, and stops the explanation where it says `false`.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where it was stopped; those of [`Explainer::explain`].
+    pub fn explain_while(
+        &mut self,
+        image: &[f32],
+        question: &Question,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Explanation> {
         let input @ [_, height, width] = self.description.input();
         exec::check_images(image.len(), input.iter().product(), 1, 1)?;
         question.method.check()?;
@@ -214,14 +237,16 @@ impl Explainer {
                 let gradient = self.input_gradient(image, class, false)?;
                 gradient.iter().zip(image).map(|(by, x)| by * x).collect()
             }
-            Method::SmoothGrad { samples, noise, seed } => self.smooth_grad(image, class, (samples, noise, seed))?,
+            Method::SmoothGrad { samples, noise, seed } => {
+                self.smooth_grad(image, class, (samples, noise, seed), goes_on)?
+            }
             Method::IntegratedGradients { steps, baseline } => {
-                let (attributions, found) = self.integrated_gradients(image, class, steps, baseline)?;
+                let (attributions, found) = self.integrated_gradients(image, class, (steps, baseline), goes_on)?;
                 completeness = Some(found);
                 attributions
             }
             Method::Occlusion { window, stride, baseline } => {
-                self.occlusion(image, class, (window, stride), baseline)?
+                self.occlusion(image, class, (window, stride, baseline), goes_on)?
             }
             _ => self.input_gradient(image, class, false)?,
         };
@@ -306,7 +331,7 @@ impl Explainer {
     }
 }
 
-/// The class of that name, or of that number where none is called so.
+/// The class of that name, or of that number where none is called so; `#8` is the number 8 in any case.
 ///
 /// # Errors
 /// [`Error::Unknown`] when there is neither, [`Error::Label`] for a number that is too large.
@@ -315,7 +340,7 @@ pub fn class(description: &Description, text: &str) -> Result<usize> {
     if let Some(class) = classes.iter().position(|class| class == text) {
         return Ok(class);
     }
-    match text.parse() {
+    match text.strip_prefix('#').unwrap_or(text).parse() {
         Ok(class) if class < classes.len() => Ok(class),
         Ok(label) => Err(Error::Label { label, classes: classes.len() }),
         Err(_) => Err(Error::unknown("class", text, classes.iter().map(String::as_str))),

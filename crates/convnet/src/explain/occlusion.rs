@@ -5,8 +5,6 @@ use super::Explainer;
 use super::method::Baseline;
 use crate::{Error, Result};
 
-/// Pictures that go through the net at once.
-const BATCH: usize = 32;
 /// A side of a window that nobody has set, as a share of the picture's; its stride is half of it.
 const SHARE: usize = 8;
 
@@ -16,8 +14,8 @@ impl Explainer {
         &mut self,
         image: &[f32],
         class: usize,
-        (window, stride): ([usize; 2], [usize; 2]),
-        baseline: Baseline,
+        (window, stride, baseline): ([usize; 2], [usize; 2], Baseline),
+        goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<f32>> {
         let [channels, height, width] = self.description.input();
         let size = [height, width];
@@ -31,7 +29,10 @@ impl Explainer {
         let classes = self.description.classes().len();
         let whole = f64::from(self.outputs(image, 1)?[class]);
         let (mut sums, mut covers) = (vec![0.0_f64; height * width], vec![0.0_f64; height * width]);
-        for corners in corners.chunks(BATCH) {
+        for (number, corners) in corners.chunks(self.at_once).enumerate() {
+            if number > 0 && !goes_on() {
+                return Err(Error::Stopped);
+            }
             let mut images = image.repeat(corners.len());
             for (image, &corner) in images.chunks_exact_mut(channels * height * width).zip(corners) {
                 for plane in (0..channels).map(|channel| channel * height * width) {

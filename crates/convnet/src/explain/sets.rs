@@ -56,7 +56,7 @@ pub struct Principal {
 }
 
 impl Explainer {
-    /// For each of some channels of a layer, the pictures of a data set to which it answers most, the strongest first: up to `count`.
+    /// The pictures of a data set to which each of some channels of a layer answers most, the strongest first: up to `count`.
     ///
     /// # Errors
     /// [`Error::Unknown`] or [`Error::Layer`] for a layer that there is not or that has no maps; [`Error::Setting`] for a channel that

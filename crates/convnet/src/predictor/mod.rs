@@ -287,14 +287,15 @@ impl Predictor {
 
     fn prediction(&self, name: &str, outputs: Outputs, prepared: Prepared) -> Result<Prediction> {
         let Outputs { logits, features } = outputs;
-        if let Some(class) = logits.iter().position(|logit| !logit.is_finite()) {
-            let problem = PictureError::Output {
-                class: self.description.classes()[class].clone(),
-                value: logits[class],
-                tensor: self.not_finite.clone(),
+        check_outputs(&self.description, &logits).map_err(|problem| {
+            let problem = match problem {
+                PictureError::Output { class, value, .. } => {
+                    PictureError::Output { class, value, tensor: self.not_finite.clone() }
+                }
+                other => other,
             };
-            return Err(Error::Picture { name: name.to_owned(), problem });
-        }
+            Error::Picture { name: name.to_owned(), problem }
+        })?;
         let top = if self.top == 0 { Vec::new() } else { guesses(&self.description, &logits, self.top) };
         let Prepared { values, warnings } = prepared;
         let planes = match values {
@@ -302,6 +303,23 @@ impl Predictor {
             Values::Array(_) => None,
         };
         Ok(Prediction { top, logits: self.logits.then_some(logits), features, planes, warnings })
+    }
+}
+
+/// Checks that a net's outputs for a picture are finite.
+///
+/// # Errors
+/// [`PictureError::Output`] for the first that is not.
+///
+/// # Panics
+/// When there are fewer classes than outputs.
+pub fn check_outputs(description: &Description, logits: &[f32]) -> Result<(), PictureError> {
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(class) => {
+            let name = description.classes()[class].clone();
+            Err(PictureError::Output { class: name, value: logits[class], tensor: None })
+        }
     }
 }
 

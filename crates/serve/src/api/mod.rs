@@ -6,6 +6,7 @@ pub(crate) mod page;
 pub(crate) mod pictures;
 pub(crate) mod predict;
 pub(crate) mod problem;
+pub(crate) mod query;
 pub(crate) mod runs;
 pub(crate) mod v1;
 pub(crate) mod v2;
@@ -15,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -34,9 +35,8 @@ const TRACEPARENT: &str = "traceparent";
 /// Longest identifier that is taken over.
 const LONGEST_ID: usize = 128;
 
-/// What a route needs of its path and its query.
+/// What a route needs of its path.
 pub(crate) type PathOf<T> = Result<Path<T>, PathRejection>;
-pub(crate) type QueryOf<T> = Result<Query<T>, QueryRejection>;
 
 /// All routes.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -86,11 +86,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 /// What a path names, or why it cannot be read.
 pub(crate) fn path<T>(path: PathOf<T>) -> Result<T, Problem> {
     path.map(|Path(found)| found).map_err(|rejection| Problem::request(rejection.body_text()))
-}
-
-/// What a query says, or why it cannot be read.
-pub(crate) fn query<T>(query: QueryOf<T>) -> Result<T, Problem> {
-    query.map(|Query(found)| found).map_err(|rejection| Problem::request(rejection.body_text()))
 }
 
 /// Around every request.
@@ -155,7 +150,7 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
 fn allowed(app: &App, route: &str, headers: &HeaderMap, method: &Method) -> Result<(), Problem> {
     let is_open = ["/", "/assets/{file}", "/v2/health/live", "/v2/health/ready"].contains(&route);
     if let Some(token) = app.config.token.as_deref().filter(|_| !is_open) {
-        let theirs = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let theirs = headers.get(header::AUTHORIZATION).and_then(bearer);
         let is_right = theirs.is_some_and(|theirs| bool::from(theirs.as_bytes().ct_eq(token.as_bytes())));
         if !is_right {
             let message = "expected the server's token: Authorization: Bearer TOKEN";
@@ -163,24 +158,42 @@ fn allowed(app: &App, route: &str, headers: &HeaderMap, method: &Method) -> Resu
         }
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if app.config.token.is_none() && app.is_local && !is_this_machine(host) {
-        let message = format!("Host: expected this machine, as 127.0.0.1 or localhost, got '{}'", host.escape_debug());
+    let is_allowed = |host: &str| app.config.allow_hosts.iter().any(|name| name.eq_ignore_ascii_case(name_of(host)));
+    if app.config.token.is_none() && app.is_local && !is_this_machine(host) && !is_allowed(host) {
+        let message = format!(
+            "Host: expected this machine, as 127.0.0.1 or localhost, or a name that --allow-host gives, got '{}'",
+            host.escape_debug()
+        );
         return Err(Problem::new(StatusCode::FORBIDDEN, message));
     }
-    match headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default()) {
-        Some(origin) if *method != Method::GET && origin.split_once("://").is_none_or(|(_, from)| from != host) => {
+    let origin = headers.get(header::ORIGIN).filter(|_| *method != Method::GET);
+    let from =
+        origin.map(|origin| origin.to_str().ok().and_then(|origin| origin.split_once("://")).unwrap_or_default().1);
+    match from {
+        Some(from) if from != host && !is_allowed(from) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "requests of pages of another origin are not answered"))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-/// Whether a host names this machine, whatever the port.
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
+/// The token of `Bearer TOKEN`.
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// A host's name or address without its port.
+fn name_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
-    };
+    }
+}
+
+/// Whether a host names this machine, whatever the port.
+fn is_this_machine(host: &str) -> bool {
+    let name = name_of(host);
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 

@@ -23,7 +23,7 @@ macro_rules! assets {
     ($($name:literal)*) => { [$(($name, include_bytes!(concat!("../../page/", $name)).as_slice())),*] };
 }
 const ASSETS: &[(&str, &[u8])] = &assets![
-    "api.js" "app.js" "arithmetic.js" "camera.js" "charts.js" "colours.js" "dom.js" "draw.js" "explain.js" "graph.js" "grid.js" "i18n.js" "icon.svg" "job.js" "keys.js" "layers.js" "lecture.js" "maps.js" "network.js" "numbers.js" "picker.js" "picture.js" "run.js" "state.js" "style.css" "try.js" "unit.js"
+    "api.js" "app.js" "arithmetic.js" "camera.js" "charts.js" "colours.js" "dom.js" "draw.js" "explain.js" "graph.js" "grid.js" "i18n.js" "icon.svg" "job.js" "keys.js" "layers.js" "lecture.js" "maps.js" "network.js" "numbers.js" "picker.js" "picture.js" "results.js" "run.js" "state.js" "style.css" "try.js" "unit.js"
 ];
 
 /// The names of the page's files, sorted.

@@ -8,32 +8,43 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use convnet::predictor::{Guess, guesses};
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::pictures::{self, Picture};
 use super::problem::Problem;
-use super::{PathOf, QueryOf, path, query};
-use crate::app::{App, Incoming, Latest, Received};
+use super::query::Parameters;
+use super::{PathOf, path};
+use crate::app::{App, Incoming, Purpose, Received};
+use crate::asking::{Asking, Latest};
+use crate::held::held;
 use crate::queue::Computed;
-use crate::sessions::Sessions;
 
 /// Guesses of a picture, unless the request says how many.
 const GUESSES: usize = 5;
 
 /// What a request may say.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Asked {
+struct Asked {
     /// Guesses for each picture.
-    top: Option<usize>,
+    top: usize,
     /// Whether the network's outputs come along.
-    #[serde(default)]
     logits: bool,
     /// Whether damaged pictures are refused.
-    #[serde(default)]
     strict: bool,
-    /// Milliseconds within which computing must begin.
-    timeout: Option<u64>,
+    /// Within which time computing must begin.
+    timeout: Option<Duration>,
+}
+
+impl Asked {
+    fn new(mut parameters: Parameters) -> Result<Asked, Problem> {
+        let asked = Asked {
+            top: parameters.number("top", 1)?.unwrap_or(GUESSES),
+            logits: parameters.flag("logits")?,
+            strict: parameters.flag("strict")?,
+            timeout: parameters.number("timeout", 1)?.map(|milliseconds| Duration::from_millis(milliseconds as u64)),
+        };
+        parameters.end()?;
+        Ok(asked)
+    }
 }
 
 #[derive(Serialize)]
@@ -70,25 +81,26 @@ struct Seconds {
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
     model: PathOf<String>,
-    asked: QueryOf<Asked>,
+    parameters: Parameters,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    let (model, asked) = (app.model(&path(model)?)?, query(asked)?);
-    if asked.top == Some(0) || asked.timeout == Some(0) {
-        return Err(Problem::request("top and timeout: expected at least 1"));
-    }
+    let (model, asked) = (app.model(&path(model)?)?, Asked::new(parameters)?);
     let boundary = pictures::boundary(&incoming.headers)?;
-    let Received { body, mut permit, arrived } = app.receive(model, incoming).await?;
+    let Received { body, mut permit, arrived } = app.receive(&model, Purpose::Pictures, incoming).await?;
     let pictures = pictures::of(body, boundary, app.admission.most_pictures()).await?;
-    app.admit(&mut permit, pictures.len())?;
-    let sessions = model.current();
-    let latest = app.latest(arrived, asked.timeout.map(Duration::from_millis));
-    let answers = pictures.into_iter().map(|picture| answer(&app, &sessions, picture, &asked, latest));
-    let answers = join_all(answers).await;
-    // One bad picture among others is told of; alone it is the request that is bad. That the server is busy always is.
-    if answers.iter().all(|(_, found)| found.is_err()) {
-        let first = answers.into_iter().find_map(|(_, found)| found.err());
-        return Err(first.unwrap_or_else(|| Problem::request("expected a picture")));
+    app.admit(&mut permit, Purpose::Pictures, pictures.len())?;
+    let latest = Latest::new(arrived, app.config.max_wait, asked.timeout);
+    let asking = Asking::new(&app, model.current(), Purpose::Pictures, latest);
+    let answers = pictures.into_iter().map(|picture| answer(&app, &asking, picture, &asked));
+    let mut answers = join_all(answers).await;
+    // One bad picture among others is told of; alone it is the request that is bad. That the server is busy is of the whole request.
+    let is_of_time = |(_, found): &(_, Result<_, Problem>)| found.as_ref().is_err_and(Problem::is_of_time);
+    let failed = match answers.iter().position(is_of_time) {
+        None if answers.iter().all(|(_, found)| found.is_err()) => Some(0),
+        found => found,
+    };
+    if let Some((_, Err(problem))) = failed.map(|place| answers.swap_remove(place)) {
+        return Err(problem);
     }
     let mut seconds = Seconds::default();
     let mut predictions = Vec::new();
@@ -106,23 +118,23 @@ pub(crate) async fn predict(
         });
     }
     seconds.total = arrived.elapsed().as_secs_f64();
-    Ok(Json(Document { model: model.name(), version: sessions.version, predictions, seconds }).into_response())
+    let document = Document { model: model.name(), version: asking.sessions.version, predictions, seconds };
+    Ok(held(Json(document).into_response(), permit).await)
 }
 
 async fn answer(
     app: &App,
-    sessions: &Arc<Sessions>,
+    asking: &Asking<'_>,
     Picture { name, bytes }: Picture,
     asked: &Asked,
-    latest: Latest,
 ) -> (String, Result<(Answered, Computed), Problem>) {
     let found = async {
-        let prepared = app.prepare(sessions, name.clone(), bytes, asked.strict).await?;
-        let computed = app.compute(sessions, prepared.image, latest).await?;
+        let prepared = app.prepare(&asking.sessions, name.clone(), bytes, asked.strict).await?;
+        let computed = asking.compute(prepared.image).await?;
         let entry = Answered {
             name: name.clone(),
             error: None,
-            top: guesses(&sessions.description, &computed.output, asked.top.unwrap_or(GUESSES)),
+            top: guesses(&asking.sessions.description, &computed.output, asked.top),
             logits: asked.logits.then(|| computed.output.clone()),
             warnings: prepared.warnings,
         };

@@ -36,6 +36,23 @@ impl Problem {
         Problem { retry_after: Some(retry_after), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
+    /// The files of the model have changed.
+    pub(crate) fn changed() -> Problem {
+        let message = "the model's files have changed since it was loaded: load it again, as POST \
+                       /v2/repository/models/{model}/load does";
+        Problem::new(StatusCode::CONFLICT, message)
+    }
+
+    /// Whether it is [`Problem::changed`].
+    pub(crate) fn is_changed(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
+    /// Whether the request may be answered another time, or in more time: nothing is wrong with its pictures.
+    pub(crate) fn is_of_time(&self) -> bool {
+        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT)
+    }
+
     /// What is wrong.
     pub(crate) fn message(&self) -> &str {
         &self.message

@@ -9,17 +9,17 @@ use axum::response::{IntoResponse, Response};
 use convnet::explain::Method;
 use convnet::lecture::{self, Block, Lang};
 use convnet::net::{Depth, LayerRow, Net, rewrite};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{PathOf, QueryOf, path, query};
+use super::query::Parameters;
+use super::{PathOf, path};
 use crate::app::App;
 use crate::model::Model;
 
 /// `GET /v1/models`.
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
-    let models: Vec<Value> = app.models.values().map(|model| short(model)).collect();
+    let models: Vec<Value> = app.models().iter().map(|model| short(model)).collect();
     Json(json!({ "models": models })).into_response()
 }
 
@@ -83,28 +83,16 @@ pub(crate) async fn graph(State(app): State<Arc<App>>, model: PathOf<String>) ->
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], drawing).into_response())
 }
 
-/// The language of the lecture.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AskedForLecture {
-    #[serde(default)]
-    lang: Language,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Language {
-    #[default]
-    En,
-    Ko,
-}
-
 /// `GET /v1/lecture`.
-pub(crate) async fn lecture(State(app): State<Arc<App>>, asked: QueryOf<AskedForLecture>) -> Result<Response, Problem> {
-    let lang = match query(asked)?.lang {
-        Language::En => Lang::En,
-        Language::Ko => Lang::Ko,
+pub(crate) async fn lecture(State(app): State<Arc<App>>, mut parameters: Parameters) -> Result<Response, Problem> {
+    let lang = match parameters.text("lang")?.as_deref() {
+        None | Some("en") => Lang::En,
+        Some("ko") => Lang::Ko,
+        Some(other) => {
+            return Err(Problem::request(format!("lang: expected en or ko, got '{}'", other.escape_debug())));
+        }
     };
+    parameters.end()?;
     let rows = move || {
         let row = |row: &lecture::Row| {
             let blocks: Vec<Value> = row.explain()?.iter().map(|part| block(part, lang)).collect();

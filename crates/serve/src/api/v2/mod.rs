@@ -18,10 +18,12 @@ use convnet::predictor::guesses;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use self::tensors::{HEADER_LENGTH, Inference, Output, Wanted};
+use self::tensors::{HEADER_LENGTH, Inference, Limits, Output, Wanted};
 use super::problem::Problem;
 use super::{PathOf, path};
-use crate::app::{App, Incoming, Received};
+use crate::app::{App, Incoming, Purpose, Received};
+use crate::asking::{Asking, Latest};
+use crate::held::held;
 use crate::model::Model;
 use crate::sessions::Sessions;
 
@@ -40,7 +42,7 @@ pub(crate) async fn server() -> Response {
 /// `GET /v2/models/{model}`.
 pub(crate) async fn metadata(State(app): State<Arc<App>>, model: PathOf<String>) -> Result<Response, Problem> {
     let model = app.model(&path(model)?)?;
-    Ok(Json(described(model, &model.current())).into_response())
+    Ok(Json(described(&model, &model.current())).into_response())
 }
 
 /// `GET /v2/models/{model}/versions/{version}`.
@@ -49,7 +51,7 @@ pub(crate) async fn metadata_of_version(
     names: PathOf<(String, String)>,
 ) -> Result<Response, Problem> {
     let model = of_version(&app, names)?;
-    Ok(Json(described(model, &model.current())).into_response())
+    Ok(Json(described(&model, &model.current())).into_response())
 }
 
 fn described(model: &Model, sessions: &Sessions) -> serde_json::Value {
@@ -65,8 +67,7 @@ fn described(model: &Model, sessions: &Sessions) -> serde_json::Value {
 
 /// `GET /v2/models/{model}/ready`.
 pub(crate) async fn ready(State(app): State<Arc<App>>, model: PathOf<String>) -> Result<Response, Problem> {
-    let name = app.model(&path(model)?)?.name();
-    Ok(readiness(&app, name))
+    Ok(readiness(&app, app.model(&path(model)?)?.name()))
 }
 
 /// `GET /v2/models/{model}/versions/{version}/ready`.
@@ -74,8 +75,7 @@ pub(crate) async fn ready_of_version(
     State(app): State<Arc<App>>,
     names: PathOf<(String, String)>,
 ) -> Result<Response, Problem> {
-    let name = of_version(&app, names)?.name();
-    Ok(readiness(&app, name))
+    Ok(readiness(&app, of_version(&app, names)?.name()))
 }
 
 fn readiness(app: &App, name: &str) -> Response {
@@ -84,7 +84,7 @@ fn readiness(app: &App, name: &str) -> Response {
 }
 
 /// The model of which that version answers.
-fn of_version(app: &App, names: PathOf<(String, String)>) -> Result<&Arc<Model>, Problem> {
+fn of_version(app: &App, names: PathOf<(String, String)>) -> Result<Arc<Model>, Problem> {
     let (name, version) = path(names)?;
     let model = app.model(&name)?;
     let current = model.current().version.to_string();
@@ -100,8 +100,7 @@ pub(crate) async fn infer(
     model: PathOf<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    let model = Arc::clone(app.model(&path(model)?)?);
-    answer(&app, &model, incoming).await
+    answer(&app, &app.model(&path(model)?)?, incoming).await
 }
 
 /// `POST /v2/models/{model}/versions/{version}/infer`.
@@ -110,31 +109,33 @@ pub(crate) async fn infer_of_version(
     names: PathOf<(String, String)>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    let model = Arc::clone(of_version(&app, names)?);
-    answer(&app, &model, incoming).await
+    answer(&app, &of_version(&app, names)?, incoming).await
 }
 
 async fn answer(app: &App, model: &Arc<Model>, incoming: Incoming) -> Result<Response, Problem> {
     let json_length = tensors::json_length(&incoming.headers)?;
-    let Received { body, mut permit, arrived } = app.receive(model, incoming).await?;
+    let Received { body, mut permit, arrived } = app.receive(model, Purpose::Pictures, incoming).await?;
     let sessions = model.current();
     let input = sessions.description.input();
     let classes = sessions.description.classes().len();
+    let limits = Limits { input, classes, pictures: app.admission.most_pictures() };
     let Inference { id, pictures, outputs, timeout } =
-        app.on_a_core(move || tensors::read(&body, json_length, input, classes)).await?;
-    app.admit(&mut permit, pictures.len())?;
-    let latest = app.latest(arrived, timeout.map(Duration::from_micros));
-    let rows = join_all(pictures.into_iter().map(|picture| app.compute(&sessions, picture, latest))).await;
+        app.on_a_core(move || tensors::read(&body, json_length, limits)).await?;
+    app.admit(&mut permit, Purpose::Pictures, pictures.len())?;
+    let latest = Latest::new(arrived, app.config.max_wait, timeout.map(Duration::from_micros));
+    let asking = Asking::new(app, Arc::clone(&sessions), Purpose::Pictures, latest);
+    let rows = join_all(pictures.into_iter().map(|picture| asking.compute(picture))).await;
     let rows =
         rows.into_iter().map(|row| row.map(|computed| computed.output)).collect::<Result<Vec<Vec<f32>>, Problem>>()?;
     let named = (model.name(), sessions.version);
     let (json, binary) = tensors::write(named, id.as_deref(), &outputs, |output| of_output(output, &rows, &sessions));
     if binary.is_empty() {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
+        let response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+        return Ok(held(response, permit).await);
     }
     let length = json.len().to_string();
     let headers = [(header::CONTENT_TYPE.as_str(), "application/octet-stream"), (HEADER_LENGTH, length.as_str())];
-    Ok((headers, [json, binary].concat()).into_response())
+    Ok(held((headers, [json, binary].concat()).into_response(), permit).await)
 }
 
 /// What an output holds for the pictures.
@@ -161,14 +162,19 @@ fn of_output(wanted: &Wanted, rows: &[Vec<f32>], sessions: &Sessions) -> Output 
 
 /// `POST /v2/repository/index`.
 pub(crate) async fn index(State(app): State<Arc<App>>) -> Response {
-    let entry = |model: &Arc<Model>| json!({ "name": model.name(), "version": model.current().version.to_string(), "state": "READY", "reason": "" });
-    Json(app.models.values().map(entry).collect::<Vec<_>>()).into_response()
+    let entry = |model: Arc<Model>| json!({ "name": model.name(), "version": model.current().version.to_string(), "state": "READY", "reason": "" });
+    Json(app.models().into_iter().map(entry).collect::<Vec<_>>()).into_response()
 }
 
 /// `POST /v2/repository/models/{model}/load`: loads the model's files again. The version that answers goes on until the new one is
-/// planned and tried, and after a failure.
-pub(crate) async fn load(State(app): State<Arc<App>>, model: PathOf<String>) -> Result<Response, Problem> {
-    let model = Arc::clone(app.model(&path(model)?)?);
+/// planned and tried, and after a failure. Triton's parameters (`config`, `file:…`) would say what to load instead: there are none here.
+pub(crate) async fn load(
+    State(app): State<Arc<App>>,
+    model: PathOf<String>,
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    let model = app.model(&path(model)?)?;
+    tensors::without_parameters(&app.receive_small(incoming).await?)?;
     let version = app.reload(&model).await?;
     Ok(Json(json!({ "name": model.name(), "version": version.to_string() })).into_response())
 }

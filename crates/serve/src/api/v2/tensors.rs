@@ -1,11 +1,13 @@
 //! The bodies of `infer`: JSON alone, or JSON and after it the bytes of tensors, little-endian, in the order in which they are
 //! named (Triton's binary tensor data extension).
 
+use std::collections::HashSet;
 use std::fmt;
 
-use axum::http::HeaderMap;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use axum::http::{HeaderMap, StatusCode};
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{INPUT, LOGITS, PROBABILITIES};
@@ -15,6 +17,16 @@ use crate::api::problem::Problem;
 pub(super) const HEADER_LENGTH: &str = "inference-header-content-length";
 /// Deepest nesting of a tensor's numbers.
 const DEEPEST: usize = 8;
+
+/// What a request may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Channels, height and width of a picture.
+    pub(super) input: [usize; 3],
+    pub(super) classes: usize,
+    /// Most pictures.
+    pub(super) pictures: usize,
+}
 
 /// A request to infer.
 pub(super) struct Inference {
@@ -33,6 +45,12 @@ pub(super) struct Wanted {
     is_binary: bool,
 }
 
+impl Wanted {
+    fn name(&self) -> &'static str {
+        if self.is_probabilities { PROBABILITIES } else { LOGITS }
+    }
+}
+
 /// What an output holds.
 pub(super) enum Output {
     Numbers { shape: [usize; 2], values: Vec<f32> },
@@ -40,25 +58,27 @@ pub(super) enum Output {
 }
 
 #[derive(Deserialize)]
-struct Request {
+struct Request<'a> {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
     parameters: Map<String, Value>,
-    inputs: Vec<RequestInput>,
+    #[serde(borrow)]
+    inputs: Vec<RequestInput<'a>>,
     #[serde(default)]
     outputs: Vec<RequestOutput>,
 }
 
 #[derive(Deserialize)]
-struct RequestInput {
+struct RequestInput<'a> {
     name: String,
     shape: Vec<u64>,
     datatype: String,
     #[serde(default)]
     parameters: Map<String, Value>,
-    #[serde(default)]
-    data: Option<Flat>,
+    /// Read once it is known how many numbers there may be.
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -68,21 +88,18 @@ struct RequestOutput {
     parameters: Map<String, Value>,
 }
 
-/// Numbers of nested lists, or of one list, in their order.
-#[derive(Debug, Default, PartialEq)]
-struct Flat(Vec<f32>);
-
-impl<'de> Deserialize<'de> for Flat {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Flat, D::Error> {
-        let mut flat = Flat::default();
-        deserializer.deserialize_seq(List { into: &mut flat.0, depth: 0 })?;
-        Ok(flat)
-    }
+/// The numbers of nested lists, or of one list, in their order: so many at most.
+fn flat(data: &RawValue, most: usize) -> Result<Vec<f32>, serde_json::Error> {
+    let mut numbers = Vec::new();
+    let list = List { into: &mut numbers, most, depth: 0 };
+    serde_json::Deserializer::from_str(data.get()).deserialize_seq(list)?;
+    Ok(numbers)
 }
 
 /// Reads a list into what there is already.
 struct List<'a> {
     into: &'a mut Vec<f32>,
+    most: usize,
     depth: usize,
 }
 
@@ -94,18 +111,16 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(Element { into: &mut *self.into, depth: self.depth })?.is_some() {}
+        let List { into, most, depth } = self;
+        while list.next_element_seed(Element(List { into: &mut *into, most, depth }))?.is_some() {}
         Ok(())
     }
 }
 
-/// A number, or a list of them.
-struct Element<'a> {
-    into: &'a mut Vec<f32>,
-    depth: usize,
-}
+/// A number, or a list of them, within a list.
+struct Element<'a>(List<'a>);
 
-impl<'de> serde::de::DeserializeSeed<'de> for Element<'_> {
+impl<'de> DeserializeSeed<'de> for Element<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -120,26 +135,52 @@ impl<'de> Visitor<'de> for Element<'_> {
         f.write_str("a number, or a list of numbers")
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        self.into.push(number as f32);
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<(), E> {
+        let List { into, most, .. } = self.0;
+        if into.len() == most {
+            return Err(E::custom(format_args!("expected at most {most} numbers, which the shape says")));
+        }
+        into.push(number as f32);
         Ok(())
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
-        self.into.push(number as f32);
-        Ok(())
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<(), E> {
+        self.visit_f64(number as f64)
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        self.into.push(number as f32);
-        Ok(())
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
+        self.visit_f64(number as f64)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
-        if self.depth == DEEPEST {
+        let List { into, most, depth } = self.0;
+        if depth == DEEPEST {
             return Err(serde::de::Error::custom(format_args!("expected at most {DEEPEST} lists within one another")));
         }
-        List { into: self.into, depth: self.depth + 1 }.visit_seq(list)
+        List { into, most, depth: depth + 1 }.visit_seq(list)
+    }
+}
+
+/// Checks that a request to load a model says nothing that would change what is loaded.
+pub(super) fn without_parameters(body: &[u8]) -> Result<(), Problem> {
+    #[derive(Deserialize)]
+    struct Load {
+        #[serde(default)]
+        parameters: Map<String, Value>,
+    }
+    if body.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let request: Load = serde_json::from_slice(body)
+        .map_err(|error| Problem::request(format!("the body is no request to load: {error}")))?;
+    match request.parameters.keys().next() {
+        None => Ok(()),
+        Some(name) => {
+            let name = name.escape_debug();
+            Err(Problem::request(format!(
+                "parameters: expected none, for the model's own files are loaded, got '{name}'"
+            )))
+        }
     }
 }
 
@@ -153,13 +194,8 @@ pub(super) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Problem>
     })
 }
 
-/// Reads a request for pictures of channels, height and width, and a network of so many classes.
-pub(super) fn read(
-    body: &[u8],
-    json_length: Option<usize>,
-    input: [usize; 3],
-    classes: usize,
-) -> Result<Inference, Problem> {
+/// Reads a request within limits.
+pub(super) fn read(body: &[u8], json_length: Option<usize>, limits: Limits) -> Result<Inference, Problem> {
     let (json, binary) = match json_length {
         None => (body, &[][..]),
         Some(length) => body.split_at_checked(length).ok_or_else(|| {
@@ -176,12 +212,16 @@ pub(super) fn read(
     let Ok([tensor]) = <[RequestInput; 1]>::try_from(inputs) else {
         return Err(Problem::request(format!("inputs: expected one, '{INPUT}', got {found}")));
     };
-    let pictures = pictures(tensor, binary, input)?;
+    let pictures = pictures(tensor, binary, limits)?;
     let is_binary = flag(&parameters, "binary_data_output")?.unwrap_or(false);
     let outputs = match outputs.is_empty() {
         true => vec![Wanted { is_probabilities: false, classes: 0, is_binary }],
-        false => outputs.iter().map(|output| wanted(output, classes, is_binary)).collect::<Result<_, _>>()?,
+        false => outputs.iter().map(|output| wanted(output, limits.classes, is_binary)).collect::<Result<_, _>>()?,
     };
+    let mut names = HashSet::new();
+    if let Some(twice) = outputs.iter().find(|output| !names.insert(output.is_probabilities)) {
+        return Err(Problem::request(format!("outputs: expected each output once, got '{}' again", twice.name())));
+    }
     let timeout = number(&parameters, "timeout")?;
     if timeout == Some(0) {
         return Err(Problem::request("timeout: expected at least 1 microsecond"));
@@ -190,7 +230,8 @@ pub(super) fn read(
 }
 
 /// The pictures of the input tensor.
-fn pictures(tensor: RequestInput, binary: &[u8], input: [usize; 3]) -> Result<Vec<Vec<f32>>, Problem> {
+fn pictures(tensor: RequestInput<'_>, binary: &[u8], limits: Limits) -> Result<Vec<Vec<f32>>, Problem> {
+    let Limits { input, pictures: most, .. } = limits;
     let RequestInput { name, shape, datatype, parameters, data } = tensor;
     if name != INPUT {
         return Err(Problem::request(format!("inputs: expected '{INPUT}', got '{}'", name.escape_debug())));
@@ -208,8 +249,16 @@ fn pictures(tensor: RequestInput, binary: &[u8], input: [usize; 3]) -> Result<Ve
         );
         return Err(Problem::request(message));
     }
+    if shape[0] > most as u64 {
+        let message = format!("the request has {} pictures: expected at most {most} (--max-queue)", shape[0]);
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    let picture: usize = input.iter().product();
+    let expected = (shape[0] as usize).saturating_mul(picture);
     let values = match (number(&parameters, "binary_data_size")?, data) {
-        (None, Some(Flat(values))) => values,
+        (None, Some(data)) => {
+            flat(data, expected).map_err(|error| Problem::request(format!("input '{INPUT}': data: {error}")))?
+        }
         (Some(size), None) => numbers(binary, size)?,
         (None, None) => {
             return Err(Problem::request(format!(
@@ -220,9 +269,7 @@ fn pictures(tensor: RequestInput, binary: &[u8], input: [usize; 3]) -> Result<Ve
             return Err(Problem::request(format!("input '{INPUT}': expected data or binary_data_size, got both")));
         }
     };
-    let picture: usize = input.iter().product();
-    let expected = usize::try_from(shape[0]).ok().and_then(|count| count.checked_mul(picture));
-    if expected != Some(values.len()) {
+    if expected != values.len() {
         let message = format!("input '{INPUT}': shape {shape:?} does not fit {} numbers", values.len());
         return Err(Problem::request(message));
     }
@@ -319,7 +366,7 @@ pub(super) fn write(
 ) -> (Vec<u8>, Vec<u8>) {
     let mut binary = Vec::new();
     let outputs = wanted.iter().map(|wanted| {
-        let name = if wanted.is_probabilities { PROBABILITIES } else { LOGITS };
+        let name = wanted.name();
         let (shape, datatype, data) = match of_output(wanted) {
             Output::Numbers { shape, values } => (shape, "FP32", Data::Numbers(values)),
             Output::Texts { shape, texts } => (shape, "BYTES", Data::Texts(texts)),
@@ -357,7 +404,8 @@ mod tests {
     }
 
     fn read(body: &[u8], json: Option<usize>) -> Result<Inference, String> {
-        super::read(body, json, [1, 2, 2], 3).map_err(|problem| problem.message().to_owned())
+        super::read(body, json, Limits { input: [1, 2, 2], classes: 3, pictures: 4 })
+            .map_err(|problem| problem.message().to_owned())
     }
 
     #[test]
@@ -392,7 +440,12 @@ mod tests {
             (tensor("[1, 2, 2]", data), "expected shape [n, 1, 2, 2]"),
             (tensor("[0, 1, 2, 2]", "\"data\": []"), "at least 1 picture"),
             (tensor("[2, 1, 2, 2]", data), "does not fit 4 numbers"),
-            (tensor("[18446744073709551615, 1, 2, 2]", data), "does not fit 4 numbers"),
+            (
+                tensor("[1, 1, 2, 2]", "\"data\": [[1, 2], [3, 4, 5]]"),
+                "expected at most 4 numbers, which the shape says",
+            ),
+            (tensor("[5, 1, 2, 2]", data), "5 pictures: expected at most 4"),
+            (tensor("[18446744073709551615, 1, 2, 2]", data), "pictures: expected at most 4"),
             (tensor("[1, 1, 2, 2]", "\"data\": [1, 2, 3, 1e39]"), "number 3 is inf"),
             (tensor("[1, 1, 2, 2]", "\"data\": [1, 2, 3, \"4\"]"), "a number, or a list of numbers"),
             (tensor("[1, 1, 2, 2]", &deep), "lists within one another"),
@@ -426,5 +479,18 @@ mod tests {
             br#"{"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 1, 2, 2], "data": [1, 2, 3, 4]}],
             "outputs": [{"name": "x"}]}"#;
         assert!(read(unknown, None).err().unwrap().contains("expected 'logits' or 'probabilities'"));
+        let twice = String::from_utf8(asked.to_vec()).unwrap().replace("probabilities", "logits");
+        let found = read(twice.as_bytes(), None).err().unwrap();
+        assert!(found.contains("expected each output once, got 'logits' again"), "{found}");
+    }
+
+    #[test]
+    fn a_request_to_load_has_no_parameters() {
+        for sound in ["", " ", "{}", r#"{"parameters": {}}"#] {
+            assert!(without_parameters(sound.as_bytes()).is_ok(), "{sound}");
+        }
+        let problem = |body: &str| without_parameters(body.as_bytes()).unwrap_err().message().to_owned();
+        assert!(problem(r#"{"parameters": {"config": "{}"}}"#).contains("got 'config'"));
+        assert!(problem("[").contains("no request to load"));
     }
 }

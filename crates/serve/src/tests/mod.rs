@@ -1,12 +1,13 @@
 //! The server as its clients see it: over sockets, with requests that are right, wrong, slow and many.
 
-use std::collections::BTreeSet;
+mod explain;
+mod load;
+mod page;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use convnet::StateDict;
 use convnet::classifier::{Classifier, Description};
@@ -220,8 +221,10 @@ fn what_is_wrong_has_its_status() {
     server.post("/v1/models/%FF/predict", &png(1)).fails(400, "UTF-8");
     server.get("/nothing").fails(404, "no such path");
     server.get(path).fails(405, "GET is not allowed");
-    server.post(&format!("{path}?top=0"), &png(1)).fails(400, "expected at least 1");
-    server.post(&format!("{path}?tpo=3"), &png(1)).fails(400, "tpo");
+    server.post(&format!("{path}?top=0"), &png(1)).fails(400, "top: expected a whole number of at least 1, got '0'");
+    server
+        .post(&format!("{path}?tpo=3"), &png(1))
+        .fails(400, "unknown parameter 'tpo': expected top, logits, strict, timeout");
     server.ask("POST", path, &["Content-Type: application/json"], b"{}").fails(415, "expected a picture");
     server.ask("POST", path, &["Content-Encoding: gzip"], &png(1)).fails(415, "Content-Encoding");
     server
@@ -237,6 +240,13 @@ fn what_is_wrong_has_its_status() {
     let foreign = ["Origin: http://example.org"];
     server.ask("POST", path, &foreign, &png(1)).fails(403, "another origin");
     assert_eq!(server.ask("POST", path, &["Origin: http://localhost"], &png(1)).status, 200);
+    // A proxy's name, which the server sees as the host, or in the page's origin alone.
+    let proxied = Running::start(Config { allow_hosts: vec!["models.example.org".into()], ..quiet() });
+    let [host, origin] = ["Host: models.example.org", "Origin: https://models.example.org"];
+    assert_eq!(proxied.ask("POST", path, &[host, origin], &png(1)).status, 200);
+    assert_eq!(proxied.ask("POST", path, &[origin], &png(1)).status, 200);
+    proxied.ask("POST", path, &foreign, &png(1)).fails(403, "another origin");
+    proxied.ask("POST", path, &["Host: example.org"], &png(1)).fails(403, "--allow-host");
     assert_eq!(server.get("/v1/models").header("x-content-type-options"), Some("nosniff"));
     assert_eq!(server.ask("GET", "/v1/models", &["X-Request-Id: abc"], b"").header("x-request-id"), Some("abc"));
 }
@@ -251,6 +261,8 @@ fn a_token_is_asked_for() {
         assert_eq!(answer.header("www-authenticate"), Some("bearer"));
         let right = format!("Authorization: Bearer {token}");
         assert_ne!(server.ask("GET", path, &[&right], b"").status, 401);
+        let lower = format!("authorization: bearer {token}");
+        assert_ne!(server.ask("GET", path, &[&lower], b"").status, 401);
         server.ask("GET", path, &["Authorization: Bearer 0123456789abcdeg"], b"").fails(401, "token");
     }
     for path in ["/", "/v2/health/live", "/v2/health/ready"] {
@@ -294,6 +306,9 @@ fn the_inference_protocol_gives_the_predictors_bits() {
     let bytes = answer.body[json_length..].as_chunks::<4>().0;
     assert_eq!(bytes.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect::<Vec<f32>>(), expected);
     server.post("/v2/models/small/infer", b"{\"inputs\": []}").fails(400, "expected one, 'input'");
+    server
+        .post("/v2/repository/models/small/load", br#"{"parameters": {"config": "{}"}}"#)
+        .fails(400, "parameters: expected none");
 }
 
 #[test]
@@ -328,251 +343,6 @@ fn many_at_once_are_answered_with_the_same_bits() {
 }
 
 #[test]
-fn explanations_features_and_arithmetic_are_served() {
-    let server = Running::start(quiet());
-    let found = server.post("/v1/models/small/explain?class=dog&layer=conv", &png(5)).json();
-    assert_eq!(
-        (&found["method"], &found["label"], &found["size"]),
-        (&json!("grad-cam"), &json!("dog"), &json!([8, 8]))
-    );
-    assert_eq!(found["values"].as_array().unwrap().len(), 64);
-    server.post("/v1/models/small/explain?method=grad", &png(5)).fails(400, "unknown method 'grad'");
-    server.post("/v1/models/small/explain?class=cow", &png(5)).fails(400, "unknown class 'cow'");
-    server.post("/v1/models/small/explain?layer=cnv", &png(5)).fails(400, "did you mean 'conv'");
-    let found = server.post("/v1/models/small/features?layer=relu", &png(5)).json();
-    assert_eq!((&found["shape"], found["ranges"].as_array().unwrap().len()), (&json!([4, 8, 8]), 4));
-    let found = server.post("/v1/models/small/features?layer=head", &png(5)).json();
-    assert_eq!(floats(&found["values"]), logits(Input::bytes(png(5))));
-    let unit = server.post("/v1/models/small/unit?layer=conv&channel=2&row=0&column=3", &png(5)).json();
-    let group = &unit["groups"][0];
-    assert_eq!(group["values"][0], Value::Null, "padding");
-    let products = (0..9).map(|i| group["values"][i].as_f64().unwrap_or(0.0) * group["weights"][i].as_f64().unwrap());
-    let result = products.sum::<f64>() + unit["constants"][0]["value"].as_f64().unwrap();
-    assert!((result - unit["value"].as_f64().unwrap()).abs() < 1e-5, "{unit}");
-    assert_eq!(unit["field"], json!({ "rows": [0, 2], "columns": [2, 5] }));
-    server.post("/v1/models/small/unit?layer=conv&channel=9", &png(5)).fails(400, "channel: expected below 4, got 9");
-    server.post("/v1/models/small/unit?layer=conv&channel=1&row=1", &png(5)).fails(400, "row and column, or neither");
-    let found = server.post("/v1/models/small/preprocess", &png(5)).json();
-    assert_eq!((&found["size"], found["rgb"].as_str().unwrap().len()), (&json!([8, 8]), 256));
-    let model = server.get("/v1/models/small").json();
-    assert_eq!((&model["classes"], model["layers"].as_array().unwrap().len()), (&json!(["cat", "dog", "bird"]), 5));
-    assert!(String::from_utf8(server.get("/v1/models/small/graph.svg").body).unwrap().contains("data-layer=\"conv\""));
-    assert!(server.get("/v1/lecture?lang=ko").json()["rows"].as_array().unwrap().len() >= 15);
-    assert_eq!(server.get("/v1/runs").json(), json!({ "runs": [] }));
-    server.get("/v1/runs/x").fails(404, "no run is shown");
-    let without = Running::start(Config { explain: false, ..quiet() });
-    without.post("/v1/models/small/explain", &png(5)).fails(404, "switched off");
-}
-
-#[test]
-fn a_model_is_loaded_again_beside_the_one_that_answers() {
-    let next: Arc<Mutex<Option<u64>>> = Arc::new(Mutex::new(Some(1)));
-    let source = Arc::clone(&next);
-    let load = move || match *source.lock().unwrap() {
-        Some(seed) => Ok(classifier(seed)),
-        None => Err(convnet::Error::file("weights.safetensors", "damaged")),
-    };
-    let server = Running::with(quiet(), Source::new("small", load));
-    let before = server.post("/v2/models/small/infer", &infer(&image(1), 1)).json();
-    *next.lock().unwrap() = None;
-    server
-        .post("/v2/repository/models/small/load", b"")
-        .fails(400, "the old one answers: weights.safetensors: damaged");
-    assert_eq!(server.post("/v2/models/small/infer", &infer(&image(1), 1)).json(), before);
-    *next.lock().unwrap() = Some(2);
-    // Others are answered meanwhile, with one version or the other.
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                (0..20).for_each(|_| {
-                    server.post("/v2/models/small/infer", &infer(&image(1), 1)).json();
-                });
-            });
-        }
-        assert_eq!(server.post("/v2/repository/models/small/load", b"").json()["version"], "2");
-    });
-    let after = server.post("/v2/models/small/infer", &infer(&image(1), 1)).json();
-    assert_eq!(after["model_version"], "2");
-    assert_ne!(after["outputs"], before["outputs"]);
-    assert_eq!(server.post("/v2/repository/index", b"").json()[0]["version"], "2");
-    // Explanations are of the version that answers: the source's weights have changed since.
-    *next.lock().unwrap() = Some(3);
-    server.post("/v1/models/small/explain", &png(5)).fails(400, "has changed since it was loaded");
-}
-
-/// A model whose explanations wait until they are let go, so that the engine is busy as long as a test wants.
-struct Held {
-    server: Running,
-    gate: Arc<Mutex<()>>,
-}
-
-impl Held {
-    fn start(config: Config) -> Held {
-        let gate = Arc::new(Mutex::new(()));
-        let (inner, first) = (Arc::clone(&gate), Mutex::new(true));
-        let load = move || {
-            // The first load is the server's own; the next is an explanation's, on the thread that computes.
-            if !std::mem::take(&mut *first.lock().unwrap()) {
-                drop(inner.lock().unwrap());
-            }
-            Ok(classifier(1))
-        };
-        Held { server: Running::with(config, Source::new("small", load)), gate }
-    }
-
-    /// An explanation that has come to the gate.
-    fn hold<'a>(&self, scope: &'a thread::Scope<'a, '_>, server: &'a Running) -> thread::ScopedJoinHandle<'a, Answer> {
-        let explained = scope.spawn(|| server.post("/v1/models/small/explain", &png(5)));
-        thread::sleep(Duration::from_millis(300));
-        explained
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_refused_and_what_is_late_is_not_computed() {
-    let config = Config { max_queue: 3, max_wait: Duration::from_millis(200), ..quiet() };
-    let held = Held::start(config);
-    let server = &held.server;
-    thread::scope(|scope| {
-        let gate = held.gate.lock().unwrap();
-        let explained = held.hold(scope, server);
-        let waiting: Vec<_> =
-            (0..2).map(|_| scope.spawn(|| server.post("/v1/models/small/predict", &png(1)))).collect();
-        thread::sleep(Duration::from_millis(100));
-        let refused = server.post("/v1/models/small/predict", &png(1));
-        refused.fails(503, "3 of 3 pictures are under way");
-        assert!(refused.header("retry-after").is_some());
-        thread::sleep(Duration::from_millis(300));
-        drop(gate);
-        assert_eq!(explained.join().unwrap().status, 200);
-        waiting.into_iter().for_each(|late| late.join().unwrap().fails(503, "not free within 0.200 s"));
-    });
-    assert_eq!(server.post("/v1/models/small/predict", &png(1)).status, 200);
-    let many = infer(&[image(1), image(2), image(3), image(4)].concat(), 4);
-    server.post("/v2/models/small/infer", &many).fails(413, "4 pictures: expected at most 3");
-}
-
-#[test]
-fn who_has_gone_away_is_not_computed_for() {
-    let held = Held::start(Config { max_wait: Duration::from_secs(20), ..quiet() });
-    let server = &held.server;
-    thread::scope(|scope| {
-        let gate = held.gate.lock().unwrap();
-        let explained = held.hold(scope, server);
-        let mut gone = server.connect();
-        gone.write_all(&request("POST", "/v1/models/small/predict", &[], &png(1))).unwrap();
-        thread::sleep(Duration::from_millis(200));
-        drop(gone);
-        thread::sleep(Duration::from_millis(200));
-        drop(gate);
-        explained.join().unwrap();
-    });
-    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
-    assert!(metrics.contains("convnet_batch_pictures_sum 0"), "{metrics}");
-    assert!(metrics.contains("convnet_in_flight_pictures 0"), "{metrics}");
-}
-
-#[test]
-fn what_is_under_way_is_answered_when_the_server_stops() {
-    let held =
-        Held::start(Config { drain_grace: Duration::from_millis(400), max_wait: Duration::from_secs(20), ..quiet() });
-    let Held { mut server, gate } = held;
-    let address = server.address;
-    let ask = move |path: &'static str, body: Vec<u8>| {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(&request("POST", path, &[], &body)).unwrap();
-        thread::spawn(move || Answer::read(&mut stream))
-    };
-    let closed = gate.lock().unwrap();
-    let explained = ask("/v1/models/small/explain", png(5));
-    let predicted = ask("/v1/models/small/predict", png(5));
-    thread::sleep(Duration::from_millis(200));
-    drop(server.stop.take());
-    thread::sleep(Duration::from_millis(150));
-    // Not ready, but answering.
-    let ready = server.get("/v2/health/ready");
-    assert_eq!((ready.status, ready.header("connection")), (503, Some("close")));
-    assert_eq!(server.get("/v2/health/live").status, 200);
-    thread::sleep(Duration::from_millis(500));
-    assert!(TcpStream::connect(address).is_err(), "nothing is accepted any more");
-    drop(closed);
-    assert_eq!(explained.join().unwrap().status, 200);
-    assert_eq!(predicted.join().unwrap().status, 200);
-    server.stop();
-}
-
-#[test]
-fn slow_clients_do_not_keep_others_away() {
-    let times = Duration::from_millis(700);
-    let config = Config { max_connections: 20, header_timeout: times, body_timeout: times, ..quiet() };
-    let server = Running::start(config);
-    let start = Instant::now();
-    let mut slow: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
-    for (index, stream) in slow.iter_mut().enumerate() {
-        let head = match index % 3 {
-            0 => "GET /v2 HTTP/1.1\r\nHost: local",
-            1 => "POST /v1/models/small/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\nabc",
-            _ => "",
-        };
-        // Where it has been closed for another, that is what is expected.
-        let _ = stream.write_all(head.as_bytes());
-    }
-    for _ in 0..20 {
-        assert_eq!(server.post("/v1/models/small/predict", &png(1)).status, 200);
-    }
-    assert!(start.elapsed() < Duration::from_secs(10));
-    let mut slow_body = server.connect();
-    slow_body
-        .write_all(b"POST /v1/models/small/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\nabc")
-        .unwrap();
-    Answer::read(&mut slow_body).fails(408, "did not arrive within 0.7 s");
-    let mut slow_head = server.connect();
-    slow_head.write_all(b"GET /v2 HTTP/1.1\r\nHost: local").unwrap();
-    let start = Instant::now();
-    Answer::read(&mut slow_head);
-    assert!(start.elapsed() < Duration::from_secs(5), "it was closed");
-    drop(slow);
-    assert_eq!(server.get("/v1/models").status, 200);
-}
-
-#[test]
-fn the_description_has_every_route_and_no_other() {
-    let document: Value = serde_json::from_str(include_str!("../openapi.json")).unwrap();
-    let described: BTreeSet<(String, String)> = document["paths"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .flat_map(|(path, item)| item.as_object().unwrap().keys().map(|method| (path.clone(), method.clone())))
-        .collect();
-    let routes = include_str!("api/mod.rs").split(".route(\"").skip(1).map(|rest| {
-        let (path, rest) = rest.split_once("\", ").unwrap();
-        (path.to_owned(), rest.split('(').next().unwrap().to_owned())
-    });
-    assert_eq!(described, routes.collect());
-    let server = Running::start(quiet());
-    let served = server.get("/openapi.json").json();
-    assert_eq!(served["components"], document["components"]);
-    assert_eq!(served["paths"]["/v2/models/{model}"]["get"]["parameters"][0]["schema"]["enum"], json!(["small"]));
-    let page = server.get("/");
-    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
-    // Every file that the page names is there.
-    let html = String::from_utf8(page.body).unwrap();
-    let files: Vec<&str> = html.split("assets/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-    assert!(!files.is_empty());
-    files.iter().for_each(|file| assert_eq!(server.get(&format!("/assets/{file}")).status, 200, "{file}"));
-    server.get("/assets/..%2Fopenapi.json").fails(404, "no file");
-}
-
-#[test]
-fn every_file_of_the_page_is_in_the_program() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("page");
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name != "index.html").collect();
-    names.sort();
-    assert_eq!(crate::api::page::names(), names);
-}
-
-#[test]
 fn names_of_models_are_checked() {
     let mut server = Server::new(quiet(), Engine::new(1).unwrap());
     let source = |name: &str| Source::new(name, || Ok(classifier(1)));
@@ -587,25 +357,21 @@ fn names_of_models_are_checked() {
     assert!(error.to_string().contains("is NaN"), "{error}");
 }
 
-/// The page of a run has a script, which its own policy names; the server's does not forbid it.
+/// Numbers that are finite, but whose sums are not, as `convnet predict --npy` tells of them.
 #[test]
-fn runs_are_shown_and_their_reports_are_as_they_were_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = folder.path().join("run-1");
-    std::fs::create_dir(&run).unwrap();
-    std::fs::write(run.join("config.toml"), "epochs = 3\n").unwrap();
-    std::fs::write(run.join("metrics.jsonl"), "{\"epoch\": 1}\n{\"epoch\": 2}\n{\"ep").unwrap();
-    let mut server = Server::new(quiet(), Engine::new(1).unwrap());
-    server.add_run(&run).unwrap();
-    assert!(server.add_run(&run).unwrap_err().to_string().contains("two runs are called 'run-1'"));
-    let server = Running::of_server(server);
-    assert_eq!(server.get("/v1/runs").json()["runs"][0]["name"], "run-1");
-    let shown = server.get("/v1/runs/run-1").json();
-    assert_eq!((&shown["config"]["epochs"], &shown["epochs"]), (&json!(3), &json!([{ "epoch": 1 }, { "epoch": 2 }])));
-    let events = String::from_utf8(server.get("/v1/runs/run-1/events").body).unwrap();
-    assert!(events.contains("event: epoch") && events.contains("event: end"), "{events}");
-    server.get("/v1/runs/run-1/report").fails(404, "no report yet");
-    std::fs::write(run.join("report.html"), "<html></html>").unwrap();
-    let report = server.get("/v1/runs/run-1/report");
-    assert_eq!((report.status, report.header("content-security-policy")), (200, Some("frame-ancestors 'self'")));
+fn outputs_that_are_no_numbers_are_told() {
+    let server = Running::start(quiet());
+    server.post("/v2/models/small/infer", &infer(&[3e38; 64], 1)).fails(400, "the net's output for class 'cat' is ");
+    let both = [image(1), vec![3e38; 64]].concat();
+    server.post("/v2/models/small/infer", &infer(&both, 2)).fails(400, "the net's output for class");
+    assert_eq!(server.post("/v2/models/small/infer", &infer(&image(1), 1)).status, 200);
+}
+
+#[test]
+fn times_in_which_nothing_could_be_answered_are_refused() {
+    let check = |config: Config| config.check().unwrap_err().to_string();
+    assert!(check(Config { max_wait: Duration::ZERO, ..quiet() }).contains("max_wait: expected more than 0"));
+    let config = Config { max_delay: Duration::from_secs(2), ..quiet() };
+    assert!(check(config).contains("max_delay: expected less than max_wait, 1s, got 2s"));
+    assert!(quiet().check().is_ok());
 }
