@@ -3,11 +3,12 @@
 
     bench/peers/compare.py [--quick] [--only NAME ...] [--engines NAME ...] [--isa avx2]
 
-PyTorch, ONNX Runtime, OpenVINO and ncnn are installed into a virtual environment of their own. Each engine is a process
+PyTorch, ONNX Runtime, OpenVINO and ncnn are installed into a virtual environment of their own, rten and tract built with cargo.
+convnet-onnx is convnet with the ONNX file that the others read. Each engine is a process
 that prepares its net once and is stopped while another one has its turn. Turns in which other processes worked are left
 out. In inference all engines have the same weights and input, and their outputs are compared. `--isa avx2` keeps convnet,
-PyTorch and OpenVINO from using AVX-512, as on a machine that has none; ONNX Runtime and ncnn have no such switch and take what
-the processor has. Needs Linux and Python 3.11 or newer; leave the machine alone meanwhile.
+PyTorch and OpenVINO from using AVX-512, as on a machine that has none; the others have no such switch and take what the
+processor has. Needs Linux and Python 3.11 or newer; leave the machine alone meanwhile.
 """
 
 import argparse
@@ -24,8 +25,8 @@ from pathlib import Path
 import environment
 import report
 from report import Result
-from turns import ISA_SWITCHES, Failed, Worker, Workers, command_of, complaint, note, precision_of
-from works import ENGINES, QUICK, WORKS, Work, engines_of
+from turns import ISA_SWITCHES, Failed, Programs, Worker, Workers, command_of, complaint, note, precision_of
+from works import CONVNET_ONNX, ENGINES, QUICK, RUST_PEERS, WORKS, Work, engines_of
 
 # A busy machine may need more rounds than turns are wanted, up to so many times as many.
 MOST_ROUNDS = 3
@@ -34,25 +35,28 @@ MOST_ROUNDS = 3
 class Comparison:
     """Settings, and where everything is."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, works: list[Work]) -> None:
         self.args = args
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise environment.fail(f"--out {args.out}: {error.strerror}") from None
-        self.python = environment.install_peers(args.venv.resolve())
-        self.convnet = environment.convnet(args.convnet)
+        python, convnet = environment.install_peers(args.venv.resolve()), environment.convnet(args.convnet)
+        wants_rust = any(engine in RUST_PEERS for work in works for engine in engines_of(work, args.engines))
+        rust = environment.rust_peers() if wants_rust else Path()
+        self.programs = Programs(python, convnet, rust)
         self.results: dict[str, list[Result]] = {}
-        version = environment.run_for_output([self.convnet, "--version"])
+        version = environment.run_for_output([convnet, "--version"])
         if version is None:
-            raise environment.fail(f"{self.convnet} --version failed")
+            raise environment.fail(f"{convnet} --version failed")
         source = "given" if args.convnet else environment.commit()
         self.header: dict[str, object] = {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": environment.machine(),
             "versions": {
                 "convnet": f"{version.removeprefix('convnet ')} ({source})",
-                **environment.versions(self.python),
+                **environment.versions(python),
+                **(environment.rust_versions() if wants_rust else {}),
             },
             "settings": {
                 "threads": args.threads,
@@ -76,7 +80,7 @@ class Comparison:
 
     def export(self, work: Work, folder: Path) -> None:
         note(f"{work.name}: writing the net for all engines")
-        command: list[str | Path] = [self.python, environment.HERE / "export.py", work.name, folder]
+        command: list[str | Path] = [self.programs.python, environment.HERE / "export.py", work.name, folder]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise environment.fail(f"the net could not be written: {complaint(result.stderr)}")
@@ -84,7 +88,7 @@ class Comparison:
     def prepare(self, engine: str, work: Work, folder: Path, workers: Workers) -> Result:
         note(f"{work.name}: preparing {engine}")
         result = Result(engine)
-        command = command_of(engine, work, folder, self.python, self.convnet, self.args.threads)
+        command = command_of(engine, work, folder, self.programs, self.args.threads)
         try:
             worker = Worker.start(engine, command, folder, self.args.threads, self.args.isa)
             workers.append(worker)
@@ -100,9 +104,12 @@ class Comparison:
         return result
 
     def convnet_logits(self, engine: str, work: Work, folder: Path) -> list[float]:
-        """Of the first picture, from the weights that PyTorch wrote."""
-        what: list[str | Path] = ["--weights", folder / "weights.pth", "--npy", folder / "input.npy"]
-        command = [self.convnet, "predict", "--model", work.model, *what, *precision_of(engine), "--logits", "--json"]
+        """Of the first picture, from the weights, or the ONNX file, that PyTorch wrote."""
+        weights: list[str | Path] = ["--model", work.model, "--weights", folder / "weights.pth"]
+        if engine == CONVNET_ONNX:
+            weights = ["--weights", folder / "net.onnx"]
+        what = [*weights, "--npy", folder / "input.npy", *precision_of(engine)]
+        command = [self.programs.convnet, "predict", *what, "--logits", "--json"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise Failed(f"convnet predict: {complaint(result.stderr)}")
@@ -183,7 +190,7 @@ def main() -> int:
     args = arguments()
     environment.check_system()
     works = works_of(args)
-    comparison = Comparison(args)
+    comparison = Comparison(args, works)
     for work in works:
         comparison.run(work)
     print((args.out / "report.md").read_text())

@@ -4,11 +4,14 @@ import os
 import platform
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 REQUIREMENTS = HERE / "requirements.txt"
+RUST = HERE / "rust"
+RUST_PACKAGES = ["rten", "tract-onnx"]
 PACKAGES = ["torch", "torchvision", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx"]
 
 
@@ -80,6 +83,22 @@ def convnet(given: Path | None) -> Path:
     if status:
         raise fail("convnet could not be built: see above")
     return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "convnet"
+
+
+def rust_peers() -> Path:
+    """Builds Rust's peers; the folder of their programs."""
+    print("building Rust's peers", file=sys.stderr)
+    target = ROOT / "target" / "peers-rust"
+    command: list[str | Path] = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", target]
+    if subprocess.run(command, cwd=RUST, check=False).returncode:
+        raise fail("Rust's peers could not be built: see above; --engines leaves them out")
+    return target / "release"
+
+
+def rust_versions() -> dict[str, str]:
+    """Of the packages that Rust's peers are, from their lock file."""
+    packages = tomllib.loads((RUST / "Cargo.lock").read_text())["package"]
+    return {package["name"]: package["version"] for package in packages if package["name"] in RUST_PACKAGES}
 
 
 def commit() -> str:

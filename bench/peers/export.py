@@ -1,6 +1,6 @@
 """Writes a net in the forms that the engines read: export.py WORK FOLDER, run by compare.py.
 
-weights.pth for convnet and PyTorch, net.onnx for ONNX Runtime and OpenVINO, net.ncnn.param and net.ncnn.bin for ncnn,
+weights.pth for convnet and PyTorch, net.onnx for convnet-onnx, ONNX Runtime, OpenVINO, rten and tract, net.ncnn.param and net.ncnn.bin for ncnn,
 input.npy, and expected.json: what PyTorch makes of the input's first picture.
 """
 

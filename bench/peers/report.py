@@ -96,7 +96,7 @@ def head(header: dict[str, object]) -> str:
     if settings["isa"]:
         isa = str(settings["isa"]).upper()
         said.append(
-            f"convnet, PyTorch and OpenVINO were kept to {isa}; ONNX Runtime and ncnn cannot be, and took what is there"
+            f"convnet, PyTorch and OpenVINO were kept to {isa}; the others cannot be, and took what is there"
         )
     return "\n".join(f"- {line}" for line in said)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from environment import HERE
-from works import CONVNETS, Work
+from works import CONVNET_ONNX, CONVNETS, RUST_PEERS, Work
 
 # What keeps engines to an instruction set. oneDNN, which PyTorch and OpenVINO compute with, PyTorch's own kernels and MKL.
 ISA_SWITCHES = {
@@ -142,12 +142,24 @@ class Workers(list[Worker]):
             worker.end()
 
 
-def command_of(engine: str, work: Work, folder: Path, python: Path, convnet: Path, threads: int) -> list[str | Path]:
-    if engine not in CONVNETS:
-        return [python, HERE / "worker.py", engine, work.name, folder, str(threads)]
+@dataclass(frozen=True)
+class Programs:
+    """Where the engines are: Python with its peers, convnet, and the folder of Rust's peers."""
+
+    python: Path
+    convnet: Path
+    rust: Path
+
+
+def command_of(engine: str, work: Work, folder: Path, programs: Programs, threads: int) -> list[str | Path]:
+    if engine in RUST_PEERS:
+        return [programs.rust / engine, folder, str(threads)]
+    if engine not in [*CONVNETS, CONVNET_ONNX]:
+        return [programs.python, HERE / "worker.py", engine, work.name, folder, str(threads)]
+    net: list[str | Path] = ["--net", folder / "net.onnx"] if engine == CONVNET_ONNX else [work.model]
     size = "x".join(map(str, work.input))
     kind: list[str] = ["--mode", work.mode, "--batch-size", str(work.batch), "--input", size, "--opt", work.optimizer]
-    return [convnet, "bench", work.model, *kind, "--threads", str(threads), "--turns", *precision_of(engine)]
+    return [programs.convnet, "bench", *net, *kind, "--threads", str(threads), "--turns", *precision_of(engine)]
 
 
 def precision_of(engine: str) -> list[str]:

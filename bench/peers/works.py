@@ -25,7 +25,7 @@ class Work:
 WORKS = [
     *(Work("infer", model, 1) for model in ["alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "densenet121"]),
     *(Work("infer", model, 1) for model in ["mobilenet_v2", "efficientnet_b0", "convnext_tiny"]),
-    *(Work("infer", model, 16) for model in ["vgg16", "resnet50", "densenet121"]),
+    *(Work("infer", model, 16) for model in ["vgg16", "resnet18", "resnet50", "densenet121"]),
     Work("train", "cnn", 256, (1, 28, 28), "adam"),
     Work("train", "resnet20", 128, (3, 32, 32)),
     *(Work("train", model, 16) for model in ["resnet18", "densenet121", "vgg16", "mobilenet_v2", "efficientnet_b0"]),
@@ -35,7 +35,15 @@ QUICK = ["infer-resnet18-b1", "train-cnn-b256"]
 
 CONVNET = "convnet"
 CONVNETS = [CONVNET, "convnet-bf16"]
-INFERRING = ["pytorch", "pytorch-channels-last", "onnxruntime", "openvino-f32", "openvino-bf16", "ncnn"]
+# convnet with the file that the peers read.
+CONVNET_ONNX = "convnet-onnx"
+# Programs of their own in rust/.
+RUST_PEERS = ["rten", "tract"]
+INFERRING = [
+    CONVNET_ONNX,
+    *["pytorch", "pytorch-channels-last", "onnxruntime", "openvino-f32", "openvino-bf16", "ncnn"],
+    *RUST_PEERS,
+]
 TRAINING = ["pytorch", "pytorch-channels-last", "pytorch-bf16"]
 # Takes part where it is named: it compiles each net for a minute or more, and needs a C++ compiler.
 ON_REQUEST = ["pytorch-compile"]
