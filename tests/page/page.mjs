@@ -4,8 +4,8 @@
 //
 // Needs Node 20 or newer and Chromium (Debian: apt-get install chromium fonts-noto-cjk; the fonts are for Korean). Flags:
 // --chromium PATH [default: /usr/bin/chromium], --shots FOLDER for a picture of every state, --only WORD for the checks
-// whose name has this word in it, --page FOLDER to show the files of a folder instead of those within the program. About a
-// minute on two cores.
+// whose name has this word in it, --page FOLDER to show the files of a folder instead of those within the program. Some
+// minutes on two cores: runs are trained while the page shows them.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
