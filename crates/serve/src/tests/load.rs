@@ -38,7 +38,7 @@ impl Held {
 
 #[test]
 fn what_does_not_fit_is_refused_and_what_is_late_is_not_computed() {
-    let config = Config { max_queue: 3, max_wait: Duration::from_millis(200), ..quiet() };
+    let config = Config { max_queue: 3, max_wait: Duration::from_millis(1500), ..quiet() };
     let held = Held::start(config);
     let server = &held.server;
     thread::scope(|scope| {
@@ -46,12 +46,12 @@ fn what_does_not_fit_is_refused_and_what_is_late_is_not_computed() {
         let explained = held.hold(scope, server);
         let waiting: Vec<_> =
             (0..2).map(|_| scope.spawn(|| server.post("/v1/models/small/predict", &png(1)))).collect();
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(300));
         let refused = server.post("/v1/models/small/predict", &png(1));
         refused.fails(503, "3 of 3 pictures are under way");
         assert!(refused.header("retry-after").is_some());
         // They are told in time, though the engine is not free.
-        waiting.into_iter().for_each(|late| late.join().unwrap().fails(503, "not free within 0.200 s"));
+        waiting.into_iter().for_each(|late| late.join().unwrap().fails(503, "not free within 1.500 s"));
         let start = Instant::now();
         let hurried = server.post("/v1/models/small/predict?timeout=50", &png(1));
         hurried.fails(408, "could not begin within the request's timeout of 0.050 s");
@@ -87,7 +87,7 @@ fn who_has_gone_away_is_not_computed_for() {
 #[test]
 fn what_is_under_way_is_answered_when_the_server_stops() {
     let held =
-        Held::start(Config { drain_grace: Duration::from_millis(400), max_wait: Duration::from_secs(20), ..quiet() });
+        Held::start(Config { drain_grace: Duration::from_millis(1500), max_wait: Duration::from_secs(20), ..quiet() });
     let Held { mut server, gate } = held;
     let address = server.address;
     let ask = move |path: &'static str, body: Vec<u8>| {
@@ -105,7 +105,7 @@ fn what_is_under_way_is_answered_when_the_server_stops() {
     let ready = server.get("/v2/health/ready");
     assert_eq!((ready.status, ready.header("connection")), (503, Some("close")));
     assert_eq!(server.get("/v2/health/live").status, 200);
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(1800));
     assert!(TcpStream::connect(address).is_err(), "nothing is accepted any more");
     drop(closed);
     assert_eq!(explained.join().unwrap().status, 200);
@@ -198,7 +198,7 @@ fn an_explanation_lets_pictures_pass_and_is_stopped() {
     drop(gone);
     let start = Instant::now();
     server.post("/v1/models/slow/features?layer=head", &png(1)).json();
-    assert!(start.elapsed() < alone.max(Duration::from_millis(500)) / 2, "{:?} of {alone:?}", start.elapsed());
+    assert!(start.elapsed() < alone.max(Duration::from_secs(2)) * 2 / 3, "{:?} of {alone:?}", start.elapsed());
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
     assert!(metrics.contains("convnet_task_seconds_count{kind=\"occlusion\"} 3"), "{metrics}");
 }
@@ -236,7 +236,8 @@ fn an_answer_that_nobody_reads_is_given_up() {
     let lazy: Vec<TcpStream> = (0..4)
         .map(|_| {
             let mut stream = server.connect();
-            stream.write_all(&request("POST", "/v2/models/small/infer", &[], &body)).unwrap();
+            // One that finds no room is answered before it has sent everything.
+            let _ = stream.write_all(&request("POST", "/v2/models/small/infer", &[], &body));
             stream
         })
         .collect();
