@@ -33,7 +33,7 @@ export const live = (kit) => ({
     await page.getByRole('alert').filter({ hasText: /./ }).filter({ visible: true }).first().waitFor({ state: 'detached' });
     await beside.ended;
     await page.locator('.run .badge').waitFor({ state: 'detached' });
-    assert.equal(await epochs(), 6);
+    await until('its last epoch is shown', async () => await epochs() === 6);
     await page.locator('table.heat').waitFor();
     assert.equal(await page.locator('table.heat tbody tr').count(), 10);
     await kit.shot(page, 'run-results');
