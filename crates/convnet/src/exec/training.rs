@@ -18,10 +18,8 @@ use super::training_options::{TrainingBuilder, UpdateRange, count};
 use super::{Engine, Loss, Targets, Update};
 use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict, Tensor};
-use convnet_kernels::activation::Activation;
-use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
-use convnet_kernels::{loss, merge, optimizer, random, reduce};
+use convnet_kernels::{loss, optimizer, random, reduce};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -256,10 +254,7 @@ impl Training {
         self.session.profile.stop(start, "cross_entropy", "forward", 0);
         self.session.backward(&self.weights, &mut self.gradients, count, mode, watch);
         if add {
-            let (engine, len) = (&self.session.plan.engine, self.gradients.len());
-            let (sum, shape) = (Maps::packed(&self.sum, len), [1, len, 1]);
-            let gradients = MapsMut::packed(&mut self.gradients, len);
-            merge::accumulate(engine.set(), engine.pool(), shape, sum, Activation::Identity, gradients);
+            shards::add(&self.session.plan.engine, &mut self.gradients, &self.sum);
         }
         self.passes += 1;
         Ok(step)

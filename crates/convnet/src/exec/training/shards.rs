@@ -226,7 +226,7 @@ impl Training {
 }
 
 /// Adds numbers to others, of which there are whole blocks.
-fn add(engine: &Engine, sum: &mut [f32], other: &[f32]) {
+pub(super) fn add(engine: &Engine, sum: &mut [f32], other: &[f32]) {
     let len = sum.len();
     if len > 0 {
         let (other, sum) = (Maps::packed(other, len), MapsMut::packed(sum, len));
