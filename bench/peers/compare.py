@@ -6,9 +6,10 @@
 PyTorch, ONNX Runtime, OpenVINO and ncnn are installed into a virtual environment of their own, rten and tract built with cargo.
 convnet-onnx is convnet with the ONNX file that the others read. Each engine is a process
 that prepares its net once and is stopped while another one has its turn. Turns in which other processes worked are left
-out. In inference all engines have the same weights and input, and their outputs are compared. `--isa avx2` keeps convnet,
-PyTorch and OpenVINO from using AVX-512, as on a machine that has none; the others have no such switch and take what the
-processor has. Needs Linux and Python 3.11 or newer; leave the machine alone meanwhile.
+out. In inference all engines have the same weights and input, and their outputs are compared. `--isa avx2` keeps all engines
+from using AVX-512, as on a machine that has none: hide_avx512.c hides it from them. Where the processor cannot do that, switches keep
+convnet, PyTorch and OpenVINO from it; the others have none and take what is there. Needs Linux and Python 3.11 or newer; leave the
+machine alone meanwhile.
 """
 
 import argparse
@@ -46,6 +47,11 @@ class Comparison:
         rust = environment.rust_peers() if wants_rust else Path()
         self.programs = Programs(python, convnet, rust)
         self.results: dict[str, list[Result]] = {}
+        # Variables that keep engines to the instruction set.
+        self.kept: dict[str, str] = dict(ISA_SWITCHES[args.isa]) if args.isa else {}
+        hiding = environment.hiding_avx512(args.out.resolve()) if args.isa else None
+        if hiding:
+            self.kept |= {"LD_PRELOAD": str(hiding)}
         version = environment.run_for_output([convnet, "--version"])
         if version is None:
             raise environment.fail(f"{convnet} --version failed")
@@ -64,6 +70,7 @@ class Comparison:
                 "seconds": args.seconds,
                 "others": args.others,
                 "isa": args.isa,
+                "isa_hidden": hiding is not None,
             },
         }
 
@@ -90,7 +97,7 @@ class Comparison:
         result = Result(engine)
         command = command_of(engine, work, folder, self.programs, self.args.threads)
         try:
-            worker = Worker.start(engine, command, folder, self.args.threads, self.args.isa)
+            worker = Worker.start(engine, command, folder, self.args.threads, self.kept)
             workers.append(worker)
             result.least_ms = worker.ready.get("least_ms")
             if not work.trains:

@@ -12,6 +12,7 @@ ROOT = HERE.parents[1]
 REQUIREMENTS = HERE / "requirements.txt"
 RUST = HERE / "rust"
 RUST_PACKAGES = ["rten", "tract-onnx"]
+HIDING = HERE / "hide_avx512.c"
 PACKAGES = ["torch", "torchvision", "onnx", "onnxruntime", "openvino", "ncnn", "pnnx"]
 
 
@@ -93,6 +94,18 @@ def rust_peers() -> Path:
     if subprocess.run(command, cwd=RUST, check=False).returncode:
         raise fail("Rust's peers could not be built: see above; --engines leaves them out")
     return target / "release"
+
+
+def hiding_avx512(folder: Path) -> Path | None:
+    """A library that keeps the processes that load it first from finding AVX-512; nothing where this machine cannot do it."""
+    library = folder / "hide_avx512.so"
+    try:
+        if subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, HIDING], check=False).returncode:
+            return None
+    except FileNotFoundError:
+        return None
+    loaded = os.environ | {"LD_PRELOAD": str(library)}
+    return None if subprocess.run([sys.executable, "-c", ""], env=loaded, check=False).returncode else library
 
 
 def rust_versions() -> dict[str, str]:

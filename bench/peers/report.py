@@ -96,7 +96,9 @@ def head(header: dict[str, object]) -> str:
     if settings["isa"]:
         isa = str(settings["isa"]).upper()
         said.append(
-            f"convnet, PyTorch and OpenVINO were kept to {isa}; the others cannot be, and took what is there"
+            f"what came after {isa} was hidden from all engines, by CPUID"
+            if settings["isa_hidden"]
+            else f"convnet, PyTorch and OpenVINO were kept to {isa}; the others cannot be, and took what is there"
         )
     return "\n".join(f"- {line}" for line in said)
 

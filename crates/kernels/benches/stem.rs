@@ -12,6 +12,7 @@
 //! that both come from memory. All cores are used, unless `CONVNET_THREADS` says how many.
 
 use convnet_kernels::activation::Activation;
+use convnet_kernels::caches::Caches;
 use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut, blocks};
@@ -138,7 +139,8 @@ impl Layer {
         let Row { batch, channels: [in_channels, out_channels], side, kernel, pool } = row;
         let window = Window::square(kernel).padding(kernel / 2);
         let shape = ConvShape { in_channels, out_channels, groups: 1, input: [side, side], window };
-        let setting = Setting { batch, choice: Choice::Auto, precision: Precision::F32, fixed_weights: false };
+        let (precision, caches) = (Precision::F32, Caches::TYPICAL);
+        let setting = Setting { batch, choice: Choice::Auto, precision, fixed_weights: false, caches };
         let conv = Conv::new(shape, true, Isa::best(), setting).expect("a valid layer");
         let chain = NormChain::new(out_channels, conv.output(), Activation::Relu, pool, Isa::best());
         let stem = Stem::new(conv.clone(), chain);

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod activation;
+pub mod caches;
 pub mod channel_scale;
 pub mod channel_shuffle;
 pub mod conv;

@@ -9,9 +9,10 @@ use super::graph::{Graph, Stage};
 use super::placement::Places;
 use crate::net::{Net, NodeId};
 use crate::ops::Shape;
+use convnet_kernels::caches::Caches;
 use std::ops::Range;
 
-/// Floats of a stage's inputs and output that the caches of two cores should hold.
+/// Floats of a stage's inputs and output that the caches of two cores should hold, at most.
 const CACHED_FLOATS: usize = 4 * 1024 * 1024;
 /// Multiply-adds for each float read or written from which on memory is no bottleneck, so that stages lose more by taking
 /// fewer pictures (which share transformed weights) than by waiting for memory.
@@ -25,8 +26,19 @@ pub(super) struct TileGroup {
     pub(super) pictures: usize,
 }
 
-/// Pictures at a time for the stage that begins with each node: from shapes alone, and never fewer than the node before.
+/// Pictures at a time for the stage that begins with each node, where caches are those of large machines: from shapes alone. By
+/// these, methods are chosen, on any machine.
 pub(super) fn pictures(net: &Net, batch: usize) -> Vec<usize> {
+    in_floats(net, batch, CACHED_FLOATS)
+}
+
+/// The same for this machine's caches: half of the last level, which others use as well.
+pub(super) fn pictures_in(net: &Net, batch: usize, caches: Caches) -> Vec<usize> {
+    in_floats(net, batch, CACHED_FLOATS.min(caches.l3 / size_of::<f32>() / 2))
+}
+
+/// Pictures whose values take so many floats; never fewer than at the node before.
+fn in_floats(net: &Net, batch: usize, cached: usize) -> Vec<usize> {
     let nodes: Vec<usize> = (0..net.nodes().len()).collect();
     let mut pictures = vec![batch; nodes.len()];
     let mut most = batch;
@@ -35,7 +47,7 @@ pub(super) fn pictures(net: &Net, batch: usize) -> Vec<usize> {
         let macs: u64 = level.iter().map(|&node| net.macs(NodeId(node))).sum();
         if macs < BUSY * floats().sum::<usize>() as u64 {
             let largest = floats().max().expect("a level has nodes");
-            most = most.min(CACHED_FLOATS / largest.max(1)).max(1);
+            most = most.min(cached / largest.max(1)).max(1);
         }
         level.iter().for_each(|&node| pictures[node] = even_share(batch, most));
     }
@@ -122,6 +134,31 @@ mod tests {
         // The transformed weights of its later convolutions cost more than their maps.
         assert_eq!(of("vgg16", 16), [1, 16]);
         assert_eq!(of("resnet50", 1), [1]);
+    }
+
+    #[test]
+    fn caches_change_no_bit() {
+        let options = ZooOptions { input: Some([3, 96, 96]), ..ZooOptions::default() };
+        let mut cuts = Vec::new();
+        for name in ["resnet18", "mobilenet_v2"] {
+            let net = zoo::by_name(name, &options).unwrap();
+            let (weights, batch) = (weights::init(&net, 1), 6);
+            let images = numbers(2, batch * net.input_shape().elements());
+            let of = |l2: usize, l3: usize| {
+                let engine = Engine::new(2).unwrap().with_caches(Caches { l2, l3 });
+                let mut one = Inference::builder(&net, &weights).build(&engine).unwrap();
+                let mut inference = one.with_batch(batch).unwrap();
+                let logits = inference.run(&images, batch).unwrap().to_vec();
+                (logits, one.run(&images[..images.len() / batch], 1).unwrap().to_vec())
+            };
+            let typical = of(1 << 20, 32 << 20);
+            for (l2, l3) in [(256 << 10, 256 << 10), (512 << 10, 6 << 20), (2 << 20, 300 << 20)] {
+                cuts.push(pictures_in(&net, batch, Caches { l2, l3 }));
+                assert_eq!(typical, of(l2, l3), "{name}: {l2} and {l3} bytes");
+            }
+        }
+        cuts.dedup();
+        assert!(cuts.len() > 2, "small caches take fewer pictures at a time");
     }
 
     #[test]

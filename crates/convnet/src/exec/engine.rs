@@ -5,6 +5,7 @@
 //! between them.
 
 use crate::{Error, Result};
+use convnet_kernels::caches::Caches;
 use convnet_kernels::conv::Choice;
 use convnet_kernels::precision;
 use convnet_kernels::simd::Isa;
@@ -84,6 +85,7 @@ pub struct Engine {
     isa: Isa,
     conv: ConvChoice,
     precision: Precision,
+    caches: Caches,
 }
 
 impl Engine {
@@ -118,7 +120,14 @@ impl Engine {
             given => given,
         };
         let threads = Threads::new(threads).map_err(Error::thread("computing"))?;
-        Ok(Engine { threads: Arc::new(threads), isa, conv: ConvChoice::Auto, precision: Precision::F32 })
+        let (conv, precision, caches) = (ConvChoice::Auto, Precision::F32, Caches::of_this_machine());
+        Ok(Engine { threads: Arc::new(threads), isa, conv, precision, caches })
+    }
+
+    /// The same engine for plans that assume other caches than this machine's.
+    #[cfg(test)]
+    pub(crate) fn with_caches(self, caches: Caches) -> Engine {
+        Engine { caches, ..self }
     }
 
     /// The same engine for plans that compute convolutions in a given way; at first it is [`ConvChoice::Auto`].
@@ -179,6 +188,11 @@ impl Engine {
             Precision::F32 => precision::Precision::F32,
             Precision::Bf16 => precision::Precision::Bf16,
         }
+    }
+
+    /// What its plans assume that caches hold.
+    pub(crate) fn caches(&self) -> Caches {
+        self.caches
     }
 
     pub(crate) fn set(&self) -> Isa {

@@ -85,7 +85,7 @@ impl InferenceBuilder<'_> {
     /// [`crate::Error::Shape`] when a parameter is missing or has another shape.
     pub fn build(self, engine: &Engine) -> Result<Inference> {
         let batch = self.batch;
-        self.in_tiles(engine, |net| batch_tiling::pictures(net, batch))
+        self.in_tiles(engine, |net| batch_tiling::pictures_in(net, batch, engine.caches()))
     }
 
     /// The same, with as many pictures at a time for each node of the net as it is run.
@@ -145,8 +145,7 @@ impl Structure {
 
     fn plan(&self, engine: &Engine, batch: usize, pictures: Vec<usize>) -> Result<Plan> {
         let outputs = vec![self.output];
-        let methods = self.methods.map(|pictures| batch_tiling::pictures(&self.net, pictures));
-        let methods = methods.unwrap_or_else(|| pictures.clone());
+        let methods = batch_tiling::pictures(&self.net, self.methods.unwrap_or(batch));
         let request = Request::new(&self.net, Purpose::Inference, engine, batch);
         let mut lowered = lower(Request { pictures, methods, outputs, taps: self.tapped.clone(), ..request })?;
         lowered.choose_storage(engine);
@@ -216,8 +215,9 @@ impl Inference {
     /// [`crate::Error::Setting`] when `batch` is 0, [`crate::Error::Layer`] when it is too large.
     pub fn with_batch(&self, batch: usize) -> Result<Inference> {
         super::check_batch(&self.structure.described, batch)?;
-        let pictures = batch_tiling::pictures(&self.structure.net, batch);
-        let plan = self.structure.plan(&self.session.plan.engine, batch, pictures)?;
+        let engine = &self.session.plan.engine;
+        let pictures = batch_tiling::pictures_in(&self.structure.net, batch, engine.caches());
+        let plan = self.structure.plan(engine, batch, pictures)?;
         Ok(Inference::of(Arc::clone(&self.structure), Arc::clone(&self.weights), plan))
     }
 

@@ -141,7 +141,13 @@ impl<'a> Pass<'a> {
         };
         let input = [(rows - 1) * stride[0] + kernel[0], (groups * LANES - 1) * stride[1] + kernel[1]];
         let shape = ConvShape { in_channels, out_channels: LANES * filters.len(), groups: 1, input, window: wide };
-        let setting = Setting { batch: planes, choice: Choice::Direct, precision: Precision::F32, fixed_weights: true };
+        let setting = Setting {
+            batch: planes,
+            choice: Choice::Direct,
+            precision: Precision::F32,
+            fixed_weights: true,
+            caches: engine.caches(),
+        };
         let conv = Conv::new(shape, true, engine.set(), setting).expect("the tile holds its outputs");
         let kernels =
             filters.iter().map(|filter| if convolution { filter.kernel.flipped() } else { filter.kernel.clone() });

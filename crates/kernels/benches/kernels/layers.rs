@@ -1,6 +1,7 @@
 //! The layers that occur in the zoo, each with buffers, and the calls that are measured.
 
 use convnet_kernels::activation::Activation;
+use convnet_kernels::caches::Caches;
 use convnet_kernels::conv::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use convnet_kernels::geometry::Window;
 use convnet_kernels::layout::{Maps, MapsMut, blocks};
@@ -164,7 +165,8 @@ impl Kind {
     fn conv(&self, choice: Choice, batch: usize, engine: &Engine) -> Option<Conv> {
         let Kind::Conv { read, written, groups, side, window } = *self else { return None };
         let shape = ConvShape { in_channels: read, out_channels: written, groups, input: [side; 2], window };
-        let setting = Setting { batch, choice, precision: engine.precision, fixed_weights: fixes_weights(batch) };
+        let (precision, caches) = (engine.precision, Caches::of_this_machine());
+        let setting = Setting { batch, choice, precision, fixed_weights: fixes_weights(batch), caches };
         Some(Conv::new(shape, read < PLAIN_CHANNELS, engine.isa, setting).expect("fits"))
     }
 

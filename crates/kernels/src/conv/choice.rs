@@ -5,6 +5,7 @@
 //! the constants were fitted to speeds of both on an Intel Xeon with AVX-512, 2026-11-24 (`benches/kernels` measures them).
 
 use super::ConvShape;
+use crate::caches::Caches;
 use crate::precision::Precision;
 use crate::simd::LANES;
 
@@ -31,6 +32,8 @@ pub struct Setting {
     pub precision: Precision,
     /// Whether the weights never change, and are prepared once ([`super::Conv::prepare_weights`]); there is no gradient then.
     pub fixed_weights: bool,
+    /// What the machine's caches hold; results do not depend on it.
+    pub caches: Caches,
 }
 
 impl Setting {

@@ -47,8 +47,8 @@ impl WinogradPlans {
         let begin = window.pads(input).0.map(|pixels| pixels as isize);
         let blocks = [in_channels, out_channels].map(|channels| channels.div_ceil(LANES));
         let turned = [blocks[1], blocks[0]];
-        let forward = Winograd::new(isa, blocks, input, output, begin, false);
-        let backward = Winograd::new(isa, turned, output, input, begin.map(|pixels| 2 - pixels), true);
+        let forward = Winograd::new(isa, setting.caches, blocks, input, output, begin, false);
+        let backward = Winograd::new(isa, setting.caches, turned, output, input, begin.map(|pixels| 2 - pixels), true);
         let by_weights = WeightGradient::new(isa, blocks, input, output, begin);
         let takes = |cost: f64, direct: f64| setting.takes_winograd(cost, direct);
         let (batch, direct_by_weights) = (setting.batch, setting.direct_cost_by_weights(blocks, output));

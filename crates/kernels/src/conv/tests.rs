@@ -2,6 +2,7 @@
 
 use super::{Choice, Conv, ConvShape, Epilogue, PLAIN_CHANNELS, Setting};
 use crate::activation::Activation;
+use crate::caches::Caches;
 use crate::geometry::{Padding, Window};
 use crate::layout::{Maps, MapsMut, blocks, from_blocked, padding, to_blocked};
 use crate::precision::{Precision, bits, words};
@@ -40,7 +41,7 @@ pub(super) fn window(
 }
 
 pub(super) fn setting(batch: usize, choice: Choice) -> Setting {
-    Setting { batch, choice, precision: Precision::F32, fixed_weights: false }
+    Setting { batch, choice, precision: Precision::F32, fixed_weights: false, caches: Caches::TYPICAL }
 }
 
 pub(super) fn problem(
@@ -263,6 +264,26 @@ fn does_not_depend_on_the_number_of_threads() {
             let one = run_with_threads(&conv, batch, 1);
             for count in [2, 3, 5, 8] {
                 assert_eq!(one, run_with_threads(&conv, batch, count), "{shape:?} {setting:?} {count} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn does_not_depend_on_the_caches() {
+    let window = Window::square(3).padding(1);
+    // Whose transformed weights no task shares: few tiles, and many.
+    for (batch, input) in [(1, [14, 14]), (8, [29, 29])] {
+        let shape = ConvShape { in_channels: 160, out_channels: 64, groups: 1, input, window };
+        for isa in Isa::NAMES.into_iter().filter_map(Isa::named) {
+            let of = |kilobytes: usize| {
+                let caches = Caches { l2: kilobytes << 10, l3: kilobytes << 11 };
+                let setting = Setting { caches, ..setting(batch, Choice::Winograd) };
+                run_with_threads(&Conv::new(shape, false, isa, setting).unwrap(), batch, 2)
+            };
+            let typical = of(1024);
+            for kilobytes in [0, 256] {
+                assert_eq!(typical, of(kilobytes), "{}: L2 of {kilobytes} KB", isa.name());
             }
         }
     }

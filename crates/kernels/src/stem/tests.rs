@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::activation::Activation;
+use crate::caches::Caches;
 use crate::conv::{Choice, Setting};
 use crate::geometry::{Padding, Window};
 use crate::layout::{from_blocked, to_blocked};
@@ -101,7 +102,8 @@ impl Case {
     fn stem(&self, isa: Isa) -> Stem {
         let ConvProblem { batch, in_channels, out_channels, groups, input, window } = self.problem;
         let shape = ConvShape { in_channels, out_channels, groups, input, window };
-        let setting = Setting { batch, choice: Choice::Auto, precision: Precision::F32, fixed_weights: false };
+        let (precision, caches) = (Precision::F32, Caches::TYPICAL);
+        let setting = Setting { batch, choice: Choice::Auto, precision, fixed_weights: false, caches };
         let conv = Conv::new(shape, true, isa, setting).unwrap();
         let chain = NormChain::new(out_channels, conv.output(), self.after, self.pool, isa);
         Stem::new(conv, chain)

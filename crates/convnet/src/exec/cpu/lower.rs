@@ -106,6 +106,7 @@ pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
             choice: engine.conv_choice(),
             precision: engine.product_precision(),
             fixed_weights: purpose == Purpose::Inference,
+            caches: engine.caches(),
         },
         readers,
         pictures,
