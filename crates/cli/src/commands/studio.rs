@@ -1,4 +1,6 @@
-//! `convnet studio`: the page of a run, while it trains and after.
+//! `convnet studio`: the page of a run, while it trains and after; of data, a run that it begins.
+
+mod training;
 
 use std::collections::{BTreeMap, hash_map::DefaultHasher};
 use std::fs;
@@ -11,11 +13,16 @@ use convnet::classifier::Classifier;
 use convnet::train::RunFolder;
 use convnet_serve::Source;
 
+use self::training::Training;
 use super::serve::ServerArgs;
 use crate::args::EngineArgs;
 use crate::console::Console;
+use crate::usage::Usage;
 
 /// Open the page of a run: its curves while it trains, its report, and its network to try and to look into
+///
+/// Of data, which are named as for `convnet train`, a training with everything by default is begun beside the page; it ends when the page
+/// does, with a checkpoint.
 ///
 /// The page is served to this machine alone until Ctrl-C, as `convnet serve` does it. Once the run has weights its network can be tried:
 /// pictures, explanations, the maps of every layer and the arithmetic of every number in them; while it trains, the network is loaded
@@ -23,10 +30,11 @@ use crate::console::Console;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet studio runs/cnn-1\n  \
+    convnet studio photos/\n  \
     convnet studio runs/* --port 9000")]
 pub(crate) struct Args {
-    /// Folders of runs
-    #[arg(value_name = "RUN", required = true)]
+    /// Folders of runs; or data to begin a run with
+    #[arg(value_name = "RUN|DATA", required = true)]
     runs: Vec<PathBuf>,
 
     /// Do not open a browser
@@ -44,7 +52,14 @@ impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
         let listener = self.server.listen()?;
         let mut server = self.server.server(&self.engine, console)?;
-        for (path, name) in self.runs.iter().zip(names(&self.runs)) {
+        let training = self.training()?;
+        let begun = training.as_ref().map(|training| vec![training.run.clone()]);
+        if let Some(Training { run, data, .. }) = &training {
+            let text = format!("Training on {data} into {}: convnet train has more settings", run.display());
+            self.server.note(&text, console);
+        }
+        let runs = begun.as_ref().unwrap_or(&self.runs);
+        for (path, name) in runs.iter().zip(names(runs)) {
             let run = RunFolder::open(path)?;
             server.add_run(&name, path)?;
             if Classifier::weights_of_run(&run).is_none() {
@@ -63,6 +78,22 @@ impl Args {
             }
             Ok(())
         })
+    }
+}
+
+impl Args {
+    /// Begins a training where data are named.
+    fn training(&self) -> anyhow::Result<Option<Training>> {
+        let is_run = |path: &&PathBuf| RunFolder::open(path).is_ok();
+        match (&self.runs[..], self.runs.iter().find(|path| !is_run(path))) {
+            (_, None) => Ok(None),
+            ([data], _) => Training::begin(data).map(Some),
+            (_, Some(path)) => {
+                let problem =
+                    format!("{}: no folder of a run: expected runs, or data alone to begin one", path.display());
+                Err(Usage::new(problem).into())
+            }
+        }
     }
 }
 
