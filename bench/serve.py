@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = 32
 # Seconds in which the load itself gets going.
 WARM_UP = 1.0
+# Seconds for which the capacity is measured, at most, and between two looks at the memory.
+CAPACITY_SECONDS, LOOK = 20, 2.0
 PEER = """
 import litserve as ls, torch, torchvision
 from PIL import Image
@@ -101,7 +104,7 @@ class Client:
     async def ask(self, message):
         """The status of the answer."""
         for attempt in range(2):
-            reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = self.idle.pop() if self.idle and not attempt else await asyncio.open_connection("127.0.0.1", self.port)
             try:
                 writer.write(message)
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -164,6 +167,27 @@ def memory(process):
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+class Memory(threading.Thread):
+    """Looks at the memory of a process, in MB, until it is told to stop."""
+
+    def __init__(self, process):
+        super().__init__(daemon=True)
+        self.process, self.found, self.ended = process, [], threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.is_set():
+            self.found.append(round(memory(self.process), 1))
+            self.ended.wait(LOOK)
+
+    def stop(self):
+        """What it was in the second tenth of the time and in the last, where it was largest."""
+        self.ended.set()
+        self.join()
+        tenth = max(len(self.found) // 10, 1)
+        return [max(self.found[tenth : 2 * tenth] or self.found), max(self.found[-tenth:])]
+
+
 def in_a_process(function, *arguments):
     """The result of a coroutine that runs in a process of its own."""
     from concurrent.futures import ProcessPoolExecutor
@@ -186,14 +210,15 @@ def of_convnet(arguments, weights, files):
         in_a_process(closed_loop, port, messages, 1, 2)
         _, latencies = in_a_process(closed_loop, port, messages, 1, 3)
         service = statistics.median(latencies)
-        capacity, _ = in_a_process(closed_loop, port, messages, CLIENTS, arguments.seconds)
+        capacity, _ = in_a_process(closed_loop, port, messages, CLIENTS, min(arguments.seconds, CAPACITY_SECONDS))
         rows = [{"service_ms": 1000 * service, "capacity": capacity, "memory_mb": memory(server)}]
         told(f"convnet: service time {1000 * service:.2f} ms, capacity {capacity:.0f} pictures/s")
         for load in arguments.loads:
+            looking = Memory(server)
             found = in_a_process(open_loop, port, messages, load * capacity, arguments.seconds)
             good = [latency for status, latency in found if status == 200]
             statuses = {str(status): sum(1 for other, _ in found if other == status) for status, _ in found}
-            row = {"load": load, "requests": len(found), "statuses": statuses, "memory_mb": memory(server)}
+            row = {"load": load, "requests": len(found), "statuses": statuses, "memory_mb": looking.stop()}
             row |= {"p50_ms": 1000 * quantile(good, 0.5), "p99_ms": 1000 * quantile(good, 0.99)}
             told(f"convnet at {load}: {row}")
             rows.append(row)
@@ -222,7 +247,7 @@ def of_peer(arguments, weights, files):
             raise SystemExit("error: the peer does not answer")
         in_a_process(closed_loop, port, messages, CLIENTS, 3)
         _, latencies = in_a_process(closed_loop, port, messages, 1, 3)
-        capacity, _ = in_a_process(closed_loop, port, messages, CLIENTS, arguments.seconds)
+        capacity, _ = in_a_process(closed_loop, port, messages, CLIENTS, min(arguments.seconds, CAPACITY_SECONDS))
         service = 1000 * statistics.median(latencies)
         told(f"LitServe: service time {service:.2f} ms, capacity {capacity:.0f} pictures/s")
         return {"service_ms": service, "capacity": capacity}

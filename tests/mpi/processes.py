@@ -8,6 +8,7 @@
   augmentation on coloured pictures that this script makes; `--cifar TAR` takes CIFAR-10's in their place.
 - A killed rank, a killed rank 0, SIGTERM to the launcher, a disk that is full on rank 0, a NaN: the job ends within ten seconds, and the
   run goes on with another number of processes to the hash of the run that nothing has broken.
+- `predict` and `eval` on a folder, divided among 2 and 3 processes, say what one says.
 - Bad use is told on one line.
 
 Needs Python alone; `--plain` is the program without MPI, to see what it says under a launcher.
@@ -44,10 +45,10 @@ WITHIN = 10.0
 class Job:
     """A training under a launcher, in a process group of its own."""
 
-    def __init__(self, program, size, arguments, environment=None, launcher=None):
+    def __init__(self, program, size, arguments, environment=None, launcher=None, command="train"):
         launcher = [] if size is None else [*launcher, "-n", str(size)]
         self.process = subprocess.Popen(
-            [*launcher, *program, "train", *arguments],
+            [*launcher, *program, command, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -71,8 +72,8 @@ class Bench:
         self.launcher = shlex.split(options.mpirun)
         self.failures, self.done = [], 0
 
-    def job(self, size, arguments, environment=None, program=None):
-        return Job([program or self.options.convnet], size, arguments, environment, self.launcher)
+    def job(self, size, arguments, environment=None, program=None, command="train"):
+        return Job([program or self.options.convnet], size, arguments, environment, self.launcher, command)
 
     def hash(self, size, arguments, environment=None):
         job = self.job(size, [*arguments, "--json"], environment)
@@ -150,6 +151,33 @@ def same_bits(bench, name, settings):
         return next(iter(hashes.values()))[:16]
 
     bench.check(f"same bits: {name}", work)
+
+
+def divided(bench, photos):
+    """`predict` and `eval` on a folder say what one process says; a picture that cannot be used is told of once."""
+    weights = bench.folder / "resnet20 with augmentation-0" / "best.safetensors"
+    spoiled = bench.folder / "spoiled"
+    shutil.copytree(photos, spoiled)
+    (spoiled / "green/011.png").write_bytes(b"no picture")
+
+    def work(command, flags, code):
+        def found(size):
+            job = bench.job(size, [*flags, "--weights", str(weights), "--json", "--threads", "1"], command=command)
+            assert job.wait() == code, f"exit {job.process.returncode}:\n{job.err[-2000:]}"
+            told = [line for line in job.err.splitlines() if "011.png" in line]
+            assert len(told) == code, job.err
+            document = json.loads(job.out)
+            document.pop("seconds", None)
+            return document
+
+        alone = found(None)
+        for size in [2, 3]:
+            assert found(size) == alone, f"{size} processes find something else"
+
+    for folder, code in [(photos, 0), (spoiled, 1)]:
+        name = "" if code == 0 else ", one cannot be used"
+        bench.check(f"divided: predict{name}", lambda: work("predict", ["--logits", str(folder)], code))
+        bench.check(f"divided: eval{name}", lambda: work("eval", ["--data", str(folder), "--split", "train"], code))
 
 
 # Small steps, and a checkpoint every few of them.
@@ -282,6 +310,8 @@ def run(options, folder):
         print("skip full disk: mounting one is not allowed here")
     random_kills(bench, 5 if options.quick else options.kills, whole)
 
+    divided(bench, photos)
+
     short = ["--epochs", "1", "--limit", "500", "--threads", "1"]
     out = lambda name: ["--out", str(folder / name)]
     one_message(bench, "told: ranks that do not divide", 2, [*short, "--shards", "3", *out("odd")], "a multiple of 2, the number of processes")
@@ -304,7 +334,7 @@ def run(options, folder):
     missing = resumed.replace(str(folder / "whole"), str(folder / "elsewhere"))
     one_message(bench, "told: a folder that one process sees", 2, [], "expected the folder of a run", wrap=wrap(f"{program} {missing}", f"{program} {resumed}"))
     alone = shlex.join([program, "models"])
-    one_message(bench, "told: another command", 2, [], "only train is divided among processes", wrap=[*bench.launcher, "-n", "2", "sh", "-c", alone])
+    one_message(bench, "told: another command", 2, [], "only train, eval and predict are divided", wrap=[*bench.launcher, "-n", "2", "sh", "-c", alone])
     if options.plain:
         one_message(bench, "told: a program without MPI", 1, [], "built without MPI", {"PMI_RANK": "0", "PMI_SIZE": "2"}, wrap=[options.plain, "train", *short])
     print(f"{bench.done} of {bench.done + len(bench.failures)} pass")

@@ -8,6 +8,7 @@ use clap::Args;
 use convnet::classifier::Classifier;
 use convnet::columns::counted;
 use convnet::data::{Dataset, Part, Sizing, Source, labels};
+use convnet::distributed::Processes;
 use convnet::exec::{ConvChoice, Engine, Precision};
 use convnet::net::Net;
 use convnet::ops::{PictureSize, Shape};
@@ -245,7 +246,19 @@ impl EngineArgs {
     /// # Errors
     /// As [`ThreadArgs::engine`].
     pub(crate) fn engine(&self, console: &Console) -> Result<Engine> {
-        let engine = self.threads.engine()?.with_conv(self.conv.unwrap_or_default());
+        self.engine_among(&Processes::alone(), console)
+    }
+
+    /// The same in one of several processes, which share a machine's cores where no number of threads is said.
+    ///
+    /// # Errors
+    /// As [`ThreadArgs::engine`].
+    pub(crate) fn engine_among(&self, processes: &Processes, console: &Console) -> Result<Engine> {
+        let engine = match self.threads.threads {
+            None | Some(0) if processes.size() > 1 => Engine::new(processes.threads())?,
+            Some(_) | None => self.threads.engine()?,
+        };
+        let engine = engine.with_conv(self.conv.unwrap_or_default());
         let engine = engine.with_precision(self.precision.unwrap_or_default());
         warn_of_emulation(&engine, console);
         Ok(engine)

@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::processes;
+
 /// How much is said on stderr.
 pub(crate) struct Console {
     quiet: bool,
@@ -88,6 +90,10 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// As [`print()`].
 pub(crate) fn print_as_it_is(text: &str) -> anyhow::Result<()> {
+    // Of several processes, one has the results of all.
+    if !processes::is_first() {
+        return Ok(());
+    }
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
 }

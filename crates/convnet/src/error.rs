@@ -257,6 +257,9 @@ pub enum Error {
         /// What it says.
         problem: String,
     },
+    /// A picture that another process could not use, as it says.
+    #[error("{0}")]
+    PictureElsewhere(String),
     /// Something that this build of the library leaves out.
     #[error("{what} is not part of this build: build the crate convnet with its feature '{feature}'")]
     #[non_exhaustive]
@@ -347,6 +350,11 @@ impl Error {
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         move |source| Error::Io { action, path, source }
+    }
+
+    /// Whether it is that of one picture, beside which others can be used.
+    pub fn is_of_a_picture(&self) -> bool {
+        matches!(self, Error::Picture { .. } | Error::PictureElsewhere(_) | Error::Io { .. } | Error::File { .. })
     }
 
     /// Whether the system could not read or write, rather than that a file is not there or may not be read.

@@ -8,7 +8,9 @@ use std::path::{self, Path, PathBuf};
 use convnet::classifier::{Classifier, Description};
 use convnet::columns::{Columns, Style, counted, thousands};
 use convnet::data::{HeldOut, LeftOut, Part};
-use convnet::evaluate::{Evaluation, PredictionsCsv, Seen, Told, evaluate_pictures};
+use convnet::distributed::Processes;
+use convnet::evaluate::{Evaluation, PredictionsCsv, Seen, Told, evaluate_pictures_among};
+use convnet::exec::Engine;
 use convnet::files::AtomicFile;
 use convnet::pairing::{self, By, Pairing};
 use convnet::predictor::Predictor;
@@ -20,6 +22,7 @@ use serde::Serialize;
 use crate::args::{ClassifierArgs, DataArgs, EngineArgs};
 use crate::console::{Console, print, print_json};
 use crate::pictures::{PictureArgs, Shown, Unusable, tell_damage};
+use crate::processes;
 use crate::usage::Usage;
 
 /// Pairs of classes that are named in a line of text.
@@ -30,7 +33,8 @@ const CONFUSED: usize = 5;
 /// top-1 counts a picture as recognised when its class is the first guess, top-5 when it is among the first five; of five
 /// classes or fewer, top-5 says nothing. The interval beside a share is where the share among all such pictures lies with
 /// 95 % confidence. The calibration error is how far the probability of the first guess is from the share of right guesses.
-/// Classes of the data and of the network are paired by name; the data may have some of them alone.
+/// Classes of the data and of the network are paired by name; the data may have some of them alone. Under mpirun the pictures are divided
+/// among the processes (docs/scaling.md).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet eval --run runs/cnn-1\n  \
@@ -93,6 +97,19 @@ struct Document<'a> {
     evaluation: &'a Evaluation,
 }
 
+/// What is measured, and with what.
+struct Prepared<'a> {
+    run: Option<RunFolder>,
+    config: Option<TrainConfig>,
+    data: String,
+    description: Description,
+    engine: Engine,
+    held_out: HeldOut,
+    pairing: Pairing,
+    page: Option<Page<'a>>,
+    predictor: Predictor,
+}
+
 /// Whether the pictures that a run's split holds out are those that it held out when the run was trained.
 fn check_split(run: &RunFolder, config: &TrainConfig, data: &str, held_out: &HeldOut) -> anyhow::Result<()> {
     let (Some(now), Some(then), None) = (held_out.split(), run.split()?, config.data.limit) else {
@@ -113,6 +130,15 @@ fn check_split(run: &RunFolder, config: &TrainConfig, data: &str, held_out: &Hel
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        let processes = processes::join()?;
+        let prepared = processes.agree(self.prepare(console, &processes))?;
+        let count = prepared.held_out.len();
+        let unusable = processes.agree(self.measure(prepared, &processes, console))?;
+        Ok(processes.agree(unusable.end(count))?)
+    }
+
+    /// All that is known before the first picture is seen.
+    fn prepare(&self, console: &Console, processes: &Processes) -> anyhow::Result<Prepared<'_>> {
         let (classifier, run) = self.classifier.load(console)?;
         let config = run.as_ref().map(RunFolder::config).transpose()?;
         let data = match (self.data.name(), &config) {
@@ -124,19 +150,28 @@ impl Args {
         };
         let description = self.pictures.apply(classifier.description, console)?;
         let classifier = Classifier { description, ..classifier };
-        let engine = self.engine.engine(console)?;
+        let engine = self.engine.engine_among(processes, console)?;
         let left_out = run.as_ref().map(RunFolder::left_out).transpose()?.flatten().unwrap_or_default();
         let held_out = self.held_out(&data, config.as_ref(), &left_out, console)?;
         if let (Some(run), Some(config)) = (&run, &config) {
             check_split(run, config, &data, &held_out)?;
         }
-        let (part, count) = (held_out.part(), held_out.len());
         let pairing = self.pair(held_out.classes(), &classifier.description, console)?;
-        let mut page = self.html.as_deref().map(|path| Page::begin(path, &classifier)).transpose()?;
+        // The first process writes.
+        let html = self.html.as_deref().filter(|_| processes.is_first());
+        let page = html.map(|path| Page::begin(path, &classifier)).transpose()?;
         let description = classifier.description.clone();
-        let mut table = self.predictions.as_deref().map(|path| Table::begin(path, &description)).transpose()?;
-        let predictor = Predictor::with_engine(classifier, &engine)?.planes(page.is_some());
-        let predictor = predictor.batch_size(self.batch_size.min(count)).strict(self.pictures.strict);
+        let predictor = Predictor::with_engine(classifier, &engine)?.planes(self.html.is_some());
+        let predictor = predictor.batch_size(self.batch_size.min(held_out.len())).strict(self.pictures.strict);
+        Ok(Prepared { run, config, data, description, engine, held_out, pairing, page, predictor })
+    }
+
+    /// Shows the pictures to the network, and prints and writes what is found.
+    fn measure(&self, prepared: Prepared<'_>, processes: &Processes, console: &Console) -> anyhow::Result<Unusable> {
+        let Prepared { run, config, data, description, engine, held_out, pairing, mut page, predictor } = prepared;
+        let part = held_out.part();
+        let predictions = self.predictions.as_deref().filter(|_| processes.is_first());
+        let mut table = predictions.map(|path| Table::begin(path, &description)).transpose()?;
         let mut unusable = Unusable::default();
         let mut told = |told: Told| {
             match told {
@@ -150,7 +185,7 @@ impl Args {
             Ok(())
         };
         let pictures = held_out.into_inputs().map(|(input, label)| (input, pairing.classes[label as usize]));
-        let evaluation = evaluate_pictures(predictor, pictures, &mut told)?;
+        let evaluation = evaluate_pictures_among(processes, predictor, pictures, &mut told)?;
         table.map(Table::finish).transpose()?;
         if let Some(Page { path, file, gallery, weights }) = page {
             let epochs = run.as_ref().map(|run| read_metrics(&run.metrics_jsonl())).transpose()?.unwrap_or_default();
@@ -182,7 +217,7 @@ impl Args {
         } else {
             print(&self.text(&data, part, &evaluation))?;
         }
-        Ok(unusable.end(count)?)
+        Ok(unusable)
     }
 
     /// The pictures to measure with: for a run's own data those that it has held out.

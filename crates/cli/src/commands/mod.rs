@@ -53,11 +53,16 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether several processes can do it together.
+    fn is_divided(&self) -> bool {
+        matches!(self, Command::Train(_) | Command::Eval(_) | Command::Predict(_))
+    }
+
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        if let (Some(launch), false) = (processes::launch(), matches!(self, Command::Train(_))) {
+        if let (Some(launch), false) = (processes::launch(), self.is_divided()) {
             let (launcher, size) = (launch.launcher, launch.size);
             let problem = format!(
-                "{launcher} has started {size} processes, but only train is divided among processes: start this alone"
+                "{launcher} has started {size} processes, but only train, eval and predict are divided among processes: start this alone"
             );
             return Err(Usage::new(problem).into());
         }

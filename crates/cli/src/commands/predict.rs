@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use convnet::Result;
 use convnet::classifier::{Classifier, Description};
 use convnet::data::npy;
+use convnet::distributed::Processes;
 use convnet::predictor::{Answer, Guess, Input, Prediction, Predictor};
-use convnet::{Error, Result};
 use serde::Serialize;
 
 use crate::args::{ClassifierArgs, EngineArgs};
 use crate::console::{Console, print, print_as_it_is};
 use crate::pictures::{PictureArgs, Shown, Unusable, tell_damage};
+use crate::processes;
 
 /// Pictures that go through the network at once, at most.
 const BATCH: usize = 32;
@@ -21,7 +23,8 @@ const GUESSES: [usize; 2] = [5, 3];
 ///
 /// Pictures (PNG, JPEG, WebP, GIF, TIFF, BMP) may have any size: the shorter side is resized and the middle cut out, as the
 /// weights or the flags say. Photographs are turned upright as their EXIF data says. A picture that cannot be read is
-/// named on stderr, and the others are answered; the exit code is 1 then.
+/// named on stderr, and the others are answered; the exit code is 1 then. Under mpirun the pictures are divided among the processes
+/// (docs/scaling.md).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     convnet predict --run runs/cnn-1 runs/cnn-1/sample.png\n  \
@@ -75,30 +78,36 @@ struct Entry<'a> {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
-        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
-        let description = self.pictures.apply(description, console)?;
-        let inputs = self.inputs(&description)?;
-        let engine = self.engine.engine(console)?;
-        let top = self.top.unwrap_or(GUESSES[usize::from(!self.json)]);
-        let predictor = Predictor::with_engine(Classifier { description, weights }, &engine)?;
-        let mut predictor =
-            predictor.batch_size(inputs.len().min(BATCH)).top(top).logits(self.logits).strict(self.pictures.strict);
+        let processes = processes::join()?;
+        let (mut predictor, inputs) = processes.agree(self.prepare(console, &processes))?;
         let mut out =
             Output { json: self.json, begun: false, preprocessing: to_json(&Shown::new(predictor.description()))? };
         let mut unusable = Unusable::default();
         let count = inputs.len();
-        for Answer { name, result } in predictor.predict_all(inputs)? {
+        for Answer { name, result } in predictor.predict_all_among(&processes, inputs)? {
             match &result {
                 Ok(prediction) if prediction.warnings.is_empty() => {}
                 Ok(prediction) => tell_damage(console, &name, &prediction.warnings),
-                Err(error) if is_of_a_picture(error) && count > 1 => unusable.tell(console, error),
+                Err(error) if error.is_of_a_picture() && count > 1 => unusable.tell(console, error),
                 // There is no other picture, or something is wrong with the network, and so for each picture.
-                Err(_) => return result.map(drop).map_err(Into::into),
+                Err(_) => return Ok(processes.agree(result.map(drop))?),
             }
             out.add(&name, &result)?;
         }
         out.end()?;
-        Ok(unusable.end(count)?)
+        Ok(processes.agree(unusable.end(count))?)
+    }
+
+    /// What answers, and the pictures.
+    fn prepare(&self, console: &Console, processes: &Processes) -> anyhow::Result<(Predictor, Vec<Input>)> {
+        let (Classifier { description, weights }, _) = self.classifier.load(console)?;
+        let description = self.pictures.apply(description, console)?;
+        let inputs = self.inputs(&description)?;
+        let engine = self.engine.engine_among(processes, console)?;
+        let top = self.top.unwrap_or(GUESSES[usize::from(!self.json)]);
+        let predictor = Predictor::with_engine(Classifier { description, weights }, &engine)?;
+        let predictor = predictor.batch_size(inputs.len().min(BATCH)).top(top);
+        Ok((predictor.logits(self.logits).strict(self.pictures.strict), inputs))
     }
 
     /// The pictures, of which none is read yet but those of an array.
@@ -119,11 +128,6 @@ impl Args {
         }
         Ok(inputs)
     }
-}
-
-/// Whether an error is that of one picture, and the others can be answered.
-fn is_of_a_picture(error: &Error) -> bool {
-    matches!(error, Error::Picture { .. } | Error::Io { .. } | Error::File { .. })
 }
 
 /// The answers on stdout, as they come.

@@ -17,7 +17,7 @@ mod scaling;
 mod shards;
 mod sum;
 #[cfg(test)]
-mod test_group;
+pub(crate) mod test_group;
 #[cfg(test)]
 mod tests;
 mod tree;

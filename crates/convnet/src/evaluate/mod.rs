@@ -212,6 +212,19 @@ pub fn evaluate_pictures(
     pictures: impl Iterator<Item = (Input, u32)>,
     told: &mut dyn FnMut(Told) -> Result<()>,
 ) -> Result<Evaluation> {
+    evaluate_pictures_among(&Processes::alone(), predictor, pictures, told)
+}
+
+/// The same with other processes, each of which calls this with the same pictures and hears the same: the evaluation of one process.
+///
+/// # Errors
+/// As [`evaluate_pictures`]; where one process fails, all do.
+pub fn evaluate_pictures_among(
+    processes: &Processes,
+    predictor: Predictor,
+    pictures: impl Iterator<Item = (Input, u32)>,
+    told: &mut dyn FnMut(Told) -> Result<()>,
+) -> Result<Evaluation> {
     let mut predictor = predictor.top(0).logits(true);
     let classes = predictor.description().classes().to_vec();
     let mut tally = Tally::new(classes.len());
@@ -222,7 +235,7 @@ pub fn evaluate_pictures(
         input
     });
     let (mut taken, mut failed) = (0, None);
-    for answer in predictor.predict_all(inputs)? {
+    for answer in predictor.predict_all_among(processes, inputs)? {
         taken += 1;
         let label = labels.borrow_mut().pop_front().map_or(usize::MAX, |label| label as usize);
         if label >= classes.len() {
@@ -239,7 +252,7 @@ pub fn evaluate_pictures(
                 let planes = prediction.planes.unwrap_or_default();
                 told(Told::Seen(Seen { name, label, logits: &logits, planes: &planes }))?;
             }
-            Err(error @ (Error::Picture { .. } | Error::Io { .. } | Error::File { .. })) => {
+            Err(error) if error.is_of_a_picture() => {
                 told(Told::Unusable(&error))?;
                 failed = Some(error);
             }

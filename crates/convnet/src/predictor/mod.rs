@@ -28,6 +28,7 @@
 //! Pictures are decoded ahead on background threads while the net computes; memory is that of a few batches, however many
 //! pictures come.
 
+mod among;
 mod decoders;
 mod input;
 
@@ -37,6 +38,7 @@ use std::iter::Fuse;
 
 use serde::Serialize;
 
+pub use self::among::PredictionsAmong;
 use self::decoders::Decoders;
 pub use self::input::Input;
 use self::input::{Prepared, Values};

@@ -5,6 +5,7 @@ use super::*;
 use crate::StateDict;
 use crate::data::picture::write_png;
 use crate::data::{Normalization, Preprocessing};
+use crate::distributed::{Processes, test_group::together};
 use crate::net::Net;
 
 /// A net of which each output is the mean of a channel, so that answers can be told.
@@ -208,4 +209,46 @@ fn answers_do_not_depend_on_the_pictures_beside_them() {
         let alone = answers(1);
         assert!([3, 16, 19].iter().all(|&batch| answers(batch) == alone), "{name}");
     }
+}
+
+#[test]
+fn processes_together_find_what_one_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    png(folder.path(), "a.png", [0, 51, 255]);
+    let inputs = || {
+        let colour = |i: usize| [(i * 37) as u8, (i * 91) as u8, (i * 53) as u8];
+        let mut inputs: Vec<Input> = (0..23).map(|i| plain(colour(i), 4, 4)).collect();
+        // Some that cannot be used.
+        inputs[5] = Input::bytes(*b"no picture");
+        inputs[17] = Input::path(folder.path().join("missing.png"));
+        inputs[18] = Input::path(folder.path().join("a.png"));
+        inputs
+    };
+    let answers = |processes: &Processes, count: usize| -> Vec<String> {
+        let features = with_features(&["flatten_1"]).unwrap();
+        let mut predictor = features.batch_size(2).logits(true).planes(true).top(2);
+        let found = predictor.predict_all_among(processes, inputs().into_iter().take(count)).unwrap();
+        let text = |Answer { name, result }: Answer| match result {
+            Ok(prediction) => format!("{name}: {prediction:?}"),
+            Err(error) => format!("{name}: {error}"),
+        };
+        found.map(text).collect()
+    };
+    for count in [0, 1, 16, 23] {
+        let alone = answers(&Processes::alone(), count);
+        assert_eq!(alone.len(), count);
+        for size in [2, 3] {
+            let all = together(size, |processes| answers(&processes, count));
+            assert!(all.iter().all(|found| *found == alone), "{count} pictures, {size} processes: {all:?}");
+        }
+    }
+    // Others than the first process has.
+    let errors = together(2, |processes| {
+        let count = 3 + processes.rank();
+        let mut predictor = predictor();
+        let found: Vec<_> =
+            predictor.predict_all_among(&processes, inputs().into_iter().take(count)).unwrap().collect();
+        found.last().unwrap().result.as_ref().unwrap_err().to_string()
+    });
+    assert!(errors.iter().all(|error| error.contains("has other pictures")), "{errors:?}");
 }

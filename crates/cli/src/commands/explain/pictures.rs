@@ -51,7 +51,7 @@ pub(super) fn read(
             }
             Ok(Some(image))
         }
-        Err(error @ (Error::Picture { .. } | Error::Io { .. } | Error::File { .. })) => match unusable {
+        Err(error) if error.is_of_a_picture() => match unusable {
             Some(unusable) => {
                 unusable.tell(console, &error);
                 Ok(None)
