@@ -6,6 +6,7 @@
 //! | scale and shift into the convolution, linear layer, layer norm, or scale and shift before | nothing else reads that | the same |
 //! | scale and shift, or padding, as a 1×1 convolution of each channel | nothing else has taken them; the padding is of zeros | `what_nothing_takes_is_a_convolution` |
 //! | a mean over channels as a 1×1 convolution | no layer norm has taken it | `means_over_channels` |
+//! | a concatenation in the place of all that it has, in a later one that begins with them | none | `concatenations_of_a_dense_block_are_nested` |
 //! | a linear layer on everything as a convolution | its output is used as maps | `features_are_maps_where_maps_are_wanted` |
 //!
 //! Features are a vector in a net, or maps of one pixel. They are maps where an operation on maps reads them, and a vector
@@ -54,6 +55,7 @@ pub(super) fn lower(
 ) -> Result<Lowered, Vec<Refused>> {
     let output = fold(graph, output);
     let used = used(graph, output);
+    nest(graph, &used);
     let wanted = maps_wanted(graph, &used, output);
     let [channels, ..] = graph.shape(0);
     let input = if features && !wanted[0] { Shape::Vector(channels) } else { Shape::Map(graph.shape(0)) };
@@ -103,6 +105,27 @@ fn used(graph: &Graph, output: usize) -> Vec<usize> {
         }
     }
     (0..graph.nodes.len()).filter(|&index| used[index]).collect()
+}
+
+/// A concatenation that begins with all that an earlier one has reads that one in their place: so the layers of a dense block, each of which
+/// reads all before it, write into one buffer.
+fn nest(graph: &mut Graph, used: &[usize]) {
+    // The last concatenation that begins with a node, and what it has.
+    let mut last: HashMap<usize, (usize, Vec<usize>)> = HashMap::new();
+    for &index in used {
+        let node = &mut graph.nodes[index];
+        if !matches!(node.operation, Operation::Net(Op::Concat)) {
+            continue;
+        }
+        let inputs = node.inputs.clone();
+        if let Some((earlier, its)) = last.get(&inputs[0])
+            && its.len() < inputs.len()
+            && inputs.starts_with(its)
+        {
+            node.inputs.splice(..its.len(), [*earlier]);
+        }
+        last.insert(inputs[0], (index, inputs));
+    }
 }
 
 /// Scales and shifts into the layers before them; the node that then has the output.
@@ -374,5 +397,23 @@ mod tests {
         let lowered = lower(&mut graph, gated, "net", false, false).unwrap();
         assert_eq!(operations(&lowered), ["input", "conv2d", "mul"]);
         crate::weights::check(&lowered.net, &lowered.weights).unwrap();
+    }
+
+    #[test]
+    fn concatenations_of_a_dense_block_are_nested() {
+        let mut graph = Graph::new([3, 8, 8]);
+        let layers: Vec<usize> = (0..4).map(|_| conv(&mut graph, 0, 4)).collect();
+        let mut concat = |inputs: &[usize]| graph.net(Op::Concat, inputs, Vec::new()).unwrap();
+        let two = concat(&layers[..2]);
+        let three = concat(&layers[..3]);
+        let other = concat(&[layers[0], layers[3]]);
+        let four = concat(&[layers[0], layers[3], layers[1]]);
+        let all = concat(&[two, three, other, four]);
+        let used = used(&graph, all);
+        nest(&mut graph, &used);
+        let inputs = |node: usize| graph.nodes[node].inputs.clone();
+        assert_eq!([inputs(two), inputs(three)], [layers[..2].to_vec(), vec![two, layers[2]]]);
+        assert_eq!([inputs(other), inputs(four)], [vec![layers[0], layers[3]], vec![other, layers[1]]]);
+        assert_eq!(inputs(all), [two, three, other, four]);
     }
 }
