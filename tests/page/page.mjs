@@ -238,6 +238,11 @@ const checks = {
     await shot(page, 'run-live');
     const report = await page.request.get(new URL(await page.locator('.run-name a').getAttribute('href'), page.url()).href);
     assert.match(await report.text(), /^<!DOCTYPE html>/);
+    const sheet = await page.context().newPage();
+    await sheet.setContent(await report.text());
+    const reported = await sheet.evaluate(drawings, '#curves .charts figure > svg');
+    assert.deepEqual(await page.evaluate(drawings, '.chart > svg'), reported, 'curves are drawn as in the report');
+    await sheet.close();
     await page.locator('.runs').getByLabel('digits').check();
     await page.locator('table.figures tbody tr').nth(1).waitFor();
     await page.locator('.chart').first().locator('.legend-of-curves li').nth(3).waitFor();
@@ -412,6 +417,14 @@ async function shot(page, name) {
 }
 
 /** Waits until nothing is computed any more. */
+/** Labels and heights of the curves of loss and accuracy, on the page and in a report; at the left, labels take more room on the page. */
+function drawings(selector) {
+  return [...document.querySelectorAll(selector)].slice(0, 2).map((svg) => ({
+    labels: [...svg.querySelectorAll('text')].map((text) => text.textContent.replace(/\s/g, ' ')),
+    curves: [...svg.querySelectorAll('polyline')].map((line) => line.getAttribute('points').split(' ').map((point) => point.split(',')[1])),
+  }));
+}
+
 const settled = (page) => page.locator('[aria-busy]').waitFor({ state: 'detached' });
 
 /** Chooses the sample picture and waits for its classes. */
