@@ -1,5 +1,6 @@
 //! Tensors whose elements are known as a graph is read: weights, shapes, settings.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -50,8 +51,13 @@ impl Constant {
 
     /// The elements as numbers of a net.
     pub(super) fn to_floats(&self) -> Vec<f32> {
+        self.as_floats().into_owned()
+    }
+
+    /// The same where they are, if they are such numbers.
+    pub(super) fn as_floats(&self) -> Cow<'_, [f32]> {
         match &self.data {
-            Data::Floats(values) => values.clone(),
+            Data::Floats(values) => values.into(),
             Data::Ints(values) => values.iter().map(|&value| value as f32).collect(),
         }
     }
@@ -69,7 +75,7 @@ impl Constant {
 
     /// The one number that all elements are.
     pub(super) fn uniform(&self) -> Option<f32> {
-        let values = self.to_floats();
+        let values = self.as_floats();
         let first = *values.first()?;
         values.iter().all(|&value| value == first).then_some(first)
     }

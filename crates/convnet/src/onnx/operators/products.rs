@@ -1,5 +1,7 @@
 //! Convolutions and products with matrices.
 
+use std::borrow::Cow;
+
 use super::arithmetic::affine;
 use crate::Tensor;
 use crate::geometry::{Padding, Window};
@@ -87,7 +89,7 @@ pub(super) fn gemm<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs
         return Err(format!("expected a matrix A, got {}", reader.described(&view)));
     }
     let view = View { layout: view.layout.transpose(order), ..view };
-    let matrix = if call.int("transB", 0) != 0 { matrix.clone() } else { turn(matrix)? };
+    let matrix = if call.int("transB", 0) != 0 { Cow::Borrowed(matrix) } else { Cow::Owned(turn(matrix)?) };
     let product = product(reader, &view, &matrix, call.float("alpha", 1.0))?;
     let Some(addend) = given(inputs, 2)? else { return Ok(Value::View(product)) };
     let beta = call.float("beta", 1.0);
@@ -114,11 +116,16 @@ fn product(reader: &mut Reader<'_>, view: &View, matrix: &Constant, factor: f32)
     };
     let of_all = places.len() != channels;
     // Rows of the matrix in the order of the tensor; those of the layer in the order of the value.
-    let numbers = matrix.to_floats();
-    let mut weight = vec![0.0; numbers.len()];
-    for (row, target) in numbers.chunks_exact(length).zip(weight.chunks_exact_mut(length)) {
-        places.iter().zip(row).for_each(|(&place, number)| target[place] = factor * number);
-    }
+    let numbers = matrix.as_floats();
+    let weight = if places.iter().copied().eq(0..length) {
+        numbers.iter().map(|number| factor * number).collect()
+    } else {
+        let mut weight = vec![0.0; numbers.len()];
+        for (row, target) in numbers.chunks_exact(length).zip(weight.chunks_exact_mut(length)) {
+            places.iter().zip(row).for_each(|(&place, number)| target[place] = factor * number);
+        }
+        weight
+    };
     let node = reader.graph.linear(view.node, of_all, Tensor::new([outputs, length], weight));
     Ok(View { node, layout: view.layout.with_channels(last, outputs) })
 }
