@@ -254,10 +254,7 @@ impl EngineArgs {
     /// # Errors
     /// As [`ThreadArgs::engine`].
     pub(crate) fn engine_among(&self, processes: &Processes, console: &Console) -> Result<Engine> {
-        let engine = match self.threads.threads {
-            None | Some(0) if processes.size() > 1 => Engine::new(processes.threads())?,
-            Some(_) | None => self.threads.engine()?,
-        };
+        let engine = Engine::new(processes.share_of(self.threads.threads.unwrap_or(0)))?;
         let engine = engine.with_conv(self.conv.unwrap_or_default());
         let engine = engine.with_precision(self.precision.unwrap_or_default());
         warn_of_emulation(&engine, console);

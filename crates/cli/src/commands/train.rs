@@ -295,8 +295,7 @@ impl Args {
 
 /// The engine of the configuration, with this process's share of the cores where no number of threads is said.
 fn engine(config: &TrainConfig, processes: &Processes) -> convnet::Result<Engine> {
-    let own = EngineConfig { threads: processes.threads(), ..config.engine };
-    if config.engine.threads == 0 && processes.size() > 1 { own.engine() } else { config.engine.engine() }
+    EngineConfig { threads: processes.share_of(config.engine.threads), ..config.engine }.engine()
 }
 
 /// The processes with the exchanges of the configuration.

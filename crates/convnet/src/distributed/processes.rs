@@ -136,6 +136,11 @@ impl Processes {
         (cores().max(own) / self.local_size).clamp(1, own)
     }
 
+    /// So many threads as are asked for; where that is 0, for one per core, this process's share of them.
+    pub fn share_of(&self, threads: usize) -> usize {
+        if threads == 0 && self.size > 1 { self.threads() } else { threads }
+    }
+
     /// What each process has to say, by its number.
     ///
     /// # Errors
