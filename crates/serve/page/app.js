@@ -18,6 +18,8 @@ const EVERY = 5000;
 const root = document.documentElement;
 
 let hasRuns = false;
+/** The tab of an address that names none. */
+let home = 'try';
 let current = null;
 const alert = alertBox();
 const tabs = { try: tryTab(), network: networkTab(), run: runTab(), lecture: lectureTab(() => hasRuns) };
@@ -48,8 +50,7 @@ function skipTo(event) {
 function route() {
   const before = current;
   const [name, argument] = location.hash.slice(1).split('/');
-  const first = hasRuns && !model.value ? 'run' : 'try';
-  const shown = Object.hasOwn(tabs, name) && !(name === 'run' && !hasRuns) ? name : first;
+  const shown = Object.hasOwn(tabs, name) && !(name === 'run' && !hasRuns) ? name : home;
   for (const [tab, panel] of Object.entries(panels)) {
     panel.hidden = tab !== shown;
     if (tab !== shown) tabs[tab].close?.();
@@ -188,6 +189,8 @@ async function start() {
   try {
     const [models, runs] = await Promise.all([listModels(), listRuns()]);
     hasRuns = runs.length > 0;
+    // Before its first epoch is over, a training has no model: there is only the run to look at.
+    if (hasRuns && models.length === 0) home = 'run';
     await showModels(models);
     route();
     if (hasRuns) watchModels(models);
