@@ -292,6 +292,7 @@ def run(options, folder):
     same_bits(bench, "cnn with dropout", "--epochs 1 --shards 4 --threads 1 --limit 3000".split())
     same_bits(bench, "resnet20 with augmentation", resnet)
     mixed = "--epochs 1 --shards 4 --threads 1 --limit 1000 --batch-size 30 --mixup-alpha 0.4 --ema 0.99 --clip-grad-norm 1 --optimizer lamb"
+    same_bits(bench, "norms over all shards", [*resnet, "--sync-batch-norm"])
     same_bits(bench, "mixup, average, clipping, uneven shards", mixed.split())
 
     whole = bench.hash(None, [*BROKEN, "--out", str(folder / "whole")])

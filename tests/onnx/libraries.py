@@ -24,7 +24,7 @@ from exports import ROOT, Failed, Program, difference, fill
 TOLERANCE = 1e-5
 CLASSES = 7
 # Side of the pictures, where it is not a small one.
-SMALL, SIDES = 64, {"alexnet": 96, "inception_v3": 96}
+SMALL, SIDES = 64, {"alexnet": 96, "googlenet_v1": 96, "inception_v3": 96}
 
 
 def side_of(model):

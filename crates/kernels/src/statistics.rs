@@ -23,6 +23,23 @@ pub const fn parts_len(parts: usize, channels: usize) -> usize {
     parts * blocks(channels) * PART
 }
 
+/// Writes the one part that stands for many pixels, from the mean and biased variance of each channel, padded to whole blocks.
+///
+/// # Panics
+/// When `part` is shorter than [`parts_len`] of one part says.
+pub fn write_part(pixels: usize, mean: &[f32], var: &[f32], part: &mut [f32]) {
+    let lanes = mean.chunks_exact(LANES).zip(var.chunks_exact(LANES));
+    for ((mean, var), part) in lanes.zip(part[..mean.len() * PART / LANES].chunks_exact_mut(PART)) {
+        let [count, pivot, sum, squares] = part.as_chunks_mut::<LANES>().0 else {
+            unreachable!("a part is four vectors")
+        };
+        count.fill(pixels as f32);
+        pivot.copy_from_slice(mean);
+        sum.fill(0.0);
+        squares.iter_mut().zip(var).for_each(|(squares, var)| *squares = var * pixels as f32);
+    }
+}
+
 /// Where a tensor's parts go.
 #[derive(Clone, Copy)]
 pub struct StatisticsParts<'a> {
@@ -140,7 +157,7 @@ impl Kernel for SumPixels<'_> {
     }
 }
 
-/// Mean and biased variance of each channel, padded to whole blocks, from `parts` parts.
+/// Mean and biased variance of each channel, padded to whole blocks, from `parts` parts. One of no pixels counts nothing.
 ///
 /// # Panics
 /// When a slice is shorter than its layout says.
@@ -189,7 +206,7 @@ impl Kernel for Merge<'_> {
         for part in data.chunks(step) {
             let [count, pivot, sum, square] = lines(part);
             let count = f64::from(count[0]);
-            let share = 1.0 / count;
+            let share = if count > 0.0 { 1.0 / count } else { 0.0 };
             for lane in 0..LANES {
                 let sum = f64::from(sum[lane]);
                 let delta = f64::from(pivot[lane]) + sum * share - centre[lane];
@@ -269,6 +286,26 @@ mod tests {
         let one = statistics(Isa::best(), 1, &x, shape);
         for threads in [2, 5] {
             assert_eq!(one, statistics(Isa::best(), threads, &x, shape));
+        }
+    }
+
+    #[test]
+    fn a_part_may_stand_for_others() {
+        let (threads, shape) = (Threads::new(1).unwrap(), [6, 20, 50]);
+        let x: Vec<f32> = pattern(5, 6 * 20 * 50).iter().map(|&x| x as f32 + 3.0).collect();
+        let whole = statistics(Isa::best(), 1, &x, shape);
+        // Pictures 0 and 1, none, the other four.
+        let mut parts = vec![0.0; parts_len(3, 20)];
+        for (pictures, which) in [(0..2, 0), (2..6, 2)] {
+            let [mean, var] =
+                statistics(Isa::best(), 1, &x[pictures.start * 1000..pictures.end * 1000], [pictures.len(), 20, 50]);
+            let len = parts_len(1, 20);
+            write_part(pictures.len() * 50, &mean, &var, &mut parts[which * len..][..len]);
+        }
+        let (mut mean, mut var) = ([f32::NAN; 32], [f32::NAN; 32]);
+        merge(Isa::best(), &threads, [3, 20], &parts, &mut mean, &mut var);
+        for c in 0..32 {
+            assert!((mean[c] - whole[0][c]).abs() <= 1e-6 && (var[c] - whole[1][c]).abs() <= 1e-6, "channel {c}");
         }
     }
 

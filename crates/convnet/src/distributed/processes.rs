@@ -75,6 +75,7 @@ struct Caller {
 /// What is to be done, and where the answer goes.
 enum Job {
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
+    GatherNumbers(Buffer, Sender<Result<Buffer>>),
     Sum(Shards, Vec<Buffer>, Sender<Result<Vec<Buffer>>>),
     Abort(Sender<Result<()>>),
 }
@@ -150,6 +151,20 @@ impl Processes {
             None => Ok(vec![own]),
             Some(thread) => {
                 let answer = thread.begin(|answer| Job::Gather(own, answer))?;
+                answer.recv().map_err(|_| broken_off())?
+            }
+        }
+    }
+
+    /// The numbers that each process has, one after the other; all of them have as many.
+    ///
+    /// # Errors
+    /// When the processes lose one another.
+    pub(crate) fn gather_numbers(&self, own: Buffer) -> Result<Buffer> {
+        match &self.thread {
+            None => Ok(own),
+            Some(thread) => {
+                let answer = thread.begin(|answer| Job::GatherNumbers(own, answer))?;
                 answer.recv().map_err(|_| broken_off())?
             }
         }
@@ -309,6 +324,12 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Gather(own, answer) => drop(answer.send(group.all_gather_bytes(&own))),
+            Job::GatherNumbers(own, answer) => {
+                let lengths = vec![own.len(); group.size()];
+                let mut all = Buffer::zeros(own.len() * lengths.len());
+                let gathered = group.all_gather(&own, &mut all, &lengths);
+                drop(answer.send(gathered.map(|()| all)));
+            }
             Job::Sum(shards, mut own, answer) => {
                 let sum = received.sum(group, shards, &mut own);
                 drop(answer.send(sum.map(|()| own)));

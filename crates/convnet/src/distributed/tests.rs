@@ -13,7 +13,7 @@ use crate::net::Net;
 use crate::ops::{Activation, Conv2d, Linear, Op, Shape};
 use crate::prelude::*;
 use crate::random::Random;
-use crate::train::{Outcome, Recipe, Trainer};
+use crate::train::{Optimizer, Outcome, Recipe, Trainer};
 use crate::{Error, Result};
 
 /// Bright and dark pictures with noise, a third of them bright.
@@ -37,6 +37,25 @@ fn net(full: bool) -> Net {
     if full {
         net.then("dropout", Dropout::new(0.3)).unwrap();
     }
+    net.then("head", Linear::new(2)).unwrap();
+    net
+}
+
+/// Norms behind convolutions, before a sum and over a concatenation, and nothing that is drawn.
+fn normalised() -> Net {
+    let mut net = Net::new("normalised", Shape::Map([1, 8, 8])).unwrap();
+    net.then("conv1", Conv2d { bias: false, ..Conv2d::new(20, 3) }).unwrap();
+    net.then("norm1", BatchNorm2d::default()).unwrap();
+    let first = net.then("relu1", Activation::Relu).unwrap();
+    net.then("conv2", Conv2d { bias: false, ..Conv2d::new(20, Window::square(3).padding(1)) }).unwrap();
+    let second = net.then("norm2", BatchNorm2d::default()).unwrap();
+    net.add("sum", Op::Add, &[second, first]).unwrap();
+    let sum = net.then("relu2", Activation::Relu).unwrap();
+    net.add("both", Op::Concat, &[sum, first]).unwrap();
+    net.then("norm3", BatchNorm2d::default()).unwrap();
+    net.then("silu", Activation::Silu).unwrap();
+    net.then("pool", AdaptiveAvgPool2d::new([1, 1])).unwrap();
+    net.then("flatten", Op::Flatten).unwrap();
     net.then("head", Linear::new(2)).unwrap();
     net
 }
@@ -66,9 +85,9 @@ fn result(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>) {
 #[test]
 fn any_number_of_processes_ends_with_the_same_bits() {
     // 43 pictures are four batches of 10 and one of 3, which has fewer than there are shards.
-    let of = |shards: usize, size: usize| {
+    let of = |shards: usize, size: usize, sync_batch_norm: bool| {
         let recipe = || {
-            let mut recipe = recipe(shards);
+            let mut recipe = Recipe { sync_batch_norm, ..recipe(shards) };
             recipe.optimizer.clip_grad_norm = Some(1.0);
             recipe
         };
@@ -78,14 +97,16 @@ fn any_number_of_processes_ends_with_the_same_bits() {
     };
     let mut hashes = Vec::new();
     for (shards, sizes) in [(1, vec![1]), (2, vec![1, 2]), (4, vec![1, 2, 4]), (6, vec![1, 2, 3, 6])] {
-        let found: Vec<_> = sizes.into_iter().map(|size| of(shards, size)).collect();
-        assert!(found.iter().all(|one| *one == found[0]), "{shards} shards: {found:?}");
-        hashes.push(found[0].0.clone());
+        for together in [false, true] {
+            let found: Vec<_> = sizes.iter().map(|&size| of(shards, size, together)).collect();
+            assert!(found.iter().all(|one| *one == found[0]), "{shards} shards, {together}: {found:?}");
+            hashes.push(found[0].0.clone());
+        }
     }
-    // Each shard has statistics of its own, so their number matters.
+    // The number of shards matters, and so does whether each has statistics of its own, but for a single one.
     hashes.sort();
     hashes.dedup();
-    assert_eq!(hashes.len(), 4);
+    assert_eq!(hashes.len(), 7);
 }
 
 #[test]
@@ -103,6 +124,33 @@ fn shards_without_norms_find_the_gradients_of_the_whole_batch() {
             let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(largest < 2e-5, "{shards} shards, {name}: {largest}");
         }
+    }
+}
+
+/// Synchronised norms see the whole batch, so shards find what a batch finds that is not cut.
+#[test]
+fn shards_that_are_normalised_together_learn_what_the_whole_batch_does() {
+    let weights = |shards: usize, sync_batch_norm: bool| {
+        let mut recipe = Recipe { epochs: 1, sync_batch_norm, ema: None, precise_bn: Some(0), ..recipe(shards) };
+        recipe.optimizer.name = Optimizer::Sgd;
+        recipe.optimizer.lr = 0.05;
+        let outcome = trained(&Processes::alone(), normalised(), recipe).unwrap();
+        (outcome.classifier().unwrap().weights, outcome.epochs[0].train_loss)
+    };
+    let largest = |a: &StateDict, b: &StateDict| {
+        let of = |(name, tensor): (&String, &Tensor)| {
+            let pairs = tensor.data().iter().zip(b[name].data());
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        a.iter().map(of).fold(0.0, f32::max)
+    };
+    let (whole, loss) = weights(1, false);
+    // Batches of 10 are cut evenly or not, and the last one of 3 leaves shards without pictures.
+    for shards in [2, 3, 5, 10] {
+        let (together, together_loss) = weights(shards, true);
+        assert!((loss - together_loss).abs() < 1e-6, "{loss} {together_loss}");
+        let [off, apart] = [&together, &weights(shards, false).0].map(|cut| largest(&whole, cut));
+        assert!(off < 5e-6 && apart > 100.0 * off, "{shards} shards: {off} together, {apart} apart");
     }
 }
 
@@ -148,12 +196,14 @@ fn what_fails_in_one_process_fails_in_all_and_is_told_by_one() {
     assert_eq!(found, [[0, 1], [0, 1]]);
 
     // A rate at which nothing stays finite.
-    let mut hot = recipe(4);
-    hot.optimizer.lr = 1e38;
-    let told = together(2, |processes| trained(&processes, net(true), hot.clone()).unwrap_err());
-    let own: BTreeMap<usize, bool> =
-        told.iter().enumerate().map(|(rank, error)| (rank, matches!(error, Error::Diverged { .. }))).collect();
-    assert_eq!(own.values().filter(|own| **own).count(), 1, "{told:?}");
+    for sync_batch_norm in [false, true] {
+        let mut hot = Recipe { sync_batch_norm, ..recipe(4) };
+        hot.optimizer.lr = 1e38;
+        let told = together(2, |processes| trained(&processes, net(true), hot.clone()).unwrap_err());
+        let own: BTreeMap<usize, bool> =
+            told.iter().enumerate().map(|(rank, error)| (rank, matches!(error, Error::Diverged { .. }))).collect();
+        assert_eq!(own.values().filter(|own| **own).count(), 1, "{told:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::Engine;
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
-use super::cpu::stage::Mode;
+use super::cpu::stage::{Mode, Pass};
 use super::graph::Purpose;
 use super::inference::Structure;
 use super::parameters::{Packed, Slot, pack};
@@ -104,7 +104,8 @@ impl Gradients {
     pub fn forward(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
         let input = self.structure.net.input_shape().elements();
         super::check_images(images.len(), input, count, self.session.plan.batch)?;
-        self.session.forward((&self.packed, &mut self.running), images, count, Mode::Evaluation);
+        let pass = Pass::of(count, Mode::Evaluation);
+        self.session.forward((&self.packed, &mut self.running), images, pass);
         (self.count, self.state) = (count, State::Forward);
         let len = count * self.output_len();
         let output = &mut self.output[..len];
@@ -129,7 +130,8 @@ impl Gradients {
             return Err(Error::Length { of, expected, found: by_output.len() });
         }
         self.session.write_output_gradient(self.session.plan.graph.outputs[0], self.count, by_output);
-        self.session.backward(&self.packed, &mut [], self.count, Mode::Evaluation, &mut |_, _| ());
+        let pass = Pass::of(self.count, Mode::Evaluation);
+        self.session.backward(&self.packed, &mut [], pass, &mut |_, _| ());
         self.state = State::Backward;
         Ok(())
     }

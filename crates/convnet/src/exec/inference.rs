@@ -6,7 +6,7 @@
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
-use super::cpu::stage::Mode;
+use super::cpu::stage::{Mode, Pass};
 use super::graph::Purpose;
 use super::parameters::{Packed, Slot, pack};
 use super::profile::ProfileRow;
@@ -251,7 +251,7 @@ impl Inference {
     pub fn run(&mut self, images: &[f32], count: usize) -> Result<&[f32]> {
         let described = &self.structure.described;
         super::check_images(images.len(), described.input_shape().elements(), count, self.session.plan.batch)?;
-        self.session.forward((&self.weights.packed, &mut []), images, count, Mode::Inference);
+        self.session.forward((&self.weights.packed, &mut []), images, Pass::of(count, Mode::Inference));
         self.count = count;
         let output = &mut self.output[..count * described.output_shape().elements()];
         self.session.read_output(self.session.plan.graph.outputs[0], count, output);

@@ -2,14 +2,17 @@
 
 mod shards;
 mod statistics;
+mod synchronized;
 
 use self::shards::Spare;
-pub(crate) use self::shards::{Shard, Watch};
+pub(crate) use self::shards::{Bucket, Shard, Watch};
 use self::statistics::Average;
+use self::synchronized::Lane;
+pub(crate) use self::synchronized::{Others, ShardPictures};
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
-use super::cpu::stage::Mode;
+use super::cpu::stage::{Mode, Pass};
 use super::graph::{Layout, Purpose};
 use super::muon::{Muon, MuonStep};
 use super::parameters::{Packed, Slot, pack, unpack};
@@ -97,6 +100,8 @@ pub struct Training {
     sum: Buffer,
     /// Memory of sums over shards that nobody needs at the moment.
     spare: Spare,
+    /// Memory of shards that are normalised together.
+    lanes: Vec<Lane>,
     /// Whether the caller may have written where backward does not.
     touched: bool,
     update: Update,
@@ -159,6 +164,7 @@ impl Training {
         let loss = options.checked_loss(classes)?;
         let lowered = lower(Request {
             frozen: options.frozen(),
+            synchronized: options.synchronized,
             trained: &|name| options.trains(name),
             ..Request::new(net, Purpose::Training, engine, batch)
         })?;
@@ -179,6 +185,7 @@ impl Training {
             gradients: Buffer::zeros(len),
             sum: Buffer::default(),
             spare: Spare::default(),
+            lanes: Vec::new(),
             touched: false,
             update,
             groups,
@@ -247,12 +254,12 @@ impl Training {
         if self.touched {
             self.gradients.fill(0.0);
         }
-        let mode = Mode::Training { seed: self.pass_seed(self.passes) };
-        self.session.forward((&self.weights, &mut self.running), images, count, mode);
+        let pass = Pass::of(count, Mode::Training { seed: self.pass_seed(self.passes) });
+        self.session.forward((&self.weights, &mut self.running), images, pass);
         let start = self.session.profile.start();
         let step = self.losses(targets, count, share);
         self.session.profile.stop(start, "cross_entropy", "forward", 0);
-        self.session.backward(&self.weights, &mut self.gradients, count, mode, watch);
+        self.session.backward(&self.weights, &mut self.gradients, pass, watch);
         if add {
             shards::add(&self.session.plan.engine, &mut self.gradients, &self.sum);
         }
@@ -282,7 +289,7 @@ impl Training {
         }
         let mode = Mode::Training { seed: self.pass_seed(self.passes.saturating_sub(1)) };
         let mut running = self.running.clone();
-        let found = self.session.first_not_finite((&self.weights, &mut running), images, count, mode);
+        let found = self.session.first_not_finite((&self.weights, &mut running), images, Pass::of(count, mode));
         Ok(found.map(|(layer, value)| NotFinite { place: Place::Layer(layer), value }))
     }
 
@@ -525,7 +532,7 @@ impl Training {
 
     /// Bytes of activations, gradients of activations, and scratch.
     pub fn arena_bytes(&self) -> usize {
-        self.session.bytes()
+        self.session.bytes() + self.lanes.iter().map(Lane::bytes).sum::<usize>()
     }
 
     /// Switches the measuring of each stage on or off, and forgets what was measured.

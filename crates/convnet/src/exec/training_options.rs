@@ -144,6 +144,7 @@ pub struct TrainingBuilder<'a> {
     pub(super) batch: usize,
     pub(super) update: Update,
     pub(super) seed: u64,
+    pub(super) synchronized: bool,
     loss: Loss,
     frozen_norms: Box<dyn Fn(&str) -> bool + 'a>,
     groups: Box<dyn Fn(&str) -> ParameterGroup + 'a>,
@@ -157,6 +158,7 @@ impl<'a> TrainingBuilder<'a> {
             batch: 1,
             update: Update::ADAM,
             seed: 0,
+            synchronized: false,
             loss: Loss::default(),
             frozen_norms: Box::new(|_| false),
             groups: Box::new(|_| ParameterGroup::default()),
@@ -179,6 +181,12 @@ impl<'a> TrainingBuilder<'a> {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         TrainingBuilder { seed, ..self }
+    }
+
+    /// Whether batch norms can take the statistics of all shards of a batch.
+    #[must_use]
+    pub(crate) fn synchronized(self, synchronized: bool) -> Self {
+        TrainingBuilder { synchronized, ..self }
     }
 
     /// What a wrong answer costs: smoothing of labels, weights of classes, focal loss; plain cross-entropy unless this is called.

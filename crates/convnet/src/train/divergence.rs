@@ -2,7 +2,6 @@
 
 use super::saved::Saved;
 use super::{Progress, Recipe, Trainer};
-use crate::data::Batch;
 use crate::exec::{NotFinite, Place, Training};
 use crate::{Error, Result, StateDict};
 
@@ -34,13 +33,19 @@ impl<'a> Divergence<'a> {
     }
 
     /// The loss of the next step; where it is no number, the error names the layer in which that begins.
-    pub(super) fn expect_finite_loss(self, training: &mut Training, batch: &Batch, loss: f64) -> Result<()> {
+    pub(super) fn expect_finite_loss(
+        self,
+        training: &mut Training,
+        images: &[f32],
+        count: usize,
+        loss: f64,
+    ) -> Result<()> {
         if loss.is_finite() {
             return Ok(());
         }
         let done = self.progress;
         let next = Progress { step: done.step + 1, batch: done.batch + 1, ..done };
-        Err(match training.find_not_finite(batch.images(), batch.len())? {
+        Err(match training.find_not_finite(images, count)? {
             Some(NotFinite { place, value }) => {
                 let when = if matches!(place, Place::Tensor(_)) { done } else { next };
                 self.error(place.to_string(), value.into(), when)

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Trainer;
 use super::divergence::Divergence;
-use super::targets::TargetMaker;
+use super::targets::{Held, TargetMaker};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Loader, Parts};
-use crate::distributed::{Summing, sum_of_steps};
-use crate::exec::{Shard, Step, Training, Watch};
+use crate::distributed::{Processes, Shards, Summing, sum_of_steps};
+use crate::exec::{Bucket, Others, Shard, ShardPictures, Step, Training, Watch};
 use crate::{Error, Result};
 
 /// What a batch came to, in all processes together.
@@ -71,7 +71,10 @@ impl Trainer {
             return Ok(Learned { step, images, stop, exchanged: Duration::ZERO });
         }
         let mut sums = Vec::new();
-        let own = self.learn_shards(batches, targets, images, &mut sums);
+        let own = match self.recipe.sync_batch_norm && self.takes_statistics {
+            true => self.learn_side_by_side(batches, targets, images, &mut sums),
+            false => self.learn_shards(batches, targets, images, &mut sums),
+        };
         let start = Instant::now();
         let mut moves = Vec::new();
         let own = match self.failed.take() {
@@ -97,7 +100,7 @@ impl Trainer {
         let (images, made) = targets.make(&self.recipe, &mut batch, self.description.classes().len(), key)?;
         let step = self.training.gradients(images, made)?;
         let divergence = Divergence::of(&self.recipe, self.saved.as_ref(), self.progress);
-        divergence.expect_finite_loss(&mut self.training, &batch, step.loss)?;
+        divergence.expect_finite_loss(&mut self.training, batch.images(), batch.len(), step.loss)?;
         Ok(step)
     }
 
@@ -124,7 +127,7 @@ impl Trainer {
             let mut batch = next(batches)?;
             let (images, made) = targets.make(recipe, &mut batch, description.classes().len(), key)?;
             let step = training.shard(images, made, Shard { index: shard, share }, watch)?;
-            divergence.expect_finite_loss(training, &batch, step.loss)?;
+            divergence.expect_finite_loss(training, batch.images(), batch.len(), step.loss)?;
             steps.push(step);
             Ok(share)
         };
@@ -149,6 +152,53 @@ impl Trainer {
         failed.map_or(Ok((moves, steps)), Err)
     }
 
+    /// The same of shards that are normalised together.
+    fn learn_side_by_side(
+        &mut self,
+        batches: &mut Loader,
+        targets: &mut TargetMaker,
+        images: usize,
+        sums: &mut Vec<(Range<usize>, Summing)>,
+    ) -> Result<Own> {
+        let shard_of = |index: usize| Shard { index, share: self.share(index, images) };
+        let own: Vec<(Shard, RandomKey)> = self.shards.own().map(|index| (shard_of(index), self.key(index))).collect();
+        let Trainer { training, recipe, description, shards, progress, saved, processes, .. } = self;
+        let filled: Vec<_> = own.iter().filter(|(shard, _)| shard.share > 0.0).collect();
+        let hold = |&&(_, key): &&(Shard, RandomKey)| {
+            let mut batch = next(batches)?;
+            let (images, made) = targets.make(recipe, &mut batch, description.classes().len(), key)?;
+            Ok(Held::of(images, made))
+        };
+        let (held, failed) = match filled.iter().map(hold).collect::<Result<Vec<Held>>>() {
+            Ok(held) => (held, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let pictures = filled.iter().zip(&held).map(|(&&(shard, _), held)| ShardPictures {
+            shard,
+            images: &held.images,
+            targets: held.targets(),
+        });
+        let given = failed.map_or_else(|| Ok(pictures.collect()), Err);
+        let buckets = training.buckets(processes.bucket());
+        let mut others = Elsewhere { processes, shards: *shards, buckets: &buckets, sums };
+        let (moves, steps) = training.side_by_side(given, images, &buckets, *shards, &mut others)?;
+        let divergence = Divergence::of(recipe, saved.as_ref(), *progress);
+        for (step, (held, (shard, _))) in steps.iter().zip(held.iter().zip(&filled)) {
+            divergence.expect_finite_loss(
+                training,
+                &held.images,
+                shards.pictures(shard.index, images).len(),
+                step.loss,
+            )?;
+        }
+        let (mut steps, none) = (steps.into_iter(), Step { loss: 0.0, correct: 0 });
+        let step_of = |(shard, _): &(Shard, RandomKey)| match shard.share > 0.0 {
+            true => steps.next().unwrap_or(none),
+            false => none,
+        };
+        Ok((moves, own.iter().map(step_of).collect()))
+    }
+
     /// Takes what all processes have found as the gradients of the step.
     fn take_sums(&mut self, sums: Vec<(Range<usize>, Summing)>, moves: Vec<Buffer>) -> Result<()> {
         let moves = self.processes.begin_sum(self.shards, moves)?;
@@ -170,6 +220,29 @@ impl Trainer {
     fn key(&self, shard: usize) -> RandomKey {
         let index = self.progress.batch as u64 * self.shards.count() as u64 + shard as u64;
         RandomKey { seed: self.recipe.seed, epoch: self.progress.epoch as u64, index }
+    }
+}
+
+/// The shards of all processes, for those of this one.
+struct Elsewhere<'a> {
+    processes: &'a Processes,
+    shards: Shards,
+    buckets: &'a [Bucket],
+    sums: &'a mut Vec<(Range<usize>, Summing)>,
+}
+
+impl Others for Elsewhere<'_> {
+    fn gather(&mut self, own: Buffer) -> Result<Buffer> {
+        self.processes.gather_numbers(own)
+    }
+
+    fn sum(&mut self, own: Vec<Buffer>) -> Result<Buffer> {
+        Ok(self.processes.begin_sum(self.shards, own)?.wait()?.swap_remove(0))
+    }
+
+    fn send(&mut self, bucket: usize, own: Vec<Buffer>) -> Result<()> {
+        self.sums.push((self.buckets[bucket].range.clone(), self.processes.begin_sum(self.shards, own)?));
+        Ok(())
     }
 }
 

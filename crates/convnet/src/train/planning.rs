@@ -50,6 +50,7 @@ pub(super) fn plan(
         .batch(Shards::alone(recipe.shards()).largest(recipe.batch_size.min(train.len())))
         .update(recipe.optimizer.update())
         .seed(recipe.seed)
+        .synchronized(recipe.sync_batch_norm && recipe.shards() > 1)
         .loss(recipe.loss(train)?)
         .parameters(|name| groups.of(name))
         .frozen_norms(|layer| groups.is_frozen(layer))

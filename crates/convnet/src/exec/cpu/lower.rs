@@ -68,6 +68,8 @@ pub(in crate::exec) struct Request<'a> {
     pub(in crate::exec) guided: Vec<NodeId>,
     /// For each node whether it is a batch norm that takes its running statistics in training, too.
     pub(in crate::exec) frozen: Vec<bool>,
+    /// Whether batch norms take the statistics of several batches together, so that each has to be a stage of its own.
+    pub(in crate::exec) synchronized: bool,
     /// Whether the gradient of a parameter is asked for.
     pub(in crate::exec) trained: &'a dyn Fn(&str) -> bool,
 }
@@ -88,6 +90,7 @@ impl<'a> Request<'a> {
             taps: Vec::new(),
             guided: Vec::new(),
             frozen: vec![false; nodes],
+            synchronized: false,
             trained: &|_| true,
         }
     }
@@ -96,7 +99,8 @@ impl<'a> Request<'a> {
 /// Lowers a net.
 pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
     let readers = readers(&request);
-    let Request { net, purpose, engine, batch, pictures, methods, outputs, taps, guided, frozen, trained } = request;
+    let Request { net, purpose, engine, batch, pictures, methods, outputs, taps, guided, .. } = request;
+    let Request { frozen, synchronized, trained, .. } = request;
     let mut lowering = Lowering {
         net,
         purpose,
@@ -112,6 +116,7 @@ pub(in crate::exec) fn lower(request: Request<'_>) -> Result<Lowered> {
         pictures,
         methods,
         frozen,
+        synchronized,
         trained,
         caches: engine.threads().div_ceil(2),
         stages: Vec::new(),
@@ -168,6 +173,7 @@ pub(super) struct Lowering<'a> {
     /// The same where methods are chosen.
     methods: Vec<usize>,
     frozen: Vec<bool>,
+    synchronized: bool,
     trained: &'a dyn Fn(&str) -> bool,
     /// Pairs of threads, each of which brings its caches.
     caches: usize,
@@ -268,6 +274,11 @@ impl<'a> Lowering<'a> {
     /// Whether a batch norm takes its running statistics in training, too.
     pub(super) fn is_frozen(&self, node: usize) -> bool {
         self.frozen[node]
+    }
+
+    /// Whether batch norms take the statistics of several batches together.
+    pub(super) fn is_synchronized(&self) -> bool {
+        self.synchronized
     }
 
     /// Whether the parameters of two nodes are all trained, or all frozen.

@@ -1,7 +1,7 @@
 //! A session: a plan's memory, run forward and backward. Parameters are given with each call.
 
 use super::plan::{BackwardPlan, Plan};
-use super::stage::{Backward, Fixed, Forward, Mode, Part, State};
+use super::stage::{Backward, Fixed, Forward, Part, Pass, State};
 use super::statistics::Statistics;
 use crate::exec::Watch;
 use crate::exec::arena::{Arena, View};
@@ -31,6 +31,11 @@ pub(in crate::exec) struct Session {
 impl Session {
     /// Memory for a plan.
     pub(in crate::exec) fn new(plan: Plan) -> Session {
+        Session::of(Arc::new(plan))
+    }
+
+    /// Memory for a plan that others may have as well.
+    pub(in crate::exec) fn of(plan: Arc<Plan>) -> Session {
         let tapped = |&stage: &usize| {
             let len = plan.batch * plan.graph.stages[stage].output.elements();
             let gradient = if plan.backward.is_some() { len } else { 0 };
@@ -43,7 +48,7 @@ impl Session {
         });
         let (statistics, states) = (statistics.collect(), plan.computes.iter().map(|c| c.state(plan.batch)).collect());
         let arena = plan.layout.allocate();
-        Session { plan: Arc::new(plan), arena, taps, states, statistics, profile: Profile::default() }
+        Session { plan, arena, taps, states, statistics, profile: Profile::default() }
     }
 
     /// Lets stages take what they need of parameters that never change again.
@@ -61,16 +66,10 @@ impl Session {
         self.arena.bytes() + self.states.iter().map(|state| state.bytes).sum::<usize>()
     }
 
-    /// Runs all stages on `count` pictures in plain NCHW. Running statistics are read unless parameters are fixed, and moved
+    /// Runs all stages on pictures in plain NCHW. Running statistics are read unless parameters are fixed, and moved
     /// in training.
-    pub(in crate::exec) fn forward(
-        &mut self,
-        parameters: (&Packed, &mut [f32]),
-        images: &[f32],
-        count: usize,
-        mode: Mode,
-    ) {
-        let all: ControlFlow<()> = self.forward_each(parameters, images, count, mode, |_, _| ControlFlow::Continue(()));
+    pub(in crate::exec) fn forward(&mut self, parameters: (&Packed, &mut [f32]), images: &[f32], pass: Pass) {
+        let all: ControlFlow<()> = self.forward_each(parameters, images, pass, |_, _| ControlFlow::Continue(()));
         debug_assert!(all.is_continue());
     }
 
@@ -79,11 +78,10 @@ impl Session {
         &mut self,
         parameters: (&Packed, &mut [f32]),
         images: &[f32],
-        count: usize,
-        mode: Mode,
+        pass: Pass,
     ) -> Option<(String, f32)> {
-        let found = self.forward_each(parameters, images, count, mode, |session, index| {
-            let stage = &session.plan.graph.stages[index];
+        let found = self.forward_each(parameters, images, pass, |session, index| {
+            let (stage, count) = (&session.plan.graph.stages[index], pass.count);
             let mut values = vec![0.0; count * stage.output.elements()];
             session.read_output(index, count, &mut values);
             match values.into_iter().find(|value| !value.is_finite()) {
@@ -99,10 +97,10 @@ impl Session {
         &mut self,
         parameters: (&Packed, &mut [f32]),
         images: &[f32],
-        count: usize,
-        mode: Mode,
+        pass: Pass,
         watch: impl Fn(&Session, usize) -> ControlFlow<T>,
     ) -> ControlFlow<T> {
+        let count = pass.count;
         let image = images.len() / count;
         let (plan, (weights, running)) = (self.plan.clone(), parameters);
         for TileGroup { stages, pictures } in &plan.groups {
@@ -110,12 +108,7 @@ impl Session {
                 let part = Part { first, count: (*pictures).min(count - first) };
                 let images = &images[first * image..][..part.count * image];
                 for index in stages.clone() {
-                    let start = self.profile.start();
-                    self.forward_stage(&plan, index, (weights, &mut *running), images, part, mode);
-                    self.find_statistics(&plan, index, count);
-                    self.copy_value(&plan, index, part);
-                    let stage = &plan.graph.stages[index];
-                    self.profile.stop(start, &stage.name, "forward", stage.macs * part.count as u64);
+                    self.forward_part(index, (weights, &mut *running), images, part, pass);
                     watch(self, index)?;
                 }
             }
@@ -123,21 +116,34 @@ impl Session {
         ControlFlow::Continue(())
     }
 
-    fn forward_stage(
+    /// Runs one stage on all pictures of a call, in training.
+    pub(in crate::exec) fn forward_stage(
         &mut self,
-        plan: &Plan,
+        index: usize,
+        parameters: (&Packed, &mut [f32]),
+        images: &[f32],
+        pass: Pass,
+    ) {
+        self.forward_part(index, parameters, images, Part { first: 0, count: pass.count }, pass);
+    }
+
+    /// Runs one stage on some pictures of a call.
+    fn forward_part(
+        &mut self,
         index: usize,
         (weights, running): (&Packed, &mut [f32]),
         images: &[f32],
         part: Part,
-        mode: Mode,
+        pass: Pass,
     ) {
+        let (plan, start) = (self.plan.clone(), self.profile.start());
         plan.computes[index].forward(&mut Forward {
             threads: plan.engine.pool(),
             isa: plan.engine.set(),
             images,
             part,
-            mode,
+            mode: pass.mode,
+            normalized: pass.normalized,
             stages: &plan.graph.stages,
             index,
             step: &plan.steps[index],
@@ -149,9 +155,18 @@ impl Session {
             statistics: &self.statistics,
             state: &mut self.states[index],
         });
+        self.find_statistics(&plan, index, pass.count);
+        self.copy_value(&plan, index, part);
+        let stage = &plan.graph.stages[index];
+        self.profile.stop(start, &stage.name, "forward", stage.macs * part.count as u64);
     }
 
     /// Mean and variance of a stage's output, where a norm needs them.
+    pub(in crate::exec) fn statistics(&mut self, index: usize) -> Option<&mut Statistics> {
+        self.statistics[index].as_mut()
+    }
+
+    /// Finds them.
     fn find_statistics(&mut self, plan: &Plan, index: usize, count: usize) {
         let Some(Statistics { mean, var }) = &mut self.statistics[index] else { return };
         let (threads, isa) = (plan.engine.pool(), plan.engine.set());
@@ -233,42 +248,92 @@ impl Session {
         &mut self,
         weights: &Packed,
         weight_gradients: &mut [f32],
-        count: usize,
-        mode: Mode,
+        pass: Pass,
         watch: &mut Watch<'_>,
     ) {
-        let plan = self.plan.clone();
-        let backward = plan.backward.as_ref().expect("planned for training");
-        for (index, stage) in plan.graph.stages.iter().enumerate().rev() {
-            let Some(gradient) = backward.gradients[index] else { continue };
-            self.copy_gradient(&plan, index, gradient, count);
-            if plan.graph.guided.contains(&index) {
-                self.keep_positive(gradient, count);
+        for index in (0..self.plan.graph.stages.len()).rev() {
+            if self.runs_backward(index) {
+                self.backward_sums(index, weights, weight_gradients, pass);
+                self.backward_stage(index, weights, weight_gradients, pass);
+                watch(index, weight_gradients);
             }
-            let start = self.profile.start();
-            plan.computes[index].backward(&mut Backward {
-                threads: plan.engine.pool(),
-                isa: plan.engine.set(),
-                count,
-                mode,
-                stages: &plan.graph.stages,
-                index,
-                step: &plan.steps[index],
-                scratch: &backward.scratch[index],
-                idle_bias: backward.idle_bias[index],
-                views: &plan.views,
-                gradients: &backward.gradients,
-                flows: &backward.flows[index],
-                arena: &mut self.arena,
-                weights: weights.of(&plan.graph.parameters.trained),
-                weight_gradients,
-                state: &mut self.states[index],
-            });
-            // By weights and by data, where they are asked for.
-            let wanted = backward.flows[index].iter().any(|flow| *flow != Flow::Unwanted);
-            let directions = u64::from(stage.trained) + u64::from(wanted);
-            self.profile.stop(start, &stage.name, "backward", directions * stage.macs * count as u64);
-            watch(index, weight_gradients);
+        }
+    }
+
+    /// Whether a stage's output has a gradient.
+    pub(in crate::exec) fn runs_backward(&self, index: usize) -> bool {
+        self.backward_plan().gradients[index].is_some()
+    }
+
+    /// The first half of a stage's backward, after which [`Session::sums`] has what it sums over its pictures.
+    pub(in crate::exec) fn backward_sums(
+        &mut self,
+        index: usize,
+        weights: &Packed,
+        weight_gradients: &mut [f32],
+        pass: Pass,
+    ) {
+        let plan = self.plan.clone();
+        let Some(gradient) = self.backward_plan().gradients[index] else { return };
+        self.copy_gradient(&plan, index, gradient, pass.count);
+        if plan.graph.guided.contains(&index) {
+            self.keep_positive(gradient, pass.count);
+        }
+        let start = self.profile.start();
+        plan.computes[index].backward_sums(&mut self.stage_backward(&plan, index, weights, weight_gradients, pass));
+        self.profile.stop(start, &plan.graph.stages[index].name, "backward", 0);
+    }
+
+    /// What a stage has summed over its pictures, each padded to whole blocks of channels: where several sessions are normalised
+    /// together, these become the sums of all before backward goes on.
+    pub(in crate::exec) fn sums(&mut self, index: usize) -> [&mut [f32]; 2] {
+        self.plan.computes[index].sums(&mut self.states[index])
+    }
+
+    /// The second half of a stage's backward.
+    pub(in crate::exec) fn backward_stage(
+        &mut self,
+        index: usize,
+        weights: &Packed,
+        weight_gradients: &mut [f32],
+        pass: Pass,
+    ) {
+        let (plan, start) = (self.plan.clone(), self.profile.start());
+        plan.computes[index].backward(&mut self.stage_backward(&plan, index, weights, weight_gradients, pass));
+        // By weights and by data, where they are asked for.
+        let stage = &plan.graph.stages[index];
+        let wanted = self.backward_plan().flows[index].iter().any(|flow| *flow != Flow::Unwanted);
+        let directions = u64::from(stage.trained) + u64::from(wanted);
+        self.profile.stop(start, &stage.name, "backward", directions * stage.macs * pass.count as u64);
+    }
+
+    fn stage_backward<'a>(
+        &'a mut self,
+        plan: &'a Plan,
+        index: usize,
+        weights: &'a Packed,
+        weight_gradients: &'a mut [f32],
+        pass: Pass,
+    ) -> Backward<'a> {
+        let backward = plan.backward.as_ref().expect("planned for training");
+        Backward {
+            threads: plan.engine.pool(),
+            isa: plan.engine.set(),
+            count: pass.count,
+            mode: pass.mode,
+            normalized: pass.normalized,
+            stages: &plan.graph.stages,
+            index,
+            step: &plan.steps[index],
+            scratch: &backward.scratch[index],
+            idle_bias: backward.idle_bias[index],
+            views: &plan.views,
+            gradients: &backward.gradients,
+            flows: &backward.flows[index],
+            arena: &mut self.arena,
+            weights: weights.of(&plan.graph.parameters.trained),
+            weight_gradients,
+            state: &mut self.states[index],
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Sums {
 #[derive(Debug, Default)]
 pub(super) struct Spare {
     sums: Vec<Sums>,
-    buckets: Vec<Buffer>,
+    pub(super) buckets: Vec<Buffer>,
 }
 
 /// A shard of a batch.
@@ -40,7 +40,7 @@ pub(crate) struct Shard {
 /// A part of the gradients that is complete once backward has passed a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bucket {
-    stage: usize,
+    pub(super) stage: usize,
     pub(crate) range: Range<usize>,
 }
 
@@ -132,8 +132,7 @@ impl Training {
         let mut rest = buckets.iter().enumerate().peekable();
         let mut complete = |stage: usize, gradients: &[f32]| {
             while let Some((index, Bucket { range, .. })) = rest.next_if(|(_, bucket)| stage <= bucket.stage) {
-                let free = memory.iter().position(|memory| memory.len() == range.len());
-                let mut bucket = free.map_or_else(|| Buffer::zeros(range.len()), |free| memory.swap_remove(free));
+                let mut bucket = reused(&mut memory, range.len());
                 bucket.copy_from_slice(&gradients[range.clone()]);
                 lefts.iter().rev().for_each(|left| add(&engine, &mut bucket, &left.gradients[range.clone()]));
                 send(index, bucket);
@@ -223,6 +222,12 @@ impl Training {
     pub(crate) fn move_statistics(&mut self, moves: &[f32]) {
         self.running.iter_mut().zip(moves).for_each(|(running, moved)| *running += moved);
     }
+}
+
+/// Memory for so many numbers, of which nobody needs those that stand there.
+pub(super) fn reused(free: &mut Vec<Buffer>, len: usize) -> Buffer {
+    let found = free.iter().position(|memory| memory.len() == len);
+    found.map_or_else(|| Buffer::zeros(len), |found| free.swap_remove(found))
 }
 
 /// Adds numbers to others, of which there are whole blocks.

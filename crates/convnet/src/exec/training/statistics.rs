@@ -4,7 +4,7 @@ use super::{Training, take};
 #[cfg(doc)]
 use crate::Error;
 use crate::exec::check_images;
-use crate::exec::cpu::stage::Mode;
+use crate::exec::cpu::stage::{Mode, Pass};
 use crate::exec::parameters::Packed;
 use crate::{Result, StateDict};
 use convnet_kernels::memory::Buffer;
@@ -70,7 +70,8 @@ impl Training {
             Some(Average { weights, running }) => (&*weights, &mut running[..]),
             None => (&self.weights, &mut self.running[..]),
         };
-        self.session.forward(parameters, images, count, Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 });
+        let mode = Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 };
+        self.session.forward(parameters, images, Pass::of(count, mode));
         Ok(())
     }
 

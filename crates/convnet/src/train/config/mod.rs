@@ -293,6 +293,7 @@ mod tests {
             ("patience", "2"),
             ("batch_size", "32"),
             ("shards", "4"),
+            ("sync_batch_norm", "true"),
             ("base_batch_size", "16"),
             ("seed", "3"),
             ("shuffle", "window=50"),

@@ -30,6 +30,9 @@ pub struct Recipe {
     /// not on how many processes compute them: see [`crate::distributed`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<usize>,
+    /// Whether batch norms take the statistics of all shards together (PyTorch's `SyncBatchNorm`), so that shards find what a batch
+    /// that is not cut finds, but for rounding and what is drawn for each shard.
+    pub sync_batch_norm: bool,
     /// The batch size that the learning rate is for: for another one it is multiplied by `batch_size / base_batch_size` (the linear
     /// scaling rule, Goyal et al. 2017, section 2.1), and a warm-up begins at the rate as it is (section 2.2).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -261,6 +264,7 @@ impl Default for Recipe {
             patience: None,
             batch_size: 256,
             shards: None,
+            sync_batch_norm: false,
             base_batch_size: None,
             freeze: Vec::new(),
             seed: 0,

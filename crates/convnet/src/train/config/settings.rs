@@ -79,6 +79,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .or("the number of processes"),
     setting(
+        "sync_batch_norm",
+        "sync_batch_norm",
+        Kind::Switch,
+        "Batch norms take the statistics of all shards together, as SyncBatchNorm does; a process has all its shards in memory at once",
+    ),
+    setting(
         "base_batch_size",
         "base_batch_size",
         Kind::Count,

@@ -60,7 +60,7 @@ impl Packing for Conv {
 pub(in crate::exec::cpu) fn lower(lowering: &mut Lowering<'_>, node: usize, op: &Conv2d) -> Result<()> {
     let (shape, plain) = (shape(lowering, node, op), lowering.reads_plain(node));
     let norm = norm_act::norm_after(lowering, node)
-        .filter(|&(after, _)| plain && Stem::takes(&shape) && !lowering.is_frozen(after))
+        .filter(|&(after, _)| plain && Stem::takes(&shape) && !lowering.is_frozen(after) && !lowering.is_synchronized())
         .filter(|&(after, _)| lowering.trained_as_one([node, after]))
         .filter(|&(after, _)| Stem::takes_activation(norm_act::chain_after(lowering, after).chain.activation()));
     // A stem has too few products to gain from rounding them.

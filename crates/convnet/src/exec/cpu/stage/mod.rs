@@ -27,7 +27,7 @@ pub(super) mod slice;
 pub(super) mod softmax;
 pub(super) mod stem;
 
-pub(in crate::exec) use run::{Backward, Forward, Mode, Part};
+pub(in crate::exec) use run::{Backward, Forward, Mode, Part, Pass};
 
 use crate::exec::gradient_placement::Flow;
 use crate::exec::graph::Facts;
@@ -53,6 +53,16 @@ pub(in crate::exec) trait Compute: Debug + Send + Sync {
 
     /// The output of some pictures.
     fn forward(&self, run: &mut Forward<'_>);
+
+    /// The first half of backward, of a stage that normalises with the batch's statistics: its own gradients, and sums over the
+    /// batch, without which it cannot say the gradient of its input.
+    fn backward_sums(&self, _run: &mut Backward<'_>) {}
+
+    /// These sums, each padded to whole blocks of channels: where several batches are normalised together, they become those of all
+    /// before backward goes on.
+    fn sums<'s>(&self, _state: &'s mut State) -> [&'s mut [f32]; 2] {
+        [&mut [], &mut []]
+    }
 
     /// Gradients of inputs and parameters from that of the output.
     fn backward(&self, run: &mut Backward<'_>);

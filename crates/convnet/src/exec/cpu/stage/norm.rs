@@ -60,6 +60,11 @@ impl NormState {
         }
     }
 
+    /// Backward's two sums.
+    pub(super) fn sums(&mut self) -> [&mut [f32]; 2] {
+        [&mut self.sum, &mut self.product]
+    }
+
     /// `dx = factor · dz + slope · x + offset`, as kernels take it.
     pub(super) fn linear(&self) -> [&[f32]; 3] {
         [&self.factor, &self.slope, &self.offset]
@@ -127,7 +132,7 @@ impl Norm {
         state.fold(self.eps, run.weights.get(self.weight), run.weights.get(self.bias));
         let running = self.running.map(|slot| run.running_slots[slot].range.clone());
         let [mean, var] = run.running.get_disjoint_mut(running).expect("slots do not overlap");
-        let elements = run.part.count * self.pixels;
+        let elements = run.normalized * self.pixels;
         update_running(run.mode.momentum(self.momentum), elements, state, mean, var);
     }
 
@@ -141,27 +146,31 @@ impl Norm {
         state.fold(self.eps, weights.get(self.weight), weights.get(self.bias));
     }
 
-    /// From the two sums in `state`, the gradients of γ and β, and what the input's gradient is computed with.
-    pub(super) fn fold_gradient(&self, run: &mut Backward<'_>, state: &mut NormState) {
-        state.factor.copy_from_slice(&state.scale);
-        if !self.needs_sums(run) {
-            return;
-        }
-        let elements = (run.count * self.pixels) as f32;
-        for c in 0..state.sum.len() {
-            let inverse = 1.0 / (state.var[c] + self.eps).sqrt();
-            state.product[c] *= inverse;
-            // Frozen statistics do not change with the input.
-            if !self.frozen {
-                let scale = state.scale[c] / elements;
-                state.slope[c] = -scale * state.product[c] * inverse;
-                state.offset[c] = -scale * state.sum[c] - state.slope[c] * state.mean[c];
-            }
+    /// From the two sums in `state`, the gradients of γ and β.
+    pub(super) fn write_gradients(&self, run: &mut Backward<'_>, state: &mut NormState) {
+        for (product, var) in state.product.iter_mut().zip(state.var.iter()) {
+            *product *= 1.0 / (var + self.eps).sqrt();
         }
         for (slot, gradient) in [(self.weight, &state.product), (self.bias, &state.sum)] {
             if let Some(range) = run.weights.gradient(slot) {
                 run.weight_gradients[range].copy_from_slice(gradient);
             }
+        }
+    }
+
+    /// What the input's gradient is computed with, from these sums over all that is normalised together.
+    pub(super) fn fold_gradient(&self, run: &Backward<'_>, state: &mut NormState) {
+        state.factor.copy_from_slice(&state.scale);
+        // Frozen statistics do not change with the input.
+        if self.frozen {
+            return;
+        }
+        let elements = (run.normalized * self.pixels) as f32;
+        for c in 0..state.sum.len() {
+            let inverse = 1.0 / (state.var[c] + self.eps).sqrt();
+            let scale = state.scale[c] / elements;
+            state.slope[c] = -scale * state.product[c] * inverse;
+            state.offset[c] = -scale * state.sum[c] - state.slope[c] * state.mean[c];
         }
     }
 }

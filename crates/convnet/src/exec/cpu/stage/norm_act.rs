@@ -137,21 +137,30 @@ impl Compute for NormAct {
         });
     }
 
+    fn backward_sums(&self, run: &mut Backward<'_>) {
+        let Some(norm) = self.norm.as_ref().filter(|norm| norm.needs_sums(run)) else { return };
+        run.with_state(|run, state: &mut NormState| {
+            let (dy_view, x_view, count) = (run.output_gradient(), run.input(0), run.count);
+            let reads = [x_view.span(count), dy_view.span(count)];
+            let ([x, dy], [scratch]) = run.arena.split(reads, [run.scratch.clone()]);
+            let numbers: [&[f32]; 3] = [&state.scale, &state.shift, &state.mean];
+            let given = given(count, dy_view.maps(dy), numbers, run.mode.drop(self.drop));
+            let sums = [&mut state.sum[..], &mut state.product[..]];
+            self.chain.backward_sums(run.threads, &given, x_view.maps(x), sums, scratch);
+            norm.write_gradients(run, state);
+        });
+    }
+
+    fn sums<'s>(&self, state: &'s mut State) -> [&'s mut [f32]; 2] {
+        state.get::<NormState>().sums()
+    }
+
     fn backward(&self, run: &mut Backward<'_>) {
         run.with_state(|run, state: &mut NormState| {
-            let drop = run.mode.drop(self.drop);
-            if self.norm.as_ref().is_some_and(|norm| norm.needs_sums(run)) {
-                let (dy_view, x_view, count) = (run.output_gradient(), run.input(0), run.count);
-                let reads = [x_view.span(count), dy_view.span(count)];
-                let ([x, dy], [scratch]) = run.arena.split(reads, [run.scratch.clone()]);
-                let given = given(count, dy_view.maps(dy), [&state.scale, &state.shift, &state.mean], drop);
-                let sums = [&mut state.sum[..], &mut state.product[..]];
-                self.chain.backward_sums(run.threads, &given, x_view.maps(x), sums, scratch);
-            }
             if let Some(norm) = &self.norm {
                 norm.fold_gradient(run, state);
             }
-            backward_data(run, &self.chain, state, drop);
+            backward_data(run, &self.chain, state, run.mode.drop(self.drop));
         });
     }
 }

@@ -78,31 +78,38 @@ impl Compute for NormAdd {
         });
     }
 
+    /// The gradient through the activation, that of the addend, and the sums that the norm needs.
+    fn backward_sums(&self, run: &mut Backward<'_>) {
+        run.with_state(|run, state: &mut NormState| {
+            let (dy_view, x_view, y_view, count) = (run.output_gradient(), run.input(0), run.output(), run.count);
+            let addend = run.input_gradient(1);
+            let keeps_output = self.facts().output_kept != OutputKept::Nothing;
+            let none = run.no_floats();
+            let reads = [x_view.span(count), if keeps_output { y_view.span(count) } else { none.clone() }];
+            let addend_span = addend.map_or(none, |(view, _)| view.span(count));
+            let writes = [dy_view.span(count), addend_span, run.scratch.clone()];
+            let ([x, y], [dy, da, scratch]) = run.arena.split(reads, writes);
+            let y = keeps_output.then(|| y_view.maps(y));
+            let (x, activation) = (x_view.maps(x), self.activation);
+            let given = SumGiven { batch: count, x, y, mean: &state.mean, activation };
+            let addend = addend.map(|(view, accumulate)| (view.maps_mut(da), accumulate));
+            let sums = [&mut state.sum[..], &mut state.product[..]];
+            let gradients = SumGradients { dy: dy_view.maps_mut(dy), addend, sums };
+            self.chain.backward_sums_of_sum(run.threads, &given, gradients, scratch);
+            if self.norm.needs_sums(run) {
+                self.norm.write_gradients(run, state);
+            }
+        });
+    }
+
+    fn sums<'s>(&self, state: &'s mut State) -> [&'s mut [f32]; 2] {
+        state.get::<NormState>().sums()
+    }
+
     fn backward(&self, run: &mut Backward<'_>) {
         run.with_state(|run, state: &mut NormState| {
-            self.backward_sums(run, state);
             self.norm.fold_gradient(run, state);
             super::norm_act::backward_data(run, &self.chain, state, None);
         });
-    }
-}
-
-impl NormAdd {
-    /// The gradient through the activation, that of the addend, and the sums that the norm needs.
-    fn backward_sums(&self, run: &mut Backward<'_>, state: &mut NormState) {
-        let (dy_view, x_view, y_view, count) = (run.output_gradient(), run.input(0), run.output(), run.count);
-        let addend = run.input_gradient(1);
-        let keeps_output = self.facts().output_kept != OutputKept::Nothing;
-        let none = run.no_floats();
-        let reads = [x_view.span(count), if keeps_output { y_view.span(count) } else { none.clone() }];
-        let addend_span = addend.map_or(none, |(view, _)| view.span(count));
-        let writes = [dy_view.span(count), addend_span, run.scratch.clone()];
-        let ([x, y], [dy, da, scratch]) = run.arena.split(reads, writes);
-        let y = keeps_output.then(|| y_view.maps(y));
-        let given = SumGiven { batch: count, x: x_view.maps(x), y, mean: &state.mean, activation: self.activation };
-        let addend = addend.map(|(view, accumulate)| (view.maps_mut(da), accumulate));
-        let sums = [&mut state.sum[..], &mut state.product[..]];
-        let gradients = SumGradients { dy: dy_view.maps_mut(dy), addend, sums };
-        self.chain.backward_sums_of_sum(run.threads, &given, gradients, scratch);
     }
 }

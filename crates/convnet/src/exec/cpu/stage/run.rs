@@ -49,6 +49,23 @@ impl Mode {
     }
 }
 
+/// A call of all stages.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::exec) struct Pass {
+    pub(in crate::exec) mode: Mode,
+    /// Its pictures.
+    pub(in crate::exec) count: usize,
+    /// Pictures that are normalised together: these, or those of all shards of a batch.
+    pub(in crate::exec) normalized: usize,
+}
+
+impl Pass {
+    /// A call that knows of no other pictures.
+    pub(in crate::exec) fn of(count: usize, mode: Mode) -> Pass {
+        Pass { mode, count, normalized: count }
+    }
+}
+
 /// Pictures of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::exec) struct Part {
@@ -64,6 +81,8 @@ pub(in crate::exec) struct Forward<'a> {
     pub(in crate::exec) images: &'a [f32],
     pub(in crate::exec) part: Part,
     pub(in crate::exec) mode: Mode,
+    /// Pictures that are normalised together.
+    pub(in crate::exec) normalized: usize,
     pub(in crate::exec) stages: &'a [Stage],
     pub(in crate::exec) index: usize,
     pub(in crate::exec) step: &'a Step,
@@ -124,6 +143,8 @@ pub(in crate::exec) struct Backward<'a> {
     pub(in crate::exec) isa: Isa,
     pub(in crate::exec) count: usize,
     pub(in crate::exec) mode: Mode,
+    /// Pictures that are normalised together.
+    pub(in crate::exec) normalized: usize,
     pub(in crate::exec) stages: &'a [Stage],
     pub(in crate::exec) index: usize,
     pub(in crate::exec) step: &'a Step,

@@ -91,6 +91,7 @@ impl Compute for StemStage {
             let sums = [&mut numbers.sum[..], &mut numbers.product[..]];
             let (drop, dy) = (run.mode.drop(self.drop), dy_view.maps(dy));
             self.stem.backward_sums(run.threads, &input, drop, own, dy, dw, sums, scratch);
+            self.norm.write_gradients(run, numbers);
             self.norm.fold_gradient(run, numbers);
             let dw = &mut run.weight_gradients[slot];
             self.stem.backward_weights(count, weights, own, [&numbers.factor, &numbers.slope], dw);
