@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The gradients that processes of convnet add up, against a sum by mpi4py of the gradients of each shard.
 
-    pip install mpi4py numpy
+    pip install -r tests/mpi/requirements.txt
     cargo build --release -p convnet-cli --features mpi
     mpirun -n 2 python tests/mpi/gradients.py [--convnet PATH]
 

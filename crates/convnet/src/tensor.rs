@@ -1,14 +1,15 @@
 //! Plain tensors: what the interface speaks (f32, row-major, NCHW or OIHW). The engine's own layouts never show here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use convnet_kernels::memory;
 
-/// A dense row-major array of `f32`.
+/// A dense row-major array of `f32`. Clones share the elements until one of them is changed.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Vec<f32>,
+    data: Arc<Vec<f32>>,
 }
 
 /// Parameters and buffers by name, spelled as torchvision spells them: `layer1.0.conv1.weight`.
@@ -20,6 +21,11 @@ impl Tensor {
     /// # Panics
     /// When `data` does not hold exactly the product of `shape` elements.
     pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Tensor {
+        Tensor::sharing(shape, Arc::new(data))
+    }
+
+    /// The same over elements that others may read as well.
+    pub(crate) fn sharing(shape: impl Into<Vec<usize>>, data: Arc<Vec<f32>>) -> Tensor {
         let shape = shape.into();
         assert_eq!(shape.iter().product::<usize>(), data.len(), "shape {shape:?} does not fit {} elements", data.len());
         Tensor { shape, data }
@@ -29,7 +35,7 @@ impl Tensor {
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Tensor {
         let shape = shape.into();
         let data = memory::zeros(shape.iter().product());
-        Tensor { shape, data }
+        Tensor { shape, data: Arc::new(data) }
     }
 
     /// Length of each axis, outermost first.
@@ -42,13 +48,13 @@ impl Tensor {
         &self.data
     }
 
-    /// The elements in row-major order, to change.
+    /// The elements in row-major order, to change: copied first where a clone has them as well.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        Arc::<Vec<f32>>::make_mut(&mut self.data)
     }
 
-    /// The elements in row-major order, without the shape.
+    /// The elements in row-major order, without the shape; copied where a clone has them as well.
     pub fn into_data(self) -> Vec<f32> {
-        self.data
+        Arc::unwrap_or_clone(self.data)
     }
 }

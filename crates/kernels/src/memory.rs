@@ -55,7 +55,14 @@ pub fn zeros(len: usize) -> Vec<f32> {
     floats
 }
 
-/// The same, or nothing where there is no such memory.
+/// So many bytes, all 0; the same otherwise.
+pub fn zero_bytes(len: usize) -> Vec<u8> {
+    let bytes = vec![0; len];
+    prefer_huge_pages(&bytes);
+    bytes
+}
+
+/// As [`zeros`], or nothing where there is no such memory.
 pub fn try_zeros(len: usize) -> Option<Vec<f32>> {
     let layout = Layout::array::<f32>(len).ok().filter(|layout| layout.size() > 0);
     let Some(layout) = layout else { return (len == 0).then(Vec::new) };
@@ -77,7 +84,7 @@ const LARGE: usize = 4 << 20;
 /// Asks Linux for pages of 2 MiB, which it gives only where it is asked (`madvise` in
 /// `/sys/kernel/mm/transparent_hugepage/enabled`); where it cannot, pages stay as they are.
 #[cfg(target_os = "linux")]
-fn prefer_huge_pages(floats: &[f32]) {
+fn prefer_huge_pages<T>(memory: &[T]) {
     use std::ffi::{c_int, c_void};
     unsafe extern "C" {
         fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
@@ -86,7 +93,7 @@ fn prefer_huge_pages(floats: &[f32]) {
     const MADV_HUGEPAGE: c_int = 14;
     /// A multiple of every page size, to which the range is narrowed.
     const PAGE: usize = 64 << 10;
-    let (start, bytes) = (floats.as_ptr() as usize, size_of_val(floats));
+    let (start, bytes) = (memory.as_ptr() as usize, size_of_val(memory));
     if bytes < LARGE {
         return;
     }
@@ -98,7 +105,7 @@ fn prefer_huge_pages(floats: &[f32]) {
 
 /// Other systems are not asked.
 #[cfg(not(target_os = "linux"))]
-fn prefer_huge_pages(_: &[f32]) {}
+fn prefer_huge_pages<T>(_: &[T]) {}
 
 impl Deref for Buffer {
     type Target = [f32];

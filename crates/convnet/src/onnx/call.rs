@@ -74,7 +74,7 @@ impl<'g> Call<'g> {
         let number = |data: Data| Constant { dims: Vec::new(), data };
         Ok(match self.tensor("value")? {
             Some(constant) => constant,
-            None if self.has("value_float") => number(Data::Floats(vec![self.float("value_float", 0.0)])),
+            None if self.has("value_float") => number(vec![self.float("value_float", 0.0)].into()),
             None if self.has("value_int") => number(Data::Ints(vec![self.int("value_int", 0)])),
             None => match (self.floats("value_floats"), self.ints("value_ints")) {
                 (Some(floats), _) => Constant::floats(vec![floats.len()], floats.to_vec()),

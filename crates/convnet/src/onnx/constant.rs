@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use convnet_kernels::memory;
+use prost::bytes::Bytes;
 
 use super::proto::{EXTERNAL, Tensor};
+use crate::parallel;
 use crate::weights::Element;
 
 /// Most axes of a tensor.
@@ -29,8 +32,14 @@ pub(super) struct Constant {
 /// Elements; floating-point numbers of any width are `f32`, integers and truth values `i64`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Data {
-    Floats(Vec<f32>),
+    Floats(Arc<Vec<f32>>),
     Ints(Vec<i64>),
+}
+
+impl From<Vec<f32>> for Data {
+    fn from(values: Vec<f32>) -> Data {
+        Data::Floats(values.into())
+    }
 }
 
 impl Constant {
@@ -39,7 +48,7 @@ impl Constant {
     }
 
     pub(super) fn floats(dims: Vec<usize>, values: Vec<f32>) -> Constant {
-        Constant { dims, data: Data::Floats(values) }
+        Constant { dims, data: values.into() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -54,10 +63,18 @@ impl Constant {
         self.as_floats().into_owned()
     }
 
+    /// The same, shared where they are such numbers.
+    pub(super) fn share_floats(&self) -> Arc<Vec<f32>> {
+        match &self.data {
+            Data::Floats(values) => Arc::clone(values),
+            Data::Ints(_) => self.to_floats().into(),
+        }
+    }
+
     /// The same where they are, if they are such numbers.
     pub(super) fn as_floats(&self) -> Cow<'_, [f32]> {
         match &self.data {
-            Data::Floats(values) => values.into(),
+            Data::Floats(values) => values[..].into(),
             Data::Ints(values) => values.iter().map(|&value| value as f32).collect(),
         }
     }
@@ -112,16 +129,38 @@ impl External {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn read(&self, tensor: &Tensor) -> Result<Constant, String> {
+        self.read_all(std::slice::from_ref(tensor)).remove(0)
+    }
+
+    /// Tensors of the file, read by all cores.
+    ///
+    /// # Errors
+    /// Of each what is wrong with it.
+    pub(super) fn read_all(&self, tensors: &[Tensor]) -> Vec<Result<Constant, String>> {
+        let mut found: Vec<Result<Begun, String>> = tensors.iter().map(|tensor| self.begin(tensor)).collect();
+        let parts = found.iter_mut().flatten().filter_map(Begun::parts).flatten().collect::<Vec<_>>();
+        parallel::for_each(
+            parts,
+            || (),
+            |(element, bytes, values): (Element, &[u8], &mut [f32]), ()| {
+                element.decode(bytes, values);
+            },
+        );
+        found.into_iter().map(|found| found.map(Begun::into_constant)).collect()
+    }
+
+    /// A tensor whose floating-point numbers wait to be decoded.
+    fn begin(&self, tensor: &Tensor) -> Result<Begun, String> {
         let (dims, count) = elements(&tensor.dims)?;
         let element = element(tensor.data_type)?;
         let length = count.checked_mul(element.size()).ok_or_else(|| format!("a shape of {dims:?}"))?;
-        let data = if tensor.data_location == EXTERNAL {
-            decode(element, &self.bytes(tensor, length)?)
+        let bytes = if tensor.data_location == EXTERNAL {
+            self.bytes(tensor, length)?.into()
         } else if let Some(raw) = &tensor.raw_data {
             if raw.len() != length {
                 return Err(format!("expected {length} bytes for shape {dims:?}, got {}", raw.len()));
             }
-            decode(element, raw)
+            raw.clone()
         } else {
             let data = listed(element, tensor);
             let found = match &data {
@@ -131,9 +170,12 @@ impl External {
             if found != count {
                 return Err(format!("expected {count} elements for shape {dims:?}, got {found}"));
             }
-            data
+            return Ok(Begun::Known(Constant { dims, data }));
         };
-        Ok(Constant { dims, data })
+        Ok(match element.is_integer() {
+            true => Begun::Known(Constant { dims, data: Data::Ints(integers(element, &bytes)) }),
+            false => Begun::Floats { dims, element, bytes, values: memory::zeros(count) },
+        })
     }
 
     /// Bytes in a file of the same folder.
@@ -216,13 +258,33 @@ fn element(kind: i32) -> Result<Element, String> {
     })
 }
 
-/// Elements from their bytes.
-fn decode(element: Element, bytes: &[u8]) -> Data {
-    if !element.is_integer() {
-        let mut values = memory::zeros(bytes.len() / element.size());
-        element.decode(bytes, &mut values);
-        return Data::Floats(values);
+/// A tensor as it is read.
+enum Begun {
+    Known(Constant),
+    Floats { dims: Vec<usize>, element: Element, bytes: Bytes, values: Vec<f32> },
+}
+
+impl Begun {
+    /// What is to be decoded, in parts: the type of elements, their bytes, and where they go.
+    fn parts(&mut self) -> Option<impl Iterator<Item = (Element, &[u8], &mut [f32])>> {
+        /// Elements of a part.
+        const PART: usize = 1 << 20;
+        let Begun::Floats { element, bytes, values, .. } = self else { return None };
+        let element = *element;
+        let parts = bytes.chunks(PART * element.size()).zip(values.chunks_mut(PART));
+        Some(parts.map(move |(bytes, values)| (element, bytes, values)))
     }
+
+    fn into_constant(self) -> Constant {
+        match self {
+            Begun::Known(constant) => constant,
+            Begun::Floats { dims, values, .. } => Constant::floats(dims, values),
+        }
+    }
+}
+
+/// Integers from their bytes.
+fn integers(element: Element, bytes: &[u8]) -> Vec<i64> {
     let size = element.size();
     let signed = element.is_signed();
     let value = |bytes: &[u8]| {
@@ -231,17 +293,19 @@ fn decode(element: Element, bytes: &[u8]) -> Data {
         wide[..size].copy_from_slice(bytes);
         i64::from_le_bytes(wide)
     };
-    Data::Ints(bytes.chunks_exact(size).map(value).collect())
+    bytes.chunks_exact(size).map(value).collect()
 }
 
 /// Elements that are listed one by one.
 fn listed(element: Element, tensor: &Tensor) -> Data {
     match element {
-        Element::F32 => Data::Floats(tensor.float_data.clone()),
-        Element::F64 => Data::Floats(tensor.double_data.iter().map(|&value| value as f32).collect()),
+        Element::F32 => tensor.float_data.clone().into(),
+        Element::F64 => tensor.double_data.iter().map(|&value| value as f32).collect::<Vec<_>>().into(),
         Element::F16 | Element::BF16 => {
             let bytes: Vec<u8> = tensor.int32_data.iter().flat_map(|&value| (value as u16).to_le_bytes()).collect();
-            decode(element, &bytes)
+            let mut values = vec![0.0; tensor.int32_data.len()];
+            element.decode(&bytes, &mut values);
+            values.into()
         }
         Element::I64 => Data::Ints(tensor.int64_data.clone()),
         Element::U32 | Element::U64 => Data::Ints(tensor.uint64_data.iter().map(|&value| value as i64).collect()),

@@ -1,5 +1,7 @@
 //! Nodes whose inputs are all known: arithmetic on shapes, constants and settings that a program has written as operators.
 
+use std::sync::Arc;
+
 use super::call::{Call, axis_of};
 use super::constant::{Constant, Data, FLOATS, MAX_COMPUTED, elements};
 
@@ -126,7 +128,7 @@ pub(super) fn cast(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String
     const BOOL: i64 = 9;
     let x = known.needed(0)?;
     let data = match call.int("to", FLOATS[0]) {
-        to if FLOATS.contains(&to) => Data::Floats(x.to_floats()),
+        to if FLOATS.contains(&to) => Data::Floats(x.share_floats()),
         BOOL => Data::Ints(x.to_floats().into_iter().map(|value| i64::from(value != 0.0)).collect()),
         to if INTS.contains(&to) => to_ints(&x.data),
         to => {
@@ -203,7 +205,7 @@ fn places(own: &[usize], dims: &[usize]) -> Vec<usize> {
 /// The elements at these places.
 fn picked(x: &Constant, dims: Vec<usize>, places: &[usize]) -> Constant {
     let data = match &x.data {
-        Data::Floats(values) => Data::Floats(places.iter().map(|&place| values[place]).collect()),
+        Data::Floats(values) => places.iter().map(|&place| values[place]).collect::<Vec<f32>>().into(),
         Data::Ints(values) => Data::Ints(places.iter().map(|&place| values[place]).collect()),
     };
     Constant { dims, data }
@@ -235,7 +237,7 @@ fn of_two(
             let values = a.iter().zip(b).map(|(&a, &b)| ints(a, b)).collect::<Option<Vec<_>>>();
             Data::Ints(values.ok_or("integers that are too large, or a division by 0")?)
         }
-        _ => Data::Floats(a.to_floats().into_iter().zip(b.to_floats()).map(|(a, b)| floats(a, b)).collect()),
+        _ => a.to_floats().into_iter().zip(b.to_floats()).map(|(a, b)| floats(a, b)).collect::<Vec<f32>>().into(),
     };
     Ok(Constant { dims, data })
 }
@@ -251,7 +253,7 @@ pub(super) fn choose(_: &Call<'_>, known: Known<'_>) -> Result<Constant, String>
         ),
         _ => {
             let both = yes.to_floats().into_iter().zip(no.to_floats());
-            Data::Floats(condition.iter().zip(both).map(|(&c, (y, n))| if c != 0 { y } else { n }).collect())
+            condition.iter().zip(both).map(|(&c, (y, n))| if c != 0 { y } else { n }).collect::<Vec<f32>>().into()
         }
     };
     Ok(Constant { dims, data })
@@ -289,7 +291,7 @@ pub(super) fn concat(call: &Call<'_>, known: Known<'_>) -> Result<Constant, Stri
                 values.extend_from_slice(&slice[row * run(part)..][..run(part)]);
             }
         }
-        Data::Floats(values)
+        values.into()
     };
     Ok(Constant { dims, data })
 }
@@ -343,7 +345,7 @@ pub(super) fn gemm(call: &Call<'_>, known: Known<'_>) -> Result<Constant, String
     let (alpha, beta) = (call.float("alpha", 1.0), call.float("beta", 1.0));
     let mut product = matrices(&turned(0, "transA")?, &turned(1, "transB")?)?;
     if let Data::Floats(values) = &mut product.data {
-        values.iter_mut().for_each(|value| *value *= alpha);
+        Arc::make_mut(values).iter_mut().for_each(|value| *value *= alpha);
     }
     let Some(addend) = known.given(2) else { return Ok(product) };
     let addend = Constant::floats(addend.dims.clone(), addend.to_floats().iter().map(|value| beta * value).collect());
@@ -435,8 +437,8 @@ pub(super) fn filled(call: &Call<'_>, known: Known<'_>) -> Result<Constant, Stri
     }
     let data = match call.tensor("value")?.map(|value| value.data) {
         Some(Data::Ints(values)) => Data::Ints(vec![values.first().copied().unwrap_or_default(); count]),
-        Some(Data::Floats(values)) => Data::Floats(vec![values.first().copied().unwrap_or_default(); count]),
-        None => Data::Floats(vec![0.0; count]),
+        Some(Data::Floats(values)) => vec![values.first().copied().unwrap_or_default(); count].into(),
+        None => vec![0.0; count].into(),
     };
     Ok(Constant { dims, data })
 }

@@ -33,10 +33,12 @@ mod wire;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+use convnet_kernels::memory;
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -46,11 +48,11 @@ use self::layout::{Axis, Layout};
 use self::lower::Lowered;
 use self::problem::Unsupported;
 use self::reader::{Reader, Value, View};
-use crate::data::open;
+use crate::data::{open, stored};
 use crate::net::Net;
 use crate::ops::{Op, PictureSize, Shape};
 use crate::weights::{is_onnx, printable};
-use crate::{Error, Result, StateDict};
+use crate::{Error, Result, StateDict, parallel};
 
 pub use self::write::{Export, OPSET, write};
 
@@ -106,19 +108,39 @@ pub fn is_model(path: &Path) -> Result<bool> {
 /// [`Error::Io`] when the file cannot be read; [`Error::File`] when it is damaged, or a network that is not read here, with every
 /// node that is the reason.
 pub fn read(path: &Path, options: &Options) -> Result<Imported> {
-    let (mut file, length) = open(path)?;
+    let (file, length) = open(path)?;
     if length > MAX_BYTES {
         return Err(Error::file(
             path,
             format!("expected at most {MAX_BYTES} bytes, the most of the format, got {length}"),
         ));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.read_to_end(&mut bytes).map_err(Error::io("reading", path))?;
+    let bytes = read_whole(&file, length).map_err(Error::io("reading", path))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     parse(bytes.into(), &External::beside(folder.to_owned()), &name, options)
         .map_err(|problem| Error::file(path, problem))
+}
+
+/// All bytes of a file that has so many, read by all cores.
+fn read_whole(file: &File, length: u64) -> io::Result<Vec<u8>> {
+    /// Bytes that a thread reads at a time.
+    const PART: usize = 8 << 20;
+    let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    let mut bytes = memory::zero_bytes(length);
+    let failed = Mutex::new(Ok(()));
+    let parts: Vec<_> = bytes.chunks_mut(PART).enumerate().collect();
+    parallel::for_each(
+        parts,
+        || (),
+        |(index, part): (usize, &mut [u8]), ()| {
+            if let Err(error) = stored::read_at(file, (index * PART) as u64, part) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+            }
+        },
+    );
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    Ok(bytes)
 }
 
 /// Reads a network from the bytes of a file. Elements in other files are not read.
@@ -162,12 +184,12 @@ fn parse(bytes: Bytes, external: &External, name: &str, options: &Options) -> Re
     let view = View { node: 0, layout: Layout::of(input.batch, input.shape, input.axes) };
     let mut reader = Reader::new(Graph::new(input.shape), input.batch, opset, external);
     reader.define(input.name, Value::View(view));
-    for tensor in &graph.initializer {
+    for (tensor, constant) in graph.initializer.iter().zip(external.read_all(&graph.initializer)) {
         let in_tensor = |problem| format!("tensor '{}': {problem}", printable(&tensor.name));
         if reader.is_defined(&tensor.name) {
             return Err(in_tensor("another one has its name".into()));
         }
-        reader.define(&tensor.name, Value::Constant(external.read(tensor).map_err(in_tensor)?.into()));
+        reader.define(&tensor.name, Value::Constant(constant.map_err(in_tensor)?.into()));
     }
     let given = graph.node.iter().flat_map(|node| &node.output).find(|name| reader.is_defined(name));
     if let Some(name) = given {

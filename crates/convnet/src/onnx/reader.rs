@@ -371,5 +371,5 @@ pub(super) fn given(inputs: &Inputs, index: usize) -> Result<Option<&Constant>, 
 
 /// A constant as a tensor of a net.
 pub(super) fn tensor(constant: &Constant) -> Tensor {
-    Tensor::new(&constant.dims[..], constant.to_floats())
+    Tensor::sharing(&constant.dims[..], constant.share_floats())
 }

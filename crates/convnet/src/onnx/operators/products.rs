@@ -34,7 +34,7 @@ pub(super) fn conv<'g>(reader: &mut Reader<'g>, call: &Call<'g>, inputs: &Inputs
     let bias = given(inputs, 2)?;
     let op = Conv2d { groups, bias: bias.is_some(), ..Conv2d::new(out_channels, window) };
     let shape = [out_channels, in_channels, kernel[0], kernel[1]];
-    let mut tensors = vec![("weight", Tensor::new(shape, weight.to_floats()))];
+    let mut tensors = vec![("weight", Tensor::sharing(shape, weight.share_floats()))];
     tensors.extend(bias.map(|bias| ("bias", tensor(bias))));
     let node = reader.graph.net(op, &[map], tensors)?;
     Ok(reader.of_axes(axes, node))
@@ -116,16 +116,16 @@ fn product(reader: &mut Reader<'_>, view: &View, matrix: &Constant, factor: f32)
     };
     let of_all = places.len() != channels;
     // Rows of the matrix in the order of the tensor; those of the layer in the order of the value.
-    let numbers = matrix.as_floats();
-    let weight = if places.iter().copied().eq(0..length) {
-        numbers.iter().map(|number| factor * number).collect()
+    let weight = if factor == 1.0 && places.iter().copied().eq(0..length) {
+        matrix.share_floats()
     } else {
+        let numbers = matrix.as_floats();
         let mut weight = vec![0.0; numbers.len()];
         for (row, target) in numbers.chunks_exact(length).zip(weight.chunks_exact_mut(length)) {
             places.iter().zip(row).for_each(|(&place, number)| target[place] = factor * number);
         }
-        weight
+        weight.into()
     };
-    let node = reader.graph.linear(view.node, of_all, Tensor::new([outputs, length], weight));
+    let node = reader.graph.linear(view.node, of_all, Tensor::sharing([outputs, length], weight));
     Ok(View { node, layout: view.layout.with_channels(last, outputs) })
 }
