@@ -55,6 +55,16 @@ impl RunFolder {
         RunFolder::create_numbered(Path::new(RUNS), &config.net_name(), config)
     }
 
+    /// A folder for a run that is called after something else, with the number that is next: it is not made.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder of runs cannot be read.
+    pub fn next_path(name: &str) -> Result<PathBuf> {
+        let runs = Path::new(RUNS);
+        let number = if runs.exists() { next_number(runs, name)? } else { 1 };
+        Ok(runs.join(format!("{name}-{number}")))
+    }
+
     fn create_numbered(runs: &Path, name: &str, config: &TrainConfig) -> Result<RunFolder> {
         disk::create_dir_all(runs).map_err(Error::io("creating", runs))?;
         let mut number = next_number(runs, name)?;

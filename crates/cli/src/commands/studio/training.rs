@@ -10,8 +10,6 @@ use anyhow::Context;
 use convnet::data::Source;
 use convnet::train::RunFolder;
 
-/// Where runs are made, as `convnet train` makes them.
-const RUNS: &str = "runs";
 /// Time between two looks at whether the run has begun.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -30,7 +28,8 @@ impl Training {
     pub(super) fn begin(data: &Path) -> anyhow::Result<Training> {
         let data = data.to_str().context("expected data whose path is UTF-8")?.to_owned();
         let source = Source::parse(&data)?;
-        let run = next_folder(source.path().unwrap_or(data.as_ref()));
+        let path = source.path().unwrap_or(data.as_ref());
+        let run = RunFolder::next_path(&path.file_stem().map_or("run".into(), |name| name.to_string_lossy()))?;
         let mut train = Command::new(env::current_exe().context("finding this program")?);
         train.args(["train", "--quiet", "--data", &data, "--out"]).arg(&run);
         // It shares the terminal's Ctrl-C, and has nothing to say but what goes wrong.
@@ -61,11 +60,4 @@ impl Drop for Training {
             let _ = self.process.wait();
         }
     }
-}
-
-/// The first folder that is not there yet, called after the data.
-fn next_folder(data: &Path) -> PathBuf {
-    let name = data.file_stem().map_or("run".into(), |name| name.to_string_lossy());
-    let mut numbers = (1..).map(|number| Path::new(RUNS).join(format!("{name}-{number}")));
-    numbers.find(|path| !path.exists()).unwrap_or_default()
 }
