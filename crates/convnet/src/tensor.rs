@@ -31,6 +31,12 @@ impl Tensor {
         Tensor { shape, data }
     }
 
+    /// The same elements in another shape of as many.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn reshaped(self, shape: impl Into<Vec<usize>>) -> Tensor {
+        Tensor::sharing(shape, self.data)
+    }
+
     /// A tensor of zeros.
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Tensor {
         let shape = shape.into();

@@ -80,11 +80,12 @@ use crate::{Error, Result};
 
 /// Opens a regular file and says how many bytes it has; a pipe or a device could keep its reader waiting for ever.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
-    let meta = fs::metadata(path).map_err(Error::io("opening", path))?;
-    if !meta.is_file() {
+    if !fs::metadata(path).map_err(Error::io("opening", path))?.is_file() {
         return Err(Error::file(path, "expected a regular file"));
     }
-    Ok((File::open(path).map_err(Error::io("opening", path))?, meta.len()))
+    let file = File::open(path).map_err(Error::io("opening", path))?;
+    let length = file.metadata().map_err(Error::io("opening", path))?.len();
+    Ok((file, length))
 }
 
 /// A folder of real data for tests, or nothing, with a line that says so: `$CONVNET_TEST_DATA/name`, else

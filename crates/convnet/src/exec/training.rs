@@ -7,8 +7,8 @@ mod synchronized;
 use self::shards::Spare;
 pub(crate) use self::shards::{Bucket, Shard, Watch};
 use self::statistics::Average;
-use self::synchronized::Lane;
-pub(crate) use self::synchronized::{Others, ShardPictures};
+use self::synchronized::ShardMemory;
+pub(crate) use self::synchronized::{ShardExchange, ShardPictures};
 use super::cpu::lower::{Request, lower};
 use super::cpu::plan::Plan;
 use super::cpu::session::Session;
@@ -101,7 +101,7 @@ pub struct Training {
     /// Memory of sums over shards that nobody needs at the moment.
     spare: Spare,
     /// Memory of shards that are normalised together.
-    lanes: Vec<Lane>,
+    synchronized: Vec<ShardMemory>,
     /// Whether the caller may have written where backward does not.
     touched: bool,
     update: Update,
@@ -185,7 +185,7 @@ impl Training {
             gradients: Buffer::zeros(len),
             sum: Buffer::default(),
             spare: Spare::default(),
-            lanes: Vec::new(),
+            synchronized: Vec::new(),
             touched: false,
             update,
             groups,
@@ -289,7 +289,8 @@ impl Training {
         }
         let mode = Mode::Training { seed: self.pass_seed(self.passes.saturating_sub(1)) };
         let mut running = self.running.clone();
-        let found = self.session.first_not_finite((&self.weights, &mut running), images, Pass::of(count, mode));
+        let session = self.synchronized.first_mut().map_or(&mut self.session, |shard| &mut shard.session);
+        let found = session.first_not_finite((&self.weights, &mut running), images, Pass::of(count, mode));
         Ok(found.map(|(layer, value)| NotFinite { place: Place::Layer(layer), value }))
     }
 
@@ -532,7 +533,9 @@ impl Training {
 
     /// Bytes of activations, gradients of activations, and scratch.
     pub fn arena_bytes(&self) -> usize {
-        self.session.bytes() + self.lanes.iter().map(Lane::bytes).sum::<usize>()
+        // The first of several sessions is used in the place of the training's own, whose memory is never touched then.
+        let others = self.synchronized.iter().skip(1).map(|shard| shard.session.bytes());
+        self.session.bytes() + others.sum::<usize>()
     }
 
     /// Switches the measuring of each stage on or off, and forgets what was measured.

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +11,9 @@ use convnet_kernels::memory;
 use prost::bytes::Bytes;
 
 use super::proto::{EXTERNAL, Tensor};
-use crate::parallel;
-use crate::weights::Element;
+use crate::data::stored;
+use crate::weights::{Element, read_tensor};
+use crate::{Error, parallel};
 
 /// Most axes of a tensor.
 pub(super) const MAX_AXES: usize = 16;
@@ -132,7 +132,7 @@ impl External {
         self.read_all(std::slice::from_ref(tensor)).remove(0)
     }
 
-    /// Tensors of the file, read by all cores.
+    /// Tensors of the file, decoded by all cores.
     ///
     /// # Errors
     /// Of each what is wrong with it.
@@ -155,7 +155,16 @@ impl External {
         let element = element(tensor.data_type)?;
         let length = count.checked_mul(element.size()).ok_or_else(|| format!("a shape of {dims:?}"))?;
         let bytes = if tensor.data_location == EXTERNAL {
-            self.bytes(tensor, length)?.into()
+            let (path, file, start) = self.place(tensor, length)?;
+            let problem = |error: Error| format!("its elements lie in another file: {error}");
+            if !element.is_integer() {
+                let mut values = memory::zeros(count);
+                read_tensor(&path, &file, element, start, &mut values).map_err(problem)?;
+                return Ok(Begun::Known(Constant::floats(dims, values)));
+            }
+            let mut bytes = vec![0; length];
+            stored::read_at(&file, start, &mut bytes).map_err(|error| problem(Error::io("reading", &path)(error)))?;
+            bytes.into()
         } else if let Some(raw) = &tensor.raw_data {
             if raw.len() != length {
                 return Err(format!("expected {length} bytes for shape {dims:?}, got {}", raw.len()));
@@ -178,8 +187,8 @@ impl External {
         })
     }
 
-    /// Bytes in a file of the same folder.
-    fn bytes(&self, tensor: &Tensor, length: usize) -> Result<Vec<u8>, String> {
+    /// Where so many bytes of a tensor lie in a file of the same folder.
+    fn place(&self, tensor: &Tensor, length: usize) -> Result<(PathBuf, File, u64), String> {
         let entry =
             |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| &entry.value[..]);
         let number = |key: &str| match entry(key) {
@@ -195,7 +204,7 @@ impl External {
         }
         let path = self.inside(location)?;
         let failed = |error: std::io::Error| format!("its elements lie in {}: {error}", path.display());
-        let mut file = File::open(&path).map_err(failed)?;
+        let file = File::open(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.len();
         if offset.checked_add(length as u64).is_none_or(|end| end > found) {
             return Err(format!("expected {length} bytes from {offset} on in {}, which has {found}", path.display()));
@@ -206,10 +215,7 @@ impl External {
         if *taken > found {
             return Err(format!("expected each byte of {} to be an element of one tensor", path.display()));
         }
-        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-        let mut bytes = vec![0; length];
-        file.read_exact(&mut bytes).map_err(failed)?;
-        Ok(bytes)
+        Ok((path, file, offset))
     }
 
     /// The path of a file that must lie in the folder: no absolute path, no way out, no link.

@@ -290,7 +290,7 @@ impl Builder {
             Operation::LinearOfAll(outputs) if maps => {
                 let [deep, rows, columns] = graph.shape(inputs[0]);
                 let (_, weight) = &mut tensors[0];
-                *weight = Tensor::new([outputs, deep, rows, columns], std::mem::take(weight).into_data());
+                *weight = std::mem::take(weight).reshaped([outputs, deep, rows, columns]);
                 let window = Window { kernel: [rows, columns], ..Window::square(1) };
                 let op = Conv2d { bias, ..Conv2d::new(outputs, window) };
                 self.push(&name, op, &own[..1], tensors)

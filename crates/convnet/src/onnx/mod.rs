@@ -59,7 +59,7 @@ pub use self::write::{Export, OPSET, write};
 /// Opsets that are read.
 const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 /// Most bytes of a message.
-const MAX_BYTES: u64 = 1 << 31;
+const MAX_BYTES: u64 = (1 << 31) - 1;
 /// Most channels of pictures, or features, that a network takes.
 const MAX_CHANNELS: usize = 1 << 20;
 /// Height and width of pictures where neither the file nor the caller says them.
@@ -122,12 +122,11 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported> {
         .map_err(|problem| Error::file(path, problem))
 }
 
-/// All bytes of a file that has so many, read by all cores.
+/// All bytes of a file that has so many, at most [`MAX_BYTES`], read by all cores.
 fn read_whole(file: &File, length: u64) -> io::Result<Vec<u8>> {
     /// Bytes that a thread reads at a time.
     const PART: usize = 8 << 20;
-    let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let mut bytes = memory::zero_bytes(length);
+    let mut bytes = memory::zero_bytes(length as usize);
     let failed = Mutex::new(Ok(()));
     let parts: Vec<_> = bytes.chunks_mut(PART).enumerate().collect();
     parallel::for_each(
@@ -135,7 +134,8 @@ fn read_whole(file: &File, length: u64) -> io::Result<Vec<u8>> {
         || (),
         |(index, part): (usize, &mut [u8]), ()| {
             if let Err(error) = stored::read_at(file, (index * PART) as u64, part) {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                *failed = std::mem::replace(&mut *failed, Ok(())).and(Err(error));
             }
         },
     );

@@ -40,18 +40,28 @@ impl<'a> Divergence<'a> {
         count: usize,
         loss: f64,
     ) -> Result<()> {
-        if loss.is_finite() {
-            return Ok(());
+        match loss.is_finite() {
+            true => Ok(()),
+            false => Err(self.find(training, images, count)?.unwrap_or_else(|| self.of_loss(loss))),
         }
-        let done = self.progress;
-        let next = Progress { step: done.step + 1, batch: done.batch + 1, ..done };
-        Err(match training.find_not_finite(images, count)? {
-            Some(NotFinite { place, value }) => {
-                let when = if matches!(place, Place::Tensor(_)) { done } else { next };
-                self.error(place.to_string(), value.into(), when)
-            }
-            None => self.error("loss".into(), loss, next),
-        })
+    }
+
+    /// Where the last pass was no longer finite, which had these pictures, if that is found.
+    pub(super) fn find(self, training: &mut Training, images: &[f32], count: usize) -> Result<Option<Error>> {
+        let found = training.find_not_finite(images, count)?;
+        Ok(found.map(|NotFinite { place, value }| {
+            let when = if matches!(place, Place::Tensor(_)) { self.progress } else { self.next() };
+            self.error(place.to_string(), value.into(), when)
+        }))
+    }
+
+    /// The loss of the next step is no number, wherever that begins.
+    pub(super) fn of_loss(self, loss: f64) -> Error {
+        self.error("loss".into(), loss, self.next())
+    }
+
+    fn next(self) -> Progress {
+        Progress { step: self.progress.step + 1, batch: self.progress.batch + 1, ..self.progress }
     }
 
     fn error(self, what: String, value: f64, when: Progress) -> Error {

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Trainer;
 use super::divergence::Divergence;
-use super::targets::{Held, TargetMaker};
+use super::targets::{KeptBatch, TargetMaker};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Loader, Parts};
 use crate::distributed::{Processes, Shards, Summing, sum_of_steps};
-use crate::exec::{Bucket, Others, Shard, ShardPictures, Step, Training, Watch};
+use crate::exec::{Bucket, Shard, ShardExchange, ShardPictures, Step, Training, Watch};
 use crate::{Error, Result};
 
 /// What a batch came to, in all processes together.
@@ -35,8 +35,15 @@ struct Told {
     stop: bool,
 }
 
-/// What the shards of a process came to: how far the running statistics move, and what each step found.
-type Own = (Vec<Buffer>, Vec<Step>);
+/// What the shards of a process came to.
+struct Own {
+    /// How far the running statistics move.
+    moves: Vec<Buffer>,
+    /// What each shard found.
+    steps: Vec<Step>,
+    /// For how long others were waited for on the way.
+    waited: Duration,
+}
 
 impl Trainer {
     /// The parts of the running epoch's batches that this process trains on, in its order, from a batch on.
@@ -72,24 +79,28 @@ impl Trainer {
         }
         let mut sums = Vec::new();
         let own = match self.recipe.sync_batch_norm && self.takes_statistics {
-            true => self.learn_side_by_side(batches, targets, images, &mut sums),
+            true => self.learn_synchronized(batches, targets, images, &mut sums)?,
             false => self.learn_shards(batches, targets, images, &mut sums),
         };
         let start = Instant::now();
-        let mut moves = Vec::new();
+        let (mut moves, mut waited) = (Vec::new(), Duration::ZERO);
         let own = match self.failed.take() {
             Some(error) => Err(error),
             None => own,
         };
-        let told = self.processes.exchange(own.map(|(own, steps)| {
-            moves = own;
-            Told { shards: steps.iter().map(|step| (step.loss, step.correct)).collect(), stop }
+        let told = self.processes.exchange(own.map(|own| {
+            (moves, waited) = (own.moves, own.waited);
+            Told { shards: own.steps.iter().map(|step| (step.loss, step.correct)).collect(), stop }
         }))?;
-        self.take_sums(sums, moves)?;
         let shares = (0..self.shards.count()).map(|shard| self.share(shard, images));
         let steps = told.iter().flat_map(|told| &told.shards).map(|&(loss, correct)| Step { loss, correct });
         let step = sum_of_steps(&steps.zip(shares).collect::<Vec<_>>());
-        let exchanged = if self.processes.size() > 1 { start.elapsed() } else { Duration::ZERO };
+        if !step.loss.is_finite() {
+            let error = Divergence::of(&self.recipe, self.saved.as_ref(), self.progress).of_loss(step.loss);
+            self.processes.agree(if self.processes.is_first() { Err(error) } else { Ok(()) })?;
+        }
+        self.take_sums(sums, moves)?;
+        let exchanged = if self.processes.size() > 1 { waited + start.elapsed() } else { Duration::ZERO };
         Ok(Learned { step, images, stop: told.iter().any(|told| told.stop), exchanged })
     }
 
@@ -149,54 +160,58 @@ impl Trainer {
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok((moves, steps)), Err)
+        failed.map_or(Ok(Own { moves, steps, waited: Duration::ZERO }), Err)
     }
 
-    /// The same of shards that are normalised together.
-    fn learn_side_by_side(
+    /// The same of shards that are normalised together. What fails in this process alone is told when all have gone through the step.
+    ///
+    /// # Errors
+    /// When the processes lose one another.
+    fn learn_synchronized(
         &mut self,
         batches: &mut Loader,
         targets: &mut TargetMaker,
         images: usize,
         sums: &mut Vec<(Range<usize>, Summing)>,
-    ) -> Result<Own> {
+    ) -> Result<Result<Own>> {
         let shard_of = |index: usize| Shard { index, share: self.share(index, images) };
         let own: Vec<(Shard, RandomKey)> = self.shards.own().map(|index| (shard_of(index), self.key(index))).collect();
         let Trainer { training, recipe, description, shards, progress, saved, processes, .. } = self;
         let filled: Vec<_> = own.iter().filter(|(shard, _)| shard.share > 0.0).collect();
-        let hold = |&&(_, key): &&(Shard, RandomKey)| {
+        let keep = |&&(_, key): &&(Shard, RandomKey)| {
             let mut batch = next(batches)?;
             let (images, made) = targets.make(recipe, &mut batch, description.classes().len(), key)?;
-            Ok(Held::of(images, made))
+            Ok(KeptBatch::of(images, made))
         };
-        let (held, failed) = match filled.iter().map(hold).collect::<Result<Vec<Held>>>() {
-            Ok(held) => (held, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        let pictures = filled.iter().zip(&held).map(|(&&(shard, _), held)| ShardPictures {
+        let (kept, mut failed) = no_or_all(filled.iter().map(keep).collect::<Result<Vec<KeptBatch>>>());
+        let pictures = filled.iter().zip(&kept).map(|(&&(shard, _), kept)| ShardPictures {
             shard,
-            images: &held.images,
-            targets: held.targets(),
+            images: &kept.images,
+            targets: kept.targets(),
         });
-        let given = failed.map_or_else(|| Ok(pictures.collect()), Err);
+        let (planned, other) = no_or_all(training.plan_shards(pictures.collect(), images));
+        failed = failed.or(other);
         let buckets = training.buckets(processes.bucket());
-        let mut others = Elsewhere { processes, shards: *shards, buckets: &buckets, sums };
-        let (moves, steps) = training.side_by_side(given, images, &buckets, *shards, &mut others)?;
+        let mut exchange =
+            ProcessExchange { processes, shards: *shards, buckets: &buckets, sums, waited: Duration::ZERO };
+        let (moves, steps) = training.synchronized_pass(&planned, &buckets, *shards, &mut exchange)?;
+        let waited = exchange.waited;
         let divergence = Divergence::of(recipe, saved.as_ref(), *progress);
-        for (step, (held, (shard, _))) in steps.iter().zip(held.iter().zip(&filled)) {
-            divergence.expect_finite_loss(
-                training,
-                &held.images,
-                shards.pictures(shard.index, images).len(),
-                step.loss,
-            )?;
+        // One number that is none makes the losses of all shards none: the shard that has it says where.
+        for (step, (kept, (shard, _))) in steps.iter().zip(kept.iter().zip(&filled)) {
+            if failed.is_none() && !step.loss.is_finite() {
+                training.look_back_at(*shard);
+                let count = shards.pictures(shard.index, images).len();
+                failed = divergence.find(training, &kept.images, count).unwrap_or_else(Some);
+            }
         }
         let (mut steps, none) = (steps.into_iter(), Step { loss: 0.0, correct: 0 });
         let step_of = |(shard, _): &(Shard, RandomKey)| match shard.share > 0.0 {
             true => steps.next().unwrap_or(none),
             false => none,
         };
-        Ok((moves, own.iter().map(step_of).collect()))
+        let steps = own.iter().map(step_of).collect();
+        Ok(failed.map_or(Ok(Own { moves, steps, waited }), Err))
     }
 
     /// Takes what all processes have found as the gradients of the step.
@@ -223,21 +238,39 @@ impl Trainer {
     }
 }
 
-/// The shards of all processes, for those of this one.
-struct Elsewhere<'a> {
+/// All of some things, or none and why.
+fn no_or_all<T>(all: Result<Vec<T>>) -> (Vec<T>, Option<Error>) {
+    match all {
+        Ok(all) => (all, None),
+        Err(error) => (Vec::new(), Some(error)),
+    }
+}
+
+/// What the shards of this process exchange with those of others.
+struct ProcessExchange<'a> {
     processes: &'a Processes,
     shards: Shards,
     buckets: &'a [Bucket],
     sums: &'a mut Vec<(Range<usize>, Summing)>,
+    waited: Duration,
 }
 
-impl Others for Elsewhere<'_> {
+impl ProcessExchange<'_> {
+    fn timed<T>(&mut self, wait: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let found = wait(self);
+        self.waited += start.elapsed();
+        found
+    }
+}
+
+impl ShardExchange for ProcessExchange<'_> {
     fn gather(&mut self, own: Buffer) -> Result<Buffer> {
-        self.processes.gather_numbers(own)
+        self.timed(|exchange| exchange.processes.gather_numbers(own))
     }
 
     fn sum(&mut self, own: Vec<Buffer>) -> Result<Buffer> {
-        Ok(self.processes.begin_sum(self.shards, own)?.wait()?.swap_remove(0))
+        self.timed(|exchange| Ok(exchange.processes.begin_sum(exchange.shards, own)?.wait()?.swap_remove(0)))
     }
 
     fn send(&mut self, bucket: usize, own: Vec<Buffer>) -> Result<()> {

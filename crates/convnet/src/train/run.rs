@@ -55,7 +55,7 @@ impl RunFolder {
         RunFolder::create_numbered(Path::new(RUNS), &config.net_name(), config)
     }
 
-    /// A folder for a run that is called after something else, with the number that is next: it is not made.
+    /// The path of the next run of a name, `runs/<name>-<number>`; nothing is created.
     ///
     /// # Errors
     /// [`Error::Io`] when the folder of runs cannot be read.

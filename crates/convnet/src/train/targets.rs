@@ -38,20 +38,20 @@ impl TargetMaker {
 }
 
 /// Pictures and targets that outlast their batch.
-pub(super) struct Held {
+pub(super) struct KeptBatch {
     pub(super) images: Vec<f32>,
     labels: Vec<u32>,
     /// Empty where there are labels.
     shares: Vec<f32>,
 }
 
-impl Held {
-    pub(super) fn of(images: &[f32], targets: Targets<'_>) -> Held {
+impl KeptBatch {
+    pub(super) fn of(images: &[f32], targets: Targets<'_>) -> KeptBatch {
         let (labels, shares) = match targets {
             Targets::Labels(labels) => (labels.to_vec(), Vec::new()),
             Targets::Probabilities(shares) => (Vec::new(), shares.to_vec()),
         };
-        Held { images: images.to_vec(), labels, shares }
+        KeptBatch { images: images.to_vec(), labels, shares }
     }
 
     pub(super) fn targets(&self) -> Targets<'_> {

@@ -53,6 +53,8 @@ pub use likeness::looks_like;
 pub use note::Note;
 pub use problem::{Misfit, Misshaped, Problem};
 pub(crate) use renaming::is_below;
+#[cfg(feature = "onnx")]
+pub(crate) use safetensors::read_tensor;
 pub use whiten::whiten;
 
 use std::collections::BTreeMap;

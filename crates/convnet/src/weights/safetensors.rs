@@ -123,14 +123,23 @@ fn parse(path: &Path, file: &impl Bytes, length: u64, choose: Choose) -> Result<
         let (element, tensor) = room(path, &name, info)?;
         tensors.push((name, element, first + info.data_offsets.0 as u64, tensor));
     }
-    let parts = tensors.iter_mut().flat_map(|(_, element, start, tensor)| {
-        let (element, start) = (*element, *start);
-        let parts = tensor.data_mut().chunks_mut(PART).enumerate();
-        parts.map(move |(index, values)| (element, start + (index * PART * element.size()) as u64, values))
-    });
+    let parts =
+        tensors.iter_mut().flat_map(|(_, element, start, tensor)| parts_of(*element, *start, tensor.data_mut()));
     read_parts(path, file, parts.collect())?;
     contents.tensors.extend(tensors.into_iter().map(|(name, _, _, tensor)| (name, tensor)));
     Ok(contents)
+}
+
+/// Reads and converts a tensor that begins there in a file.
+#[cfg(feature = "onnx")]
+pub(crate) fn read_tensor(path: &Path, file: &File, element: Element, start: u64, values: &mut [f32]) -> Result<()> {
+    read_parts(path, file, parts_of(element, start, values).collect())
+}
+
+/// A tensor that begins there, in parts for [`read_parts`].
+fn parts_of(element: Element, start: u64, values: &mut [f32]) -> impl Iterator<Item = (Element, u64, &mut [f32])> {
+    let parts = values.chunks_mut(PART).enumerate();
+    parts.map(move |(index, values)| (element, start + (index * PART * element.size()) as u64, values))
 }
 
 /// Reads and converts parts of tensors: the type of their elements, where they begin, and where they go.

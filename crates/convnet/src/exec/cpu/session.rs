@@ -166,7 +166,7 @@ impl Session {
         self.statistics[index].as_mut()
     }
 
-    /// Finds them.
+    /// Computes them.
     fn find_statistics(&mut self, plan: &Plan, index: usize, count: usize) {
         let Some(Statistics { mean, var }) = &mut self.statistics[index] else { return };
         let (threads, isa) = (plan.engine.pool(), plan.engine.set());

@@ -9,7 +9,9 @@ use convnet_kernels::activation::Activation;
 use convnet_kernels::layout::{Maps, MapsMut};
 use convnet_kernels::memory::Buffer;
 use convnet_kernels::merge;
+use std::iter::{Enumerate, Peekable};
 use std::ops::Range;
+use std::slice::Iter;
 use std::time::{Duration, Instant};
 
 /// What shards of a batch add up to: each shard counts by its share of the batch's pictures.
@@ -40,15 +42,29 @@ pub(crate) struct Shard {
 /// A part of the gradients that is complete once backward has passed a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bucket {
-    pub(super) stage: usize,
+    stage: usize,
     pub(crate) range: Range<usize>,
+}
+
+/// Buckets as backward completes them.
+pub(super) struct Completion<'b>(Peekable<Enumerate<Iter<'b, Bucket>>>);
+
+impl<'b> Completion<'b> {
+    pub(super) fn of(buckets: &'b [Bucket]) -> Completion<'b> {
+        Completion(buckets.iter().enumerate().peekable())
+    }
+
+    /// The next one that is complete after a stage's backward, with its number.
+    pub(super) fn after(&mut self, stage: usize) -> Option<(usize, &'b Bucket)> {
+        self.0.next_if(|(_, bucket)| stage <= bucket.stage)
+    }
 }
 
 /// Is told by backward after each stage, with the gradients so far.
 pub(crate) type Watch<'a> = dyn FnMut(usize, &[f32]) + 'a;
 
 /// Calls [`Training::shard`] for a shard and says its share of the batch; does nothing for one without pictures, whose share is 0.
-pub(crate) type Pass<'a> = dyn FnMut(&mut Training, usize, &mut Watch<'_>) -> Result<f64> + 'a;
+pub(crate) type ShardPass<'a> = dyn FnMut(&mut Training, usize, &mut Watch<'_>) -> Result<f64> + 'a;
 
 impl Training {
     /// The gradients in parts of at least so many numbers, as long as there are so many, in the order in which backward completes them.
@@ -73,7 +89,7 @@ impl Training {
         buckets
     }
 
-    /// Forward and backward of a shard; to be called by a [`Pass`].
+    /// Forward and backward of a shard; to be called by a [`ShardPass`].
     ///
     /// # Errors
     /// As [`Training::gradients`].
@@ -97,7 +113,7 @@ impl Training {
         &mut self,
         shards: Node,
         buckets: &[Bucket],
-        pass: &mut Pass<'_>,
+        pass: &mut ShardPass<'_>,
         send: &mut dyn FnMut(usize, Buffer),
     ) -> Result<Buffer> {
         let (mut lefts, mut sent) = (Vec::new(), 0);
@@ -119,7 +135,7 @@ impl Training {
         shards: Node,
         lefts: &mut Vec<Sums>,
         buckets: &[Bucket],
-        pass: &mut Pass<'_>,
+        pass: &mut ShardPass<'_>,
         send: &mut dyn FnMut(usize, Buffer),
     ) -> Result<Buffer> {
         if let Some([left, right]) = shards.halves() {
@@ -129,9 +145,9 @@ impl Training {
         }
         let engine = self.session.plan.engine.clone();
         let mut memory = std::mem::take(&mut self.spare.buckets);
-        let mut rest = buckets.iter().enumerate().peekable();
+        let mut completion = Completion::of(buckets);
         let mut complete = |stage: usize, gradients: &[f32]| {
-            while let Some((index, Bucket { range, .. })) = rest.next_if(|(_, bucket)| stage <= bucket.stage) {
+            while let Some((index, Bucket { range, .. })) = completion.after(stage) {
                 let mut bucket = reused(&mut memory, range.len());
                 bucket.copy_from_slice(&gradients[range.clone()]);
                 lefts.iter().rev().for_each(|left| add(&engine, &mut bucket, &left.gradients[range.clone()]));
@@ -148,7 +164,7 @@ impl Training {
     }
 
     /// Adds up shards that others follow.
-    fn sum(&mut self, shards: Node, pass: &mut Pass<'_>) -> Result<Sums> {
+    fn sum(&mut self, shards: Node, pass: &mut ShardPass<'_>) -> Result<Sums> {
         let Some([left, right]) = shards.halves() else {
             return self.sums_of(shards.first, pass, &mut |_, _| ());
         };
@@ -160,7 +176,7 @@ impl Training {
         Ok(sums)
     }
 
-    fn sums_of(&mut self, shard: usize, pass: &mut Pass<'_>, watch: &mut Watch<'_>) -> Result<Sums> {
+    fn sums_of(&mut self, shard: usize, pass: &mut ShardPass<'_>, watch: &mut Watch<'_>) -> Result<Sums> {
         let mut sums = self.spare.sums.pop().unwrap_or_else(|| Sums {
             gradients: Buffer::zeros(self.gradients.len()),
             moves: Buffer::zeros(self.running.len()),
@@ -192,9 +208,9 @@ impl Training {
         lr: f32,
         buckets: &[Bucket],
     ) -> Result<Vec<Duration>> {
-        let (start, mut rest, mut times) = (Instant::now(), buckets.iter().peekable(), Vec::new());
+        let (start, mut completion, mut times) = (Instant::now(), Completion::of(buckets), Vec::new());
         let mut watch = |stage: usize, _: &[f32]| {
-            while rest.next_if(|bucket| stage <= bucket.stage).is_some() {
+            while completion.after(stage).is_some() {
                 times.push(start.elapsed());
             }
         };

@@ -71,7 +71,8 @@ impl Training {
             None => (&self.weights, &mut self.running[..]),
         };
         let mode = Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 };
-        self.session.forward(parameters, images, Pass::of(count, mode));
+        let session = self.synchronized.first_mut().map_or(&mut self.session, |shard| &mut shard.session);
+        session.forward(parameters, images, Pass::of(count, mode));
         Ok(())
     }
 

@@ -26,12 +26,12 @@ pub struct Recipe {
     pub patience: Option<usize>,
     /// Pictures per step.
     pub batch_size: usize,
-    /// Virtual shards that a batch is cut into, each with its own statistics of batch norm; `None` is 1. The result depends on it, and
+    /// Virtual shards that a batch is cut into, each with its own statistics of batch norm (but see `sync_batch_norm`); `None` is 1. The result depends on it, and
     /// not on how many processes compute them: see [`crate::distributed`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<usize>,
     /// Whether batch norms take the statistics of all shards together (PyTorch's `SyncBatchNorm`), so that shards find what a batch
-    /// that is not cut finds, but for rounding and what is drawn for each shard.
+    /// that is not cut finds, but for rounding, what is drawn for each shard, and class weights, which each shard normalises.
     pub sync_batch_norm: bool,
     /// The batch size that the learning rate is for: for another one it is multiplied by `batch_size / base_batch_size` (the linear
     /// scaling rule, Goyal et al. 2017, section 2.1), and a warm-up begins at the rate as it is (section 2.2).

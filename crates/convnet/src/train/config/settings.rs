@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
         "shards",
         "shards",
         Kind::Count,
-        "Virtual shards of a batch, each with its own statistics of batch norm; the processes that mpirun starts share them, and results \
+        "Virtual shards of a batch, each with its own statistics of batch norm unless sync_batch_norm is on; the processes that mpirun starts share them, and results \
          depend on the shards, not on the processes",
     )
     .or("the number of processes"),
@@ -82,7 +82,8 @@ pub const SETTINGS: &[Setting] = &[
         "sync_batch_norm",
         "sync_batch_norm",
         Kind::Switch,
-        "Batch norms take the statistics of all shards together, as SyncBatchNorm does; a process has all its shards in memory at once",
+        "Batch norms take the statistics of all shards together, as SyncBatchNorm does, if there are several; a process then has all of its \
+         shards in memory at once",
     ),
     setting(
         "base_batch_size",

@@ -146,10 +146,14 @@ impl Norm {
         state.fold(self.eps, weights.get(self.weight), weights.get(self.bias));
     }
 
+    fn inverse_deviation(&self, var: f32) -> f32 {
+        1.0 / (var + self.eps).sqrt()
+    }
+
     /// From the two sums in `state`, the gradients of γ and β.
     pub(super) fn write_gradients(&self, run: &mut Backward<'_>, state: &mut NormState) {
-        for (product, var) in state.product.iter_mut().zip(state.var.iter()) {
-            *product *= 1.0 / (var + self.eps).sqrt();
+        for (product, &var) in state.product.iter_mut().zip(state.var.iter()) {
+            *product *= self.inverse_deviation(var);
         }
         for (slot, gradient) in [(self.weight, &state.product), (self.bias, &state.sum)] {
             if let Some(range) = run.weights.gradient(slot) {
@@ -167,7 +171,7 @@ impl Norm {
         }
         let elements = (run.normalized * self.pixels) as f32;
         for c in 0..state.sum.len() {
-            let inverse = 1.0 / (state.var[c] + self.eps).sqrt();
+            let inverse = self.inverse_deviation(state.var[c]);
             let scale = state.scale[c] / elements;
             state.slope[c] = -scale * state.product[c] * inverse;
             state.offset[c] = -scale * state.sum[c] - state.slope[c] * state.mean[c];
