@@ -13,7 +13,7 @@ use crate::net::Net;
 use crate::ops::{Activation, Conv2d, Linear, Op, Shape};
 use crate::prelude::*;
 use crate::random::Random;
-use crate::train::{Optimizer, Outcome, Recipe, Trainer};
+use crate::train::{Optimizer, Outcome, Recipe, TestResult, Trainer};
 use crate::{Error, Result};
 
 /// Bright and dark pictures with noise, a third of them bright.
@@ -65,21 +65,23 @@ fn recipe(shards: usize) -> Recipe {
 }
 
 fn trained(processes: &Processes, net: Net, recipe: Recipe) -> Result<Outcome> {
-    let splits = Splits { train: pictures("train", 43), val: Some(pictures("val", 25)), test: None };
+    let splits =
+        Splits { train: pictures("train", 43), val: Some(pictures("val", 25)), test: Some(pictures("test", 31)) };
     let engine = Engine::new(1)?;
     let trainer = Trainer::with_engine(Classifier::untrained(net, 0)?, splits, recipe, &engine)?;
     // Buckets of 1 MiB are more than this net has; of 0 they are all at the end.
     trainer.across(&processes.clone().with_bucket_cap(processes.size() % 2))?.fit(&mut ())
 }
 
-/// What is the same in all: weights and the figures of each epoch, but for times.
-fn result(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>) {
+/// What is the same in all: weights, the figures of each epoch, but for times, and those of the test.
+fn result(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>, Option<TestResult>) {
     let figures = outcome.epochs.iter().map(|epoch| {
         let trained = [Some(epoch.train_loss), Some(epoch.train_accuracy)];
         let measured = [epoch.train_eval_loss, epoch.val_loss, epoch.val_accuracy, epoch.grad_norm];
         [trained[0], trained[1], measured[0], measured[1], measured[2], measured[3]]
     });
-    (outcome.weights_sha256.clone(), figures.collect())
+    assert_eq!(outcome.test.map(|test| test.images), Some(31));
+    (outcome.weights_sha256.clone(), figures.collect(), outcome.test)
 }
 
 #[test]

@@ -419,7 +419,7 @@ impl Trainer {
         Ok(ControlFlow::Continue(found))
     }
 
-    fn evaluate_in(
+    pub(super) fn evaluate_in(
         &self,
         order: Order,
         weights: &StateDict,
@@ -462,14 +462,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ends training: with a checkpoint when an epoch is under way, and with pictures and a report unless somebody wants it to
-    /// stop.
     fn end(self, ending: Ending) -> Result<Outcome> {
         let weights = self.weights()?;
         let weights_sha256 = weights_sha256(&weights);
         self.processes.expect_same(vec![("weights at the end".into(), weights_sha256.clone())])?;
-        let concluded = if self.processes.is_first() { self.leave(ending, weights) } else { Ok((None, weights)) };
-        let (test, weights) = self.processes.agree(concluded)?;
+        let (test, weights) = self.conclude(ending, weights)?;
         let best = match (self.saved, self.best) {
             (Some(saved), _) => Best::In(saved.folder),
             (None, best) => {
@@ -478,15 +475,6 @@ impl Trainer {
             }
         };
         Ok(Outcome { ending, epochs: self.epochs, progress: self.progress, weights_sha256, test, best })
-    }
-
-    /// What is written when training ends.
-    fn leave(&self, ending: Ending, mut weights: StateDict) -> Result<(Option<TestResult>, StateDict)> {
-        if let Some(saved) = &self.saved {
-            weights = if self.progress.batch > 0 { self.save_last(saved, weights)? } else { weights };
-        }
-        let test = if ending == Ending::Stopped { None } else { self.conclude(&weights)? };
-        Ok((test, weights))
     }
 
     /// Writes a checkpoint within an epoch where one is due after this step and time.
@@ -499,7 +487,7 @@ impl Trainer {
         }
     }
 
-    fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
+    pub(super) fn save_last(&self, saved: &Saved, weights: StateDict) -> Result<StateDict> {
         let trained = self.training.has_average().then(|| self.training.weights());
         let optimizer = self.training.optimizer_state();
         self.expect_finite_tensors("optimizer's", &optimizer)?;
