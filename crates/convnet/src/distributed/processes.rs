@@ -149,10 +149,7 @@ impl Processes {
     pub(crate) fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         match &self.thread {
             None => Ok(vec![own]),
-            Some(thread) => {
-                let answer = thread.begin(|answer| Job::Gather(own, answer))?;
-                answer.recv().map_err(|_| broken_off())?
-            }
+            Some(thread) => answered(&thread.begin(|answer| Job::Gather(own, answer))?),
         }
     }
 
@@ -163,10 +160,7 @@ impl Processes {
     pub(crate) fn gather_numbers(&self, own: Buffer) -> Result<Buffer> {
         match &self.thread {
             None => Ok(own),
-            Some(thread) => {
-                let answer = thread.begin(|answer| Job::GatherNumbers(own, answer))?;
-                answer.recv().map_err(|_| broken_off())?
-            }
+            Some(thread) => answered(&thread.begin(|answer| Job::GatherNumbers(own, answer))?),
         }
     }
 
@@ -288,7 +282,7 @@ impl Summing {
     pub(crate) fn wait(self) -> Result<Vec<Buffer>> {
         match self {
             Summing::Here(sum) => Ok(sum),
-            Summing::There(answer) => answer.recv().map_err(|_| broken_off())?,
+            Summing::There(answer) => answered(&answer),
         }
     }
 }
@@ -340,6 +334,11 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
             }
         }
     }
+}
+
+/// Waits for what the thread has been asked for.
+fn answered<T>(answer: &Receiver<Result<T>>) -> Result<T> {
+    answer.recv().map_err(|_| broken_off())?
 }
 
 fn broken_off() -> Error {

@@ -289,7 +289,7 @@ impl Training {
         }
         let mode = Mode::Training { seed: self.pass_seed(self.passes.saturating_sub(1)) };
         let mut running = self.running.clone();
-        let session = self.synchronized.first_mut().map_or(&mut self.session, |shard| &mut shard.session);
+        let session = synchronized::session_in_use(&mut self.session, &mut self.synchronized);
         let found = session.first_not_finite((&self.weights, &mut running), images, Pass::of(count, mode));
         Ok(found.map(|(layer, value)| NotFinite { place: Place::Layer(layer), value }))
     }
@@ -533,7 +533,7 @@ impl Training {
 
     /// Bytes of activations, gradients of activations, and scratch.
     pub fn arena_bytes(&self) -> usize {
-        // The first of several sessions is used in the place of the training's own, whose memory is never touched then.
+        // The first of them stands for the training's own.
         let others = self.synchronized.iter().skip(1).map(|shard| shard.session.bytes());
         self.session.bytes() + others.sum::<usize>()
     }

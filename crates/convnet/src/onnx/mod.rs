@@ -127,20 +127,18 @@ fn read_whole(file: &File, length: u64) -> io::Result<Vec<u8>> {
     /// Bytes that a thread reads at a time.
     const PART: usize = 8 << 20;
     let mut bytes = memory::zero_bytes(length as usize);
-    let failed = Mutex::new(Ok(()));
+    let failed = Mutex::new(None);
     let parts: Vec<_> = bytes.chunks_mut(PART).enumerate().collect();
     parallel::for_each(
         parts,
         || (),
         |(index, part): (usize, &mut [u8]), ()| {
             if let Err(error) = stored::read_at(file, (index * PART) as u64, part) {
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                *failed = std::mem::replace(&mut *failed, Ok(())).and(Err(error));
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
         },
     );
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-    Ok(bytes)
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(bytes), Err)
 }
 
 /// Reads a network from the bytes of a file. Elements in other files are not read.

@@ -1,6 +1,6 @@
 //! What is kept beside the weights that are trained: their moving average, and the statistics of norms.
 
-use super::{Training, take};
+use super::{Training, synchronized, take};
 #[cfg(doc)]
 use crate::Error;
 use crate::exec::check_images;
@@ -71,7 +71,7 @@ impl Training {
             None => (&self.weights, &mut self.running[..]),
         };
         let mode = Mode::Statistics { momentum: 1.0 / (batch + 1) as f32 };
-        let session = self.synchronized.first_mut().map_or(&mut self.session, |shard| &mut shard.session);
+        let session = synchronized::session_in_use(&mut self.session, &mut self.synchronized);
         session.forward(parameters, images, Pass::of(count, mode));
         Ok(())
     }

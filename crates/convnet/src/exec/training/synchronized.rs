@@ -61,6 +61,12 @@ impl ShardMemory {
     }
 }
 
+/// The session for what is computed beside the steps: the first shard's, where there are any, so that the memory of the training's own
+/// is never touched.
+pub(super) fn session_in_use<'a>(own: &'a mut Session, shards: &'a mut [ShardMemory]) -> &'a mut Session {
+    shards.first_mut().map_or(own, |shard| &mut shard.session)
+}
+
 /// A shard that is computed.
 struct Run<'a> {
     memory: &'a mut ShardMemory,
