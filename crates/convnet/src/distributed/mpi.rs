@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ::mpi::Count;
 use ::mpi::Threading;
-use ::mpi::datatype::{Partition, PartitionMut};
+use ::mpi::datatype::PartitionMut;
 use ::mpi::environment::Universe;
 use ::mpi::request::{Request, Scope, scope};
 use ::mpi::topology::SimpleCommunicator;
-use ::mpi::traits::{Communicator, CommunicatorCollectives};
+use ::mpi::traits::{Communicator, CommunicatorCollectives, Destination, Source};
 
 use super::{Collectives, Processes};
 use crate::{Error, Result};
@@ -39,11 +39,13 @@ struct World {
     _universe: Universe,
 }
 
-/// Numbers of elements and where they begin, as MPI counts them.
+/// A number of elements as MPI counts them.
+fn count(length: usize) -> Result<Count> {
+    Count::try_from(length).map_err(|_| Error::invalid(format!("{length} numbers: more than MPI can send at once")))
+}
+
+/// Numbers of elements and where they begin.
 fn counts(lengths: &[usize]) -> Result<[Vec<Count>; 2]> {
-    let count = |length: usize| {
-        Count::try_from(length).map_err(|_| Error::invalid(format!("{length} numbers: more than MPI can send at once")))
-    };
     let begins = lengths.iter().scan(0, |next, length| {
         let begin = *next;
         *next += length;
@@ -74,23 +76,23 @@ impl Collectives for World {
         self.local.max(1) as usize
     }
 
-    fn all_to_all(
-        &mut self,
-        (send, sent): (&[f32], &[usize]),
-        (receive, received): (&mut [f32], &[usize]),
-    ) -> Result<()> {
-        let ([sent, from], [received, to]) = (counts(sent)?, counts(received)?);
-        let (send, mut receive) = (Partition::new(send, sent, from), PartitionMut::new(receive, received, to));
-        scope(|scope| wait(self.world.immediate_all_to_all_varcount_into(scope, &send, &mut receive)));
-        Ok(())
-    }
-
-    fn all_gather(&mut self, send: &[f32], receive: &mut [f32], lengths: &[usize]) -> Result<()> {
-        // As an exchange in which everybody gets the same: MPI's own way over TCP often sends to one side first, then to the other.
-        let ([sent, _], [received, to]) = (counts(&vec![send.len(); lengths.len()])?, counts(lengths)?);
-        let same = vec![0; sent.len()];
-        let (send, mut receive) = (Partition::new(send, sent, same), PartitionMut::new(receive, received, to));
-        scope(|scope| wait(self.world.immediate_all_to_all_varcount_into(scope, &send, &mut receive)));
+    fn swap(&mut self, send: &[(usize, &[f32])], receive: Vec<(usize, &mut [f32])>) -> Result<()> {
+        let lengths = send.iter().map(|(_, part)| part.len()).chain(receive.iter().map(|(_, part)| part.len()));
+        lengths.into_iter().try_for_each(|length| count(length).map(drop))?;
+        scope(|scope| {
+            let received = receive
+                .into_iter()
+                .filter(|(_, part)| !part.is_empty())
+                .map(|(of, part)| self.world.process_at_rank(of as Count).immediate_receive_into(scope, part));
+            let received: Vec<_> = received.collect();
+            let sent = send
+                .iter()
+                .filter(|(_, part)| !part.is_empty())
+                .map(|&(to, part)| self.world.process_at_rank(to as Count).immediate_send(scope, part));
+            let sent: Vec<_> = sent.collect();
+            received.into_iter().for_each(wait);
+            sent.into_iter().for_each(wait);
+        });
         Ok(())
     }
 

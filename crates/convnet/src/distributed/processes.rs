@@ -1,16 +1,18 @@
 //! What a trainer sees of the processes that it is one of.
 
 use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::mem;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use convnet_kernels::memory::Buffer;
 use serde::{Deserialize, Serialize};
 
 use super::Shards;
-use super::sum::Received;
+use super::sum::{Received, gather_numbers};
 use crate::{Error, Result};
 
 /// Numbers that an exchange of gradients has at least where nothing else is said: 4 MiB, which takes a link of 1 Gbit/s some 30 ms, and is
@@ -28,20 +30,14 @@ pub trait Collectives {
     /// How many of the processes are on this machine.
     fn local_size(&self) -> usize;
 
-    /// Sends to each process its part of `send`, and receives from each a part of `receive`: they lie one after the other, with
-    /// the lengths beside them.
+    /// Sends numbers to other processes, and receives what they send to this one. What one sends to another arrives in its order; both
+    /// know its lengths.
     ///
     /// # Errors
     /// When the connection fails.
-    fn all_to_all(&mut self, send: (&[f32], &[usize]), receive: (&mut [f32], &[usize])) -> Result<()>;
+    fn swap(&mut self, send: &[(usize, &[f32])], receive: Vec<(usize, &mut [f32])>) -> Result<()>;
 
-    /// Sends `send` to all processes, and receives what each has sent, one after the other, of these lengths.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    fn all_gather(&mut self, send: &[f32], receive: &mut [f32], lengths: &[usize]) -> Result<()>;
-
-    /// The same of bytes, of whose number the others know nothing.
+    /// Sends bytes to all processes, and receives what each has sent, of whose number the others know nothing.
     ///
     /// # Errors
     /// When the connection fails.
@@ -76,7 +72,13 @@ struct Caller {
 enum Job {
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
     GatherNumbers(Buffer, Sender<Result<Buffer>>),
-    Sum(Shards, Vec<Buffer>, Sender<Result<Vec<Buffer>>>),
+    Sum {
+        shards: Shards,
+        own: Vec<Buffer>,
+        target: SumTarget,
+        range: Range<usize>,
+        answer: Sender<Result<Vec<Buffer>>>,
+    },
     Abort(Sender<Result<()>>),
 }
 
@@ -239,15 +241,40 @@ impl Processes {
         Ok(())
     }
 
-    /// Begins to add up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`].
+    /// Begins to add up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`]. The sum goes to a range of
+    /// `target`.
     ///
     /// # Errors
     /// When the processes lose one another.
-    pub(crate) fn begin_sum(&self, shards: Shards, own: Vec<Buffer>) -> Result<Summing> {
+    pub(crate) fn begin_sum(
+        &self,
+        shards: Shards,
+        own: Vec<Buffer>,
+        target: &SumTarget,
+        range: Range<usize>,
+    ) -> Result<Summing> {
+        let target = target.clone();
         Ok(match &self.thread {
-            None => Summing::Here(own),
-            Some(thread) => Summing::There(thread.begin(|answer| Job::Sum(shards, own, answer))?),
+            None => {
+                target.lock()[range].copy_from_slice(&own[0]);
+                Summing::Here(own)
+            }
+            Some(thread) => Summing::There(thread.begin(|answer| Job::Sum { shards, own, target, range, answer })?),
         })
+    }
+
+    /// The sum of what all processes have: `own` holds a vector for each of [`Shards::own_nodes`].
+    ///
+    /// # Errors
+    /// When the processes lose one another.
+    pub(crate) fn sum(&self, shards: Shards, mut own: Vec<Buffer>) -> Result<Buffer> {
+        if self.thread.is_none() {
+            return Ok(own.swap_remove(0));
+        }
+        let len = own[0].len();
+        let target = SumTarget::of(Buffer::zeros(len));
+        self.begin_sum(shards, own, &target, 0..len)?.wait()?;
+        Ok(target.take())
     }
 
     /// The same with at least so many MiB of gradients in an exchange, so that the first are exchanged while backward goes on; 0
@@ -268,6 +295,25 @@ impl Processes {
     }
 }
 
+/// Where sums go: memory of which each of a step's exchanges writes a range of its own. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct SumTarget(Arc<Mutex<Buffer>>);
+
+impl SumTarget {
+    pub(crate) fn of(memory: Buffer) -> SumTarget {
+        SumTarget(Arc::new(Mutex::new(memory)))
+    }
+
+    /// The memory, once all sums have been waited for.
+    pub(crate) fn take(&self) -> Buffer {
+        mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A sum that others are asked for.
 pub(crate) enum Summing {
     Here(Vec<Buffer>),
@@ -275,13 +321,13 @@ pub(crate) enum Summing {
 }
 
 impl Summing {
-    /// Waits for it: the first vector is the sum, the others are memory.
+    /// Waits until it is in its place; what was given to be added up is memory again.
     ///
     /// # Errors
     /// When the processes lose one another.
     pub(crate) fn wait(self) -> Result<Vec<Buffer>> {
         match self {
-            Summing::Here(sum) => Ok(sum),
+            Summing::Here(own) => Ok(own),
             Summing::There(answer) => answered(&answer),
         }
     }
@@ -319,13 +365,10 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
         match job {
             Job::Gather(own, answer) => drop(answer.send(group.all_gather_bytes(&own))),
             Job::GatherNumbers(own, answer) => {
-                let lengths = vec![own.len(); group.size()];
-                let mut all = Buffer::zeros(own.len() * lengths.len());
-                let gathered = group.all_gather(&own, &mut all, &lengths);
-                drop(answer.send(gathered.map(|()| all)));
+                drop(answer.send(gather_numbers(group, &own)));
             }
-            Job::Sum(shards, mut own, answer) => {
-                let sum = received.sum(group, shards, &mut own);
+            Job::Sum { shards, mut own, target, range, answer } => {
+                let sum = received.sum(group, shards, &mut own, &mut target.lock()[range]);
                 drop(answer.send(sum.map(|()| own)));
             }
             Job::Abort(answer) => {

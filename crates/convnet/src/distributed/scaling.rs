@@ -112,8 +112,8 @@ impl StepProfile {
             let slice = bytes as f64 / nodes.max(1) as f64;
             others * (2.0 * (link.latency + slice / link.bandwidth) + slice * self.add)
         };
-        // What the process itself copies to send it and takes back.
-        let copied = |bytes: u64| if nodes > 1 { 2.0 * bytes as f64 * self.add } else { 0.0 };
+        // What the process itself copies to send it.
+        let copied = |bytes: u64| if nodes > 1 { bytes as f64 * self.add } else { 0.0 };
         let (mut free, mut exchange, mut copying) = (0.0, 0.0, 0.0);
         for &(bytes, complete) in &self.buckets {
             copying += copied(bytes);
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!((one.seconds, one.sequential, one.exchange, one.efficiency), (3.0, 3.0, 0.0, 1.0));
         // Adding and copying take time of their own.
         let adding = StepProfile { add: 0.01, ..profile.clone() }.on(2, link);
-        assert!((adding.exchange - 2.1).abs() < 1e-9 && (adding.sequential - 5.5).abs() < 1e-9);
+        assert!((adding.exchange - 2.1).abs() < 1e-9 && (adding.sequential - 5.3).abs() < 1e-9);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Sums over the shards of all processes, in the order of their tree.
 
+use std::iter;
 use std::ops::Range;
 
 use convnet_kernels::memory::Buffer;
@@ -13,7 +14,7 @@ const LINE: usize = 16;
 
 /// Memory for what others send, used again for the next sum.
 #[derive(Default)]
-pub(super) struct Received(Vec<Buffer>);
+pub(super) struct Received(Buffer);
 
 /// The slice of a vector of `len` numbers that a process adds up.
 fn slice(len: usize, rank: usize, size: usize) -> Range<usize> {
@@ -23,56 +24,78 @@ fn slice(len: usize, rank: usize, size: usize) -> Range<usize> {
 }
 
 impl Received {
-    /// Adds up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`]. The first of them becomes the sum.
+    /// Adds up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`], which are of no use afterwards. What is
+    /// this process's own is read and written where it is.
     ///
     /// # Errors
     /// When the processes lose one another.
-    pub(super) fn sum(&mut self, group: &mut dyn Collectives, shards: Shards, own: &mut [Buffer]) -> Result<()> {
+    pub(super) fn sum(
+        &mut self,
+        group: &mut dyn Collectives,
+        shards: Shards,
+        own: &mut [Buffer],
+        sum: &mut [f32],
+    ) -> Result<()> {
         let (rank, size) = (group.rank(), group.size());
-        let len = own[0].len();
-        let slices: Vec<Range<usize>> = (0..size).map(|rank| slice(len, rank, size)).collect();
-        let nodes = shards.nodes();
-        let each = nodes.iter().filter(|(of, _)| *of == 0).count();
-        let most = (0..size).map(|rank| nodes.iter().filter(|(of, _)| *of == rank).count()).max().unwrap_or(each);
-        let mine = slices[rank].len();
-        self.0.resize_with(most.max(self.0.len()), Buffer::default);
-        for (index, received) in self.0[..most].iter_mut().enumerate() {
-            if received.len() < mine * size {
-                *received = Buffer::zeros(mine * size);
-            }
-            let has = |of: usize| nodes.iter().filter(|(rank, _)| *rank == of).count() > index;
-            let none: &[f32] = &[];
-            let (sent, counts) = match own.get(index) {
-                Some(own) => (&**own, slices.iter().map(Range::len).collect()),
-                None => (none, vec![0; size]),
-            };
-            let counts: [Vec<usize>; 2] = [counts, (0..size).map(|rank| if has(rank) { mine } else { 0 }).collect()];
-            let received = &mut received[..counts[1].iter().sum()];
-            group.all_to_all((sent, &counts[0]), (received, &counts[1]))?;
-        }
-        let sum = self.sum_of_slices(&nodes, shards, mine);
-        let (target, parts) = (&mut own[0], slices.iter().map(Range::len).collect::<Vec<_>>());
-        group.all_gather(&self.0[sum.0][sum.1..sum.1 + mine], &mut target[..], &parts)
-    }
-
-    /// Adds up the slices that have come; where the sum stands.
-    fn sum_of_slices(&mut self, nodes: &[(usize, Node)], shards: Shards, len: usize) -> (usize, usize) {
-        let mut begun = vec![0; self.0.len()];
-        let places = nodes.iter().scan((usize::MAX, 0), |(before, index), &(rank, node)| {
-            (*before, *index) = (rank, if rank == *before { *index + 1 } else { 0 });
-            let at = begun[*index];
-            begun[*index] += len;
-            Some((node, (*index, at)))
-        });
-        let places: Vec<(Node, (usize, usize))> = places.collect();
-        let received = &mut self.0;
-        let mut add_slices = |into: (usize, usize), from: (usize, usize)| {
-            let (into_buffer, from_buffer) = two(received, into, from, len);
-            add(into_buffer, from_buffer);
-            into
+        let Some([left, right]) = Node::all(shards.count()).halves().filter(|_| size > 1) else {
+            sum.copy_from_slice(&own[0]);
+            return Ok(());
         };
-        Node::all(shards.count()).sum(&mut places.into_iter().peekable(), &mut add_slices).unwrap_or_default()
+        let slices: Vec<Range<usize>> = (0..size).map(|rank| slice(sum.len(), rank, size)).collect();
+        let (nodes, mine) = (shards.nodes(), slices[rank].clone());
+        let others = nodes.iter().filter(|(of, _)| *of != rank);
+        let needed = others.clone().count() * mine.len();
+        if self.0.len() < needed {
+            self.0 = Buffer::zeros(needed);
+        }
+        let received = others.map(|(of, _)| *of).zip(parts(&mut self.0, iter::repeat(mine.len()))).collect();
+        let sent =
+            own.iter().flat_map(|own| (0..size).filter(|of| *of != rank).map(|of| (of, &own[slices[of].clone()])));
+        group.swap(&sent.collect::<Vec<_>>(), received)?;
+
+        let mut own = own.iter_mut();
+        let mut received = parts(&mut self.0, iter::repeat(mine.len()));
+        let terms = nodes.iter().filter_map(|&(of, node)| {
+            let own = if of == rank { own.next().map(|own| &mut own[mine.clone()]) } else { received.next() };
+            Some((node, own?))
+        });
+        let mut terms = terms.peekable();
+        let [left, right] = [left, right].map(|half| half.sum(&mut terms, &mut added).unwrap_or_default());
+        let mut slices: Vec<_> = parts(sum, slices.iter().map(Range::len)).collect();
+        slices[rank].iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (left, right))| *sum = *left + *right);
+        gather(group, slices)
     }
+}
+
+/// Parts of some numbers that lie one after the other, of these lengths, as long as there are any.
+fn parts(numbers: &mut [f32], lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = &mut [f32]> {
+    let mut rest = Some(numbers);
+    lengths.map_while(move |length| {
+        let (part, after) = rest.take()?.split_at_mut_checked(length)?;
+        rest = Some(after);
+        Some(part)
+    })
+}
+
+/// Gives each process what all have: its own part is there already.
+fn gather(group: &mut dyn Collectives, parts: Vec<&mut [f32]>) -> Result<()> {
+    let rank = group.rank();
+    let mut others: Vec<(usize, &mut [f32])> = parts.into_iter().enumerate().collect();
+    let (_, own) = others.remove(rank);
+    let sent: Vec<(usize, &[f32])> = others.iter().map(|(of, _)| (*of, &*own)).collect();
+    group.swap(&sent, others)
+}
+
+/// The numbers that each process has, one after the other; all of them have as many.
+///
+/// # Errors
+/// When the processes lose one another.
+pub(super) fn gather_numbers(group: &mut dyn Collectives, own: &[f32]) -> Result<Buffer> {
+    let mut all = Buffer::zeros(own.len() * group.size());
+    let mut of_all: Vec<_> = parts(&mut all, iter::repeat_n(own.len(), group.size())).collect();
+    of_all[group.rank()].copy_from_slice(own);
+    gather(group, of_all)?;
+    Ok(all)
 }
 
 /// Adds numbers to others, one by one.
@@ -80,18 +103,10 @@ pub(super) fn add(sum: &mut [f32], terms: &[f32]) {
     sum.iter_mut().zip(terms).for_each(|(sum, term)| *sum += *term);
 }
 
-/// A slice to change and another one to read, of the same buffer or of two.
-fn two(buffers: &mut [Buffer], into: (usize, usize), from: (usize, usize), len: usize) -> (&mut [f32], &[f32]) {
-    if into.0 == from.0 {
-        // Terms are added in their order, so the one that is changed is the earlier one.
-        let (before, after) = buffers[into.0].split_at_mut(from.1);
-        return (&mut before[into.1..into.1 + len], &after[..len]);
-    }
-    let (low, high) = (into.0.min(from.0), into.0.max(from.0));
-    let (before, after) = buffers.split_at_mut(high);
-    let (low, high) = (&mut before[low], &mut after[0]);
-    let (target, source) = if into.0 < from.0 { (low, high) } else { (high, low) };
-    (&mut target[into.1..into.1 + len], &source[from.1..from.1 + len])
+/// The same, and the sum.
+fn added<'a>(sum: &'a mut [f32], terms: &'a mut [f32]) -> &'a mut [f32] {
+    add(sum, terms);
+    sum
 }
 
 /// The step over all shards: `steps` has one for each, with its share of the batch.

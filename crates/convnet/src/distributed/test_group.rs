@@ -19,7 +19,7 @@ struct Member {
 
 impl Member {
     /// Lays out a part for each thread, and takes what each has laid out for this one.
-    fn swap(&self, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    fn trade(&self, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let lock = |rank: usize| self.board.sent[rank].lock().unwrap_or_else(PoisonError::into_inner);
         *lock(self.rank) = parts;
         self.board.barrier.wait();
@@ -31,15 +31,6 @@ impl Member {
 
 fn bytes(floats: &[f32]) -> Vec<u8> {
     floats.iter().flat_map(|float| float.to_le_bytes()).collect()
-}
-
-/// Writes floats one after the other, of these numbers.
-fn take(parts: &[Vec<u8>], target: &mut [f32], lengths: &[usize]) {
-    assert!(parts.iter().map(|part| part.len() / 4).eq(lengths.iter().copied()));
-    let floats =
-        parts.iter().flat_map(|part| part.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())));
-    assert_eq!(target.len(), lengths.iter().sum::<usize>());
-    target.iter_mut().zip(floats).for_each(|(target, float)| *target = float);
 }
 
 impl Collectives for Member {
@@ -55,29 +46,22 @@ impl Collectives for Member {
         self.size()
     }
 
-    fn all_to_all(
-        &mut self,
-        (send, sent): (&[f32], &[usize]),
-        (receive, received): (&mut [f32], &[usize]),
-    ) -> Result<()> {
-        let mut rest = send;
-        let mut parts = Vec::new();
-        for &len in sent {
-            let (part, after) = rest.split_at(len);
-            parts.push(bytes(part));
-            rest = after;
+    fn swap(&mut self, send: &[(usize, &[f32])], receive: Vec<(usize, &mut [f32])>) -> Result<()> {
+        let mut parts = vec![Vec::new(); self.size()];
+        send.iter().for_each(|(to, part)| parts[*to].extend(bytes(part)));
+        let mut all = self.trade(parts);
+        for (of, part) in receive {
+            let rest = all[of].split_off(4 * part.len());
+            let floats = all[of].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
+            part.iter_mut().zip(floats).for_each(|(target, float)| *target = float);
+            all[of] = rest;
         }
-        take(&self.swap(parts), receive, received);
-        Ok(())
-    }
-
-    fn all_gather(&mut self, send: &[f32], receive: &mut [f32], lengths: &[usize]) -> Result<()> {
-        take(&self.swap(vec![bytes(send); self.size()]), receive, lengths);
+        assert!(all.iter().all(Vec::is_empty), "what is sent is received");
         Ok(())
     }
 
     fn all_gather_bytes(&mut self, send: &[u8]) -> Result<Vec<Vec<u8>>> {
-        Ok(self.swap(vec![send.to_vec(); self.size()]))
+        Ok(self.trade(vec![send.to_vec(); self.size()]))
     }
 
     fn abort(&mut self) {

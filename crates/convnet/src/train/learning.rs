@@ -12,7 +12,7 @@ use super::divergence::Divergence;
 use super::targets::{KeptBatch, TargetMaker};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Loader, Parts};
-use crate::distributed::{Processes, Shards, Summing, sum_of_steps};
+use crate::distributed::{Processes, Shards, SumTarget, Summing, sum_of_steps};
 use crate::exec::{Bucket, Shard, ShardExchange, ShardPictures, Step, Training, Watch};
 use crate::{Error, Result};
 
@@ -77,10 +77,13 @@ impl Trainer {
             let step = self.learn_whole(batches, targets)?;
             return Ok(Learned { step, images, stop, exchanged: Duration::ZERO });
         }
-        let mut sums = Vec::new();
-        let own = match self.recipe.sync_batch_norm && self.takes_statistics {
-            true => self.learn_synchronized(batches, targets, images, &mut sums)?,
-            false => self.learn_shards(batches, targets, images, &mut sums),
+        let synchronized = self.recipe.sync_batch_norm && self.takes_statistics;
+        // What a process alone adds up stays where it is.
+        let exchanges = synchronized || self.processes.size() > 1;
+        let mut sums = exchanges.then(|| GradientSums::of(self.training.lend_gradients()));
+        let own = match &mut sums {
+            Some(sums) if synchronized => self.learn_synchronized(batches, targets, images, sums)?,
+            sums => self.learn_shards(batches, targets, images, sums),
         };
         let start = Instant::now();
         let (mut moves, mut waited) = (Vec::new(), Duration::ZERO);
@@ -121,7 +124,7 @@ impl Trainer {
         batches: &mut Loader,
         targets: &mut TargetMaker,
         images: usize,
-        sums: &mut Vec<(Range<usize>, Summing)>,
+        sums: &mut Option<GradientSums>,
     ) -> Result<Own> {
         let keys: Vec<RandomKey> = self.shards.own().map(|shard| self.key(shard)).collect();
         let shares: Vec<f64> = self.shards.own().map(|shard| self.share(shard, images)).collect();
@@ -142,17 +145,17 @@ impl Trainer {
             steps.push(step);
             Ok(share)
         };
-        let (nodes, buckets) = (shards.own_nodes(), training.buckets(processes.bucket()));
+        let nodes = shards.own_nodes();
+        let buckets = sums.as_ref().map_or(Vec::new(), |_| training.buckets(processes.bucket()));
         let mut parts: Vec<Vec<Buffer>> = buckets.iter().map(|_| Vec::new()).collect();
         let (mut moves, mut failed) = (Vec::new(), None);
         for &node in &nodes {
             let mut send = |bucket: usize, part: Buffer| {
                 parts[bucket].push(part);
-                if parts[bucket].len() == nodes.len() {
-                    match processes.begin_sum(*shards, std::mem::take(&mut parts[bucket])) {
-                        Ok(summing) => sums.push((buckets[bucket].range.clone(), summing)),
-                        Err(error) => failed = Some(error),
-                    }
+                if let Some(sums) = sums.as_mut().filter(|_| parts[bucket].len() == nodes.len()) {
+                    let own = std::mem::take(&mut parts[bucket]);
+                    let begun = sums.begin(processes, *shards, &buckets[bucket], own);
+                    failed = begun.err().or(failed.take());
                 }
             };
             match training.sum_shards(node, &buckets, &mut pass, &mut send) {
@@ -172,7 +175,7 @@ impl Trainer {
         batches: &mut Loader,
         targets: &mut TargetMaker,
         images: usize,
-        sums: &mut Vec<(Range<usize>, Summing)>,
+        sums: &mut GradientSums,
     ) -> Result<Result<Own>> {
         let shard_of = |index: usize| Shard { index, share: self.share(index, images) };
         let own: Vec<(Shard, RandomKey)> = self.shards.own().map(|index| (shard_of(index), self.key(index))).collect();
@@ -215,14 +218,14 @@ impl Trainer {
     }
 
     /// Takes what all processes have found as the gradients of the step.
-    fn take_sums(&mut self, sums: Vec<(Range<usize>, Summing)>, moves: Vec<Buffer>) -> Result<()> {
-        let moves = self.processes.begin_sum(self.shards, moves)?;
-        for (range, summing) in sums {
-            let mut sum = summing.wait()?.into_iter();
-            sum.next().into_iter().for_each(|sum| self.training.take_bucket(range.clone(), sum));
-            sum.for_each(|memory| self.training.keep_bucket(memory));
+    fn take_sums(&mut self, sums: Option<GradientSums>, moves: Vec<Buffer>) -> Result<()> {
+        let moves = self.processes.sum(self.shards, moves)?;
+        self.training.move_statistics(&moves);
+        let Some(GradientSums { target, begun }) = sums else { return Ok(()) };
+        for summing in begun {
+            summing.wait()?.into_iter().for_each(|memory| self.training.keep_bucket(memory));
         }
-        moves.wait()?.first().into_iter().for_each(|moves| self.training.move_statistics(moves));
+        self.training.take_gradients(target.take());
         Ok(())
     }
 
@@ -246,12 +249,30 @@ fn no_or_all<T>(all: Result<Vec<T>>) -> (Vec<T>, Option<Error>) {
     }
 }
 
+/// The gradients of a step while they are added up over all processes, bucket by bucket.
+struct GradientSums {
+    /// The memory that the training lends.
+    target: SumTarget,
+    begun: Vec<Summing>,
+}
+
+impl GradientSums {
+    fn of(memory: Buffer) -> GradientSums {
+        GradientSums { target: SumTarget::of(memory), begun: Vec::new() }
+    }
+
+    fn begin(&mut self, processes: &Processes, shards: Shards, bucket: &Bucket, own: Vec<Buffer>) -> Result<()> {
+        self.begun.push(processes.begin_sum(shards, own, &self.target, bucket.range.clone())?);
+        Ok(())
+    }
+}
+
 /// What the shards of this process exchange with those of others.
 struct ProcessExchange<'a> {
     processes: &'a Processes,
     shards: Shards,
     buckets: &'a [Bucket],
-    sums: &'a mut Vec<(Range<usize>, Summing)>,
+    sums: &'a mut GradientSums,
     waited: Duration,
 }
 
@@ -270,12 +291,11 @@ impl ShardExchange for ProcessExchange<'_> {
     }
 
     fn sum(&mut self, own: Vec<Buffer>) -> Result<Buffer> {
-        self.timed(|exchange| Ok(exchange.processes.begin_sum(exchange.shards, own)?.wait()?.swap_remove(0)))
+        self.timed(|exchange| exchange.processes.sum(exchange.shards, own))
     }
 
     fn send(&mut self, bucket: usize, own: Vec<Buffer>) -> Result<()> {
-        self.sums.push((self.buckets[bucket].range.clone(), self.processes.begin_sum(self.shards, own)?));
-        Ok(())
+        self.sums.begin(self.processes, self.shards, &self.buckets[bucket], own)
     }
 }
 

@@ -78,7 +78,7 @@ impl Training {
         for stage in 1..below.len() {
             below[stage] = below[stage].max(below[stage - 1]);
         }
-        let (mut end, mut buckets) = (self.gradients.len(), Vec::new());
+        let (mut end, mut buckets) = (self.weights.flat.len(), Vec::new());
         for stage in (0..graph.stages.len()).rev() {
             let first = below[stage];
             if end > first && (first == 0 || end - first >= least) {
@@ -105,7 +105,8 @@ impl Training {
     }
 
     /// Adds up these shards; parameters and running statistics stay as they are. `send` gets the sums of the gradients, bucket by
-    /// bucket: all of them, of no meaning, where something fails. How far the running statistics move is returned.
+    /// bucket: all of them, of no meaning, where something fails. Without buckets the sums are the gradients, as if
+    /// [`Training::gradients`] had been called. How far the running statistics move is returned.
     ///
     /// # Errors
     /// Those of `pass`.
@@ -156,6 +157,10 @@ impl Training {
         };
         let mut sums = self.sums_of(shards.first, pass, &mut complete)?;
         complete(0, &sums.gradients);
+        if buckets.is_empty() {
+            lefts.iter().rev().for_each(|left| add(&engine, &mut sums.gradients, &left.gradients));
+            std::mem::swap(&mut self.gradients, &mut sums.gradients);
+        }
         lefts.iter().rev().for_each(|left| add(&engine, &mut sums.moves, &left.moves));
         self.spare.buckets = memory;
         let moves = sums.moves.clone();
@@ -178,7 +183,7 @@ impl Training {
 
     fn sums_of(&mut self, shard: usize, pass: &mut ShardPass<'_>, watch: &mut Watch<'_>) -> Result<Sums> {
         let mut sums = self.spare.sums.pop().unwrap_or_else(|| Sums {
-            gradients: Buffer::zeros(self.gradients.len()),
+            gradients: Buffer::zeros(self.weights.flat.len()),
             moves: Buffer::zeros(self.running.len()),
         });
         sums.moves.copy_from_slice(&self.running);
@@ -222,11 +227,14 @@ impl Training {
         Ok(times)
     }
 
-    /// Takes a bucket of the sum over all shards: after all buckets the gradients are as if [`Training::gradients`] had been called for the
-    /// batch.
-    pub(crate) fn take_bucket(&mut self, range: Range<usize>, sum: Buffer) {
-        self.gradients[range].copy_from_slice(&sum);
-        self.spare.buckets.push(sum);
+    /// Lends the memory of the gradients to what adds them up over all shards.
+    pub(crate) fn lend_gradients(&mut self) -> Buffer {
+        std::mem::take(&mut self.gradients)
+    }
+
+    /// Takes it back with the sum: as if [`Training::gradients`] had been called for the batch.
+    pub(crate) fn take_gradients(&mut self, sum: Buffer) {
+        self.gradients = sum;
     }
 
     /// Keeps memory of a bucket for the next.

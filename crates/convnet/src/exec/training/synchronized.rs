@@ -115,7 +115,7 @@ impl Training {
         let mut memory = std::mem::take(&mut self.synchronized);
         memory.resize_with(memory.len().max(planned.len()), || ShardMemory {
             session: Session::of(self.session.plan.clone()),
-            gradients: Buffer::zeros(self.gradients.len()),
+            gradients: Buffer::zeros(self.weights.flat.len()),
             running: Buffer::zeros(self.running.len()),
         });
         let runs = memory.iter_mut().zip(planned);
