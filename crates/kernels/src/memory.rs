@@ -2,7 +2,9 @@
 //! the system has them to give: a training step walks through more memory than the TLB has small pages for.
 
 use std::alloc::{Layout, alloc_zeroed};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
+use std::slice;
+use std::sync::Arc;
 
 /// Floats of a cache line.
 const LINE: usize = 64 / size_of::<f32>();
@@ -43,6 +45,84 @@ impl From<&[f32]> for Buffer {
 impl Clone for Buffer {
     fn clone(&self) -> Buffer {
         Buffer::from(&self[..])
+    }
+}
+
+/// A part of a buffer, beside which others can have owners of their own: one thread sends what another has completed, while that goes
+/// on before it. Nothing is copied.
+pub struct BufferPart {
+    memory: Arc<Memory>,
+    range: Range<usize>,
+}
+
+/// A buffer that is reached through its parts alone, and where it begins.
+struct Memory {
+    start: *mut f32,
+    _buffer: Buffer,
+}
+
+// SAFETY: the floats belong to the allocation of the buffer, which is Send; nothing reads or writes them by a reference to this.
+unsafe impl Send for Memory {}
+// SAFETY: the same.
+unsafe impl Sync for Memory {}
+
+impl BufferPart {
+    /// Leaves the first `at` floats and returns the others.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> BufferPart {
+        assert!(at <= self.len(), "a part of {} floats cannot be cut at {at}", self.len());
+        let middle = self.range.start + at;
+        let after = BufferPart { memory: Arc::clone(&self.memory), range: middle..self.range.end };
+        self.range.end = middle;
+        after
+    }
+
+    /// Takes back the part that follows.
+    ///
+    /// # Panics
+    /// When it is another.
+    pub fn join(&mut self, after: BufferPart) {
+        let follows = Arc::ptr_eq(&self.memory, &after.memory) && self.range.end == after.range.start;
+        assert!(follows, "only the part that follows can be taken back");
+        self.range.end = after.range.end;
+    }
+}
+
+impl From<Buffer> for BufferPart {
+    fn from(mut buffer: Buffer) -> BufferPart {
+        let (start, range) = (buffer.as_mut_ptr(), 0..buffer.len());
+        BufferPart { memory: Arc::new(Memory { start, _buffer: buffer }), range }
+    }
+}
+
+impl Default for BufferPart {
+    fn default() -> BufferPart {
+        Buffer::default().into()
+    }
+}
+
+impl Deref for BufferPart {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: the range lies within the buffer, which lives as long as its parts; no other part has a float of it.
+        unsafe { slice::from_raw_parts(self.memory.start.add(self.range.start), self.range.len()) }
+    }
+}
+
+impl DerefMut for BufferPart {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as for reading; and this part is borrowed alone.
+        unsafe { slice::from_raw_parts_mut(self.memory.start.add(self.range.start), self.range.len()) }
+    }
+}
+
+impl std::fmt::Debug for BufferPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Floats {:?} of a buffer", self.range)
     }
 }
 
@@ -143,5 +223,43 @@ mod tests {
             assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (len.min(5), 0));
             assert!(buffer.iter().all(|&x| x == 2.0));
         }
+    }
+
+    #[test]
+    fn parts_are_changed_by_threads_of_their_own_and_joined_again() {
+        let mut whole = BufferPart::from(Buffer::zeros(1000));
+        let start = whole.as_ptr();
+        for turn in 1..4 {
+            let mut threads = Vec::new();
+            for at in [700, 200, 200, 0] {
+                let mut part = whole.split_off(at);
+                assert_eq!((whole.len(), part.as_ptr()), (at, start.wrapping_add(at)));
+                threads.push(std::thread::spawn(move || {
+                    part.iter_mut().zip(at..).for_each(|(float, index)| *float += index as f32);
+                    part
+                }));
+            }
+            threads.into_iter().rev().for_each(|thread| whole.join(thread.join().unwrap()));
+            assert_eq!((whole.len(), whole.as_ptr()), (1000, start));
+            assert!(whole.iter().enumerate().all(|(index, &float)| float == (turn * index) as f32));
+        }
+        assert!(BufferPart::default().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "the part that follows")]
+    fn a_part_of_another_buffer_is_not_joined() {
+        let mut whole = BufferPart::from(Buffer::zeros(8));
+        let _ = whole.split_off(4);
+        whole.join(BufferPart::from(Buffer::zeros(8)).split_off(4));
+    }
+
+    #[test]
+    #[should_panic(expected = "the part that follows")]
+    fn parts_are_joined_in_their_order() {
+        let mut whole = BufferPart::from(Buffer::zeros(8));
+        let last = whole.split_off(6);
+        let _ = whole.split_off(4);
+        whole.join(last);
     }
 }

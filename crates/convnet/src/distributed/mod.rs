@@ -23,8 +23,8 @@ mod tests;
 mod tree;
 
 pub use launch::{Launch, launched};
+pub(crate) use processes::Summing;
 pub use processes::{Collectives, Processes};
-pub(crate) use processes::{SumTarget, Summing};
 pub use scaling::{Link, ScaledStep, StepProfile};
 pub use shards::Shards;
 pub(crate) use sum::sum_of_steps;

@@ -1,14 +1,12 @@
 //! What a trainer sees of the processes that it is one of.
 
 use std::fmt::{self, Display};
-use std::mem;
-use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 use serde::{Deserialize, Serialize};
 
 use super::Shards;
@@ -72,13 +70,7 @@ struct Caller {
 enum Job {
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
     GatherNumbers(Buffer, Sender<Result<Buffer>>),
-    Sum {
-        shards: Shards,
-        own: Vec<Buffer>,
-        target: SumTarget,
-        range: Range<usize>,
-        answer: Sender<Result<Vec<Buffer>>>,
-    },
+    Sum(Shards, Vec<BufferPart>, Sender<Result<Vec<BufferPart>>>),
     Abort(Sender<Result<()>>),
 }
 
@@ -241,40 +233,15 @@ impl Processes {
         Ok(())
     }
 
-    /// Begins to add up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`]. The sum goes to a range of
-    /// `target`.
+    /// Begins to add up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`].
     ///
     /// # Errors
     /// When the processes lose one another.
-    pub(crate) fn begin_sum(
-        &self,
-        shards: Shards,
-        own: Vec<Buffer>,
-        target: &SumTarget,
-        range: Range<usize>,
-    ) -> Result<Summing> {
-        let target = target.clone();
+    pub(crate) fn begin_sum(&self, shards: Shards, own: Vec<BufferPart>) -> Result<Summing> {
         Ok(match &self.thread {
-            None => {
-                target.lock()[range].copy_from_slice(&own[0]);
-                Summing::Here(own)
-            }
-            Some(thread) => Summing::There(thread.begin(|answer| Job::Sum { shards, own, target, range, answer })?),
+            None => Summing::Here(own),
+            Some(thread) => Summing::There(thread.begin(|answer| Job::Sum(shards, own, answer))?),
         })
-    }
-
-    /// The sum of what all processes have: `own` holds a vector for each of [`Shards::own_nodes`].
-    ///
-    /// # Errors
-    /// When the processes lose one another.
-    pub(crate) fn sum(&self, shards: Shards, mut own: Vec<Buffer>) -> Result<Buffer> {
-        if self.thread.is_none() {
-            return Ok(own.swap_remove(0));
-        }
-        let len = own[0].len();
-        let target = SumTarget::of(Buffer::zeros(len));
-        self.begin_sum(shards, own, &target, 0..len)?.wait()?;
-        Ok(target.take())
     }
 
     /// The same with at least so many MiB of gradients in an exchange, so that the first are exchanged while backward goes on; 0
@@ -295,37 +262,18 @@ impl Processes {
     }
 }
 
-/// Where sums go: memory of which each of a step's exchanges writes a range of its own. Clones are the same.
-#[derive(Clone)]
-pub(crate) struct SumTarget(Arc<Mutex<Buffer>>);
-
-impl SumTarget {
-    pub(crate) fn of(memory: Buffer) -> SumTarget {
-        SumTarget(Arc::new(Mutex::new(memory)))
-    }
-
-    /// The memory, once all sums have been waited for.
-    pub(crate) fn take(&self) -> Buffer {
-        mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Buffer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A sum that others are asked for.
 pub(crate) enum Summing {
-    Here(Vec<Buffer>),
-    There(Receiver<Result<Vec<Buffer>>>),
+    Here(Vec<BufferPart>),
+    There(Receiver<Result<Vec<BufferPart>>>),
 }
 
 impl Summing {
-    /// Waits until it is in its place; what was given to be added up is memory again.
+    /// Waits for it: the first of what was given is the sum, the others are memory.
     ///
     /// # Errors
     /// When the processes lose one another.
-    pub(crate) fn wait(self) -> Result<Vec<Buffer>> {
+    pub(crate) fn wait(self) -> Result<Vec<BufferPart>> {
         match self {
             Summing::Here(own) => Ok(own),
             Summing::There(answer) => answered(&answer),
@@ -367,8 +315,8 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
             Job::GatherNumbers(own, answer) => {
                 drop(answer.send(gather_numbers(group, &own)));
             }
-            Job::Sum { shards, mut own, target, range, answer } => {
-                let sum = received.sum(group, shards, &mut own, &mut target.lock()[range]);
+            Job::Sum(shards, mut own, answer) => {
+                let sum = received.sum(group, shards, &mut own);
                 drop(answer.send(sum.map(|()| own)));
             }
             Job::Abort(answer) => {

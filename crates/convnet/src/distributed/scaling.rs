@@ -112,16 +112,13 @@ impl StepProfile {
             let slice = bytes as f64 / nodes.max(1) as f64;
             others * (2.0 * (link.latency + slice / link.bandwidth) + slice * self.add)
         };
-        // What the process itself copies to send it.
-        let copied = |bytes: u64| if nodes > 1 { bytes as f64 * self.add } else { 0.0 };
-        let (mut free, mut exchange, mut copying) = (0.0, 0.0, 0.0);
+        let (mut free, mut exchange) = (0.0, 0.0);
         for &(bytes, complete) in &self.buckets {
-            copying += copied(bytes);
             exchange += each(bytes);
-            free = f64::max(free, complete + copying) + each(bytes);
+            free = f64::max(free, complete) + each(bytes);
         }
-        let seconds = f64::max(self.backward() + copying, free) + self.update;
-        let sequential = self.backward() + copying + exchange + self.update;
+        let seconds = f64::max(self.backward(), free) + self.update;
+        let sequential = self.backward() + exchange + self.update;
         ScaledStep { nodes, seconds, sequential, exchange, efficiency: self.seconds() / seconds }
     }
 }
@@ -161,9 +158,9 @@ mod tests {
         assert!((late.exchange - (3.2 + 4.0)).abs() < 1e-9);
         let one = profile.on(1, link);
         assert_eq!((one.seconds, one.sequential, one.exchange, one.efficiency), (3.0, 3.0, 0.0, 1.0));
-        // Adding and copying take time of their own.
+        // Adding takes time of its own.
         let adding = StepProfile { add: 0.01, ..profile.clone() }.on(2, link);
-        assert!((adding.exchange - 2.1).abs() < 1e-9 && (adding.sequential - 5.3).abs() < 1e-9);
+        assert!((adding.exchange - 2.1).abs() < 1e-9 && (adding.sequential - 5.1).abs() < 1e-9);
     }
 
     #[test]

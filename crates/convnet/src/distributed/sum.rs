@@ -3,7 +3,7 @@
 use std::iter;
 use std::ops::Range;
 
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 
 use super::{Collectives, Node, Shards};
 use crate::Result;
@@ -24,24 +24,18 @@ fn slice(len: usize, rank: usize, size: usize) -> Range<usize> {
 }
 
 impl Received {
-    /// Adds up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`], which are of no use afterwards. What is
-    /// this process's own is read and written where it is.
+    /// Adds up what all processes have: `own` holds a vector for each of [`Shards::own_nodes`]. The first becomes the sum, the others
+    /// are of no use afterwards.
     ///
     /// # Errors
     /// When the processes lose one another.
-    pub(super) fn sum(
-        &mut self,
-        group: &mut dyn Collectives,
-        shards: Shards,
-        own: &mut [Buffer],
-        sum: &mut [f32],
-    ) -> Result<()> {
+    pub(super) fn sum(&mut self, group: &mut dyn Collectives, shards: Shards, own: &mut [BufferPart]) -> Result<()> {
         let (rank, size) = (group.rank(), group.size());
-        let Some([left, right]) = Node::all(shards.count()).halves().filter(|_| size > 1) else {
-            sum.copy_from_slice(&own[0]);
+        if size == 1 {
             return Ok(());
-        };
-        let slices: Vec<Range<usize>> = (0..size).map(|rank| slice(sum.len(), rank, size)).collect();
+        }
+        let len = own[0].len();
+        let slices: Vec<Range<usize>> = (0..size).map(|rank| slice(len, rank, size)).collect();
         let (nodes, mine) = (shards.nodes(), slices[rank].clone());
         let others = nodes.iter().filter(|(of, _)| *of != rank);
         let needed = others.clone().count() * mine.len();
@@ -50,21 +44,24 @@ impl Received {
         }
         let received = others.map(|(of, _)| *of).zip(parts(&mut self.0, iter::repeat(mine.len()))).collect();
         let sent =
-            own.iter().flat_map(|own| (0..size).filter(|of| *of != rank).map(|of| (of, &own[slices[of].clone()])));
-        group.swap(&sent.collect::<Vec<_>>(), received)?;
+            own.iter().flat_map(|own| slices.iter().enumerate().map(move |(of, slice)| (of, &own[slice.clone()])));
+        let sent: Vec<(usize, &[f32])> = sent.filter(|(of, _)| *of != rank).collect();
+        group.swap(&sent, received)?;
 
-        let mut own = own.iter_mut();
-        let mut received = parts(&mut self.0, iter::repeat(mine.len()));
-        let terms = nodes.iter().filter_map(|&(of, node)| {
-            let own = if of == rank { own.next().map(|own| &mut own[mine.clone()]) } else { received.next() };
-            Some((node, own?))
-        });
-        let mut terms = terms.peekable();
-        let [left, right] = [left, right].map(|half| half.sum(&mut terms, &mut added).unwrap_or_default());
-        let mut slices: Vec<_> = parts(sum, slices.iter().map(Range::len)).collect();
-        slices[rank].iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (left, right))| *sum = *left + *right);
-        gather(group, slices)
+        let mut of_own = own.iter_mut().enumerate().map(|(index, own)| (index == 0, &mut own[mine.clone()]));
+        let mut of_others = parts(&mut self.0, iter::repeat(mine.len())).map(|part| (false, part));
+        let term =
+            |&(of, node): &(usize, Node)| Some((node, if of == rank { of_own.next() } else { of_others.next() }?));
+        Node::all(shards.count()).sum(&mut nodes.iter().filter_map(term).peekable(), &mut add_terms);
+        gather(group, parts(&mut own[0], slices.iter().map(Range::len)).collect())
     }
+}
+
+/// Two terms of a sum become one: that which is to be the sum, or the left one.
+fn add_terms<'a>(left: (bool, &'a mut [f32]), right: (bool, &'a mut [f32])) -> (bool, &'a mut [f32]) {
+    let (sum, term) = if right.0 { (right, left) } else { (left, right) };
+    add(sum.1, term.1);
+    sum
 }
 
 /// Parts of some numbers that lie one after the other, of these lengths, as long as there are any.
@@ -101,12 +98,6 @@ pub(super) fn gather_numbers(group: &mut dyn Collectives, own: &[f32]) -> Result
 /// Adds numbers to others, one by one.
 pub(super) fn add(sum: &mut [f32], terms: &[f32]) {
     sum.iter_mut().zip(terms).for_each(|(sum, term)| *sum += *term);
-}
-
-/// The same, and the sum.
-fn added<'a>(sum: &'a mut [f32], terms: &'a mut [f32]) -> &'a mut [f32] {
-    add(sum, terms);
-    sum
 }
 
 /// The step over all shards: `steps` has one for each, with its share of the batch.

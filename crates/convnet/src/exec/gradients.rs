@@ -15,7 +15,7 @@ use super::taps::Taps;
 use crate::net::{Net, NodeId, rewrite};
 use crate::ops::{Op, Shape};
 use crate::{Error, Result, StateDict};
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 
 /// A net whose output is differentiated by values inside it, in evaluation mode: built by
 /// [`InferenceBuilder::build_gradients`](super::InferenceBuilder::build_gradients).
@@ -131,7 +131,7 @@ impl Gradients {
         }
         self.session.write_output_gradient(self.session.plan.graph.outputs[0], self.count, by_output);
         let pass = Pass::of(self.count, Mode::Evaluation);
-        self.session.backward(&self.packed, &mut [], pass, &mut |_, _| ());
+        self.session.backward(&self.packed, &mut BufferPart::default(), pass, &mut |_, _| ());
         self.state = State::Backward;
         Ok(())
     }

@@ -48,7 +48,7 @@ pub use gradients::Gradients;
 pub use inference::{Inference, InferenceBuilder, Weights};
 pub use profile::ProfileRow;
 pub(crate) use taps::find as find_layer;
-pub(crate) use training::{Bucket, Shard, ShardExchange, ShardPictures, Watch};
+pub(crate) use training::{Bucket, Shard, ShardExchange, ShardPictures, Sums, Watch};
 pub use training::{NotFinite, Place, Step, Training};
 pub use training_options::{MuonRate, ParameterGroup, TrainingBuilder, Update};
 

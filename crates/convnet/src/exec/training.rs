@@ -5,7 +5,7 @@ mod statistics;
 mod synchronized;
 
 use self::shards::Spare;
-pub(crate) use self::shards::{Bucket, Shard, Watch};
+pub(crate) use self::shards::{Bucket, Shard, Sums, Watch};
 use self::statistics::Average;
 use self::synchronized::ShardMemory;
 pub(crate) use self::synchronized::{ShardExchange, ShardPictures};
@@ -21,7 +21,7 @@ use super::training_options::{TrainingBuilder, UpdateRange, count};
 use super::{Engine, Loss, Targets, Update};
 use crate::net::{Net, NodeId};
 use crate::{Error, Result, StateDict, Tensor};
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 use convnet_kernels::{loss, optimizer, random, reduce};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -95,9 +95,9 @@ pub struct Training {
     weights: Packed,
     running: Buffer,
     /// In the slots of the trained parameters, packed as these are; 0 elsewhere.
-    gradients: Buffer,
+    gradients: BufferPart,
     /// The sum so far while another batch's gradients are computed; empty until then.
-    sum: Buffer,
+    sum: BufferPart,
     /// Memory of sums over shards that nobody needs at the moment.
     spare: Spare,
     /// Memory of shards that are normalised together.
@@ -182,8 +182,8 @@ impl Training {
             weights: packed,
             running,
             kept,
-            gradients: Buffer::zeros(len),
-            sum: Buffer::default(),
+            gradients: Buffer::zeros(len).into(),
+            sum: BufferPart::default(),
             spare: Spare::default(),
             synchronized: Vec::new(),
             touched: false,
@@ -235,7 +235,7 @@ impl Training {
         self.pass(images, targets.into(), self.passes > 0, (1.0, &mut |_, _| ()))
     }
 
-    /// The gradients are multiplied by `share`, and `watch` sees them become complete.
+    /// The gradients are multiplied by `share`, and `watch` may take them as they become complete.
     fn pass(
         &mut self,
         images: &[f32],
@@ -247,7 +247,7 @@ impl Training {
         super::check_images(images.len(), self.input_len, count, self.session.plan.batch)?;
         if add {
             if self.sum.len() < self.gradients.len() {
-                self.sum = Buffer::zeros(self.gradients.len());
+                self.sum = Buffer::zeros(self.gradients.len()).into();
             }
             std::mem::swap(&mut self.sum, &mut self.gradients);
         }

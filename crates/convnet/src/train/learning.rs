@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 use serde::{Deserialize, Serialize};
 
 use super::Trainer;
@@ -12,8 +12,8 @@ use super::divergence::Divergence;
 use super::targets::{KeptBatch, TargetMaker};
 use crate::data::augment::RandomKey;
 use crate::data::{Batch, Loader, Parts};
-use crate::distributed::{Processes, Shards, SumTarget, Summing, sum_of_steps};
-use crate::exec::{Bucket, Shard, ShardExchange, ShardPictures, Step, Training, Watch};
+use crate::distributed::{Processes, Shards, Summing, sum_of_steps};
+use crate::exec::{Bucket, Shard, ShardExchange, ShardPictures, Step, Sums, Training, Watch};
 use crate::{Error, Result};
 
 /// What a batch came to, in all processes together.
@@ -37,8 +37,10 @@ struct Told {
 
 /// What the shards of a process came to.
 struct Own {
-    /// How far the running statistics move.
-    moves: Vec<Buffer>,
+    /// How far the running statistics move, by [`Shards::own_nodes`].
+    moves: Vec<BufferPart>,
+    /// What is left where its gradients have been sent; nothing where copies were.
+    sums: Vec<Sums>,
     /// What each shard found.
     steps: Vec<Step>,
     /// For how long others were waited for on the way.
@@ -77,22 +79,19 @@ impl Trainer {
             let step = self.learn_whole(batches, targets)?;
             return Ok(Learned { step, images, stop, exchanged: Duration::ZERO });
         }
-        let synchronized = self.recipe.sync_batch_norm && self.takes_statistics;
-        // What a process alone adds up stays where it is.
-        let exchanges = synchronized || self.processes.size() > 1;
-        let mut sums = exchanges.then(|| GradientSums::of(self.training.lend_gradients()));
-        let own = match &mut sums {
-            Some(sums) if synchronized => self.learn_synchronized(batches, targets, images, sums)?,
-            sums => self.learn_shards(batches, targets, images, sums),
+        let mut begun = Vec::new();
+        let own = match self.recipe.sync_batch_norm && self.takes_statistics {
+            true => self.learn_synchronized(batches, targets, images, &mut begun)?,
+            false => self.learn_shards(batches, targets, images, &mut begun),
         };
         let start = Instant::now();
-        let (mut moves, mut waited) = (Vec::new(), Duration::ZERO);
+        let (mut moves, mut sums, mut waited) = (Vec::new(), Vec::new(), Duration::ZERO);
         let own = match self.failed.take() {
             Some(error) => Err(error),
             None => own,
         };
         let told = self.processes.exchange(own.map(|own| {
-            (moves, waited) = (own.moves, own.waited);
+            (moves, sums, waited) = (own.moves, own.sums, own.waited);
             Told { shards: own.steps.iter().map(|step| (step.loss, step.correct)).collect(), stop }
         }))?;
         let shares = (0..self.shards.count()).map(|shard| self.share(shard, images));
@@ -102,7 +101,7 @@ impl Trainer {
             let error = Divergence::of(&self.recipe, self.saved.as_ref(), self.progress).of_loss(step.loss);
             self.processes.agree(if self.processes.is_first() { Err(error) } else { Ok(()) })?;
         }
-        self.take_sums(sums, moves)?;
+        self.take_sums(begun, sums, moves)?;
         let exchanged = if self.processes.size() > 1 { waited + start.elapsed() } else { Duration::ZERO };
         Ok(Learned { step, images, stop: told.iter().any(|told| told.stop), exchanged })
     }
@@ -124,7 +123,7 @@ impl Trainer {
         batches: &mut Loader,
         targets: &mut TargetMaker,
         images: usize,
-        sums: &mut Option<GradientSums>,
+        begun: &mut Vec<(Range<usize>, Summing)>,
     ) -> Result<Own> {
         let keys: Vec<RandomKey> = self.shards.own().map(|shard| self.key(shard)).collect();
         let shares: Vec<f64> = self.shards.own().map(|shard| self.share(shard, images)).collect();
@@ -146,24 +145,27 @@ impl Trainer {
             Ok(share)
         };
         let nodes = shards.own_nodes();
-        let buckets = sums.as_ref().map_or(Vec::new(), |_| training.buckets(processes.bucket()));
-        let mut parts: Vec<Vec<Buffer>> = buckets.iter().map(|_| Vec::new()).collect();
-        let (mut moves, mut failed) = (Vec::new(), None);
+        // What a process alone adds up is complete at the end.
+        let buckets = if processes.size() == 1 { Vec::new() } else { training.buckets(processes.bucket()) };
+        let mut parts: Vec<Vec<BufferPart>> = buckets.iter().map(|_| Vec::new()).collect();
+        let (mut sums, mut failed) = (Vec::new(), None);
         for &node in &nodes {
-            let mut send = |bucket: usize, part: Buffer| {
+            let mut send = |bucket: usize, part: BufferPart| {
                 parts[bucket].push(part);
-                if let Some(sums) = sums.as_mut().filter(|_| parts[bucket].len() == nodes.len()) {
-                    let own = std::mem::take(&mut parts[bucket]);
-                    let begun = sums.begin(processes, *shards, &buckets[bucket], own);
-                    failed = begun.err().or(failed.take());
+                if parts[bucket].len() == nodes.len() {
+                    match processes.begin_sum(*shards, std::mem::take(&mut parts[bucket])) {
+                        Ok(summing) => begun.push((buckets[bucket].range.clone(), summing)),
+                        Err(error) => failed = Some(error),
+                    }
                 }
             };
             match training.sum_shards(node, &buckets, &mut pass, &mut send) {
-                Ok(own) => moves.push(own),
+                Ok(own) => sums.push(own),
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(Own { moves, steps, waited: Duration::ZERO }), Err)
+        let moves = sums.iter().map(|sums| sums.moves.clone().into()).collect();
+        failed.map_or(Ok(Own { moves, sums, steps, waited: Duration::ZERO }), Err)
     }
 
     /// The same of shards that are normalised together. What fails in this process alone is told when all have gone through the step.
@@ -175,7 +177,7 @@ impl Trainer {
         batches: &mut Loader,
         targets: &mut TargetMaker,
         images: usize,
-        sums: &mut GradientSums,
+        begun: &mut Vec<(Range<usize>, Summing)>,
     ) -> Result<Result<Own>> {
         let shard_of = |index: usize| Shard { index, share: self.share(index, images) };
         let own: Vec<(Shard, RandomKey)> = self.shards.own().map(|index| (shard_of(index), self.key(index))).collect();
@@ -196,7 +198,7 @@ impl Trainer {
         failed = failed.or(other);
         let buckets = training.buckets(processes.bucket());
         let mut exchange =
-            ProcessExchange { processes, shards: *shards, buckets: &buckets, sums, waited: Duration::ZERO };
+            ProcessExchange { processes, shards: *shards, buckets: &buckets, begun, waited: Duration::ZERO };
         let (moves, steps) = training.synchronized_pass(&planned, &buckets, *shards, &mut exchange)?;
         let waited = exchange.waited;
         let divergence = Divergence::of(recipe, saved.as_ref(), *progress);
@@ -214,18 +216,29 @@ impl Trainer {
             false => none,
         };
         let steps = own.iter().map(step_of).collect();
-        Ok(failed.map_or(Ok(Own { moves, steps, waited }), Err))
+        Ok(failed.map_or(Ok(Own { moves, sums: Vec::new(), steps, waited }), Err))
     }
 
     /// Takes what all processes have found as the gradients of the step.
-    fn take_sums(&mut self, sums: Option<GradientSums>, moves: Vec<Buffer>) -> Result<()> {
-        let moves = self.processes.sum(self.shards, moves)?;
-        self.training.move_statistics(&moves);
-        let Some(GradientSums { target, begun }) = sums else { return Ok(()) };
-        for summing in begun {
-            summing.wait()?.into_iter().for_each(|memory| self.training.keep_bucket(memory));
+    fn take_sums(
+        &mut self,
+        begun: Vec<(Range<usize>, Summing)>,
+        mut sums: Vec<Sums>,
+        moves: Vec<BufferPart>,
+    ) -> Result<()> {
+        let moves = self.processes.begin_sum(self.shards, moves)?;
+        // The last bucket begins with the first gradient.
+        for (range, summing) in begun.into_iter().rev() {
+            let own = summing.wait()?;
+            if sums.is_empty() {
+                self.training.take_bucket(range, &own[0]);
+                own.into_iter().for_each(|memory| self.training.keep_bucket(memory));
+            } else {
+                sums.iter_mut().zip(own).for_each(|(sums, bucket)| sums.gradients.join(bucket));
+            }
         }
-        self.training.take_gradients(target.take());
+        self.training.take_sums(sums);
+        moves.wait()?.first().into_iter().for_each(|moves| self.training.move_statistics(moves));
         Ok(())
     }
 
@@ -249,30 +262,12 @@ fn no_or_all<T>(all: Result<Vec<T>>) -> (Vec<T>, Option<Error>) {
     }
 }
 
-/// The gradients of a step while they are added up over all processes, bucket by bucket.
-struct GradientSums {
-    /// The memory that the training lends.
-    target: SumTarget,
-    begun: Vec<Summing>,
-}
-
-impl GradientSums {
-    fn of(memory: Buffer) -> GradientSums {
-        GradientSums { target: SumTarget::of(memory), begun: Vec::new() }
-    }
-
-    fn begin(&mut self, processes: &Processes, shards: Shards, bucket: &Bucket, own: Vec<Buffer>) -> Result<()> {
-        self.begun.push(processes.begin_sum(shards, own, &self.target, bucket.range.clone())?);
-        Ok(())
-    }
-}
-
 /// What the shards of this process exchange with those of others.
 struct ProcessExchange<'a> {
     processes: &'a Processes,
     shards: Shards,
     buckets: &'a [Bucket],
-    sums: &'a mut GradientSums,
+    begun: &'a mut Vec<(Range<usize>, Summing)>,
     waited: Duration,
 }
 
@@ -290,12 +285,13 @@ impl ShardExchange for ProcessExchange<'_> {
         self.timed(|exchange| exchange.processes.gather_numbers(own))
     }
 
-    fn sum(&mut self, own: Vec<Buffer>) -> Result<Buffer> {
-        self.timed(|exchange| exchange.processes.sum(exchange.shards, own))
+    fn sum(&mut self, own: Vec<BufferPart>) -> Result<BufferPart> {
+        self.timed(|exchange| Ok(exchange.processes.begin_sum(exchange.shards, own)?.wait()?.swap_remove(0)))
     }
 
-    fn send(&mut self, bucket: usize, own: Vec<Buffer>) -> Result<()> {
-        self.sums.begin(self.processes, self.shards, &self.buckets[bucket], own)
+    fn send(&mut self, bucket: usize, own: Vec<BufferPart>) -> Result<()> {
+        self.begun.push((self.buckets[bucket].range.clone(), self.processes.begin_sum(self.shards, own)?));
+        Ok(())
     }
 }
 

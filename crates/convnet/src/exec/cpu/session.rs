@@ -11,6 +11,7 @@ use crate::exec::graph::Layout;
 use crate::exec::parameters::Packed;
 use crate::exec::profile::Profile;
 use convnet_kernels::layout::{from_blocked, to_blocked};
+use convnet_kernels::memory::BufferPart;
 use convnet_kernels::statistics::{merge as merge_statistics, sum as sum_statistics};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -242,12 +243,12 @@ impl Session {
         self.plan.backward.as_ref().expect("planned for training")
     }
 
-    /// All gradients that are wanted, from those of the outputs; those of trained parameters go to `weight_gradients`, at which `watch`
-    /// looks after each stage.
+    /// All gradients that are wanted, from those of the outputs; those of trained parameters go to `weight_gradients`, of which `watch`
+    /// may take what is complete after each stage.
     pub(in crate::exec) fn backward(
         &mut self,
         weights: &Packed,
-        weight_gradients: &mut [f32],
+        weight_gradients: &mut BufferPart,
         pass: Pass,
         watch: &mut Watch<'_>,
     ) {

@@ -1,5 +1,5 @@
 //! A batch in shards: each is a pass of its own, and what the passes find is added up in the order of a tree. Of the last shard's
-//! gradients each part is added as soon as backward has completed it, so that it can be sent while backward goes on.
+//! gradients each part is added as soon as backward has completed it, and sent from where it is while backward goes on.
 
 use super::{Step, Training};
 use crate::Result;
@@ -7,7 +7,7 @@ use crate::distributed::Node;
 use crate::exec::{Engine, Targets};
 use convnet_kernels::activation::Activation;
 use convnet_kernels::layout::{Maps, MapsMut};
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 use convnet_kernels::merge;
 use std::iter::{Enumerate, Peekable};
 use std::ops::Range;
@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 
 /// What shards of a batch add up to: each shard counts by its share of the batch's pictures.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
-    /// Gradients of the mean loss over the whole batch.
-    gradients: Buffer,
+pub(crate) struct Sums {
+    /// Gradients of the mean loss over the whole batch: from the first on, as many as nobody has been sent.
+    pub(crate) gradients: BufferPart,
     /// How far the running statistics move.
-    moves: Buffer,
+    pub(crate) moves: Buffer,
 }
 
 /// Memory of sums that nobody needs at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
     sums: Vec<Sums>,
-    pub(super) buckets: Vec<Buffer>,
+    pub(super) buckets: Vec<BufferPart>,
 }
 
 /// A shard of a batch.
@@ -60,8 +60,8 @@ impl<'b> Completion<'b> {
     }
 }
 
-/// Is told by backward after each stage, with the gradients so far.
-pub(crate) type Watch<'a> = dyn FnMut(usize, &[f32]) + 'a;
+/// Is told by backward after each stage, with the gradients so far, from which it may take those of this stage and of those behind it.
+pub(crate) type Watch<'a> = dyn FnMut(usize, &mut BufferPart) + 'a;
 
 /// Calls [`Training::shard`] for a shard and says its share of the batch; does nothing for one without pictures, whose share is 0.
 pub(crate) type ShardPass<'a> = dyn FnMut(&mut Training, usize, &mut Watch<'_>) -> Result<f64> + 'a;
@@ -105,8 +105,7 @@ impl Training {
     }
 
     /// Adds up these shards; parameters and running statistics stay as they are. `send` gets the sums of the gradients, bucket by
-    /// bucket: all of them, of no meaning, where something fails. Without buckets the sums are the gradients, as if
-    /// [`Training::gradients`] had been called. How far the running statistics move is returned.
+    /// bucket: all of them, of no meaning, where something fails. What is left of the sums is returned.
     ///
     /// # Errors
     /// Those of `pass`.
@@ -115,19 +114,19 @@ impl Training {
         shards: Node,
         buckets: &[Bucket],
         pass: &mut ShardPass<'_>,
-        send: &mut dyn FnMut(usize, Buffer),
-    ) -> Result<Buffer> {
+        send: &mut dyn FnMut(usize, BufferPart),
+    ) -> Result<Sums> {
         let (mut lefts, mut sent) = (Vec::new(), 0);
-        let mut counted = |index: usize, bucket: Buffer| {
+        let mut counted = |index: usize, bucket: BufferPart| {
             sent += 1;
             send(index, bucket);
         };
-        let moves = self.sum_last(shards, &mut lefts, buckets, pass, &mut counted);
+        let sums = self.sum_last(shards, &mut lefts, buckets, pass, &mut counted);
         for (index, bucket) in buckets.iter().enumerate().skip(sent) {
-            send(index, Buffer::zeros(bucket.range.len()));
+            send(index, Buffer::zeros(bucket.range.len()).into());
         }
         self.spare.sums.append(&mut lefts);
-        moves
+        sums
     }
 
     /// Adds up the shards of a node that ends with the last one. `lefts` has the sums that stand left of it.
@@ -137,35 +136,30 @@ impl Training {
         lefts: &mut Vec<Sums>,
         buckets: &[Bucket],
         pass: &mut ShardPass<'_>,
-        send: &mut dyn FnMut(usize, Buffer),
-    ) -> Result<Buffer> {
+        send: &mut dyn FnMut(usize, BufferPart),
+    ) -> Result<Sums> {
         if let Some([left, right]) = shards.halves() {
             let left = self.sum(left, pass)?;
             lefts.push(left);
             return self.sum_last(right, lefts, buckets, pass, send);
         }
         let engine = self.session.plan.engine.clone();
-        let mut memory = std::mem::take(&mut self.spare.buckets);
         let mut completion = Completion::of(buckets);
-        let mut complete = |stage: usize, gradients: &[f32]| {
+        let mut complete = |stage: usize, gradients: &mut BufferPart| {
             while let Some((index, Bucket { range, .. })) = completion.after(stage) {
-                let mut bucket = reused(&mut memory, range.len());
-                bucket.copy_from_slice(&gradients[range.clone()]);
+                let mut bucket = gradients.split_off(range.start);
                 lefts.iter().rev().for_each(|left| add(&engine, &mut bucket, &left.gradients[range.clone()]));
                 send(index, bucket);
             }
         };
         let mut sums = self.sums_of(shards.first, pass, &mut complete)?;
-        complete(0, &sums.gradients);
-        if buckets.is_empty() {
-            lefts.iter().rev().for_each(|left| add(&engine, &mut sums.gradients, &left.gradients));
-            std::mem::swap(&mut self.gradients, &mut sums.gradients);
+        complete(0, &mut sums.gradients);
+        let rest = sums.gradients.len();
+        for left in lefts.iter().rev() {
+            add(&engine, &mut sums.gradients, &left.gradients[..rest]);
+            add(&engine, &mut sums.moves, &left.moves);
         }
-        lefts.iter().rev().for_each(|left| add(&engine, &mut sums.moves, &left.moves));
-        self.spare.buckets = memory;
-        let moves = sums.moves.clone();
-        self.spare.sums.push(sums);
-        Ok(moves)
+        Ok(sums)
     }
 
     /// Adds up shards that others follow.
@@ -183,7 +177,7 @@ impl Training {
 
     fn sums_of(&mut self, shard: usize, pass: &mut ShardPass<'_>, watch: &mut Watch<'_>) -> Result<Sums> {
         let mut sums = self.spare.sums.pop().unwrap_or_else(|| Sums {
-            gradients: Buffer::zeros(self.weights.flat.len()),
+            gradients: Buffer::zeros(self.weights.flat.len()).into(),
             moves: Buffer::zeros(self.running.len()),
         });
         sums.moves.copy_from_slice(&self.running);
@@ -214,7 +208,7 @@ impl Training {
         buckets: &[Bucket],
     ) -> Result<Vec<Duration>> {
         let (start, mut completion, mut times) = (Instant::now(), Completion::of(buckets), Vec::new());
-        let mut watch = |stage: usize, _: &[f32]| {
+        let mut watch = |stage: usize, _: &mut BufferPart| {
             while completion.after(stage).is_some() {
                 times.push(start.elapsed());
             }
@@ -227,18 +221,22 @@ impl Training {
         Ok(times)
     }
 
-    /// Lends the memory of the gradients to what adds them up over all shards.
-    pub(crate) fn lend_gradients(&mut self) -> Buffer {
-        std::mem::take(&mut self.gradients)
+    /// Takes what shards add up to as the gradients, as if [`Training::gradients`] had been called for the batch: the first of these,
+    /// which is whole again. All of them are memory for the next step.
+    pub(crate) fn take_sums(&mut self, mut sums: Vec<Sums>) {
+        if let Some(sums) = sums.first_mut() {
+            std::mem::swap(&mut self.gradients, &mut sums.gradients);
+        }
+        self.spare.sums.append(&mut sums);
     }
 
-    /// Takes it back with the sum: as if [`Training::gradients`] had been called for the batch.
-    pub(crate) fn take_gradients(&mut self, sum: Buffer) {
-        self.gradients = sum;
+    /// The same of a bucket of the sum that was added up elsewhere.
+    pub(crate) fn take_bucket(&mut self, range: Range<usize>, sum: &[f32]) {
+        self.gradients[range].copy_from_slice(sum);
     }
 
     /// Keeps memory of a bucket for the next.
-    pub(crate) fn keep_bucket(&mut self, memory: Buffer) {
+    pub(crate) fn keep_bucket(&mut self, memory: BufferPart) {
         self.spare.buckets.push(memory);
     }
 
@@ -249,9 +247,9 @@ impl Training {
 }
 
 /// Memory for so many numbers, of which nobody needs those that stand there.
-pub(super) fn reused(free: &mut Vec<Buffer>, len: usize) -> Buffer {
+pub(super) fn reused(free: &mut Vec<BufferPart>, len: usize) -> BufferPart {
     let found = free.iter().position(|memory| memory.len() == len);
-    found.map_or_else(|| Buffer::zeros(len), |found| free.swap_remove(found))
+    found.map_or_else(|| Buffer::zeros(len).into(), |found| free.swap_remove(found))
 }
 
 /// Adds numbers to others, of which there are whole blocks.

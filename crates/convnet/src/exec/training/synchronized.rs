@@ -10,7 +10,7 @@ use crate::exec::Targets;
 use crate::exec::cpu::session::Session;
 use crate::exec::cpu::stage::{Mode, Pass};
 use crate::exec::cpu::statistics::Statistics;
-use convnet_kernels::memory::Buffer;
+use convnet_kernels::memory::{Buffer, BufferPart};
 use convnet_kernels::statistics::{merge, parts_len, write_part};
 
 /// The pictures of a shard that has some.
@@ -38,13 +38,13 @@ pub(crate) trait ShardExchange {
     ///
     /// # Errors
     /// When the processes lose one another.
-    fn sum(&mut self, own: Vec<Buffer>) -> Result<Buffer>;
+    fn sum(&mut self, own: Vec<BufferPart>) -> Result<BufferPart>;
 
     /// Begins the same for a bucket of gradients.
     ///
     /// # Errors
     /// When the processes lose one another.
-    fn send(&mut self, bucket: usize, own: Vec<Buffer>) -> Result<()>;
+    fn send(&mut self, bucket: usize, own: Vec<BufferPart>) -> Result<()>;
 }
 
 /// What a shard needs for itself.
@@ -111,7 +111,7 @@ impl Training {
         buckets: &[Bucket],
         shards: Shards,
         exchange: &mut dyn ShardExchange,
-    ) -> Result<(Vec<Buffer>, Vec<Step>)> {
+    ) -> Result<(Vec<BufferPart>, Vec<Step>)> {
         let mut memory = std::mem::take(&mut self.synchronized);
         memory.resize_with(memory.len().max(planned.len()), || ShardMemory {
             session: Session::of(self.session.plan.clone()),
@@ -135,7 +135,7 @@ impl Training {
         runs: &mut [Run<'_>],
         buckets: &[Bucket],
         among: &mut Among<'_>,
-    ) -> Result<(Vec<Buffer>, Vec<Step>)> {
+    ) -> Result<(Vec<BufferPart>, Vec<Step>)> {
         let stages = self.session.plan.graph.stages.len();
         for Run { memory, .. } in &mut *runs {
             memory.running.copy_from_slice(&self.running);
@@ -240,7 +240,7 @@ impl Training {
         runs: &mut [Run<'_>],
         shards: Shards,
         read: &dyn Fn(&mut ShardMemory, &mut [f32]),
-    ) -> Vec<Buffer> {
+    ) -> Vec<BufferPart> {
         let mut own =
             |shard: usize, numbers: &mut [f32]| match runs.iter_mut().find(|run| run.given.shard.index == shard) {
                 Some(run) => read(run.memory, numbers),
@@ -249,7 +249,7 @@ impl Training {
         shards.own_nodes().into_iter().map(|node| self.node_sum(node, len, &mut own)).collect()
     }
 
-    fn node_sum(&mut self, node: Node, len: usize, own: &mut dyn FnMut(usize, &mut [f32])) -> Buffer {
+    fn node_sum(&mut self, node: Node, len: usize, own: &mut dyn FnMut(usize, &mut [f32])) -> BufferPart {
         let Some([left, right]) = node.halves() else {
             let mut numbers = reused(&mut self.spare.buckets, len);
             own(node.first, &mut numbers);
@@ -274,7 +274,7 @@ mod tests {
     #[derive(Default)]
     struct Alone {
         calls: Vec<(&'static str, usize)>,
-        sent: Vec<Buffer>,
+        sent: Vec<BufferPart>,
     }
 
     impl ShardExchange for Alone {
@@ -283,12 +283,12 @@ mod tests {
             Ok(own)
         }
 
-        fn sum(&mut self, mut own: Vec<Buffer>) -> Result<Buffer> {
+        fn sum(&mut self, mut own: Vec<BufferPart>) -> Result<BufferPart> {
             self.calls.push(("sum", own[0].len()));
             Ok(own.swap_remove(0))
         }
 
-        fn send(&mut self, bucket: usize, mut own: Vec<Buffer>) -> Result<()> {
+        fn send(&mut self, bucket: usize, mut own: Vec<BufferPart>) -> Result<()> {
             self.calls.push(("send", bucket));
             self.sent.push(own.swap_remove(0));
             Ok(())
