@@ -93,7 +93,8 @@ impl BufferPart {
 
 impl From<Buffer> for BufferPart {
     fn from(mut buffer: Buffer) -> BufferPart {
-        let (start, range) = (buffer.as_mut_ptr(), 0..buffer.len());
+        let range = 0..buffer.len();
+        let start = buffer.as_mut_ptr();
         BufferPart { memory: Arc::new(Memory { start, _buffer: buffer }), range }
     }
 }

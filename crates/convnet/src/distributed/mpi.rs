@@ -77,10 +77,12 @@ impl Collectives for World {
     }
 
     fn swap(&mut self, send: &[(usize, &[f32])], receive: Vec<(usize, &mut [f32])>) -> Result<()> {
-        let lengths = send.iter().map(|(_, part)| part.len()).chain(receive.iter().map(|(_, part)| part.len()));
-        lengths.into_iter().try_for_each(|length| count(length).map(drop))?;
-        // Each begins with the process behind it, so that not all send to the same one. What is sent comes first: where Open MPI 4 is
-        // told of the receiving first, the messages of both directions go over TCP one after the other.
+        for length in send.iter().map(|(_, part)| part.len()).chain(receive.iter().map(|(_, part)| part.len())) {
+            count(length)?;
+        }
+        // Each begins with the process behind it, so that not all send to the same one; what goes to one keeps its order, which alone
+        // tells its messages apart. What is sent comes first: where Open MPI 4 is told of the receiving first, the messages of both
+        // directions go over TCP one after the other.
         let (rank, size) = (self.rank(), self.size());
         let mut sends: Vec<_> = send.iter().filter(|(_, part)| !part.is_empty()).collect();
         sends.sort_by_key(|(to, _)| (to + size - rank) % size);

@@ -251,6 +251,12 @@ impl Processes {
         Processes { bucket: if mib == 0 { usize::MAX } else { mib.saturating_mul(1 << 20) / size_of::<f32>() }, ..self }
     }
 
+    /// The same in numbers.
+    #[cfg(test)]
+    pub(super) fn with_bucket(self, bucket: usize) -> Processes {
+        Processes { bucket, ..self }
+    }
+
     /// Numbers that an exchange of gradients has at least.
     pub(crate) fn bucket(&self) -> usize {
         if self.size == 1 { usize::MAX } else { self.bucket }
@@ -316,8 +322,7 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
                 drop(answer.send(gather_numbers(group, &own)));
             }
             Job::Sum(shards, mut own, answer) => {
-                let sum = received.sum(group, shards, &mut own);
-                drop(answer.send(sum.map(|()| own)));
+                drop(answer.send(received.sum(group, shards, &mut own).map(|()| own)));
             }
             Job::Abort(answer) => {
                 group.abort();

@@ -69,8 +69,7 @@ fn trained(processes: &Processes, net: Net, recipe: Recipe) -> Result<Outcome> {
         Splits { train: pictures("train", 43), val: Some(pictures("val", 25)), test: Some(pictures("test", 31)) };
     let engine = Engine::new(1)?;
     let trainer = Trainer::with_engine(Classifier::untrained(net, 0)?, splits, recipe, &engine)?;
-    // Buckets of 1 MiB are more than this net has; of 0 they are all at the end.
-    trainer.across(&processes.clone().with_bucket_cap(processes.size() % 2))?.fit(&mut ())
+    trainer.across(processes)?.fit(&mut ())
 }
 
 /// What is the same in all: weights, the figures of each epoch, but for times, and those of the test.
@@ -87,20 +86,23 @@ fn result(outcome: &Outcome) -> (String, Vec<[Option<f64>; 6]>, Option<TestResul
 #[test]
 fn any_number_of_processes_ends_with_the_same_bits() {
     // 43 pictures are four batches of 10 and one of 3, which has fewer than there are shards.
-    let of = |shards: usize, size: usize, sync_batch_norm: bool| {
+    let of = |shards: usize, size: usize, sync_batch_norm: bool, bucket: usize| {
         let recipe = || {
             let mut recipe = Recipe { sync_batch_norm, ..recipe(shards) };
             recipe.optimizer.clip_grad_norm = Some(1.0);
             recipe
         };
-        let all = together(size, |processes| result(&trained(&processes, net(true), recipe()).unwrap()));
+        let all =
+            together(size, |processes| result(&trained(&processes.with_bucket(bucket), net(true), recipe()).unwrap()));
         assert!(all.iter().all(|one| *one == all[0]));
         all.into_iter().next().unwrap()
     };
     let mut hashes = Vec::new();
     for (shards, sizes) in [(1, vec![1]), (2, vec![1, 2]), (4, vec![1, 2, 4]), (6, vec![1, 2, 3, 6])] {
         for together in [false, true] {
-            let found: Vec<_> = sizes.iter().map(|&size| of(shards, size, together)).collect();
+            // Each layer is a bucket, or two of them are, or all.
+            let buckets = |&size: &usize| [1, 100, usize::MAX].map(|bucket| of(shards, size, together, bucket));
+            let found: Vec<_> = sizes.iter().flat_map(buckets).collect();
             assert!(found.iter().all(|one| *one == found[0]), "{shards} shards, {together}: {found:?}");
             hashes.push(found[0].0.clone());
         }
@@ -201,7 +203,7 @@ fn what_fails_in_one_process_fails_in_all_and_is_told_by_one() {
     for sync_batch_norm in [false, true] {
         let mut hot = Recipe { sync_batch_norm, ..recipe(4) };
         hot.optimizer.lr = 1e38;
-        let told = together(2, |processes| trained(&processes, net(true), hot.clone()).unwrap_err());
+        let told = together(2, |processes| trained(&processes.with_bucket(1), net(true), hot.clone()).unwrap_err());
         let own: BTreeMap<usize, bool> =
             told.iter().enumerate().map(|(rank, error)| (rank, matches!(error, Error::Diverged { .. }))).collect();
         assert_eq!(own.values().filter(|own| **own).count(), 1, "{told:?}");

@@ -48,6 +48,8 @@ pub struct Gradients {
     packed: Packed,
     running: Buffer,
     session: Session,
+    /// Gradients of parameters: none is wanted.
+    none: BufferPart,
     output: Vec<f32>,
     /// Pictures of the last forward pass.
     count: usize,
@@ -94,7 +96,8 @@ impl Gradients {
         let (packed, running) = packed(&plan, parameters)?;
         let output = vec![0.0; batch * net.output_shape().elements()];
         let session = Session::new(plan);
-        Ok(Gradients { structure, packed, running, session, output, count: 0, state: State::Nothing })
+        let none = BufferPart::default();
+        Ok(Gradients { structure, packed, running, session, none, output, count: 0, state: State::Nothing })
     }
 
     /// The net's output for `count` pictures, `[count, classes]` (or `[count, C, H, W]`), row-major. `images` is NCHW.
@@ -131,7 +134,7 @@ impl Gradients {
         }
         self.session.write_output_gradient(self.session.plan.graph.outputs[0], self.count, by_output);
         let pass = Pass::of(self.count, Mode::Evaluation);
-        self.session.backward(&self.packed, &mut BufferPart::default(), pass, &mut |_, _| ());
+        self.session.backward(&self.packed, &mut self.none, pass, &mut |_, _| ());
         self.state = State::Backward;
         Ok(())
     }

@@ -148,6 +148,7 @@ impl Training {
         let mut complete = |stage: usize, gradients: &mut BufferPart| {
             while let Some((index, Bucket { range, .. })) = completion.after(stage) {
                 let mut bucket = gradients.split_off(range.start);
+                debug_assert_eq!(bucket.len(), range.len(), "buckets are complete from the end");
                 lefts.iter().rev().for_each(|left| add(&engine, &mut bucket, &left.gradients[range.clone()]));
                 send(index, bucket);
             }
@@ -225,6 +226,7 @@ impl Training {
     /// which is whole again. All of them are memory for the next step.
     pub(crate) fn take_sums(&mut self, mut sums: Vec<Sums>) {
         if let Some(sums) = sums.first_mut() {
+            assert_eq!(sums.gradients.len(), self.weights.flat.len(), "all buckets have come back");
             std::mem::swap(&mut self.gradients, &mut sums.gradients);
         }
         self.spare.sums.append(&mut sums);
