@@ -10,37 +10,11 @@ else uses, and Open MPI.
 """
 
 import argparse
-import json
-import os
-import random
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "mpi"))
-from processes import ENVIRONMENT, png  # noqa: E402
-
-
-def photos(folder, side, count):
-    generator = random.Random(1)
-    for name in ["one", "two"]:
-        (folder / name).mkdir(parents=True)
-        for index in range(count // 2):
-            png(folder / name / f"{index:04}.png", side, [generator.randrange(60, 200) for _ in range(3)], generator)
-    return folder
-
-
-def run(command, folder):
-    """Pictures a second of the second epoch, and the share of it that went by waiting for other processes."""
-    out = folder / f"run-{len(list(folder.glob('run-*')))}"
-    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
-    if done.returncode:
-        sys.exit(done.stderr[-3000:])
-    epoch = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    return epoch["images_per_second"], epoch.get("process_wait") or 0.0
+from scale import ROOT, photos, trained
 
 
 def main():
@@ -65,10 +39,10 @@ def main():
                     command = [*launcher, build, "train", "--data", str(data), "--model", model, "--input", shape]
                     command += ["--batch-size", batch, "--shards", "2", "--threads", str(2 // processes), "--epochs", "2"]
                     command += ["--val-split", "0", "--train-eval", "0", "--precise-bn", "0"]
-                    found.setdefault((build, processes), []).append(run(command, folder))
+                    found.setdefault((build, processes), []).append(trained(command, folder)[-1])
         for build in options.builds:
-            one, two = (statistics.median(rate for rate, _ in found[build, processes]) for processes in [1, 2])
-            waited = statistics.median(waited for _, waited in found[build, 2])
+            one, two = (statistics.median(epoch["images_per_second"] for epoch in found[build, processes]) for processes in [1, 2])
+            waited = statistics.median(epoch["process_wait"] for epoch in found[build, 2])
             print(f"| {work} | {build} | {one:.0f} | {two:.0f} | {100 * waited:.0f} % | {one / two:.2f} |", flush=True)
 
 

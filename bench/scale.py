@@ -122,24 +122,39 @@ def predicted(options, nodes, bandwidth, latency):
     )
 
 
-def measured(options, nodes, photos, folder, cap):
+def photos(folder, side, count):
+    """A folder with two classes of pictures, together so many."""
+    generator = random.Random(1)
+    for name in ["one", "two"]:
+        (folder / name).mkdir(parents=True)
+        for index in range(count // 2):
+            png(folder / name / f"{index:04}.png", side, [generator.randrange(60, 200) for _ in range(3)], generator)
+    return folder
+
+
+def trained(command, folder):
+    """Trains by a command, into a new folder within this one, and returns what was measured of each epoch."""
+    run = folder / f"run-{time.time_ns()}"
+    done = subprocess.run([*command, "--out", str(run)], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def measured(options, nodes, data, folder, cap):
     """Seconds of a step of the last epochs."""
     agent = folder / "agent"
     agent.write_text(AGENT)
     agent.chmod(0o755)
-    run = folder / f"run-{time.time_ns()}"
     hosts = ",".join(f"{NET}.{node}" for node in range(1, nodes + 1))
     command = ["mpirun", "--host", hosts, "-n", str(nodes), "--mca", "plm_rsh_agent", str(agent), "--mca", "pml", "ob1"]
     # Over one connection Open MPI 4 often sends the large messages of both directions one after the other.
     command += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_links", "2", "--mca", "btl_tcp_if_include", f"{NET}.0/24", "--mca", "oob_tcp_if_include", f"{NET}.0/24"]
-    command += [options.convnet, "train", "--data", str(photos), "--model", options.model, "--input", options.input]
+    command += [options.convnet, "train", "--data", str(data), "--model", options.model, "--input", options.input]
     command += ["--batch-size", str(options.batch_size * nodes), "--epochs", str(EPOCHS), "--threads", "1", "--val-split", "0"]
     command += ["--limit", str(STEPS * options.batch_size * nodes), "--optimizer", "sgd", "--train-eval", "0", "--precise-bn", "0"]
-    command += ["--bucket-cap-mb", str(cap), "--lr", "0.001", "--out", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
-    if done.returncode:
-        sys.exit(done.stderr[-3000:])
-    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    command += ["--bucket-cap-mb", str(cap), "--lr", "0.001"]
+    epochs = trained(command, folder)
     return statistics.median(options.batch_size * nodes / epoch["images_per_second"] for epoch in epochs[1:])
 
 
@@ -152,15 +167,10 @@ def main():
     parser.add_argument("--rates", nargs="+", default=["1gbit", "100mbit"])
     parser.add_argument("--nodes", nargs="+", type=int, default=[2, 4])
     options = parser.parse_args()
-    generator = random.Random(1)
-    side = int(options.input.split("x")[1])
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        photos = folder / "photos"
-        for name in ["one", "two"]:
-            (photos / name).mkdir(parents=True)
-            for index in range(STEPS * options.batch_size * max(options.nodes) // 2):
-                png(photos / name / f"{index:04}.png", side, [generator.randrange(60, 200) for _ in range(3)], generator)
+        side = int(options.input.split("x")[1])
+        data = photos(folder / "photos", side, STEPS * options.batch_size * max(options.nodes))
         print("| link | carries | latency | processes | alone ms | overlap: predicted | measured | after: predicted | measured |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for rate in options.rates:
@@ -170,7 +180,7 @@ def main():
                     lay(nodes, rate)
                     bandwidth, latency = link()
                     alone, overlap, after = predicted(options, nodes, bandwidth, latency)
-                    found = [measured(options, nodes, photos, folder, cap) for cap in [4, 0]]
+                    found = [measured(options, nodes, data, folder, cap) for cap in [4, 0]]
                 finally:
                     clear()
                 cells = [rate, f"{bandwidth * 8e-6:.0f} Mbit/s", f"{latency * 1e6:.0f} us", nodes, f"{alone * 1e3:.0f}"]

@@ -220,7 +220,7 @@ def to_launcher(number):
 
 def random_kills(bench, count, whole):
     """One run, killed again and again at any moment, and taken up again by 1, 2 or 4 processes. All processes have to end; Open MPI 4's
-    mpirun itself can hang then, when the killed process was just joining."""
+    mpirun itself can hang then, when the killed process was just joining, and says so by an error of PMIx: that alone is let pass."""
 
     def work():
         folder, kills, hangs = bench.folder / "random", 0, 0
@@ -243,7 +243,8 @@ def random_kills(bench, count, whole):
                     time.sleep(0.1)
                 try:
                     code = job.wait(20)
-                except AssertionError:
+                except AssertionError as hang:
+                    assert "PMIX ERROR" in str(hang), hang
                     hangs += 1
                 else:
                     assert code != 0

@@ -318,9 +318,7 @@ fn serve(group: &mut dyn Collectives, jobs: &Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Gather(own, answer) => drop(answer.send(group.all_gather_bytes(&own))),
-            Job::GatherNumbers(own, answer) => {
-                drop(answer.send(gather_numbers(group, &own)));
-            }
+            Job::GatherNumbers(own, answer) => drop(answer.send(gather_numbers(group, &own))),
             Job::Sum(shards, mut own, answer) => {
                 drop(answer.send(received.sum(group, shards, &mut own).map(|()| own)));
             }

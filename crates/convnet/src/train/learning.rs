@@ -144,9 +144,7 @@ impl Trainer {
             steps.push(step);
             Ok(share)
         };
-        let nodes = shards.own_nodes();
-        // What a process alone adds up is complete at the end.
-        let buckets = if processes.size() == 1 { Vec::new() } else { training.buckets(processes.bucket()) };
+        let (nodes, buckets) = (shards.own_nodes(), training.buckets(processes.bucket()));
         let mut parts: Vec<Vec<BufferPart>> = buckets.iter().map(|_| Vec::new()).collect();
         let (mut sums, mut failed) = (Vec::new(), None);
         for &node in &nodes {

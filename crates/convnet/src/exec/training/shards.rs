@@ -155,11 +155,7 @@ impl Training {
         };
         let mut sums = self.sums_of(shards.first, pass, &mut complete)?;
         complete(0, &mut sums.gradients);
-        let rest = sums.gradients.len();
-        for left in lefts.iter().rev() {
-            add(&engine, &mut sums.gradients, &left.gradients[..rest]);
-            add(&engine, &mut sums.moves, &left.moves);
-        }
+        lefts.iter().rev().for_each(|left| add(&engine, &mut sums.moves, &left.moves));
         Ok(sums)
     }
 
