@@ -66,7 +66,8 @@ impl Running {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // Long, so that a machine that stands still for a while fails no test.
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         stream
     }
 
@@ -121,20 +122,23 @@ struct Answer {
     status: u16,
     head: String,
     body: Vec<u8>,
+    /// What ended it before its end.
+    error: Option<std::io::Error>,
 }
 
 impl Answer {
     fn read(stream: &mut TcpStream) -> Answer {
         let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        Answer::parse(&bytes)
+        let error = stream.read_to_end(&mut bytes).err();
+        Answer { error, ..Answer::parse(&bytes) }
     }
 
     fn parse(bytes: &[u8]) -> Answer {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Answer { status, head: head.to_ascii_lowercase(), body: bytes.get(end + 4..).unwrap_or_default().to_vec() }
+        let body = bytes.get(end + 4..).unwrap_or_default().to_vec();
+        Answer { status, head: head.to_ascii_lowercase(), body, error: None }
     }
 
     #[track_caller]
@@ -149,8 +153,9 @@ impl Answer {
         let message = document["error"].as_str().unwrap_or_default();
         assert!(
             self.status == status && message.contains(expected),
-            "expected {status} {expected}: {} {message}",
-            self.status
+            "expected {status} {expected}: {} {message} {:?}",
+            self.status,
+            self.error
         );
     }
 
