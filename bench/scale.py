@@ -3,11 +3,13 @@
 
     cargo build --release -p convnet-cli --features mpi
     sudo python3 bench/scale.py [--model resnet18] [--input 3x128x128] [--batch-size 16] [--rates 1gbit 100mbit] [--nodes 2 4]
+                                [--rounds 3]
 
 Each process has a namespace with a link of its own (`tc`'s token bucket in both directions). What a link carries is measured with a
 stream of bytes, its latency with bytes that come back; a step of one process is measured by as many copies of `convnet scale` at the same time as there
 will be processes, since they share this machine. Then the same network is trained by `mpirun` over these links, with exchanges while backward
-goes on (buckets of 4 MiB) and after it. Needs Linux, root, iproute2, Open MPI 4.
+goes on (buckets of 4 MiB) and after it. All of this is done in turns, round by round, since a machine's speed changes, and the medians of
+the rounds are told, with the least and the greatest error of a round's prediction. Needs Linux, root, iproute2, Open MPI 4.
 """
 
 import argparse
@@ -26,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests" / "mpi"))
 from processes import ENVIRONMENT, png  # noqa: E402
 
 BRIDGE, NET = "convnet-br", "10.77.0"
-STEPS, EPOCHS = 4, 2
+STEPS, EPOCHS = 4, 5
 AGENT = """#!/bin/sh
 host=$1; shift
 exec ip netns exec "convnet-${host##*.}" unshare --uts sh -c "hostname node-${host##*.}; $*"
@@ -158,6 +160,26 @@ def measured(options, nodes, data, folder, cap):
     return statistics.median(options.batch_size * nodes / epoch["images_per_second"] for epoch in epochs[1:])
 
 
+def a_round(options, nodes, data, folder):
+    """What the link carries and how late, a step alone, and the prediction and what is measured, with exchanges during backward and after it."""
+    bandwidth, latency = link()
+    alone, *expected = predicted(options, nodes, bandwidth, latency)
+    found = [measured(options, nodes, data, folder, cap) for cap in [4, 0]]
+    return bandwidth, latency, alone, list(zip(expected, found))
+
+
+def cells(nodes, rounds):
+    """The medians of all rounds, as cells of the table."""
+    median = lambda take: statistics.median(map(take, rounds))
+    found = [f"{median(lambda r: r[0]) * 8e-6:.0f} Mbit/s", f"{median(lambda r: r[1]) * 1e6:.0f} us", str(nodes)]
+    found += [f"{median(lambda r: r[2]) * 1e3:.0f}"]
+    for way in range(2):
+        errors = [(r[3][way][0] / r[3][way][1] - 1) * 100 for r in rounds]
+        found += [f"{median(lambda r: r[3][way][0]) * 1e3:.0f}"]
+        found += [f"{median(lambda r: r[3][way][1]) * 1e3:.0f} ({statistics.median(errors):+.0f} %: {min(errors):+.0f} to {max(errors):+.0f})"]
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--convnet", default=str(ROOT / "target/release/convnet"))
@@ -166,6 +188,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rates", nargs="+", default=["1gbit", "100mbit"])
     parser.add_argument("--nodes", nargs="+", type=int, default=[2, 4])
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -178,15 +201,10 @@ def main():
                 clear()
                 try:
                     lay(nodes, rate)
-                    bandwidth, latency = link()
-                    alone, overlap, after = predicted(options, nodes, bandwidth, latency)
-                    found = [measured(options, nodes, data, folder, cap) for cap in [4, 0]]
+                    rounds = [a_round(options, nodes, data, folder) for _ in range(options.rounds)]
                 finally:
                     clear()
-                cells = [rate, f"{bandwidth * 8e-6:.0f} Mbit/s", f"{latency * 1e6:.0f} us", nodes, f"{alone * 1e3:.0f}"]
-                for expected, got in zip([overlap, after], found):
-                    cells += [f"{expected * 1e3:.0f}", f"{got * 1e3:.0f} ({(expected / got - 1) * 100:+.0f} %)"]
-                print("|", " | ".join(map(str, cells)), "|", flush=True)
+                print("|", rate, "|", " | ".join(cells(nodes, rounds)), "|", flush=True)
 
 
 if __name__ == "__main__":
