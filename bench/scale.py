@@ -43,7 +43,7 @@ while True:
     if not data: break
     if begin is None: begin = time.time(); continue
     got += len(data)
-print(got / (time.time() - begin))
+print(got, time.time() - begin)
 """
 # Answers a byte with a byte.
 ECHO = """
@@ -94,19 +94,29 @@ def clear():
     subprocess.run(f"ip link del {BRIDGE}", shell=True, capture_output=True)
 
 
+def kernel_seconds():
+    """Seconds that all cores have spent in the kernel."""
+    _, _, _, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()
+    return (int(system) + int(irq) + int(softirq)) / os.sysconf("SC_CLK_TCK")
+
+
 def link():
-    """Bytes a second that a link carries in both directions at the same time, and seconds until a message arrives."""
+    """Bytes a second that a link carries in both directions at the same time, seconds until a message arrives, and seconds of a core that the
+    kernel computes for a byte that is sent and received."""
     receive = lambda node: subprocess.Popen(inside(node, "python3 -c").split() + [RECEIVE], stdout=subprocess.PIPE, text=True)
     send = lambda node, to: subprocess.Popen(inside(node, "python3 -c").split() + [SEND, f"{NET}.{to}"])
     receivers = [receive(1), receive(2)]
     [receiver.stdout.readline() for receiver in receivers]
+    begin = kernel_seconds()
     [sender.wait() for sender in [send(1, 2), send(2, 1)]]
-    bandwidth = statistics.mean(float(receiver.communicate()[0]) for receiver in receivers)
+    streams = [[float(number) for number in receiver.communicate()[0].split()] for receiver in receivers]
+    cost = (kernel_seconds() - begin) / sum(count for count, _ in streams)
+    bandwidth = statistics.mean(count / seconds for count, seconds in streams)
     echo = subprocess.Popen(inside(2, "python3 -c").split() + [ECHO], stdout=subprocess.PIPE, text=True)
     echo.stdout.readline()
     latency = subprocess.run(inside(1, "python3 -c").split() + [PING, f"{NET}.2"], check=True, capture_output=True, text=True).stdout
     echo.wait()
-    return bandwidth, float(latency)
+    return bandwidth, float(latency), cost
 
 
 def predicted(options, nodes, bandwidth, latency):
@@ -152,8 +162,7 @@ def measured(options, nodes, data, folder, cap):
     agent.chmod(0o755)
     hosts = ",".join(f"{NET}.{node}" for node in range(1, nodes + 1))
     command = ["mpirun", "--host", hosts, "-n", str(nodes), "--mca", "plm_rsh_agent", str(agent), "--mca", "pml", "ob1"]
-    # Over one connection Open MPI 4 often sends the large messages of both directions one after the other.
-    command += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_links", "2", "--mca", "btl_tcp_if_include", f"{NET}.0/24", "--mca", "oob_tcp_if_include", f"{NET}.0/24"]
+    command += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", f"{NET}.0/24", "--mca", "oob_tcp_if_include", f"{NET}.0/24"]
     command += [options.convnet, "train", "--data", str(data), "--model", options.model, "--input", options.input]
     command += ["--batch-size", str(options.batch_size * nodes), "--epochs", str(EPOCHS), "--threads", "1", "--val-split", "0"]
     command += ["--limit", str(STEPS * options.batch_size * nodes), "--optimizer", "sgd", "--train-eval", "0", "--precise-bn", "0"]
@@ -163,22 +172,23 @@ def measured(options, nodes, data, folder, cap):
 
 
 def a_round(options, nodes, data, folder):
-    """What the link carries and how late, a step alone, and the prediction and what is measured, with exchanges during backward and after it."""
-    bandwidth, latency = link()
+    """What the link carries, how late, at what cost, a step alone, and the prediction and what is measured, with exchanges during backward and
+    after it."""
+    bandwidth, latency, cost = link()
     alone, *expected = predicted(options, nodes, bandwidth, latency)
     found = [measured(options, nodes, data, folder, cap) for cap in [4, 0]]
-    return bandwidth, latency, alone, list(zip(expected, found))
+    return bandwidth, latency, cost, alone, list(zip(expected, found))
 
 
 def cells(nodes, rounds):
     """The medians of all rounds, as cells of the table."""
     median = lambda take: statistics.median(map(take, rounds))
-    found = [f"{median(lambda r: r[0]) * 8e-6:.0f} Mbit/s", f"{median(lambda r: r[1]) * 1e6:.0f} us", str(nodes)]
-    found += [f"{median(lambda r: r[2]) * 1e3:.0f}"]
+    found = [f"{median(lambda r: r[0]) * 8e-6:.0f} Mbit/s", f"{median(lambda r: r[1]) * 1e6:.0f} us"]
+    found += [f"{median(lambda r: r[2]) * 1e9:.1f} ns", str(nodes), f"{median(lambda r: r[3]) * 1e3:.0f}"]
     for way in range(2):
-        errors = [(r[3][way][0] / r[3][way][1] - 1) * 100 for r in rounds]
-        found += [f"{median(lambda r: r[3][way][0]) * 1e3:.0f}"]
-        found += [f"{median(lambda r: r[3][way][1]) * 1e3:.0f} ({statistics.median(errors):+.0f} %: {min(errors):+.0f} to {max(errors):+.0f})"]
+        errors = [(r[4][way][0] / r[4][way][1] - 1) * 100 for r in rounds]
+        found += [f"{median(lambda r: r[4][way][0]) * 1e3:.0f}"]
+        found += [f"{median(lambda r: r[4][way][1]) * 1e3:.0f} ({statistics.median(errors):+.0f} %: {min(errors):+.0f} to {max(errors):+.0f})"]
     return found
 
 
@@ -196,8 +206,8 @@ def main():
         folder = Path(folder)
         side = int(options.input.split("x")[1])
         data = photos(folder / "photos", side, STEPS * options.batch_size * max(options.nodes))
-        print("| link | carries | latency | processes | alone ms | overlap: predicted | measured | after: predicted | measured |")
-        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        print("| link | carries | latency | kernel, a byte | processes | alone ms | overlap: predicted | measured | after: predicted | measured |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for rate in options.rates:
             for nodes in options.nodes:
                 clear()
