@@ -82,9 +82,9 @@ def lay(nodes, rate):
         sh(f"ip netns add convnet-{node}; ip link add cn{node} type veth peer name eth0 netns convnet-{node}")
         sh(f"ip link set cn{node} master {BRIDGE} up; {inside(node, 'ip link set lo up')}")
         sh(inside(node, f"ip addr add {NET}.{node}/24 dev eth0") + "; " + inside(node, "ip link set eth0 up"))
-        # More than the 64 KiB that TCP hands down at once: else the kernel would cut them into packets on the cores that compute, which a
-        # network card does by itself.
-        bucket = f"tbf rate {rate} burst 128kb latency 50ms"
+        # A burst is more than the 64 KiB that TCP hands down at once: else the kernel would cut them into packets on the cores that compute,
+        # which a network card does by itself. What waits is as much as a switch keeps for a port.
+        bucket = f"tbf rate {rate} burst 128kb limit 256kb"
         sh(f"tc qdisc add dev cn{node} root {bucket}; " + inside(node, f"tc qdisc add dev eth0 root {bucket}"))
 
 

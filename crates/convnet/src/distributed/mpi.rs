@@ -1,5 +1,6 @@
 //! Processes over MPI, by the crate `mpi`. One thread makes all calls, so the library need not be made for several.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ use crate::{Error, Result};
 /// For how long an exchange is looked at without a pause, and the pauses after that.
 const BUSY: Duration = Duration::from_micros(20);
 const PAUSE: Duration = Duration::from_micros(50);
+
+/// Bytes that a process sends before it waits for what has been sent. Large messages go one by one: streams from several processes to
+/// one overflow the queue before its link, and are sent again.
+const AT_ONCE: usize = 64 << 10;
 
 /// Joins the processes that a launcher (`mpirun`, `srun`, …) has started this one with. To be called once in a program.
 ///
@@ -54,6 +59,31 @@ fn counts(lengths: &[usize]) -> Result<[Vec<Count>; 2]> {
     Ok([lengths.iter().map(|&length| count(length)).collect::<Result<_>>()?, begins.map(count).collect::<Result<_>>()?])
 }
 
+/// What a process sends to another one, and what it receives from another one meanwhile.
+#[derive(Default)]
+struct Round<'a> {
+    send: Vec<(usize, &'a [f32])>,
+    receive: Vec<(usize, &'a mut [f32])>,
+}
+
+/// Messages in rounds: in each, a process sends to the one that is so far behind it and receives from the one that is so far before it.
+/// Messages between two keep their order, which alone tells them apart.
+fn rounds<'a>(
+    rank: usize,
+    size: usize,
+    send: &[(usize, &'a [f32])],
+    receive: Vec<(usize, &'a mut [f32])>,
+) -> Vec<Round<'a>> {
+    let mut rounds: Vec<Round> = (0..size).map(|_| Round::default()).collect();
+    for &(to, part) in send.iter().filter(|(_, part)| !part.is_empty()) {
+        rounds[(to + size - rank) % size].send.push((to, part));
+    }
+    for (of, part) in receive.into_iter().filter(|(_, part)| !part.is_empty()) {
+        rounds[(rank + size - of) % size].receive.push((of, part));
+    }
+    rounds
+}
+
 /// Waits without taking a core from those that compute: MPI itself would look again and again.
 fn wait<'a, D: ?Sized, S: Scope<'a>>(mut request: Request<'a, D, S>) {
     let start = Instant::now();
@@ -80,20 +110,27 @@ impl Collectives for World {
         for length in send.iter().map(|(_, part)| part.len()).chain(receive.iter().map(|(_, part)| part.len())) {
             count(length)?;
         }
-        // Each begins with the process behind it, so that not all send to the same one; what goes to one keeps its order, which alone
-        // tells its messages apart. What is sent comes first: where Open MPI 4 is told of the receiving first, the messages of both
-        // directions go over TCP one after the other.
-        let (rank, size) = (self.rank(), self.size());
-        let mut sends: Vec<_> = send.iter().filter(|(_, part)| !part.is_empty()).collect();
-        sends.sort_by_key(|(to, _)| (to + size - rank) % size);
+        let rounds = rounds(self.rank(), self.size(), send, receive);
         let process = |of: usize| self.world.process_at_rank(of as Count);
         scope(|scope| {
-            let sent = sends.into_iter().map(|(to, part)| process(*to).immediate_send(scope, *part));
-            let sent: Vec<_> = sent.collect();
-            let received = receive.into_iter().filter(|(_, part)| !part.is_empty());
-            let received: Vec<_> = received.map(|(of, part)| process(of).immediate_receive_into(scope, part)).collect();
-            received.into_iter().for_each(wait);
-            sent.into_iter().for_each(wait);
+            let (mut under_way, mut bytes) = (VecDeque::new(), 0);
+            for Round { send, receive } in rounds {
+                let more = size_of::<f32>() * send.iter().map(|(_, part)| part.len()).sum::<usize>();
+                while bytes + more > AT_ONCE
+                    && let Some((of_oldest, oldest)) = under_way.pop_front()
+                {
+                    Vec::into_iter(oldest).for_each(wait);
+                    bytes -= of_oldest;
+                }
+                // What is sent comes first: where Open MPI 4 is told of the receiving first, the messages of both directions go over TCP
+                // one after the other.
+                let sent = send.into_iter().map(|(to, part)| process(to).immediate_send(scope, part));
+                let mut requests: Vec<_> = sent.collect();
+                requests.extend(receive.into_iter().map(|(of, part)| process(of).immediate_receive_into(scope, part)));
+                under_way.push_back((more, requests));
+                bytes += more;
+            }
+            under_way.into_iter().flat_map(|(_, requests)| requests).for_each(wait);
         });
         Ok(())
     }
