@@ -234,9 +234,8 @@ def random_kills(bench, count, whole):
                 time.sleep(random.uniform(0.5, 4))
                 processes = children(job, folder)
                 if job.process.poll() is not None or not processes:
-                    if job.wait(30) == 0:
-                        break
-                    continue
+                    assert job.wait(30) == 0, f"nobody has killed it:\n{job.err[-2000:]}"
+                    break
                 os.kill(random.choice(list(processes.values())), signal.SIGKILL)
                 kills += 1
                 end = time.time() + WITHIN
