@@ -182,13 +182,15 @@ def a_round(options, nodes, data, folder):
 
 def cells(nodes, rounds):
     """The medians of all rounds, as cells of the table."""
-    median = lambda take: statistics.median(map(take, rounds))
-    found = [f"{median(lambda r: r[0]) * 8e-6:.0f} Mbit/s", f"{median(lambda r: r[1]) * 1e6:.0f} us"]
-    found += [f"{median(lambda r: r[2]) * 1e9:.1f} ns", str(nodes), f"{median(lambda r: r[3]) * 1e3:.0f}"]
-    for way in range(2):
-        errors = [(r[4][way][0] / r[4][way][1] - 1) * 100 for r in rounds]
-        found += [f"{median(lambda r: r[4][way][0]) * 1e3:.0f}"]
-        found += [f"{median(lambda r: r[4][way][1]) * 1e3:.0f} ({statistics.median(errors):+.0f} %: {min(errors):+.0f} to {max(errors):+.0f})"]
+    median = statistics.median
+    bandwidth, latency, cost, alone, ways = zip(*rounds)
+    found = [f"{median(bandwidth) * 8e-6:.0f} Mbit/s", f"{median(latency) * 1e6:.0f} us", f"{median(cost) * 1e9:.1f} ns"]
+    found += [str(nodes), f"{median(alone) * 1e3:.0f}"]
+    for way in zip(*ways):
+        expected, got = zip(*way)
+        errors = [(expected / got - 1) * 100 for expected, got in way]
+        found += [f"{median(expected) * 1e3:.0f}"]
+        found += [f"{median(got) * 1e3:.0f} ({median(errors):+.0f} %: {min(errors):+.0f} to {max(errors):+.0f})"]
     return found
 
 

@@ -238,10 +238,7 @@ def random_kills(bench, count, whole):
                     break
                 os.kill(random.choice(list(processes.values())), signal.SIGKILL)
                 kills += 1
-                end = time.time() + WITHIN
-                while children(job, folder):
-                    assert time.time() < end, "processes are left"
-                    time.sleep(0.1)
+                until(lambda: not children(job, folder), WITHIN, "processes are left")
                 try:
                     code = job.wait(20)
                 except AssertionError as hang:
