@@ -55,8 +55,19 @@ pub(crate) fn tell() {
 }
 
 /// From now on no signal does anything here: the server handles them.
-pub(crate) fn hand_over() {
-    STATE.store(HANDED_OVER, Ordering::SeqCst);
+///
+/// # Errors
+/// [`Interrupted`] when one has come since [`tell`].
+pub(crate) fn hand_over() -> Result<(), Interrupted> {
+    match STATE.swap(HANDED_OVER, Ordering::SeqCst) {
+        TOLD => Err(Interrupted),
+        _ => Ok(()),
+    }
+}
+
+/// From now on the next signal ends the process: the server has ended.
+pub(crate) fn take_back() {
+    STATE.store(LEAVE, Ordering::SeqCst);
 }
 
 /// Whether a signal has come since [`tell`].

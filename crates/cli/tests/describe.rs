@@ -254,5 +254,5 @@ fn ctrl_c_exits_with_130() {
     stdout.read_exact(&mut [0]).expect("the run has begun to print");
     let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(status.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(common::ends(&mut child).code(), Some(130));
 }

@@ -8,17 +8,24 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Place;
+use common::{Place, ends, terminate};
 use serde_json::Value;
+
+/// How long a busy machine may take for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Studio(Child, String);
 
+/// The command with data from which it begins a training that lasts until it is told to leave.
+fn with_data(place: &Place) -> Command {
+    let mut command = place.command(&["studio", "data", "--no-browser", "--port", "0", "--threads", "1"]);
+    command.env("CONVNET_EPOCHS", "1000000").stderr(Stdio::null());
+    command
+}
+
 impl Studio {
-    fn start(place: &Place, arguments: &[&str]) -> Studio {
-        let mut command = place.command(&["studio", "--no-browser", "--port", "0", "--threads", "1"]);
-        // What is begun lasts until it is told to leave.
-        command.args(arguments).env("CONVNET_EPOCHS", "1000000").stderr(Stdio::null());
-        let mut process = command.spawn().unwrap();
+    fn start(place: &Place) -> Studio {
+        let mut process = with_data(place).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
         Studio(process, address.trim().trim_start_matches("http://").to_owned())
@@ -26,6 +33,7 @@ impl Studio {
 
     fn get(&self, path: &str) -> Value {
         let mut stream = TcpStream::connect(&self.1).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.1).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -45,19 +53,40 @@ impl Drop for Studio {
 #[test]
 fn data_begin_a_run_that_ends_with_the_page() {
     let place = Place::with_data();
-    let mut studio = Studio::start(&place, &["data"]);
-    let end = Instant::now() + Duration::from_secs(120);
+    let mut studio = Studio::start(&place);
+    let end = Instant::now() + PATIENCE;
     let epochs = || studio.get("/v1/runs/data-1")["epochs"].as_array().unwrap().len();
     while epochs() == 0 {
         assert!(Instant::now() < end, "no epoch has ended");
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(studio.get("/v1/runs")["runs"][0]["name"], "data-1");
-    let told = Command::new("kill").arg(studio.0.id().to_string()).status().unwrap();
-    assert!(told.success() && studio.0.wait().unwrap().success());
-    // The training has left as it does on a signal: with a checkpoint, and nobody has the folder.
+    terminate(&studio.0);
+    assert!(ends(&mut studio.0).success());
+    nobody_trains(&place);
+}
+
+/// The training has left as it does on a signal: with a checkpoint, and nobody has the folder.
+fn nobody_trains(place: &Place) {
     let again = place.run(&["train", "--resume", "runs/data-1", "--max-steps", "1", "--json"]).json();
     assert!(!again["weights_sha256"].as_str().unwrap().is_empty());
+}
+
+/// Whatever it is at: its own start, the training's, that of the server.
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_no_training_behind() {
+    for milliseconds in [0, 5, 10, 20, 40, 80, 160, 320] {
+        let place = Place::with_data();
+        let mut process = with_data(&place).spawn().unwrap();
+        thread::sleep(Duration::from_millis(milliseconds));
+        terminate(&process);
+        let code = ends(&mut process).code();
+        assert!(matches!(code, Some(0 | 130) | None), "{milliseconds} ms: {code:?}");
+        if place.path("runs/data-1/config.toml").exists() {
+            nobody_trains(&place);
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -128,6 +130,28 @@ impl Place {
     pub(crate) fn train(&self, arguments: &[&str]) -> Run {
         self.run(&[&["train"], &SMALL[..], arguments].concat())
     }
+}
+
+/// Waits until a process has ended, which is to take less than two minutes even on a busy machine.
+#[track_caller]
+pub(crate) fn ends(process: &mut Child) -> ExitStatus {
+    let end = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > end {
+            process.kill().unwrap();
+            panic!("the process goes on");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells a process to leave, as a service manager does.
+pub(crate) fn terminate(process: &Child) {
+    let told = Command::new("kill").arg(process.id().to_string()).status().unwrap();
+    assert!(told.success());
 }
 
 /// An IDX file of square pictures, each with a bright pixel that tells its class.

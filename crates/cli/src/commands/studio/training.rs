@@ -10,6 +10,8 @@ use anyhow::Context;
 use convnet::data::Source;
 use convnet::train::RunFolder;
 
+use crate::interrupt::{self, Interrupted};
+
 /// Time between two looks at whether the run has begun.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -21,10 +23,12 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Begins to train, and waits until the run's folder is there.
+    /// Begins to train, and waits until the run's folder is there. From then on a signal does no more than to be told, so that the
+    /// training is not left alone.
     ///
     /// # Errors
-    /// When there are no such data, or no training can be begun with them; then the process has said why.
+    /// When there are no such data, or no training can be begun with them; then the process has said why. [`Interrupted`] after a
+    /// signal.
     pub(super) fn begin(data: &Path) -> anyhow::Result<Training> {
         let data = data.to_str().context("expected data whose path is UTF-8")?.to_owned();
         let source = Source::parse(&data)?;
@@ -34,6 +38,7 @@ impl Training {
         train.args(["train", "--quiet", "--data", &data, "--out"]).arg(&run);
         // It shares the terminal's Ctrl-C, and has nothing to say but what goes wrong.
         train.stdin(Stdio::null()).stdout(Stdio::null());
+        interrupt::tell();
         let process = train.spawn().context("starting the training")?;
         let mut training = Training { process, run, data };
         loop {
@@ -42,6 +47,9 @@ impl Training {
             }
             if training.process.try_wait().context("waiting for the training")?.is_some() {
                 anyhow::bail!("{}: no training could be begun: see above", training.data);
+            }
+            if interrupt::requested() {
+                return Err(Interrupted.into());
             }
             thread::sleep(LOOK);
         }
