@@ -13,6 +13,8 @@ mod launch;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 mod processes;
+#[cfg(any(feature = "mpi", test))]
+mod rounds;
 mod scaling;
 mod shards;
 mod sum;

@@ -12,6 +12,7 @@ use ::mpi::request::{Request, Scope, scope};
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, CommunicatorCollectives, Destination, Source};
 
+use super::rounds::{Round, rounds};
 use super::{Collectives, Processes};
 use crate::{Error, Result};
 
@@ -57,31 +58,6 @@ fn counts(lengths: &[usize]) -> Result<[Vec<Count>; 2]> {
         Some(begin)
     });
     Ok([lengths.iter().map(|&length| count(length)).collect::<Result<_>>()?, begins.map(count).collect::<Result<_>>()?])
-}
-
-/// What a process sends to another one, and what it receives from another one meanwhile.
-#[derive(Default)]
-struct Round<'a> {
-    send: Vec<(usize, &'a [f32])>,
-    receive: Vec<(usize, &'a mut [f32])>,
-}
-
-/// Messages in rounds: in each, a process sends to the one that is so far behind it and receives from the one that is so far before it.
-/// Messages between two keep their order, which alone tells them apart.
-fn rounds<'a>(
-    rank: usize,
-    size: usize,
-    send: &[(usize, &'a [f32])],
-    receive: Vec<(usize, &'a mut [f32])>,
-) -> Vec<Round<'a>> {
-    let mut rounds: Vec<Round> = (0..size).map(|_| Round::default()).collect();
-    for &(to, part) in send.iter().filter(|(_, part)| !part.is_empty()) {
-        rounds[(to + size - rank) % size].send.push((to, part));
-    }
-    for (of, part) in receive.into_iter().filter(|(_, part)| !part.is_empty()) {
-        rounds[(rank + size - of) % size].receive.push((of, part));
-    }
-    rounds
 }
 
 /// Waits without taking a core from those that compute: MPI itself would look again and again.
