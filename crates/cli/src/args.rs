@@ -273,12 +273,11 @@ pub(crate) fn warn_of_emulation(engine: &Engine, console: &Console) {
 #[derive(Args)]
 pub(crate) struct ClassifierArgs {
     /// Folder of a run: its best weights are used
-    #[arg(long, value_name = "RUN", required_unless_present = "weights",
-        conflicts_with_all = ["weights", "model", "net", "ignore_mismatched", "key"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["weights", "model", "net", "ignore_mismatched", "key"])]
     run: Option<PathBuf>,
 
-    /// File of weights (safetensors, or PyTorch's); one of a run knows its network, for another name it with --model or
-    /// --net
+    /// File of weights (safetensors, PyTorch's, ONNX); an ONNX file and one of a run know their network, for another name it
+    /// with --model or --net
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 
@@ -318,8 +317,20 @@ impl ClassifierArgs {
             }
             return Ok((Classifier::of_run(&run)?, Some(run)));
         }
-        let path = self.weights.as_ref().ok_or_else(|| Usage::new("expected --run or --weights"))?;
+        let path = self.weights.as_ref().ok_or_else(|| self.untrained())?;
         Ok((self.fitting.load(self.fitting.choice()?, path, console)?, None))
+    }
+
+    /// Neither a run nor weights are named.
+    fn untrained(&self) -> Usage {
+        let expected = "expected --run RUN or --weights FILE";
+        match &self.fitting.model.network.net {
+            Some(net) if net.extension().is_some_and(|extension| extension == "onnx") => {
+                let net = net.display();
+                Usage::new(format!("--net {net}: the network alone is taken: {expected}, as --weights {net}"))
+            }
+            _ => Usage::new(expected),
+        }
     }
 }
 

@@ -106,7 +106,7 @@ fn command_lines_that_cannot_be_understood() {
         (&["train", "--opt", "adagrad"], "possible values: adam, adamw, sgd, lamb, muon"),
         (&["train", "--resume", "run", "--lr", "1"], "cannot be used with"),
         (&["train", "--net", "x.toml", "--cdims", "3"], "cannot be used with"),
-        (&["eval"], "required"),
+        (&["eval"], "expected --run RUN or --weights FILE"),
         (&["eval", "--run", "a", "--weights", "b"], "cannot be used with"),
         (&["predict", "--run", "a"], "required"),
         (&["bench", "--mode", "fast"], "possible values: train, infer"),
