@@ -1,20 +1,31 @@
 //! Ctrl-C, SIGTERM and SIGHUP. They end the process at once, unless a command has asked to be told: then the first only
-//! tells it, and the second ends the process.
+//! tells it, and the second ends the process. A server is given them as orders.
 
 use std::fmt;
 use std::io::{Write, stderr};
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use convnet_serve::{Handle, Order, Orders, on_signals, orders};
 
 /// What the process exits with.
 pub(crate) const EXIT_CODE: u8 = 130;
 
-const LEAVE: u8 = 0;
-const TELL: u8 = 1;
-const TOLD: u8 = 2;
-/// Somebody else handles the signals.
-const HANDED_OVER: u8 = 3;
-static STATE: AtomicU8 = AtomicU8::new(LEAVE);
+/// What the next signal does.
+#[derive(Debug)]
+enum State {
+    /// It ends the process.
+    Leave,
+    /// It is told, by [`requested`].
+    Tell,
+    /// It ends the process: one has been told.
+    Told,
+    /// It is a server's.
+    HandedOver(Handle),
+}
+
+static STATE: Mutex<State> = Mutex::new(State::Leave);
 /// Whether the cursor stands in a line that is drawn again and again.
 static IN_LINE: AtomicBool = AtomicBool::new(false);
 
@@ -30,18 +41,39 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Handles the signals. Where that fails they kill the process, as they do by themselves.
 pub(crate) fn install() {
-    let _ = ctrlc::set_handler(|| match STATE.compare_exchange(TELL, TOLD, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) | Err(HANDED_OVER) => {}
-        Err(_) => {
-            if IN_LINE.load(Ordering::SeqCst) {
-                // The shell's next line is its own. There is nobody to tell that it cannot be written.
-                let _ = stderr().write_all(b"\n");
+    let hangup_is_ignored = is_ignored(HANGUP);
+    let _ = on_signals(move |order| {
+        let mut state = state();
+        match &*state {
+            State::HandedOver(handle) => handle.give(order),
+            // As `nohup` has it.
+            _ if order == Order::Reload && hangup_is_ignored => {}
+            State::Tell => *state = State::Told,
+            State::Leave | State::Told => {
+                if IN_LINE.load(Ordering::SeqCst) {
+                    // The shell's next line is its own. There is nobody to tell that it cannot be written.
+                    let _ = stderr().write_all(b"\n");
+                }
+                process::exit(EXIT_CODE.into())
             }
-            process::exit(EXIT_CODE.into())
         }
     });
+}
+
+const HANGUP: u32 = 1;
+
+/// Whether the process was started to ignore a signal; not known but on Linux.
+fn is_ignored(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Says whether a process that ends now is to end the line in which the cursor stands.
@@ -51,26 +83,27 @@ pub(crate) fn is_in_line(is: bool) {
 
 /// From now on the first signal does no more than [`requested`] tells.
 pub(crate) fn tell() {
-    STATE.store(TELL, Ordering::SeqCst);
+    *state() = State::Tell;
 }
 
-/// From now on no signal does anything here: the server handles them.
+/// From now on signals are orders.
 ///
 /// # Errors
 /// [`Interrupted`] when one has come since [`tell`].
-pub(crate) fn hand_over() -> Result<(), Interrupted> {
-    match STATE.swap(HANDED_OVER, Ordering::SeqCst) {
-        TOLD => Err(Interrupted),
-        _ => Ok(()),
+pub(crate) fn hand_over() -> Result<Orders, Interrupted> {
+    let (handle, orders) = orders();
+    match std::mem::replace(&mut *state(), State::HandedOver(handle)) {
+        State::Told => Err(Interrupted),
+        State::Leave | State::Tell | State::HandedOver(_) => Ok(orders),
     }
 }
 
 /// From now on the next signal ends the process: the server has ended.
 pub(crate) fn take_back() {
-    STATE.store(LEAVE, Ordering::SeqCst);
+    *state() = State::Leave;
 }
 
 /// Whether a signal has come since [`tell`].
 pub(crate) fn requested() -> bool {
-    STATE.load(Ordering::SeqCst) == TOLD
+    matches!(*state(), State::Told)
 }

@@ -18,7 +18,8 @@ struct Studio(Child, String);
 
 /// The command with data from which it begins a training that lasts until it is told to leave.
 fn with_data(place: &Place) -> Command {
-    let mut command = place.command(&["studio", "data", "--no-browser", "--port", "0", "--threads", "1"]);
+    let mut command =
+        place.command(&["studio", "data", "--no-browser", "--port", "0", "--threads", "1", "--drain-grace", "0"]);
     command.env("CONVNET_EPOCHS", "1000000").stderr(Stdio::null());
     command
 }

@@ -161,6 +161,23 @@ fn stopped_and_resumed_is_unbroken() {
     assert_eq!(longer["epochs"].as_array().unwrap().len(), 4);
 }
 
+/// As `nohup` starts it: who leaves the terminal does not end the training.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_that_is_ignored_ends_nothing() {
+    let place = Place::with_data();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" HUP; exec "$0" "$@""#, env!("CARGO_BIN_EXE_convnet"), "train", "--quiet"]);
+    command.args(SMALL).args(["--epochs", "40", "--out", "run"]).current_dir(place.path("."));
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    while !place.path("run/last.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended before");
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    assert!(common::ends(&mut child).success());
+}
+
 #[cfg(unix)]
 #[test]
 fn signals_stop_with_a_checkpoint() {

@@ -34,11 +34,11 @@ mod listen;
 mod log;
 mod metrics;
 mod model;
+mod orders;
 mod patient;
 mod queue;
 mod runs;
 mod sessions;
-mod signals;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +56,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::config::{Config, Log};
 pub use crate::model::Source;
+pub use crate::orders::{Handle, Order, Orders, on_signals, orders};
 
 use crate::admission::Admission;
 use crate::app::App;
@@ -64,7 +65,6 @@ use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::queue::Queue;
 use crate::runs::Runs;
-use crate::signals::Signals;
 
 /// Longest name of a model.
 const LONGEST_NAME: usize = 200;
@@ -133,25 +133,17 @@ impl Server {
     /// # Errors
     /// [`Error::Thread`] or [`Error::Io`] when the system refuses threads, signals or the listener.
     pub fn run(self, listener: TcpListener) -> Result<()> {
-        self.run_announced(listener, || Ok(()))
+        let (handle, orders) = orders();
+        on_signals(move |order| handle.give(order)).map_err(Error::io("handling", "signals"))?;
+        self.run_ordered(listener, orders)
     }
 
-    /// The same, and calls once signals are handled, before the first connection is accepted: who is told of the server from there
-    /// can stop it.
+    /// Serves until it is ordered to stop, and answers what is under way then. Signals are left to the caller: [`on_signals`].
     ///
     /// # Errors
-    /// As [`Server::run`], and the call's, after which nothing is served.
-    pub fn run_announced<E: From<Error>>(
-        self,
-        listener: TcpListener,
-        announce: impl FnOnce() -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let stop = || {
-            let signals = Signals::new().map_err(Error::io("handling", "signals"))?;
-            announce()?;
-            Ok(|app| signals.stop(app))
-        };
-        self.serve(listener, stop)
+    /// As [`Server::run`].
+    pub fn run_ordered(self, listener: TcpListener, orders: Orders) -> Result<()> {
+        self.serve(listener, async |app| orders.obey(app).await)
     }
 
     /// Serves until `stop` ends, and answers what is under way then.
@@ -159,20 +151,10 @@ impl Server {
     /// # Errors
     /// As [`Server::run`].
     pub fn run_until(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
-        self.serve(listener, || Ok(|_| stop))
+        self.serve(listener, async |_| stop.await)
     }
 
-    /// Serves until what `begin` gives ends. It is called on the runtime, when all else is ready.
-    fn serve<E, S, F>(
-        self,
-        listener: TcpListener,
-        begin: impl FnOnce() -> std::result::Result<S, E>,
-    ) -> std::result::Result<(), E>
-    where
-        E: From<Error>,
-        S: FnOnce(Arc<App>) -> F,
-        F: Future<Output = ()>,
-    {
+    fn serve(self, listener: TcpListener, stop: impl AsyncFnOnce(Arc<App>)) -> Result<()> {
         self.config.check()?;
         let address = listener.local_addr().map_err(Error::io("listening on", "the socket"))?;
         listener.set_nonblocking(true).map_err(Error::io("listening on", "the socket"))?;
@@ -193,7 +175,6 @@ impl Server {
         let served = runtime.block_on(async {
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(Error::io("listening on", "the socket"))?;
-            let stop = begin()?;
             let looking = tokio::spawn(follow::look_after(Arc::clone(&app)));
             listen::serve(Arc::clone(&app), api::router(&app), listener, stop(Arc::clone(&app))).await;
             looking.abort();

@@ -278,7 +278,7 @@ impl ServerArgs {
         })
     }
 
-    /// Serves until the process is told to stop; prints the address and calls with it once it can be.
+    /// Prints the address, calls with it, and serves until the process is told to stop.
     pub(super) fn run(
         &self,
         server: Server,
@@ -288,16 +288,14 @@ impl ServerArgs {
         listening: impl FnOnce(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let address = listener.local_addr().map_err(Error::io("listening on", self.host.to_string()))?;
-        let announce = || -> anyhow::Result<()> {
-            interrupt::hand_over()?;
-            let url = format!("http://{address}");
-            print(&format!("{url}\n"))?;
-            self.note(&format!("{what} at {url} (Ctrl-C stops)"), console);
-            listening(&url)
-        };
-        let served = server.run_announced(listener, announce);
+        let orders = interrupt::hand_over()?;
+        let url = format!("http://{address}");
+        print(&format!("{url}\n"))?;
+        self.note(&format!("{what} at {url} (Ctrl-C stops)"), console);
+        listening(&url)?;
+        let served = server.run_ordered(listener, orders);
         interrupt::take_back();
-        served
+        Ok(served?)
     }
 }
 
