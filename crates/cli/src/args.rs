@@ -276,7 +276,7 @@ pub(crate) struct ClassifierArgs {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["weights", "model", "net", "ignore_mismatched", "key"])]
     run: Option<PathBuf>,
 
-    /// File of weights (safetensors, PyTorch's, ONNX); an ONNX file and one of a run know their network, for another name it
+    /// File of weights (safetensors, PyTorch's, ONNX); one of a run and ONNX know their network, that of another one is named
     /// with --model or --net
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -327,7 +327,7 @@ impl ClassifierArgs {
         match &self.fitting.model.network.net {
             Some(net) if net.extension().is_some_and(|extension| extension == "onnx") => {
                 let net = net.display();
-                Usage::new(format!("--net {net}: the network alone is taken: {expected}, as --weights {net}"))
+                Usage::new(format!("{expected}: --net takes the network alone, --weights {net} its weights, too"))
             }
             _ => Usage::new(expected),
         }

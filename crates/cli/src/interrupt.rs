@@ -1,11 +1,13 @@
 //! Ctrl-C, SIGTERM and SIGHUP. They end the process at once, unless a command has asked to be told: then the first only
-//! tells it, and the second ends the process. A server is given them as orders.
+//! tells it, and the second ends the process. A server is given them as orders. A hangup that is ignored when the process
+//! begins, as `nohup` has it, stays ignored but by a server.
 
 use std::fmt;
-use std::io::{Write, stderr};
+use std::io::{self, Write, stderr};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use convnet_serve::{Handle, Order, Orders, on_signals, orders};
 
@@ -24,6 +26,9 @@ enum State {
     /// It is a server's.
     HandedOver(Handle),
 }
+
+/// The number of SIGHUP.
+const HANGUP: u32 = 1;
 
 static STATE: Mutex<State> = Mutex::new(State::Leave);
 /// Whether the cursor stands in a line that is drawn again and again.
@@ -48,25 +53,38 @@ fn state() -> MutexGuard<'static, State> {
 /// Handles the signals. Where that fails they kill the process, as they do by themselves.
 pub(crate) fn install() {
     let hangup_is_ignored = is_ignored(HANGUP);
-    let _ = on_signals(move |order| {
-        let mut state = state();
-        match &*state {
-            State::HandedOver(handle) => handle.give(order),
-            // As `nohup` has it.
-            _ if order == Order::Reload && hangup_is_ignored => {}
-            State::Tell => *state = State::Told,
-            State::Leave | State::Told => {
-                if IN_LINE.load(Ordering::SeqCst) {
-                    // The shell's next line is its own. There is nobody to tell that it cannot be written.
-                    let _ = stderr().write_all(b"\n");
-                }
-                process::exit(EXIT_CODE.into())
-            }
-        }
-    });
+    let _ = on_signals(move |order| hear(order, hangup_is_ignored));
 }
 
-const HANGUP: u32 = 1;
+/// Does what the next signal does.
+fn hear(order: Order, hangup_is_ignored: bool) {
+    let mut state = state();
+    match &*state {
+        State::HandedOver(handle) if handle.give(order) => {}
+        _ if order == Order::Reload && hangup_is_ignored => {}
+        State::Tell => *state = State::Told,
+        State::Leave | State::Told | State::HandedOver(_) => {
+            if IN_LINE.load(Ordering::SeqCst) {
+                // The shell's next line is its own. There is nobody to tell that it cannot be written.
+                let _ = stderr().write_all(b"\n");
+            }
+            process::exit(EXIT_CODE.into())
+        }
+    }
+}
+
+/// The end of stdin is a signal, too: whoever has started the process holds the other end, and need not live to tell it.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub(crate) fn end_with_stdin() -> io::Result<()> {
+    let wait = || {
+        // One that cannot be read has ended.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        hear(Order::Stop, false);
+    };
+    thread::Builder::new().name("stdin".into()).spawn(wait).map(drop)
+}
 
 /// Whether the process was started to ignore a signal; not known but on Linux.
 fn is_ignored(signal: u32) -> bool {
@@ -91,14 +109,16 @@ pub(crate) fn tell() {
 /// # Errors
 /// [`Interrupted`] when one has come since [`tell`].
 pub(crate) fn hand_over() -> Result<Orders, Interrupted> {
-    let (handle, orders) = orders();
-    match std::mem::replace(&mut *state(), State::HandedOver(handle)) {
-        State::Told => Err(Interrupted),
-        State::Leave | State::Tell | State::HandedOver(_) => Ok(orders),
+    let mut state = state();
+    if let State::Told = *state {
+        return Err(Interrupted);
     }
+    let (handle, orders) = orders();
+    *state = State::HandedOver(handle);
+    Ok(orders)
 }
 
-/// From now on the next signal ends the process: the server has ended.
+/// From now on the next signal ends the process: there is no server any more.
 pub(crate) fn take_back() {
     *state() = State::Leave;
 }

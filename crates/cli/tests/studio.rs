@@ -67,27 +67,44 @@ fn data_begin_a_run_that_ends_with_the_page() {
     nobody_trains(&place);
 }
 
-/// The training has left as it does on a signal: with a checkpoint, and nobody has the folder.
+/// The training leaves as it does on a signal: with a checkpoint, and nobody has the folder.
 fn nobody_trains(place: &Place) {
-    let again = place.run(&["train", "--resume", "runs/data-1", "--max-steps", "1", "--json"]).json();
-    assert!(!again["weights_sha256"].as_str().unwrap().is_empty());
+    let end = Instant::now() + PATIENCE;
+    while common::works_in(place) {
+        assert!(Instant::now() < end, "the training goes on");
+        thread::sleep(Duration::from_millis(10));
+    }
+    if place.path("runs/data-1/config.toml").exists() {
+        let again = place.run(&["train", "--resume", "runs/data-1", "--max-steps", "1", "--json"]).json();
+        assert!(!again["weights_sha256"].as_str().unwrap().is_empty());
+    }
 }
 
 /// Whatever it is at: its own start, the training's, that of the server.
 #[cfg(unix)]
 #[test]
 fn a_signal_leaves_no_training_behind() {
+    use std::os::unix::process::ExitStatusExt;
     for milliseconds in [0, 5, 10, 20, 40, 80, 160, 320] {
         let place = Place::with_data();
         let mut process = with_data(&place).spawn().unwrap();
         thread::sleep(Duration::from_millis(milliseconds));
         terminate(&process);
-        let code = ends(&mut process).code();
-        assert!(matches!(code, Some(0 | 130) | None), "{milliseconds} ms: {code:?}");
-        if place.path("runs/data-1/config.toml").exists() {
-            nobody_trains(&place);
-        }
+        let status = ends(&mut process);
+        let by_itself = matches!(status.code(), Some(0 | 130));
+        assert!(by_itself || status.signal() == Some(15), "{milliseconds} ms: {status}");
+        nobody_trains(&place);
     }
+}
+
+/// Whoever is killed tells nobody.
+#[test]
+fn a_kill_leaves_no_training_behind() {
+    let place = Place::with_data();
+    let mut studio = Studio::start(&place);
+    studio.0.kill().unwrap();
+    studio.0.wait().unwrap();
+    nobody_trains(&place);
 }
 
 #[test]

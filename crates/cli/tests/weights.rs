@@ -143,7 +143,7 @@ fn a_run_leaves_as_an_onnx_file_and_comes_back() {
     assert_eq!(predict(&["--weights", "four.onnx"]), expected);
     place.run(&["export", "--run", "run", "none/net.onnx"]).fails_with(1, "writing none/net.onnx: ");
     place.run(&["predict", "--model", "cnn", "--weights", "net.onnx", "run/sample.png"]).fails_with(1, "an ONNX model");
-    place.run(&["predict", "--net", "net.onnx", "run/sample.png"]).fails_with(2, "as --weights net.onnx");
+    place.run(&["predict", "--net", "net.onnx", "run/sample.png"]).fails_with(2, "--weights net.onnx its weights, too");
     place.run(&["predict", "--model", "cnn", "run/sample.png"]).fails_with(2, "expected --run RUN or --weights FILE");
 }
 

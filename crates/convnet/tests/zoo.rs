@@ -206,7 +206,7 @@ fn logits_are_torchvisions() {
     for (name, golden) in golden() {
         let sizes = [([224, 224], &golden.logits_224x224), ([160, 224], &golden.logits_160x224)];
         let large = sizes.into_iter().filter_map(|(size, golden)| Some((size, golden.as_ref()?)));
-        // Nothing of a size depends on the pictures'.
+        // No parameter's shape depends on the pictures' size.
         let weights = state(&net(&name, [3, 224, 224], None));
         for (size, golden) in large.chain(golden.small.iter().map(|small| (small.size, &small.logits))) {
             let input = [3, size[0], size[1]];
@@ -297,7 +297,7 @@ fn loss_and_gradients(name: &str, golden: &WholeStep, tensors: Tensors<f64>) -> 
 const NOTHING: f64 = 1e-9;
 
 #[test]
-fn small_networks_by_the_definition_are_torchvisions() {
+fn smlarger_networks_by_the_definition_are_torchvisions() {
     check_by_definition(|name| FAST.contains(&name));
 }
 
@@ -324,8 +324,8 @@ fn a_network_of_each_family_by_the_definition_is_torchvisions() {
 }
 
 #[test]
-#[ignore = "ten minutes: 62 networks in f64; needs 8 GB of memory"]
-fn all_networks_by_the_definition_are_torchvisions() {
+#[ignore = "minutes: 62 networks in f64; needs 8 GB of memory"]
+fn larger_networks_by_the_definition_are_torchvisions() {
     let _alone = alone();
     check_by_definition(|name| !FAST.contains(&name));
 }
@@ -394,7 +394,8 @@ fn one_step_gives_every_parameter_a_finite_gradient() {
     for model in zoo::models() {
         let input = small_input(model);
         let net = net(model.name, input, Some(CLASSES));
-        let mut training = Training::new(&net, &engine, BATCH, &state(&net), PLAIN, 0).unwrap();
+        let weights = convnet::weights::init(&net, 0);
+        let mut training = Training::new(&net, &engine, BATCH, &weights, PLAIN, 0).unwrap();
         let loss = training.step(&pictures(BATCH, input), &labels(BATCH), 0.01).unwrap().loss;
         assert!(loss.is_finite(), "{}: loss {loss}", model.name);
         let gradients = training.last_gradients();

@@ -128,33 +128,39 @@ impl Server {
     }
 
     /// Serves until SIGTERM or Ctrl-C, and answers what is under way then; SIGHUP loads all models again. A second signal ends the
-    /// process.
+    /// process. The signals are this server's for good: after its end they do nothing.
     ///
     /// # Errors
     /// [`Error::Thread`] or [`Error::Io`] when the system refuses threads, signals or the listener.
     pub fn run(self, listener: TcpListener) -> Result<()> {
         let (handle, orders) = orders();
-        on_signals(move |order| handle.give(order)).map_err(Error::io("handling", "signals"))?;
+        // An order to a server that has ended is nobody's.
+        let give = move |order| {
+            handle.give(order);
+        };
+        on_signals(give).map_err(Error::io("handling", "signals"))?;
         self.run_ordered(listener, orders)
     }
 
     /// Serves until it is ordered to stop, and answers what is under way then. Signals are left to the caller: [`on_signals`].
     ///
-    /// # Errors
-    /// As [`Server::run`].
-    pub fn run_ordered(self, listener: TcpListener, orders: Orders) -> Result<()> {
-        self.serve(listener, async |app| orders.obey(app).await)
-    }
-
-    /// Serves until `stop` ends, and answers what is under way then.
+    /// ```
+    /// # use convnet::exec::Engine;
+    /// # use convnet_serve::{Config, Order, Server};
+    /// # fn main() -> convnet::Result<()> {
+    /// let mut config = Config::default();
+    /// config.drain_grace = std::time::Duration::ZERO;
+    /// let server = Server::new(config, Engine::new(1)?);
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(convnet::Error::io("listening on", "127.0.0.1:0"))?;
+    /// let (handle, orders) = convnet_serve::orders();
+    /// std::thread::spawn(move || handle.give(Order::Stop));
+    /// server.run_ordered(listener, orders)
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Server::run`].
-    pub fn run_until(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
-        self.serve(listener, async |_| stop.await)
-    }
-
-    fn serve(self, listener: TcpListener, stop: impl AsyncFnOnce(Arc<App>)) -> Result<()> {
+    pub fn run_ordered(self, listener: TcpListener, orders: Orders) -> Result<()> {
         self.config.check()?;
         let address = listener.local_addr().map_err(Error::io("listening on", "the socket"))?;
         listener.set_nonblocking(true).map_err(Error::io("listening on", "the socket"))?;
@@ -176,7 +182,7 @@ impl Server {
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(Error::io("listening on", "the socket"))?;
             let looking = tokio::spawn(follow::look_after(Arc::clone(&app)));
-            listen::serve(Arc::clone(&app), api::router(&app), listener, stop(Arc::clone(&app))).await;
+            listen::serve(Arc::clone(&app), api::router(&app), listener, orders.obey(Arc::clone(&app))).await;
             looking.abort();
             Ok(())
         });

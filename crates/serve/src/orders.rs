@@ -35,9 +35,9 @@ pub fn orders() -> (Handle, Orders) {
 }
 
 impl Handle {
-    /// Gives an order. Orders before the server begins wait for it; those after its end are nobody's.
-    pub fn give(&self, order: Order) {
-        let _ = self.0.send(order);
+    /// Gives an order, which waits for a server that has not begun. Whether anybody can obey it: not after the server's end.
+    pub fn give(&self, order: Order) -> bool {
+        self.0.send(order).is_ok()
     }
 }
 
@@ -70,8 +70,8 @@ impl Orders {
     }
 }
 
-/// Calls on a thread of its own for each signal to this process, which from then on does nothing else: SIGTERM and Ctrl-C are
-/// [`Order::Stop`], SIGHUP is [`Order::Reload`].
+/// Calls for each signal to this process, on a thread of its own: SIGTERM and Ctrl-C are [`Order::Stop`], SIGHUP is
+/// [`Order::Reload`]. From then on these signals have no other effect.
 ///
 /// # Errors
 /// When the system refuses a thread or the signals.

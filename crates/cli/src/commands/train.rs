@@ -75,6 +75,10 @@ pub(crate) struct Args {
     /// Print one JSON document and nothing else on stdout [default: what to do next]
     #[arg(long, help_heading = "Output")]
     json: bool,
+
+    /// Stop at the end of stdin as on Ctrl-C: for programs that start a training which is not to outlive them
+    #[arg(long, help_heading = "Output")]
+    until_eof: bool,
 }
 
 /// Every fourth of the rates that are tried is listed.
@@ -101,6 +105,9 @@ struct Report<'a> {
 
 impl Args {
     pub(crate) fn run(&self, console: &Console) -> anyhow::Result<()> {
+        if self.until_eof {
+            interrupt::end_with_stdin().context("starting a thread for stdin")?;
+        }
         if self.find_lr {
             return match processes::launch() {
                 Some(launch) => Err(Usage::new(format!(

@@ -148,6 +148,14 @@ pub(crate) fn ends(process: &mut Child) -> ExitStatus {
     }
 }
 
+/// Whether a process works in a place; always no where there is no `/proc`.
+pub(crate) fn works_in(place: &Place) -> bool {
+    let own = place.path("").canonicalize().unwrap();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    // Those of others cannot be asked.
+    processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).any(|folder| folder == own)
+}
+
 /// Tells a process to leave, as a service manager does.
 pub(crate) fn terminate(process: &Child) {
     let told = Command::new("kill").arg(process.id().to_string()).status().unwrap();

@@ -170,3 +170,18 @@ fn a_reload_ends_without_its_client() {
     let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
     assert!(metrics.contains("convnet_model_version{model=\"small\"} 3"), "{metrics}");
 }
+
+/// As by SIGHUP.
+#[test]
+fn an_order_loads_models_again() {
+    let seed = AtomicU64::new(1);
+    let load = move || Ok(classifier(seed.fetch_add(1, Ordering::SeqCst)));
+    let server = Running::with(quiet(), Source::new("small", load));
+    assert!(server.handle.as_ref().unwrap().give(Order::Reload));
+    let end = std::time::Instant::now() + Duration::from_secs(120);
+    while server.post("/v1/models/small/predict", &png(5)).json()["version"] != 2 {
+        assert!(std::time::Instant::now() < end, "it was not loaded again");
+        thread::sleep(Duration::from_millis(10));
+    }
+    server.stop();
+}

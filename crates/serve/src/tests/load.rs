@@ -99,7 +99,7 @@ fn what_is_under_way_is_answered_when_the_server_stops() {
     let explained = ask("/v1/models/small/explain", png(5));
     let predicted = ask("/v1/models/small/predict", png(5));
     thread::sleep(Duration::from_millis(200));
-    drop(server.stop.take());
+    server.tell_to_stop();
     thread::sleep(Duration::from_millis(150));
     // Not ready, but answering.
     let ready = server.get("/v2/health/ready");

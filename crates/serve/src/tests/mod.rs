@@ -16,10 +16,9 @@ use convnet::exec::Engine;
 use convnet::net::Net;
 use convnet::predictor::{Input, Predictor};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::config::{Config, Log};
-use crate::{Server, Source};
+use crate::{Handle, Order, Server, Source, orders};
 
 /// A net of an 8×8 picture with a convolution, so that there are maps and windows.
 const NET: &str = "name = 'small'\ninput = [1, 8, 8]\n[[layer]]\nname = 'conv'\nop = 'conv2d'\nout_channels = 4\nkernel_size = 3\n\
@@ -37,7 +36,8 @@ fn classifier(seed: u64) -> Classifier {
 /// A server in this process, until it is dropped.
 struct Running {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    /// None once it has been told to stop: the second time would end this process.
+    handle: Option<Handle>,
     thread: Option<thread::JoinHandle<convnet::Result<()>>>,
 }
 
@@ -59,9 +59,9 @@ impl Running {
     fn of_server(server: Server) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || server.run_until(listener, async { drop(stopped.await) }));
-        Running { address, stop: Some(stop), thread: Some(thread) }
+        let (handle, orders) = orders();
+        let thread = thread::spawn(move || server.run_ordered(listener, orders));
+        Running { address, handle: Some(handle), thread: Some(thread) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -86,16 +86,24 @@ impl Running {
         self.ask("POST", path, &[], body)
     }
 
+    fn tell_to_stop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.give(Order::Stop);
+        }
+    }
+
     /// Tells it to stop, and waits until it has.
     fn stop(mut self) {
-        drop(self.stop.take());
+        let handle = self.handle.clone();
+        self.tell_to_stop();
         self.thread.take().unwrap().join().unwrap().unwrap();
+        assert!(handle.is_none_or(|handle| !handle.give(Order::Stop)), "nobody obeys any more");
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.tell_to_stop();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(thread::panicking() || matches!(ended, Ok(Ok(()))));

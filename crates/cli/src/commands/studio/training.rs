@@ -23,8 +23,8 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Begins to train, and waits until the run's folder is there. From then on a signal does no more than to be told, so that the
-    /// training is not left alone.
+    /// Begins to train, and waits until the run's folder is there. From now on the first signal only sets
+    /// [`interrupt::requested`].
     ///
     /// # Errors
     /// When there are no such data, or no training can be begun with them; then the process has said why. [`Interrupted`] after a
@@ -35,9 +35,12 @@ impl Training {
         let path = source.path().unwrap_or(data.as_ref());
         let run = RunFolder::next_path(&path.file_stem().map_or("run".into(), |name| name.to_string_lossy()))?;
         let mut train = Command::new(env::current_exe().context("finding this program")?);
-        train.args(["train", "--quiet", "--data", &data, "--out"]).arg(&run);
-        // It shares the terminal's Ctrl-C, and has nothing to say but what goes wrong.
-        train.stdin(Stdio::null()).stdout(Stdio::null());
+        train.args(["train", "--quiet", "--until-eof", "--data", &data, "--out"]).arg(&run);
+        // It has nothing to say but what goes wrong.
+        train.stdin(Stdio::piped()).stdout(Stdio::null());
+        // Signals of the terminal are for this process, whose end the training sees.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut train, 0);
         interrupt::tell();
         let process = train.spawn().context("starting the training")?;
         let mut training = Training { process, run, data };
@@ -45,11 +48,12 @@ impl Training {
             if RunFolder::open(&training.run).is_ok() {
                 return Ok(training);
             }
-            if training.process.try_wait().context("waiting for the training")?.is_some() {
-                anyhow::bail!("{}: no training could be begun: see above", training.data);
-            }
+            let ended = training.process.try_wait().context("waiting for the training")?.is_some();
             if interrupt::requested() {
                 return Err(Interrupted.into());
+            }
+            if ended {
+                anyhow::bail!("{}: no training could be begun: see above", training.data);
             }
             thread::sleep(LOOK);
         }
@@ -57,15 +61,9 @@ impl Training {
 }
 
 impl Drop for Training {
-    /// Tells the process to leave, which writes a checkpoint, and waits until it has.
+    /// Tells the process to leave, by the end of its stdin, and waits until it has written its checkpoint.
     fn drop(&mut self) {
-        if let Ok(None) = self.process.try_wait() {
-            let told = Command::new("kill").arg(self.process.id().to_string()).status();
-            if !told.is_ok_and(|status| status.success()) {
-                // No such program: the last checkpoint is left.
-                let _ = self.process.kill();
-            }
-            let _ = self.process.wait();
-        }
+        // To wait closes stdin first.
+        let _ = self.process.wait();
     }
 }
