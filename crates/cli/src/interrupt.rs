@@ -23,7 +23,7 @@ enum State {
     Tell,
     /// It ends the process: one has been told.
     Told,
-    /// It is a server's.
+    /// It is a server's, until that stops; then it ends the process.
     HandedOver(Handle),
 }
 
@@ -60,7 +60,8 @@ pub(crate) fn install() {
 fn hear(order: Order, hangup_is_ignored: bool) {
     let mut state = state();
     match &*state {
-        State::HandedOver(handle) if handle.give(order) => {}
+        // A server that stops has nothing to load again, and no more orders to stop.
+        State::HandedOver(handle) if handle.give(order) || order == Order::Reload => {}
         _ if order == Order::Reload && hangup_is_ignored => {}
         State::Tell => *state = State::Told,
         State::Leave | State::Told | State::HandedOver(_) => {
@@ -104,7 +105,7 @@ pub(crate) fn tell() {
     *state() = State::Tell;
 }
 
-/// From now on signals are orders.
+/// From now on signals are orders, until the server stops.
 ///
 /// # Errors
 /// [`Interrupted`] when one has come since [`tell`].
@@ -116,11 +117,6 @@ pub(crate) fn hand_over() -> Result<Orders, Interrupted> {
     let (handle, orders) = orders();
     *state = State::HandedOver(handle);
     Ok(orders)
-}
-
-/// From now on the next signal ends the process: there is no server any more.
-pub(crate) fn take_back() {
-    *state() = State::Leave;
 }
 
 /// Whether a signal has come since [`tell`].

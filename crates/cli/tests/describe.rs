@@ -252,7 +252,6 @@ fn ctrl_c_exits_with_130() {
     let mut child = endless_summary();
     let stdout = child.stdout.as_mut().unwrap();
     stdout.read_exact(&mut [0]).expect("the run has begun to print");
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
+    common::send("-INT", &child);
     assert_eq!(common::ends(&mut child).code(), Some(130));
 }

@@ -8,11 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Place, ends, terminate};
+use common::{PATIENCE, Place, ends, send};
 use serde_json::Value;
-
-/// How long a busy machine may take for anything.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Studio(Child, String);
 
@@ -62,7 +59,7 @@ fn data_begin_a_run_that_ends_with_the_page() {
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(studio.get("/v1/runs")["runs"][0]["name"], "data-1");
-    terminate(&studio.0);
+    send("-TERM", &studio.0);
     assert!(ends(&mut studio.0).success());
     nobody_trains(&place);
 }
@@ -89,7 +86,7 @@ fn a_signal_leaves_no_training_behind() {
         let place = Place::with_data();
         let mut process = with_data(&place).spawn().unwrap();
         thread::sleep(Duration::from_millis(milliseconds));
-        terminate(&process);
+        send("-TERM", &process);
         let status = ends(&mut process);
         let by_itself = matches!(status.code(), Some(0 | 130));
         assert!(by_itself || status.signal() == Some(15), "{milliseconds} ms: {status}");

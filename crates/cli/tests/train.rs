@@ -174,7 +174,7 @@ fn a_hangup_that_is_ignored_ends_nothing() {
         assert!(child.try_wait().unwrap().is_none(), "it has ended before");
         thread::sleep(Duration::from_millis(2));
     }
-    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    common::send("-HUP", &child);
     assert!(common::ends(&mut child).success());
 }
 
@@ -189,7 +189,7 @@ fn signals_stop_with_a_checkpoint() {
         while !place.path(&signal[1..]).join("last.safetensors").exists() {
             thread::sleep(Duration::from_millis(2));
         }
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        common::send(signal, &child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,6 +1,7 @@
 //! The named networks against torchvision: `golden/zoo.json`, made by `tests/golden/zoo.py`. Weights and pictures are
 //! formulas that both sides compute.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::mem;
@@ -106,17 +107,25 @@ fn parameters(net: &Net) -> Vec<(String, Vec<usize>, Vec<f32>)> {
         let values = pattern(tag, shape.iter().product()).into_iter().map(|x| (middle + x * reach) as f32).collect();
         (name, shape, values)
     };
-    let (left, filled) = (Mutex::new((0..).zip(shapes)), Mutex::new(Vec::new()));
+    let filled = Mutex::new(Vec::new());
+    on_threads((0..).zip(shapes), |parameter| {
+        let parameter = fill(parameter);
+        filled.lock().unwrap().push(parameter);
+    });
+    filled.into_inner().unwrap()
+}
+
+/// Works on each of some things, up to four at a time, in their order.
+fn on_threads<T>(things: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+    let left = Mutex::new(things);
     let next = || left.lock().unwrap().next();
-    let work = || {
-        while let Some(parameter) = next() {
-            let parameter = fill(parameter);
-            filled.lock().unwrap().push(parameter);
+    let all = || {
+        while let Some(thing) = next() {
+            work(thing);
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    filled.into_inner().unwrap()
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(4);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(all))));
 }
 
 fn state(net: &Net) -> StateDict {
@@ -230,27 +239,22 @@ const FAST: [&str; 6] =
 const TOLERANCE: f64 = 1e-5;
 
 /// Holds what the definition computes in f64 against torchvision's: logits of two sizes of pictures in inference, and a
-/// training step's loss and gradients by every parameter. Up to four networks at a time, the largest first.
+/// training step's loss and gradients by every parameter. The largest networks come first.
 fn check_by_definition(which: impl Fn(&str) -> bool) {
     let mut networks: Vec<_> = golden().into_iter().filter(|(name, _)| which(name)).collect();
-    networks.sort_by_key(|(_, golden)| golden.params);
-    let (queue, failures) = (Mutex::new(networks), Mutex::new(Vec::new()));
-    let next = || queue.lock().unwrap().pop();
-    let work = || {
-        while let Some((name, golden)) = next() {
-            let start = Instant::now();
-            let mut tensors = Tensors::new();
-            let logits = golden.small.iter().map(|small| small_logits(&name, small, &mut tensors));
-            let mut found: Vec<(String, f64)> = logits.collect();
-            found.extend(loss_and_gradients(&name, &golden.step, tensors));
-            let largest = found.iter().map(|(_, off)| *off).fold(0.0, f64::max);
-            println!("{name}: {largest:.1e}, {:.1} s", start.elapsed().as_secs_f64());
-            let wrong = found.into_iter().filter(|(_, off)| off.is_nan() || *off > TOLERANCE);
-            failures.lock().unwrap().extend(wrong.map(|(what, off)| format!("{name}: {what} is off by {off:e}")));
-        }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(4);
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    networks.sort_by_key(|(_, golden)| Reverse(golden.params));
+    let failures = Mutex::new(Vec::new());
+    on_threads(networks.into_iter(), |(name, golden)| {
+        let start = Instant::now();
+        let mut tensors = Tensors::new();
+        let logits = golden.small.iter().map(|small| small_logits(&name, small, &mut tensors));
+        let mut found: Vec<(String, f64)> = logits.collect();
+        found.extend(loss_and_gradients(&name, &golden.step, tensors));
+        let largest = found.iter().map(|(_, off)| *off).fold(0.0, f64::max);
+        println!("{name}: {largest:.1e}, {:.1} s", start.elapsed().as_secs_f64());
+        let wrong = found.into_iter().filter(|(_, off)| off.is_nan() || *off > TOLERANCE);
+        failures.lock().unwrap().extend(wrong.map(|(what, off)| format!("{name}: {what} is off by {off:e}")));
+    });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures:#?}");
 }
@@ -297,7 +301,7 @@ fn loss_and_gradients(name: &str, golden: &WholeStep, tensors: Tensors<f64>) -> 
 const NOTHING: f64 = 1e-9;
 
 #[test]
-fn smlarger_networks_by_the_definition_are_torchvisions() {
+fn small_networks_by_the_definition_are_torchvisions() {
     check_by_definition(|name| FAST.contains(&name));
 }
 

@@ -66,6 +66,8 @@ use crate::model::Model;
 use crate::queue::Queue;
 use crate::runs::Runs;
 
+/// What the process exits with after a second signal.
+const EXIT_CODE: i32 = 130;
 /// Longest name of a model.
 const LONGEST_NAME: usize = 200;
 
@@ -128,15 +130,16 @@ impl Server {
     }
 
     /// Serves until SIGTERM or Ctrl-C, and answers what is under way then; SIGHUP loads all models again. A second signal ends the
-    /// process. The signals are this server's for good: after its end they do nothing.
+    /// process, and so do signals after the server's end.
     ///
     /// # Errors
     /// [`Error::Thread`] or [`Error::Io`] when the system refuses threads, signals or the listener.
     pub fn run(self, listener: TcpListener) -> Result<()> {
         let (handle, orders) = orders();
-        // An order to a server that has ended is nobody's.
         let give = move |order| {
-            handle.give(order);
+            if !handle.give(order) && order == Order::Stop {
+                std::process::exit(EXIT_CODE)
+            }
         };
         on_signals(give).map_err(Error::io("handling", "signals"))?;
         self.run_ordered(listener, orders)

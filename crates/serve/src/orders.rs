@@ -8,13 +8,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::app::App;
 
-/// What the process exits with when it is told twice to stop.
-const EXIT_CODE: i32 = 130;
-
 /// What a server can be told while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// To stop: what is under way is answered. The second time, to end the process.
+    /// To stop: what is under way is answered.
     Stop,
     /// To load all models again.
     Reload,
@@ -35,18 +32,18 @@ pub fn orders() -> (Handle, Orders) {
 }
 
 impl Handle {
-    /// Gives an order, which waits for a server that has not begun. Whether anybody can obey it: not after the server's end.
+    /// Gives an order, which waits for a server that has not begun. Whether anybody can obey it: not once the server stops.
     pub fn give(&self, order: Order) -> bool {
         self.0.send(order).is_ok()
     }
 }
 
 impl Orders {
-    /// Obeys until the server is to stop; then the next order to stop ends the process.
+    /// Obeys until the server is to stop. From then on no order can be given.
     pub(crate) async fn obey(mut self, app: Arc<App>) {
         loop {
             match self.0.recv().await {
-                Some(Order::Stop) => break,
+                Some(Order::Stop) => return,
                 Some(Order::Reload) => {
                     let app = Arc::clone(&app);
                     tokio::spawn(async move {
@@ -60,13 +57,6 @@ impl Orders {
                 None => std::future::pending().await,
             }
         }
-        tokio::spawn(async move {
-            while let Some(order) = self.0.recv().await {
-                if order == Order::Stop {
-                    std::process::exit(EXIT_CODE)
-                }
-            }
-        });
     }
 }
 

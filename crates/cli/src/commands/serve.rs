@@ -289,16 +289,11 @@ impl ServerArgs {
     ) -> anyhow::Result<()> {
         let address = listener.local_addr().map_err(Error::io("listening on", self.host.to_string()))?;
         let orders = interrupt::hand_over()?;
-        let serve = || {
-            let url = format!("http://{address}");
-            print(&format!("{url}\n"))?;
-            self.note(&format!("{what} at {url} (Ctrl-C stops)"), console);
-            listening(&url)?;
-            Ok(server.run_ordered(listener, orders)?)
-        };
-        let served = serve();
-        interrupt::take_back();
-        served
+        let url = format!("http://{address}");
+        print(&format!("{url}\n"))?;
+        self.note(&format!("{what} at {url} (Ctrl-C stops)"), console);
+        listening(&url)?;
+        Ok(server.run_ordered(listener, orders)?)
     }
 }
 

@@ -132,10 +132,13 @@ impl Place {
     }
 }
 
-/// Waits until a process has ended, which is to take less than two minutes even on a busy machine.
+/// How long a busy machine may take for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until a process has ended.
 #[track_caller]
 pub(crate) fn ends(process: &mut Child) -> ExitStatus {
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = process.try_wait().unwrap() {
             return status;
@@ -156,10 +159,10 @@ pub(crate) fn works_in(place: &Place) -> bool {
     processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).any(|folder| folder == own)
 }
 
-/// Tells a process to leave, as a service manager does.
-pub(crate) fn terminate(process: &Child) {
-    let told = Command::new("kill").arg(process.id().to_string()).status().unwrap();
-    assert!(told.success());
+/// Sends a process a signal, such as `-TERM`.
+pub(crate) fn send(signal: &str, process: &Child) {
+    let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 /// An IDX file of square pictures, each with a bright pixel that tells its class.

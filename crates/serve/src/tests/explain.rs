@@ -177,7 +177,7 @@ fn an_order_loads_models_again() {
     let seed = AtomicU64::new(1);
     let load = move || Ok(classifier(seed.fetch_add(1, Ordering::SeqCst)));
     let server = Running::with(quiet(), Source::new("small", load));
-    assert!(server.handle.as_ref().unwrap().give(Order::Reload));
+    assert!(server.handle.give(Order::Reload));
     let end = std::time::Instant::now() + Duration::from_secs(120);
     while server.post("/v1/models/small/predict", &png(5)).json()["version"] != 2 {
         assert!(std::time::Instant::now() < end, "it was not loaded again");

@@ -88,7 +88,7 @@ fn who_has_gone_away_is_not_computed_for() {
 fn what_is_under_way_is_answered_when_the_server_stops() {
     let held =
         Held::start(Config { drain_grace: Duration::from_millis(1500), max_wait: Duration::from_secs(20), ..quiet() });
-    let Held { mut server, gate } = held;
+    let Held { server, gate } = held;
     let address = server.address;
     let ask = move |path: &'static str, body: Vec<u8>| {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -99,7 +99,7 @@ fn what_is_under_way_is_answered_when_the_server_stops() {
     let explained = ask("/v1/models/small/explain", png(5));
     let predicted = ask("/v1/models/small/predict", png(5));
     thread::sleep(Duration::from_millis(200));
-    server.tell_to_stop();
+    assert!(server.handle.give(Order::Stop));
     thread::sleep(Duration::from_millis(150));
     // Not ready, but answering.
     let ready = server.get("/v2/health/ready");

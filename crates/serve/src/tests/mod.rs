@@ -36,8 +36,7 @@ fn classifier(seed: u64) -> Classifier {
 /// A server in this process, until it is dropped.
 struct Running {
     address: SocketAddr,
-    /// None once it has been told to stop: the second time would end this process.
-    handle: Option<Handle>,
+    handle: Handle,
     thread: Option<thread::JoinHandle<convnet::Result<()>>>,
 }
 
@@ -61,7 +60,7 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let (handle, orders) = orders();
         let thread = thread::spawn(move || server.run_ordered(listener, orders));
-        Running { address, handle: Some(handle), thread: Some(thread) }
+        Running { address, handle, thread: Some(thread) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -86,24 +85,17 @@ impl Running {
         self.ask("POST", path, &[], body)
     }
 
-    fn tell_to_stop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            handle.give(Order::Stop);
-        }
-    }
-
     /// Tells it to stop, and waits until it has.
     fn stop(mut self) {
-        let handle = self.handle.clone();
-        self.tell_to_stop();
+        self.handle.give(Order::Stop);
         self.thread.take().unwrap().join().unwrap().unwrap();
-        assert!(handle.is_none_or(|handle| !handle.give(Order::Stop)), "nobody obeys any more");
+        assert!(!self.handle.give(Order::Stop), "nobody obeys any more");
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tell_to_stop();
+        self.handle.give(Order::Stop);
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(thread::panicking() || matches!(ended, Ok(Ok(()))));
